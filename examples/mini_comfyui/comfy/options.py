@@ -1,0 +1,9 @@
+"""Whether importing comfy.cli_args may read sys.argv: only when main.py runs, never when a tool imports it."""
+
+args_parsing = False
+
+
+def enable_args_parsing(enable: bool = True) -> None:
+    """Must be called before comfy.cli_args is first imported."""
+    global args_parsing
+    args_parsing = enable

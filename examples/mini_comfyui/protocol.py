@@ -1,0 +1,10 @@
+"""Numbers that open a binary WebSocket message (big-endian, four bytes)."""
+
+
+class BinaryEventTypes:
+    """The frontend tells previews and texts apart by these."""
+
+    PREVIEW_IMAGE = 1
+    UNENCODED_PREVIEW_IMAGE = 2
+    TEXT = 3
+    PREVIEW_IMAGE_WITH_METADATA = 4

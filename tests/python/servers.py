@@ -1,0 +1,109 @@
+"""Start a ComfyUI-shaped tree as a real process, wait until it answers, and stop it again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+MINI_COMFYUI = Path(__file__).resolve().parents[2] / "examples" / "mini_comfyui"
+
+
+class ServerDied(RuntimeError):
+    """The process ended, or never listened; `output` is all it printed, `returncode` its exit status."""
+
+    def __init__(self, returncode: int | None, output: str) -> None:
+        what = "did not listen in time" if returncode is None else f"ended with exit status {returncode}"
+        super().__init__(f"the server {what}; it printed:\n{output}")
+        self.returncode = returncode
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that listens on `port` of 127.0.0.1; `url` has no trailing slash."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    _log: IO[bytes]
+
+    @property
+    def output(self) -> str:
+        """Everything on stdout and stderr up to now."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def stop(self) -> None:
+        """End this process, and no other; safe to call twice."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def start_server(
+    tree: Path,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    command: Sequence[str] = ("main.py",),
+    port: int | None = None,
+    timeout: float = 60,
+) -> Iterator[Server]:
+    """Run `python COMMAND… --port PORT ARGS…` in `tree` and yield it as soon as the port answers.
+
+    `env` is added to this process's environment; `command` lets a launcher stand in for main.py;
+    `timeout` is in seconds. Raises ServerDied, with the output, when the process ends or stays silent.
+    """
+    port = port or free_port()
+    scheme = "https" if "--tls-keyfile" in args else "http"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [python, *command, "--port", str(port), *args],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        server = Server(f"{scheme}://127.0.0.1:{port}", port, process, log)
+        try:
+            _wait_until_it_answers(server, timeout)
+            yield server
+        finally:
+            server.stop()
+
+
+def _wait_until_it_answers(server: Server, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if (status := server.process.poll()) is not None:
+            raise ServerDied(status, server.output)
+        try:
+            socket.create_connection(("127.0.0.1", server.port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise ServerDied(None, server.output)
