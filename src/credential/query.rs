@@ -1,0 +1,62 @@
+//! `?api_key=KEY` and its alias `?token=KEY`, for clients that can send neither header nor cookie.
+
+use zeroize::Zeroizing;
+
+use super::Plain;
+
+/// The parameter's names, the guide's first.
+pub const NAMES: [&str; 2] = ["api_key", "token"];
+
+/// Every non-empty key in a raw (still percent-encoded) query string, in order. `+` is a space, as in HTML forms, which
+/// no key holds.
+pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, value)| is_credential(name) && !value.is_empty())
+        .map(|(_, value)| match value {
+            std::borrow::Cow::Borrowed(text) => Plain::Borrowed(text),
+            std::borrow::Cow::Owned(text) => Plain::Decoded(Zeroizing::new(text)),
+        })
+}
+
+/// The raw query string without its credentials, for a `next` address that may be seen.
+#[must_use]
+pub fn without_credentials(query: &str) -> String {
+    let kept = query.split('&').filter(|pair| {
+        form_urlencoded::parse(pair.as_bytes()).all(|(name, _)| !is_credential(&name))
+    });
+    kept.collect::<Vec<_>>().join("&")
+}
+
+fn is_credential(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_key_under_both_names() {
+        for (query, expected) in [
+            ("", vec![]),
+            ("api_key=", vec![]),
+            ("api_key", vec![]),
+            ("api_key=K", vec!["K"]),
+            ("token=K", vec!["K"]),
+            ("a=1&token=T&api_key=K&b", vec!["T", "K"]),
+            ("api_key=a%2Bb", vec!["a+b"]),
+            ("api_key=a+b", vec!["a b"]),
+            ("%61pi_key=K", vec!["K"]),
+            ("api_key[]=K&API_KEY=K&xapi_key=K", vec![]),
+        ] {
+            let found: Vec<_> = parse(query).map(|plain| plain.expose_secret().to_owned()).collect();
+            assert_eq!(found, expected, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn leaves_the_rest_of_the_query_as_it_was() {
+        assert_eq!(without_credentials("a=%20&api_key=K&b=1+2&%74oken=T"), "a=%20&b=1+2");
+        assert_eq!(without_credentials("token=T"), "");
+    }
+}

@@ -1,0 +1,287 @@
+//! One request, one decision.
+//!
+//! 1. **Credentials.** `Authorization` (Bearer, Basic), `X-API-Key`, `?api_key=`/`?token=`, the session cookie. All that are
+//!    presented are looked at; any valid one admits, and a bad one never vetoes a good one. An empty value, or a cookie
+//!    that doesn't verify, counts as absent. From a locked address only what was good from it before is valid.
+//! 2. **Cookie alone.** A request that changes something, and a WebSocket upgrade, must come from this origin; a read must
+//!    not be embedded by another one. Browsers add the cookie by themselves, so it doesn't prove what the person wanted.
+//! 3. **Exempt.** See [`crate::exempt`].
+//! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated.
+//!
+//! Facts and `now` go in; there is no I/O here and no response comes out.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::credential::{self, Authorization, Source, cookie, header, query};
+use crate::error::Denial;
+use crate::exempt::{Exemption, Exemptions, Route};
+use crate::keys::{KeyId, Keys};
+use crate::origin::Provenance;
+use crate::secret::Digest;
+use crate::session::{Session, Sessions};
+use crate::throttle::Throttle;
+
+/// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
+pub const MAX_CREDENTIALS: usize = 16;
+
+/// A header field that the decision may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the field of its name")]
+pub enum Field {
+    Authorization,
+    XApiKey,
+    Cookie,
+    Host,
+    Origin,
+    SecFetchSite,
+    SecFetchMode,
+    SecFetchDest,
+    Upgrade,
+    Accept,
+    AccessControlRequestMethod,
+}
+
+/// Called with one value after the other, until it breaks.
+pub type Visit<'a> = &'a mut dyn FnMut(&str) -> ControlFlow<()>;
+
+/// What the decision asks about a request, only as far as it needs to.
+pub trait Facts {
+    /// Visits the values of a field, in order.
+    fn visit(&self, field: Field, each: Visit<'_>);
+    /// Visits the raw query string, if there is one.
+    fn query(&self, each: Visit<'_>);
+    /// The method as sent.
+    fn method(&self) -> String;
+    /// Calls `judge` with the resolved route.
+    fn route(&self, judge: &mut dyn FnMut(Route<'_>));
+    /// The client's address; `None` where it has none (a Unix socket).
+    fn client(&self) -> Option<IpAddr>;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential.
+    fn takes_over(&self) -> bool;
+}
+
+/// The time, in both of its kinds.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// A monotonic clock, for locks.
+    pub monotonic: Duration,
+    /// Seconds since 1970 (UTC), for sessions.
+    pub unix: u64,
+}
+
+/// What decisions rest on.
+pub struct Policy<'a> {
+    /// The keys in force.
+    pub keys: &'a Keys,
+    /// Sessions.
+    pub sessions: &'a Sessions,
+    /// Failed attempts.
+    pub throttle: &'a Throttle,
+    /// Exempt routes.
+    pub exemptions: &'a Exemptions,
+}
+
+/// Who was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The holder of a key, or of its session.
+    Key {
+        /// Which key.
+        key: KeyId,
+        /// How it was presented.
+        source: Source,
+    },
+    /// Nobody in particular, on an exempt route.
+    Anonymous,
+}
+
+/// The decision.
+///
+/// # Errors
+/// Why the request is refused.
+pub fn decide(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Result<Identity, Denial> {
+    let presented = authenticate(policy, facts, None, now);
+    match presented {
+        Ok(key) => Ok(key),
+        Err(refused) => exempt(policy, facts, refused),
+    }
+}
+
+/// Rules 1 and 2. `form` is a key that a login form presents in the request's body.
+///
+/// # Errors
+/// [`Denial::Missing`] where nothing was presented.
+pub fn authenticate(
+    policy: &Policy<'_>,
+    facts: &impl Facts,
+    form: Option<&str>,
+    now: Now,
+) -> Result<Identity, Denial> {
+    let mut attempt = Attempt { policy, valid: None, wrong: Vec::new(), malformed: false };
+    if let Some(key) = form.filter(|key| !key.is_empty()) {
+        let _ = attempt.key(Source::Form, key);
+    }
+    facts.visit(Field::Authorization, &mut |value| match credential::authorization(value) {
+        Authorization::Absent => ControlFlow::Continue(()),
+        Authorization::Malformed => {
+            attempt.malformed = true;
+            ControlFlow::Continue(())
+        }
+        Authorization::Key(source, plain) => attempt.key(source, plain.expose_secret()),
+    });
+    if attempt.valid.is_none() {
+        facts.visit(Field::XApiKey, &mut |value| match header::parse(value) {
+            Some(plain) => attempt.key(Source::Header, plain.expose_secret()),
+            None => ControlFlow::Continue(()),
+        });
+    }
+    if attempt.valid.is_none() {
+        facts.query(&mut |value| query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret())));
+    }
+    let Attempt { valid, wrong, malformed, .. } = attempt;
+    if let Some((key, source)) = valid {
+        return admit(policy, facts, key, source, now);
+    }
+    if let Some(session) = session(policy, facts, now) {
+        from_our_pages(facts)?;
+        return admit(policy, facts, session.key, Source::Cookie, now);
+    }
+    if wrong.is_empty() && !malformed {
+        return Err(Denial::Missing);
+    }
+    if let Some(client) = facts.client() {
+        policy.throttle.failed(client, &wrong, now.monotonic).map_err(Denial::locked)?;
+    }
+    Err(Denial::Invalid)
+}
+
+/// The verified session of a request's cookie, if it has one.
+#[must_use]
+pub fn session(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Option<Session> {
+    let mut name = None;
+    let mut session = None;
+    let mut left = MAX_CREDENTIALS;
+    facts.visit(Field::Cookie, &mut |value| {
+        let name = name.get_or_insert_with(|| cookie::name(last(facts, Field::Host).as_deref()));
+        cookie::parse(value, name).try_for_each(|value| {
+            session = policy.sessions.verify(value, policy.keys, now.unix);
+            left -= 1;
+            if session.is_some() || left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    session
+}
+
+/// A field's value; the last one where it is repeated.
+fn last(facts: &impl Facts, field: Field) -> Option<String> {
+    let mut found = None;
+    facts.visit(field, &mut |value| {
+        found = Some(value.to_owned());
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// The credentials of one request, as they are found.
+struct Attempt<'a> {
+    policy: &'a Policy<'a>,
+    valid: Option<(KeyId, Source)>,
+    wrong: Vec<Digest>,
+    malformed: bool,
+}
+
+impl Attempt<'_> {
+    fn key(&mut self, source: Source, candidate: &str) -> ControlFlow<()> {
+        if self.valid.is_some() || self.wrong.len() >= MAX_CREDENTIALS {
+            return ControlFlow::Break(());
+        }
+        match self.policy.keys.verify(candidate.as_bytes()) {
+            Ok(entry) => {
+                self.valid = Some((entry.id(), source));
+                ControlFlow::Break(())
+            }
+            Err(digest) => {
+                self.wrong.push(digest);
+                ControlFlow::Continue(())
+            }
+        }
+    }
+}
+
+fn admit(
+    policy: &Policy<'_>,
+    facts: &impl Facts,
+    key: KeyId,
+    source: Source,
+    now: Now,
+) -> Result<Identity, Denial> {
+    if let Some(client) = facts.client() {
+        policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)?;
+    }
+    Ok(Identity::Key { key, source })
+}
+
+/// Rule 2.
+fn from_our_pages(facts: &impl Facts) -> Result<(), Denial> {
+    let [site, mode, destination, origin, host] =
+        [Field::SecFetchSite, Field::SecFetchMode, Field::SecFetchDest, Field::Origin, Field::Host]
+            .map(|field| last(facts, field));
+    let provenance = Provenance {
+        site: site.as_deref(),
+        mode: mode.as_deref(),
+        destination: destination.as_deref(),
+        origin: origin.as_deref(),
+        host: host.as_deref(),
+    };
+    let reads = ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
+    let ours = if reads { provenance.may_read() } else { provenance.is_same_origin() };
+    if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+}
+
+fn has(facts: &impl Facts, field: Field) -> bool {
+    last(facts, field).is_some()
+}
+
+/// Rule 3, for a request that `refused` says why rules 1 and 2 did not admit it.
+fn exempt(policy: &Policy<'_>, facts: &impl Facts, refused: Denial) -> Result<Identity, Denial> {
+    let method = facts.method();
+    let mut exemption = Exemption::None;
+    facts.route(&mut |route| exemption = policy.exemptions.of(route, &method));
+    let admitted = match exemption {
+        Exemption::None => method == "OPTIONS" && has(facts, Field::AccessControlRequestMethod),
+        Exemption::Open => true,
+        Exemption::UnlessInvalid => refused == Denial::Missing,
+        Exemption::Socket if refused == Denial::CrossOrigin => false,
+        Exemption::Socket if facts.takes_over() => return Err(Denial::ClientIdTaken),
+        Exemption::Socket => true,
+    };
+    if admitted { Ok(Identity::Anonymous) } else { Err(refused) }
+}
+
+/// Rule 4: whether a refused request is a browser loading a page, which is led to the login page. `GET /` always is; a
+/// WebSocket upgrade never.
+#[must_use]
+pub fn leads_to_login(facts: &impl Facts, denial: Denial) -> bool {
+    if !matches!(denial, Denial::Missing | Denial::Invalid) || has(facts, Field::Upgrade) {
+        return false;
+    }
+    if !["GET", "HEAD"].contains(&facts.method().as_str()) {
+        return false;
+    }
+    let mut is_root = false;
+    facts.route(&mut |route| is_root = matches!(route, Route::Path("/" | "/api/")));
+    is_root || last(facts, Field::Accept).is_some_and(|accept| takes_html(&accept))
+}
+
+/// Whether an `Accept` value names HTML (RFC 9110, section 12.5.1). `*/*` doesn't: it is what programs send.
+fn takes_html(accept: &str) -> bool {
+    accept.split(',').any(|range| {
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let refused = parameters.split(';').any(|parameter| {
+            parameter.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        });
+        ["text/html", "application/xhtml+xml"].iter().any(|html| media.trim().eq_ignore_ascii_case(html)) && !refused
+    })
+}

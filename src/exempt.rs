@@ -1,0 +1,241 @@
+//! Which routes need no key. Judged by the resolved route, never by the client's spelling of the path.
+
+use regex::RegexSet;
+
+use crate::error::ConfigError;
+
+/// The resource that the server's router resolved a request to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// A route with its canonical path: `/prompt`, `/userdata/{file}`.
+    Path(&'a str),
+    /// A file below a static mount.
+    Static {
+        /// The mount's prefix; empty for `/`.
+        prefix: &'a str,
+        /// The decoded path below it.
+        file: &'a str,
+    },
+    /// No route: unknown path or wrong method.
+    Unmatched,
+}
+
+/// How far a request is exempt from needing a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exemption {
+    /// Not at all.
+    None,
+    /// Whatever it presents.
+    Open,
+    /// Only if it presents no invalid credential, so that a login page can validate a key against it.
+    UnlessInvalid,
+    /// As a WebSocket: unless it takes a `clientId` over.
+    Socket,
+}
+
+/// The suffixes of the guide's "Static Files".
+const SUFFIXES: [&str; 18] = [
+    ".html", ".js", ".css", ".json", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".woff", ".woff2",
+    ".ttf", ".mp3", ".wav", ".mp4", ".webm",
+];
+
+/// The exemptions in force: DESIGN's table, and the operator's own patterns.
+#[derive(Debug)]
+pub struct Exemptions {
+    patterns: RegexSet,
+    require_ws: bool,
+}
+
+impl Exemptions {
+    /// Takes `--auth-exempt` patterns and `--auth-require-ws`.
+    ///
+    /// A pattern is compared with the route's whole canonical path (for a static mount: its prefix and the file's path).
+    /// It begins with `/`, and `*` stands for any characters; or it begins with `^` and is a regular expression.
+    ///
+    /// # Errors
+    /// One line a bad pattern.
+    pub fn new<S: AsRef<str>>(patterns: &[S], require_ws: bool) -> Result<Self, Vec<ConfigError>> {
+        let mut faults = Vec::new();
+        let mut regexes = Vec::new();
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            match to_regex(pattern) {
+                Ok(regex) => regexes.push(regex),
+                Err(message) => faults.push(ConfigError::new("--auth-exempt", format!("{pattern:?} {message}"))),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let patterns = RegexSet::new(regexes)
+            .map_err(|error| vec![ConfigError::new("--auth-exempt", format!("too large together: {error}"))])?;
+        Ok(Self { patterns, require_ws })
+    }
+
+    /// How far a request to `route` by `method` is exempt.
+    #[must_use]
+    pub fn of(&self, route: Route<'_>, method: &str) -> Exemption {
+        let reads = method == "GET" || method == "HEAD";
+        match route {
+            Route::Unmatched => Exemption::None,
+            Route::Path(path) => match self.of_path(path, reads) {
+                Exemption::None if self.patterns.is_match(path) => Exemption::Open,
+                exemption => exemption,
+            },
+            Route::Static { prefix, file } => {
+                if is_plain(file) && (reads && is_public_mount(prefix, file) || self.matches_file(prefix, file)) {
+                    Exemption::Open
+                } else {
+                    Exemption::None
+                }
+            }
+        }
+    }
+
+    fn of_path(&self, path: &str, reads: bool) -> Exemption {
+        match path.strip_prefix("/api").unwrap_or(path) {
+            "/health" if reads => Exemption::UnlessInvalid,
+            "/ws" if reads && !self.require_ws => Exemption::Socket,
+            "/auth_login.html" | "/auth_login.js" | "/auth_inject.js" if reads => Exemption::Open,
+            // Judges its requests by itself: it is where a credential becomes a session.
+            "/auth_session" => Exemption::Open,
+            _ if reads && path == "/index.html" => Exemption::Open,
+            _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
+            _ => Exemption::None,
+        }
+    }
+
+    fn matches_file(&self, prefix: &str, file: &str) -> bool {
+        !self.patterns.is_empty() && self.patterns.is_match(&format!("{prefix}/{file}"))
+    }
+}
+
+/// The static mounts that hold nobody's data: the frontend's own (by suffix), extensions, templates, documentation.
+fn is_public_mount(prefix: &str, file: &str) -> bool {
+    match prefix {
+        "" => {
+            let below = |folder: &str| file.starts_with(folder);
+            has_suffix(file) || below("extensions/") || below("templates/") || below("docs/")
+        }
+        "/extensions" | "/templates" | "/docs" => true,
+        _ => ["/extensions/", "/templates/", "/docs/"].iter().any(|folder| prefix.starts_with(folder)),
+    }
+}
+
+fn has_suffix(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.rfind('.').is_some_and(|dot| SUFFIXES.iter().any(|suffix| name[dot..].eq_ignore_ascii_case(suffix)))
+}
+
+/// No dot segments, backslashes or control characters: a path that means the same to everybody.
+fn is_plain(file: &str) -> bool {
+    !file.contains(|c: char| c == '\\' || c.is_control()) && !file.split('/').any(|segment| segment == ".." || segment == ".")
+}
+
+fn to_regex(pattern: &str) -> Result<String, String> {
+    let regex = if pattern.starts_with('^') {
+        format!("^(?:{})$", &pattern[1..].strip_suffix('$').unwrap_or(&pattern[1..]))
+    } else if pattern.starts_with('/') {
+        format!("^{}$", regex::escape(pattern).replace(r"\*", ".*"))
+    } else {
+        return Err("must begin with / (a path, * for any characters) or with ^ (a regular expression)".to_owned());
+    };
+    match regex::Regex::new(&regex) {
+        Ok(_) => Ok(regex),
+        Err(error) => Err(format!("is no regular expression: {}", error.to_string().replace('\n', " "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(route: Route<'_>, method: &str) -> Exemption {
+        Exemptions::new::<&str>(&[], false).unwrap().of(route, method)
+    }
+
+    #[test]
+    fn rule_3_paths() {
+        use Exemption::{None, Open, Socket, UnlessInvalid};
+        for (path, method, expected) in [
+            ("/health", "GET", UnlessInvalid),
+            ("/api/health", "HEAD", UnlessInvalid),
+            ("/health", "POST", None),
+            ("/ws", "GET", Socket),
+            ("/api/ws", "GET", Socket),
+            ("/auth_login.html", "GET", Open),
+            ("/api/auth_inject.js", "GET", Open),
+            ("/auth_login.html", "POST", None),
+            ("/auth_session", "DELETE", Open),
+            ("/", "GET", None),
+            ("/api/", "GET", None),
+            ("/index.html", "GET", Open),
+            ("/templates/{path}", "GET", Open),
+            ("/docs/{path}", "HEAD", Open),
+            ("/templates/{path}", "POST", None),
+            ("/templatesx", "GET", None),
+            ("/extensions", "GET", None),
+            ("/extensions/node/api", "GET", None),
+            ("/prompt", "GET", None),
+            ("/userdata/{file}", "GET", None),
+            ("/internal/health", "GET", None),
+            ("/apihealth", "GET", None),
+        ] {
+            assert_eq!(of(Route::Path(path), method), expected, "{method} {path}");
+        }
+        assert_eq!(of(Route::Unmatched, "GET"), None);
+    }
+
+    #[test]
+    fn rule_3_static_files() {
+        for (prefix, file, method, open) in [
+            ("", "assets/index.js", "GET", true),
+            ("", "assets/index.JS", "HEAD", true),
+            ("", "manifest.json", "GET", true),
+            ("", "secrets.txt", "GET", false),
+            ("", "noext", "GET", false),
+            ("", "dir.js/secret", "GET", false),
+            ("", "a/../x.js", "GET", false),
+            ("", "..\\x.js", "GET", false),
+            ("", "x\0.js", "GET", false),
+            ("", "x.js", "POST", false),
+            ("", "extensions/core/readme.txt", "GET", true),
+            ("/extensions/node", "readme.txt", "GET", true),
+            ("/extensions/node", "../readme.txt", "GET", false),
+            ("/extensions/node", "x.js", "PUT", false),
+            ("/templates", "t.bin", "GET", true),
+            ("/docs", "d.md", "GET", true),
+            ("/my_outputs", "image.png", "GET", false),
+            ("/extensionsx", "image.png", "GET", false),
+        ] {
+            let found = of(Route::Static { prefix, file }, method);
+            assert_eq!(found == Exemption::Open, open, "{method} {prefix}/{file}");
+        }
+    }
+
+    #[test]
+    fn rule_3_required_sockets() {
+        let exemptions = Exemptions::new::<&str>(&[], true).unwrap();
+        assert_eq!(exemptions.of(Route::Path("/ws"), "GET"), Exemption::None);
+    }
+
+    #[test]
+    fn rule_3_the_operators_own() {
+        let exemptions = Exemptions::new(&["/view", "/my/*", r"^/a\d+"], false).unwrap();
+        for (route, open) in [
+            (Route::Path("/view"), true),
+            (Route::Path("/viewx"), false),
+            (Route::Path("/my/{x}"), true),
+            (Route::Path("/my"), false),
+            (Route::Path("/a12"), true),
+            (Route::Path("/a12/b"), false),
+            (Route::Path("/b/a12"), false),
+            (Route::Static { prefix: "/my", file: "x.png" }, true),
+            (Route::Static { prefix: "/my", file: "../x.png" }, false),
+        ] {
+            assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
+        }
+        for bad in ["view", "", "*", "^("] {
+            assert_eq!(Exemptions::new(&[bad], false).unwrap_err().len(), 1, "{bad:?}");
+        }
+    }
+}

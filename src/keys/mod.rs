@@ -1,0 +1,194 @@
+//! The keys a server accepts.
+
+mod parse;
+mod reload;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+pub use parse::{REDACTED, Record, parse_file, parse_flag};
+pub use reload::{KeyStore, Reload, faults_of_file};
+
+use crate::secret::{Digest, SHORT_KEY_LENGTH};
+
+/// Names a key without telling anything about it: derived from its digest, the same on every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 16]);
+
+/// One accepted key, with all that is derived from it once.
+pub struct Entry {
+    digest: Digest,
+    id: KeyId,
+    label: Option<String>,
+    session_mac: Hmac<Sha256>,
+}
+
+impl Entry {
+    fn new(record: &Record) -> Self {
+        let id = derive(&record.digest, b"comfy-auth-rs key id v1");
+        let session_key = derive(&record.digest, b"comfy-auth-rs session key v1");
+        Self {
+            digest: record.digest,
+            id: KeyId(std::array::from_fn(|index| id[index])),
+            label: record.label.clone(),
+            session_mac: keyed(&session_key),
+        }
+    }
+
+    /// The key's public name.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The operator's label.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// HMAC-SHA256 under the key's session secret, ready to be fed.
+    #[must_use]
+    pub fn session_mac(&self) -> Hmac<Sha256> {
+        self.session_mac.clone()
+    }
+}
+
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn derive(digest: &Digest, purpose: &[u8]) -> [u8; 32] {
+    keyed(digest.expose_secret()).chain_update(purpose).finalize().into_bytes().into()
+}
+
+/// An immutable set of keys; a reload makes a new one.
+pub struct Keys {
+    entries: Vec<Entry>,
+    by_digest: HashMap<u128, usize, BuildHasherDefault<PrefixHasher>>,
+    by_id: HashMap<KeyId, usize>,
+}
+
+impl Keys {
+    /// Builds the set; the first of several equal keys gives the label.
+    #[must_use]
+    pub fn new(records: &[Record]) -> Self {
+        let mut keys = Self {
+            entries: Vec::with_capacity(records.len()),
+            by_digest: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
+            by_id: HashMap::with_capacity(records.len()),
+        };
+        for record in records {
+            let index = keys.entries.len();
+            let slot = keys.by_digest.entry(prefix(&record.digest)).or_insert(index);
+            if *slot == index {
+                let entry = Entry::new(record);
+                keys.by_id.insert(entry.id, index);
+                keys.entries.push(entry);
+            }
+        }
+        keys
+    }
+
+    /// How many different keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key, so that nothing can be admitted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Looks a candidate up. Its digest picks at most one entry, which is then compared in constant time; where there
+    /// is none the candidate is compared with itself and refused, so that an unknown key costs what a known one does.
+    ///
+    /// # Errors
+    /// The candidate's digest, for counting distinct wrong ones.
+    pub fn verify(&self, candidate: &[u8]) -> Result<&Entry, Digest> {
+        let digest = Digest::of(candidate);
+        let found = self.by_digest.get(&prefix(&digest)).copied();
+        let entry = found.and_then(|index| self.entries.get(index));
+        let equal = entry.map_or(&digest, |entry| &entry.digest).ct_eq(&digest);
+        match entry {
+            Some(entry) if equal.into() => Ok(entry),
+            _ => Err(digest),
+        }
+    }
+
+    /// The key with this id, if it is still accepted.
+    #[must_use]
+    pub fn by_id(&self, id: KeyId) -> Option<&Entry> {
+        self.by_id.get(&id).and_then(|&index| self.entries.get(index))
+    }
+}
+
+fn prefix(digest: &Digest) -> u128 {
+    u128::from_le_bytes(std::array::from_fn(|index| digest.expose_secret()[index]))
+}
+
+/// Part of a SHA-256 digest is as evenly spread as any hash of it, and nobody can choose it: take it as it is.
+#[derive(Default)]
+struct PrefixHasher(u64);
+
+impl Hasher for PrefixHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u128(&mut self, prefix: u128) {
+        self.0 = u64::try_from(prefix >> 64).unwrap_or_default();
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().take(8).fold(0, |value, &byte| value << 8 | u64::from(byte));
+    }
+}
+
+/// A warning, never a stop, for a key that is short enough to be guessed.
+fn short_key_warning(place: &str, record: &Record) -> Option<String> {
+    let line = if record.line > 0 { format!("{place}:{}", record.line) } else { place.to_owned() };
+    record.short.then(|| {
+        format!("{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Keys {
+        Keys::new(&parse_file("f", text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn admits_each_key_and_nothing_else() {
+        let keys = keys("first a\nsecond b\n");
+        assert_eq!(keys.verify(b"first").ok().and_then(Entry::label), Some("a"));
+        assert_eq!(keys.verify(b"second").ok().and_then(Entry::label), Some("b"));
+        for wrong in ["", "firs", "first ", "FIRST", "third"] {
+            assert!(keys.verify(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ids_are_stable_and_differ() {
+        let (one, two) = (keys("first\nsecond\n"), keys("second\n"));
+        let id = |keys: &Keys, key: &[u8]| keys.verify(key).ok().map(Entry::id).unwrap();
+        assert_eq!(id(&one, b"second"), id(&two, b"second"));
+        assert_ne!(id(&one, b"first"), id(&one, b"second"));
+        assert!(two.by_id(id(&one, b"first")).is_none());
+        assert!(two.by_id(id(&one, b"second")).is_some());
+    }
+
+    #[test]
+    fn an_empty_set_admits_nothing() {
+        assert!(Keys::new(&[]).verify(b"").is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Key files: text to records.
+//!
+//! UTF-8, one entry a line, `KEY [label]` as in OpenSSH's `authorized_keys`; `#` comments and blank lines; a byte order
+//! mark and CRLF are tolerated; `sha256:<64 hex digits>` in place of KEY keeps only the digest on disk.
+
+use std::collections::HashMap;
+
+use crate::error::ConfigError;
+use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
+
+/// Longest label accepted, in bytes of UTF-8.
+const MAX_LABEL_LENGTH: usize = 256;
+
+const DIGEST_PREFIX: &str = "sha256:";
+
+/// What stands in `sys.argv` in place of a key after parsing. A process that restarts itself with its own `sys.argv`
+/// would otherwise come back with this well-known word as its key.
+pub const REDACTED: &str = "[redacted]";
+
+/// One key as an operator configured it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// SHA-256 of the key.
+    pub digest: Digest,
+    /// The operator's name for it.
+    pub label: Option<String>,
+    /// The line it stands on, from 1; 0 for a flag.
+    pub line: usize,
+    /// Whether the key is known to be shorter than [`SHORT_KEY_LENGTH`].
+    pub short: bool,
+}
+
+/// Parses a whole key file. All faults are collected, so that an operator mends a file in one go.
+///
+/// # Errors
+/// Every fault, each with `place` and its line: text that is not UTF-8, a bad key or label, a duplicate, no key at all.
+pub fn parse_file(place: &str, bytes: &[u8]) -> Result<Vec<Record>, Vec<ConfigError>> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut records: Vec<Record> = Vec::new();
+    let mut faults = Vec::new();
+    let mut seen: HashMap<[u8; 32], usize> = HashMap::new();
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let number = index + 1;
+        match parse_line(line, number) {
+            Ok(None) => {}
+            Ok(Some(record)) => match seen.insert(*record.digest.expose_secret(), number) {
+                None => records.push(record),
+                Some(first) => faults.push(ConfigError::at_line(
+                    place,
+                    number,
+                    format!("the same key as on line {first}; remove one of the two"),
+                )),
+            },
+            Err(message) => faults.push(ConfigError::at_line(place, number, message)),
+        }
+    }
+    if faults.is_empty() && records.is_empty() {
+        faults.push(ConfigError::new(
+            place,
+            "the key file holds no key; write one key a line (`comfy-auth-rs keygen -o FILE` makes one)",
+        ));
+    }
+    if faults.is_empty() { Ok(records) } else { Err(faults) }
+}
+
+/// Parses the value of one `--api-key`.
+///
+/// # Errors
+/// A line naming the flag, never the value.
+pub fn parse_flag(value: &str) -> Result<Record, ConfigError> {
+    const PLACE: &str = "--api-key";
+    if value.is_empty() {
+        return Err(ConfigError::new(
+            PLACE,
+            "the key is empty (an unset variable?); give a key, or leave the flag out to run without authentication",
+        ));
+    }
+    if value == REDACTED {
+        return Err(ConfigError::new(
+            PLACE,
+            "the key was removed from the arguments of the process that started this one; \
+             start again with the key itself, or use --api-key-file, which survives such restarts",
+        ));
+    }
+    parse_key(value, 0).map_err(|message| ConfigError::new(PLACE, message))
+}
+
+fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, String> {
+    let line = std::str::from_utf8(line)
+        .map_err(|_| "not UTF-8 text; is this a key file? Save it as UTF-8, one key a line".to_owned())?;
+    let line = line.trim_matches([' ', '\t', '\r']);
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (key, label) = match line.split_once([' ', '\t']) {
+        Some((key, label)) => (key, Some(label.trim_matches([' ', '\t']))),
+        None => (line, None),
+    };
+    let mut record = parse_key(key, number)?;
+    if let Some(label) = label {
+        if label.len() > MAX_LABEL_LENGTH {
+            return Err(format!("the label is longer than {MAX_LABEL_LENGTH} bytes; shorten it"));
+        }
+        if label.chars().any(char::is_control) {
+            return Err("the label holds a control character; use printable text".to_owned());
+        }
+        record.label = Some(label.to_owned());
+    }
+    Ok(Some(record))
+}
+
+fn parse_key(key: &str, line: usize) -> Result<Record, String> {
+    if let Some(position) = key.bytes().position(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!(
+            "character {} of the key is not visible ASCII (a space, a control or an accented character); \
+             use letters, digits and punctuation only",
+            key.char_indices().take_while(|&(at, _)| at < position).count() + 1,
+        ));
+    }
+    if key.len() > MAX_KEY_LENGTH {
+        return Err(format!("the key is longer than {MAX_KEY_LENGTH} characters; shorten it"));
+    }
+    let (digest, short) = match key.strip_prefix(DIGEST_PREFIX) {
+        Some(hex) => (
+            decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?,
+            false,
+        ),
+        None => (Digest::of(key.as_bytes()), key.len() < SHORT_KEY_LENGTH),
+    };
+    Ok(Record { digest, label: None, line, short })
+}
+
+fn decode_digest(hex: &str) -> Option<Digest> {
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(Digest::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(text: &str) -> Vec<Option<String>> {
+        parse_file("f", text.as_bytes()).unwrap().into_iter().map(|record| record.label).collect()
+    }
+
+    fn faults(text: &[u8]) -> Vec<String> {
+        parse_file("f", text).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn reads_keys_labels_comments_blank_lines_bom_and_crlf() {
+        let text = "\u{feff}# keys\r\n\r\nfirst\r\nsecond alice's laptop\r\n\tthird\t bob \r\n";
+        assert_eq!(labels(text), [None, Some("alice's laptop".into()), Some("bob".into())]);
+    }
+
+    #[test]
+    fn reads_a_digest_in_place_of_the_key() {
+        let text = "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD hashed";
+        let records = parse_file("f", text.as_bytes()).unwrap();
+        assert_eq!(records[0].digest.expose_secret(), Digest::of(b"abc").expose_secret());
+        assert!(!records[0].short);
+    }
+
+    #[test]
+    fn refuses_bad_lines_naming_each() {
+        assert_eq!(faults(b"").len(), 1);
+        assert_eq!(faults(b"# only a comment\n").len(), 1);
+        assert!(faults(b"good\nb\xffd\n")[0].starts_with("f:2: not UTF-8"));
+        assert!(faults(b"good\nsha256:12\n")[0].starts_with("f:2: sha256: must"));
+        assert!(faults("good\ncl\u{e9}\n".as_bytes())[0].starts_with("f:2: character 3 of the key"));
+        assert!(faults(b"k label\x07\n")[0].starts_with("f:1: the label"));
+        assert!(faults(&[b'k'; MAX_KEY_LENGTH + 1])[0].contains("longer than 1024"));
+        assert!(parse_file("f", &[b'k'; MAX_KEY_LENGTH]).is_ok());
+        assert_eq!(faults(b"a\x01\nb\x01\n").len(), 2, "all faults are collected");
+    }
+
+    #[test]
+    fn refuses_a_duplicate_with_both_line_numbers() {
+        assert_eq!(faults(b"one\ntwo\none again\n"), ["f:3: the same key as on line 1; remove one of the two"]);
+        let digest = b"abc\nsha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+        assert!(faults(digest)[0].starts_with("f:2: the same key as on line 1"));
+    }
+
+    #[test]
+    fn refuses_flags_that_would_be_an_open_door() {
+        for value in ["", REDACTED, "a b", " key", "key\n", "sha256:zz"] {
+            let message = parse_flag(value).unwrap_err().to_string();
+            assert!(message.starts_with("--api-key: "), "{message}");
+        }
+        assert!(parse_flag("your-secure-api-key-here").unwrap().short);
+    }
+
+    #[test]
+    fn no_fault_holds_the_key() {
+        for text in ["canary\u{e9}", "sha256:canary", "canary label\u{7}"] {
+            assert!(!faults(text.as_bytes())[0].contains("canary"));
+        }
+    }
+}

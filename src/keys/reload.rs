@@ -1,0 +1,342 @@
+//! The key store: where the keys come from, and noticing when a file changes.
+//!
+//! Files are looked at when a request asks, no more than once a second; there is no watcher thread. A file is parsed
+//! whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed anew
+//! each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
+
+use std::fs::{self, File, Metadata};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use zeroize::Zeroizing;
+
+use super::parse::{Record, parse_file, parse_flag};
+use super::{Keys, short_key_warning};
+use crate::error::ConfigError;
+use crate::secret::ApiKey;
+
+/// Least time between two looks at the files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Largest key file read, in bytes; more than 10,000 of the longest entries.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
+
+/// What a look at one file brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// A new version is in force.
+    Loaded {
+        /// The file.
+        path: PathBuf,
+        /// How many keys it holds.
+        keys: usize,
+    },
+    /// The new version is bad, or the file is gone: the last good keys stay in force.
+    Kept {
+        /// One line for the log.
+        fault: ConfigError,
+    },
+}
+
+/// The keys in force, and their sources.
+pub struct KeyStore {
+    inline: Vec<Record>,
+    files: Mutex<Vec<WatchedFile>>,
+    current: RwLock<Arc<Keys>>,
+    /// Next look at the files, in milliseconds of the caller's monotonic clock.
+    next_check: AtomicU64,
+}
+
+struct WatchedFile {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    records: Vec<Record>,
+}
+
+/// Tells one version of a file from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl KeyStore {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// Every fault of every source; also when there is no source at all, since an empty store would admit nobody and a
+    /// caller who wants no authentication should not ask for it.
+    pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
+        let mut faults = Vec::new();
+        let mut records = Vec::new();
+        for key in inline {
+            match parse_flag(key.expose_secret()) {
+                Ok(record) => records.push(record),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let mut files = Vec::new();
+        for path in paths {
+            match read_file(path) {
+                Ok((stamp, records)) => files.push(WatchedFile { path: path.clone(), stamp: Some(stamp), records }),
+                Err(more) => faults.extend(more),
+            }
+        }
+        if inline.is_empty() && paths.is_empty() {
+            faults.push(ConfigError::new("keys", "no key given; give --api-key KEY or --api-key-file PATH"));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let current = RwLock::new(Arc::new(union(&records, &files)));
+        Ok(Self { inline: records, files: Mutex::new(files), current, next_check: AtomicU64::new(0) })
+    }
+
+    /// The keys in force now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Keys> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at the files when the last look is a second ago. `now` is any monotonic clock.
+    pub fn refresh(&self, now: Duration) -> Vec<Reload> {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        if now < self.next_check.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.reload(now)
+    }
+
+    #[cold]
+    fn reload(&self, now: u64) -> Vec<Reload> {
+        let interval = u64::try_from(CHECK_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        // Whoever holds the lock is looking already; the others go on with the keys in force.
+        let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
+        self.next_check.store(now.saturating_add(interval), Ordering::Relaxed);
+        let mut events = Vec::new();
+        for file in files.iter_mut() {
+            file.look(&mut events);
+        }
+        if events.iter().any(|event| matches!(event, Reload::Loaded { .. })) {
+            let keys = Arc::new(union(&self.inline, &files));
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        events
+    }
+
+    /// Things an operator should mend, one line each: short keys, files that other users of the machine can read.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings: Vec<_> =
+            self.inline.iter().filter_map(|record| short_key_warning("--api-key", record)).collect();
+        for file in files.iter() {
+            warnings.extend(readable_by_others(&file.path));
+            warnings.extend(file.records.iter().filter_map(|r| short_key_warning(&file.path.to_string_lossy(), r)));
+        }
+        warnings
+    }
+}
+
+impl WatchedFile {
+    fn look(&mut self, events: &mut Vec<Reload>) {
+        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        if stamp == self.stamp {
+            return;
+        }
+        match read_file(&self.path) {
+            Ok((stamp, records)) => {
+                self.stamp = Some(stamp);
+                self.records = records;
+                events.push(Reload::Loaded { path: self.path.clone(), keys: self.records.len() });
+            }
+            Err(faults) => {
+                self.stamp = stamp;
+                events.extend(faults.into_iter().take(1).map(|fault| Reload::Kept { fault }));
+            }
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            #[cfg(unix)]
+            inode: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
+    let records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
+    Keys::new(&records)
+}
+
+fn read_file(path: &Path) -> Result<(Stamp, Vec<Record>), Vec<ConfigError>> {
+    let place = path.to_string_lossy();
+    let fault = |message: String| vec![ConfigError::new(place.clone(), message)];
+    // Asked before opening: opening a named pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(|error| fault(unreadable(&error)))?;
+    if !metadata.is_file() {
+        return Err(fault("not a regular file; name a text file with one key a line".to_owned()));
+    }
+    if metadata.len() > MAX_FILE_SIZE {
+        return Err(fault(format!("larger than {MAX_FILE_SIZE} bytes; is this a key file?")));
+    }
+    let mut file = File::open(path).map_err(|error| fault(unreadable(&error)))?;
+    // Stamped before it is read: a change in between is seen at the next look.
+    let stamp = Stamp::of(&file.metadata().map_err(|error| fault(unreadable(&error)))?);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
+    (&mut file).take(MAX_FILE_SIZE).read_to_end(&mut bytes).map_err(|error| fault(unreadable(&error)))?;
+    Ok((stamp, parse_file(&place, &bytes)?))
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound => "the key file does not exist; make one with `comfy-auth-rs keygen -o FILE`".to_owned(),
+        PermissionDenied => "the key file cannot be read by this user; change its owner or mode".to_owned(),
+        _ => format!("the key file cannot be read: {error}"),
+    }
+}
+
+#[cfg(unix)]
+fn readable_by_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let place = path.to_string_lossy();
+    (mode & 0o077 != 0)
+        .then(|| format!("{place}: other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`"))
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_path: &Path) -> Option<String> {
+    None
+}
+
+/// Every fault and warning of a key file, for `comfy-auth-rs doctor`: faults first.
+#[must_use]
+pub fn faults_of_file(path: &Path) -> Vec<String> {
+    match read_file(path) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = CHECK_INTERVAL;
+
+    fn store(path: &Path) -> KeyStore {
+        KeyStore::open(&[], &[path.to_owned()]).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    fn admits(store: &KeyStore, key: &str) -> bool {
+        store.current().verify(key.as_bytes()).is_ok()
+    }
+
+    /// Replaces a file as editors and deployment tools do: whole, by rename.
+    fn replace(path: &Path, text: &str) {
+        let next = path.with_extension("next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, path).unwrap();
+    }
+
+    #[test]
+    fn flags_and_files_are_a_union() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "from-file\nshared\n").unwrap();
+        let flags = ["from-flag", "shared"].map(|key| ApiKey::new(key.into()));
+        let store = KeyStore::open(&flags, &[path]).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(store.current().len(), 3);
+        assert!(admits(&store, "from-file") && admits(&store, "from-flag") && admits(&store, "shared"));
+    }
+
+    #[test]
+    fn refuses_missing_empty_and_irregular_files_and_no_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty");
+        fs::write(&empty, "").unwrap();
+        for path in [dir.path().join("missing"), dir.path().to_owned(), empty] {
+            assert!(KeyStore::open(&[], &[path]).is_err());
+        }
+        assert!(KeyStore::open(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn looks_at_files_once_a_second_and_swaps_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "old\n").unwrap();
+        let store = store(&path);
+        assert!(store.refresh(SECOND).is_empty());
+        replace(&path, "new\nother\n");
+        assert!(store.refresh(SECOND + SECOND / 2).is_empty(), "too early to look");
+        assert!(admits(&store, "old"));
+        assert_eq!(store.refresh(SECOND * 2), [Reload::Loaded { path, keys: 2 }]);
+        assert!(admits(&store, "new") && !admits(&store, "old"));
+    }
+
+    #[test]
+    fn keeps_the_last_good_keys_and_says_so_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "good\n").unwrap();
+        let store = store(&path);
+        replace(&path, "bad\x07key\n");
+        assert!(matches!(store.refresh(SECOND)[..], [Reload::Kept { .. }]));
+        assert!(store.refresh(SECOND * 2).is_empty());
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(store.refresh(SECOND * 3)[..], [Reload::Kept { .. }]));
+        assert!(store.refresh(SECOND * 4).is_empty());
+        assert!(admits(&store, "good"));
+        replace(&path, "mended\n");
+        assert!(matches!(store.refresh(SECOND * 5)[..], [Reload::Loaded { .. }]));
+        assert!(admits(&store, "mended") && !admits(&store, "good"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_a_symlink_swap() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for version in ["v1", "v2"] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("keys"), format!("key-of-{version}\n")).unwrap();
+        }
+        symlink("v1", path("..data")).unwrap();
+        symlink("..data/keys", path("keys")).unwrap();
+        let store = store(&path("keys"));
+        symlink("v2", path("..tmp")).unwrap();
+        fs::rename(path("..tmp"), path("..data")).unwrap();
+        assert!(matches!(store.refresh(SECOND)[..], [Reload::Loaded { .. }]));
+        assert!(admits(&store, "key-of-v2") && !admits(&store, "key-of-v1"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn warns_of_short_keys_and_readable_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "# one\nshort\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let warnings = store(&path).warnings();
+        assert!(warnings[0].contains("mode 644") && warnings[1].contains(":2: the key is shorter"), "{warnings:?}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(store(&path).warnings().len(), 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! Secrets that announce themselves: redacted when printed, zeroized when dropped, compared in constant time.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+/// Longest key accepted, in characters.
+pub const MAX_KEY_LENGTH: usize = 1024;
+
+/// Keys shorter than this, in characters, can be guessed by somebody patient; they bring a warning.
+pub const SHORT_KEY_LENGTH: usize = 32;
+
+/// Bytes of randomness in a generated key.
+const GENERATED_KEY_BYTES: usize = 32;
+
+/// A key in plain text, held only until it is hashed.
+pub struct ApiKey(Zeroizing<String>);
+
+impl ApiKey {
+    /// Takes a key as an operator wrote it. Checks nothing; the parser in [`crate::keys`] does.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The plain text. Callers must not store, log or return it.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey([redacted])")
+    }
+}
+
+/// SHA-256 of a key: all that stays in memory.
+///
+/// There is deliberately no `PartialEq`: the only comparison is [`ct_eq`](ConstantTimeEq::ct_eq).
+/// A key's digest is as good as the key for signing sessions, so it is redacted too.
+#[derive(Clone, Copy)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Hashes a candidate. The time depends on its length only, which whoever sent it knows.
+    #[must_use]
+    pub fn of(candidate: &[u8]) -> Self {
+        Self(Sha256::digest(candidate).into())
+    }
+
+    /// A digest read from a key file.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for deriving other values. Callers must not log or return them.
+    #[must_use]
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl ConstantTimeEq for Digest {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest([redacted])")
+    }
+}
+
+/// A new key: 256 random bits from the operating system, as 43 URL-safe base64 characters (RFC 4648, section 5).
+///
+/// # Panics
+/// When the operating system has no randomness to give; a predictable key would be an open door.
+#[must_use]
+pub fn generate_key() -> Zeroizing<String> {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let bytes = Zeroizing::new(random_bytes::<GENERATED_KEY_BYTES>());
+    Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
+}
+
+/// Random bytes from the operating system.
+///
+/// # Panics
+/// See [`generate_key`].
+#[must_use]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system's random source");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_prints_itself() {
+        let key = ApiKey::new("canary".into());
+        let digest = Digest::of(b"canary");
+        assert_eq!(format!("{key:?} {digest:?}"), "ApiKey([redacted]) Digest([redacted])");
+    }
+
+    #[test]
+    fn hashes_with_sha_256() {
+        // FIPS 180-2, appendix B.1.
+        let expected: [u8; 4] = [0xba, 0x78, 0x16, 0xbf];
+        assert_eq!(Digest::of(b"abc").expose_secret()[..4], expected);
+    }
+
+    #[test]
+    fn generates_256_bits_url_safe_and_different_each_time() {
+        let (first, second) = (generate_key(), generate_key());
+        assert_eq!(first.len(), 43);
+        assert!(first.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        assert_ne!(*first, *second);
+    }
+}

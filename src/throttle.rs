@@ -1,0 +1,256 @@
+//! Addresses that guess: ten distinct wrong credentials within a minute lock an address.
+//!
+//! A misconfigured client that repeats one value, or sends none, is no attack. While an address is locked, keys that were
+//! already good from it still pass. Everything is bounded: both tables keep two generations of entries, and when the
+//! young one is full the old one is dropped, so that what is used stays and a flood of addresses costs no more memory.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::keys::KeyId;
+use crate::secret::Digest;
+
+/// Distinct wrong credentials that lock an address.
+pub const MAX_FAILURES: usize = 10;
+
+/// The time within which they count.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// The first lock; each further one is twice as long.
+pub const FIRST_LOCK: Duration = Duration::from_secs(60);
+
+/// The longest lock.
+pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
+
+/// Entries a generation, so that at most twice as many are kept.
+const GENERATION: usize = 32_768;
+
+/// Counts failures by address. All times are of one monotonic clock.
+pub struct Throttle {
+    tables: Mutex<Tables>,
+    hasher: RandomState,
+    /// End of the longest lock, in milliseconds: before it somebody may be locked.
+    any_locked_until: AtomicU64,
+}
+
+#[derive(Default)]
+struct Tables {
+    failing: Generations<Network, Record>,
+    good: Generations<(Network, KeyId), ()>,
+}
+
+/// What one subscriber is given: an IPv4 address, or an IPv6 /64, all of whose addresses one client can use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Network(u128);
+
+#[derive(Clone, Default)]
+struct Record {
+    /// Hash and time of the latest distinct wrong credentials.
+    failures: Vec<(u64, Duration)>,
+    locked_until: Duration,
+    locks: u32,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { tables: Mutex::default(), hasher: RandomState::new(), any_locked_until: AtomicU64::new(0) }
+    }
+}
+
+impl Throttle {
+    /// Counts wrong credentials that `address` presented in one request.
+    ///
+    /// # Errors
+    /// The time left, where the address is locked already; then nothing is counted.
+    pub fn failed(&self, address: IpAddr, wrong: &[Digest], now: Duration) -> Result<(), Duration> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = tables.failing.get_or_default(network(address));
+        record.locked(now)?;
+        record.failures.retain(|&(_, at)| now.saturating_sub(at) < WINDOW);
+        for digest in wrong {
+            let hash = self.hasher.hash_one(digest.expose_secret());
+            if record.failures.iter().all(|&(known, _)| known != hash) {
+                record.failures.push((hash, now));
+            }
+        }
+        if record.failures.len() >= MAX_FAILURES {
+            // A quiet quarter of an hour after a lock is forgiven.
+            if now > record.locked_until + MAX_LOCK {
+                record.locks = 0;
+            }
+            let lock = FIRST_LOCK.saturating_mul(1 << record.locks.min(16)).min(MAX_LOCK);
+            record.locks += 1;
+            record.locked_until = now + lock;
+            record.failures.clear();
+            self.any_locked_until.fetch_max(millis(record.locked_until), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Remembers that `key` is good from `address`.
+    ///
+    /// # Errors
+    /// The time left, where the address is locked and the key was not good from it before.
+    pub fn succeeded(&self, address: IpAddr, key: KeyId, now: Duration) -> Result<(), Duration> {
+        let network = network(address);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if millis(now) < self.any_locked_until.load(Ordering::Relaxed)
+            && tables.good.get(&(network, key)).is_none()
+            && let Some(record) = tables.failing.get(&network)
+        {
+            record.locked(now)?;
+        }
+        tables.good.get_or_default((network, key));
+        Ok(())
+    }
+}
+
+impl Record {
+    fn locked(&self, now: Duration) -> Result<(), Duration> {
+        let left = self.locked_until.saturating_sub(now);
+        if left.is_zero() { Ok(()) } else { Err(left) }
+    }
+}
+
+fn network(address: IpAddr) -> Network {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Network(u128::from(address.to_ipv6_mapped().to_bits())),
+        IpAddr::V6(address) => Network(address.to_bits() >> 64 << 64),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A map that forgets: what was not used while [`GENERATION`] other entries were.
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K, V> Default for Generations<K, V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Default> Generations<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn get_or_default(&mut self, key: K) -> &mut V {
+        if !self.young.contains_key(&key) {
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            let value = self.old.remove(&key).unwrap_or_default();
+            self.young.insert(key, value);
+        }
+        self.young.entry(key).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    fn guess(throttle: &Throttle, from: IpAddr, number: usize, now: Duration) -> Result<(), Duration> {
+        throttle.failed(from, &[Digest::of(&number.to_be_bytes())], now)
+    }
+
+    /// Ten distinct guesses, all evaluated.
+    fn lock(throttle: &Throttle, from: IpAddr, now: Duration) {
+        for number in 0..MAX_FAILURES {
+            assert_eq!(guess(throttle, from, number, now), Ok(()), "guess {number}");
+        }
+    }
+
+    #[test]
+    fn ten_distinct_guesses_lock_and_locks_double_up_to_a_quarter_of_an_hour() {
+        let throttle = Throttle::default();
+        let mut now = SECOND;
+        for expected in [60, 120, 240, 480, 900, 900] {
+            lock(&throttle, address(1), now);
+            assert_eq!(guess(&throttle, address(1), 0, now), Err(SECOND * expected));
+            assert_eq!(guess(&throttle, address(2), 0, now), Ok(()), "others are free");
+            now += SECOND * expected;
+        }
+        now += MAX_LOCK + SECOND;
+        lock(&throttle, address(1), now);
+        assert_eq!(guess(&throttle, address(1), 0, now), Err(FIRST_LOCK), "a quiet quarter of an hour is forgiven");
+    }
+
+    #[test]
+    fn what_was_good_before_the_lock_still_passes() {
+        let throttle = Throttle::default();
+        let (known, unknown) = (KeyId([1; 16]), KeyId([2; 16]));
+        assert_eq!(throttle.succeeded(address(1), known, SECOND), Ok(()));
+        lock(&throttle, address(1), SECOND);
+        assert_eq!(throttle.succeeded(address(1), known, SECOND), Ok(()));
+        assert_eq!(throttle.succeeded(address(1), unknown, SECOND), Err(FIRST_LOCK));
+        assert_eq!(throttle.succeeded(address(2), unknown, SECOND), Ok(()), "elsewhere it is good");
+        assert_eq!(throttle.succeeded(address(1), unknown, SECOND + FIRST_LOCK), Ok(()));
+    }
+
+    #[test]
+    fn one_value_repeated_is_no_attack() {
+        let throttle = Throttle::default();
+        for second in 0..1000 {
+            assert_eq!(guess(&throttle, address(1), 7, SECOND * second), Ok(()));
+        }
+    }
+
+    #[test]
+    fn slow_guesses_do_not_add_up() {
+        let throttle = Throttle::default();
+        for number in 0..100 {
+            assert_eq!(guess(&throttle, address(1), number, SECOND * (7 * u32::try_from(number).unwrap())), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_client_cannot_hop_within_its_network() {
+        let throttle = Throttle::default();
+        for number in 0..MAX_FAILURES {
+            guess(&throttle, format!("2001:db8::{number:x}").parse().unwrap(), number, SECOND).unwrap();
+        }
+        assert!(guess(&throttle, "2001:db8::ffff".parse().unwrap(), 0, SECOND).is_err());
+        assert!(guess(&throttle, "2001:db8:0:1::1".parse().unwrap(), 0, SECOND).is_ok());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_stays() {
+        let throttle = Throttle::default();
+        let key = KeyId([1; 16]);
+        throttle.succeeded(address(0), key, SECOND).unwrap();
+        for number in 1..200_000 {
+            guess(&throttle, address(number), 0, SECOND).unwrap();
+            throttle.succeeded(address(number), key, SECOND).unwrap();
+            if number % 10_000 == 0 {
+                throttle.succeeded(address(0), key, SECOND).unwrap();
+            }
+        }
+        lock(&throttle, address(0), SECOND);
+        assert_eq!(throttle.succeeded(address(0), key, SECOND), Ok(()));
+        let tables = throttle.tables.lock().unwrap();
+        for (young, old) in [
+            (tables.failing.young.len(), tables.failing.old.len()),
+            (tables.good.young.len(), tables.good.old.len()),
+        ] {
+            assert!(young <= GENERATION && old <= GENERATION);
+        }
+    }
+}
