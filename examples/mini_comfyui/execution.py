@@ -25,6 +25,7 @@ Json = dict[str, Any]
 QueueItem = tuple[float, str, Json, Json, list[str]]
 
 MAXIMUM_HISTORY_SIZE = 10_000
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 
 
 class PromptQueue:
@@ -113,15 +114,18 @@ class PromptQueue:
             self.server.queue_updated()
             return True
 
+    def delete_prompt(self, prompt_id: str) -> bool:
+        """Forget the waiting prompt of this id; False when there is none."""
+        return self.delete_queue_item(lambda item: item[1] == prompt_id)
+
     def get_history(
         self, prompt_id: str | None = None, max_items: int | None = None, offset: int = -1
     ) -> dict[str, Json]:
         """One entry, or `max_items` from `offset` on; without an offset the latest ones."""
         with self.mutex:
             if prompt_id is not None:
-                return (
-                    {prompt_id: copy.deepcopy(self.history[prompt_id])} if prompt_id in self.history else {}
-                )
+                found = {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
+                return copy.deepcopy(found)
             if offset < 0:
                 offset = max(0, len(self.history) - max_items) if max_items is not None else 0
             end = None if max_items is None else offset + max_items
@@ -166,91 +170,103 @@ def fault(kind: str, message: str, details: str = "", **extra: Any) -> Json:
     return {"type": kind, "message": message, "details": details, "extra_info": extra}
 
 
-async def validate_prompt(
-    prompt_id: str, prompt: Json, partial_execution_list: list[str] | None = None
-) -> Verdict:
-    """Check a whole graph. Outputs with a fault above them are left out; the rest may still run."""
-    outputs = []
+async def validate_prompt(prompt_id: str, prompt: Json, only: list[str] | None = None) -> Verdict:
+    """Check a whole graph, or what its output nodes `only` need.
+
+    An output with a fault above it is left out; the others may still run.
+    """
     for node_id, node in prompt.items():
-        if not isinstance(node, dict) or "class_type" not in node:
+        if "class_type" not in node:
             message = "Cannot execute because a node is missing the class_type property."
             return Verdict(False, fault("invalid_prompt", message, f"Node ID '#{node_id}'"), [], {})
-        node_class = nodes.NODE_CLASS_MAPPINGS.get(node["class_type"])
-        if node_class is None:
+        if node["class_type"] not in nodes.NODE_CLASS_MAPPINGS:
             message = f"Cannot execute because node {node['class_type']} does not exist."
             return Verdict(False, fault("invalid_prompt", message, f"Node ID '#{node_id}'"), [], {})
-        wanted = partial_execution_list is None or node_id in partial_execution_list
-        if getattr(node_class, "OUTPUT_NODE", False) and wanted:
-            outputs.append(node_id)
+    outputs = [
+        node_id
+        for node_id in prompt
+        if getattr(_class_of(prompt, node_id), "OUTPUT_NODE", False) and (only is None or node_id in only)
+    ]
     if not outputs:
         return Verdict(False, fault("prompt_no_outputs", "Prompt has no outputs"), [], {})
 
     node_errors: Json = {}
     good = []
     for output in outputs:
-        faulty = {
-            node_id: faults
-            for node_id in _upstream(prompt, output)
-            if (faults := node_faults(prompt, node_id))
-        }
+        faulty = _faults_above(prompt, output)
         for node_id, faults in faulty.items():
-            entry = {"errors": faults, "dependent_outputs": [], "class_type": prompt[node_id]["class_type"]}
-            node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+            about = {"errors": faults, "dependent_outputs": [], "class_type": prompt[node_id]["class_type"]}
+            node_errors.setdefault(node_id, about)["dependent_outputs"].append(output)
         if not faulty:
             good.append(output)
     if good:
         return Verdict(True, None, good, node_errors)
     details = "\n".join(f"{e['message']}: {e['details']}" for n in node_errors.values() for e in n["errors"])
-    return Verdict(
-        False,
-        fault("prompt_outputs_failed_validation", "Prompt outputs failed validation", details),
-        [],
-        node_errors,
-    )
+    error = fault("prompt_outputs_failed_validation", "Prompt outputs failed validation", details)
+    return Verdict(False, error, [], node_errors)
+
+
+def _faults_above(prompt: Json, output: str) -> dict[str, list[Json]]:
+    try:
+        needed = upstream(prompt, output)
+    except ValueError as error:
+        return {output: [fault("dependency_cycle", "Dependency cycle detected", str(error))]}
+    found = {node_id: node_faults(prompt, node_id) for node_id in needed}
+    return {node_id: faults for node_id, faults in found.items() if faults}
 
 
 def node_faults(prompt: Json, node_id: str) -> list[Json]:
-    """Everything wrong with the inputs of one node; numbers that came as text are converted on the way."""
-    node_class = nodes.NODE_CLASS_MAPPINGS[prompt[node_id]["class_type"]]
+    """All that is wrong with a node's inputs; on the way, "12" for an INT becomes 12."""
+    node_class = _class_of(prompt, node_id)
     types = node_class.INPUT_TYPES()
     inputs = prompt[node_id].setdefault("inputs", {})
-    faults: list[Json] = []
-    for name, spec in {**types.get("optional", {}), **types.get("required", {})}.items():
-        if name in inputs:
-            faults += _input_faults(prompt, inputs, name, spec)
-        elif name in types.get("required", {}):
-            faults.append(fault("required_input_missing", "Required input is missing", name, input_name=name))
     check = getattr(node_class, "VALIDATE_INPUTS", None)
-    if check is not None and not faults:
-        known = {name: inputs[name] for name in inspect.signature(check).parameters if name in inputs}
-        answer = True if any(is_link(value) for value in known.values()) else check(**known)
+    checked = inspect.signature(check).parameters if check is not None else ()
+    faults: list[Json] = []
+    for name, (kind, *rest) in {**types.get("optional", {}), **types.get("required", {})}.items():
+        options = rest[0] if rest else {}
+        if name not in inputs:
+            if name in types.get("required", {}):
+                faults.append(
+                    fault("required_input_missing", "Required input is missing", name, input_name=name)
+                )
+        elif isinstance(inputs[name], list):
+            faults += _link_faults(prompt, inputs[name], name, kind)
+        else:
+            # The node's own check replaces ours: LoadImage looks at the disk, where new uploads are.
+            faults += _value_faults(inputs, name, kind, {} if name in checked else options, name in checked)
+    plain = {name: inputs[name] for name in checked if name in inputs and not is_link(inputs[name])}
+    if check is not None and not faults and len(plain) == len(checked):
+        answer = check(**plain)
         if answer is not True:
             message = "Custom validation failed for node"
-            faults.append(fault("custom_validation_failed", message, f"{', '.join(known)} - {answer}"))
+            faults.append(fault("custom_validation_failed", message, f"{', '.join(plain)} - {answer}"))
     return faults
 
 
-def _input_faults(prompt: Json, inputs: Json, name: str, spec: tuple[Any, ...]) -> list[Json]:
-    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-    value = inputs[name]
-    extra = {"input_name": name, "input_config": spec, "received_value": value}
-    if isinstance(value, list):
-        if not is_link(value) or value[0] not in prompt:
-            message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
-            return [fault("bad_linked_input", message, name, **extra)]
-        source = nodes.NODE_CLASS_MAPPINGS[prompt[value[0]]["class_type"]].RETURN_TYPES
-        received = source[value[1]] if 0 <= value[1] < len(source) else None
-        if received != kind and "*" not in (received, kind):
-            details = f"{name}, received_type({received}) mismatch input_type({kind})"
-            return [
-                fault("return_type_mismatch", "Return type mismatch between linked nodes", details, **extra)
-            ]
+def _link_faults(prompt: Json, value: list[Any], name: str, kind: Any) -> list[Json]:
+    if not is_link(value) or value[0] not in prompt:
+        message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
+        return [fault("bad_linked_input", message, name, input_name=name, received_value=value)]
+    given = _class_of(prompt, value[0]).RETURN_TYPES
+    received = given[value[1]] if 0 <= value[1] < len(given) else None
+    if received == kind or "*" in (received, kind):
         return []
-    convert = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}.get(
-        kind if isinstance(kind, str) else ""
-    )
+    message = "Return type mismatch between linked nodes"
+    details = f"{name}, received_type({received}) mismatch input_type({kind})"
+    return [fault("return_type_mismatch", message, details, input_name=name, linked_node=value)]
+
+
+def _value_faults(inputs: Json, name: str, kind: Any, options: Json, any_choice: bool) -> list[Json]:
+    value = inputs[name]
+    extra = {"input_name": name, "input_config": [kind, options], "received_value": value}
+    if isinstance(kind, list):
+        if any_choice or value in kind:
+            return []
+        return [fault("value_not_in_list", "Value not in list", f"{name}: '{value}' not in {kind}", **extra)]
     try:
-        inputs[name] = value = convert(value) if convert else value
+        if kind in CONVERSIONS:
+            inputs[name] = value = CONVERSIONS[kind](value)
     except (TypeError, ValueError) as error:
         message = f"Failed to convert an input value to a {kind} value"
         return [fault("invalid_input_type", message, f"{name}, {value}, {error}", **extra)]
@@ -260,9 +276,6 @@ def _input_faults(prompt: Json, inputs: Json, name: str, spec: tuple[Any, ...]) 
     if "max" in options and value > options["max"]:
         message = f"Value {value} bigger than max of {options['max']}"
         return [fault("value_bigger_than_max", message, name, **extra)]
-    # Uploads add files after the list was made; VALIDATE_INPUTS looks at the disk.
-    if isinstance(kind, list) and value not in kind and not options.get("image_upload"):
-        return [fault("value_not_in_list", "Value not in list", f"{name}: '{value}' not in {kind}", **extra)]
     return []
 
 
@@ -271,28 +284,28 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
 
 
-def _sources(prompt: Json, node_id: str) -> list[str]:
-    return [value[0] for value in prompt[node_id].get("inputs", {}).values() if is_link(value)]
-
-
-def _upstream(prompt: Json, node_id: str) -> list[str]:
-    """The node and all that it needs, those first. Raises ValueError when the graph has a cycle."""
-    order: dict[str, None] = {}
-    path: set[str] = set()
+def upstream(prompt: Json, node_id: str) -> list[str]:
+    """The node after all that it needs. Raises ValueError when it needs itself."""
+    order: list[str] = []
+    open_nodes: list[str] = []
 
     def visit(current: str) -> None:
-        if current in path:
-            raise ValueError(f"the graph has a cycle at node {current}")
+        if current in open_nodes:
+            raise ValueError(" -> ".join([*open_nodes, current]))
         if current in order or current not in prompt:
             return
-        path.add(current)
-        for source in _sources(prompt, current):
-            visit(source)
-        path.remove(current)
-        order[current] = None
+        open_nodes.append(current)
+        for value in prompt[current].get("inputs", {}).values():
+            if is_link(value):
+                visit(value[0])
+        order.append(open_nodes.pop())
 
     visit(node_id)
-    return list(order)
+    return order
+
+
+def _class_of(prompt: Json, node_id: str) -> Any:
+    return nodes.NODE_CLASS_MAPPINGS[prompt[node_id]["class_type"]]
 
 
 class Cached(NamedTuple):
@@ -328,12 +341,11 @@ class PromptExecutor:
         node_id = ""
         self.add_message("execution_start", {"prompt_id": prompt_id})
         try:
-            order = list(
-                dict.fromkeys(node for output in execute_outputs for node in _upstream(prompt, output))
-            )
+            above = (node for output in execute_outputs for node in upstream(prompt, output))
+            order = list(dict.fromkeys(above))
             signatures: dict[str, str] = {}
             for node_id in order:
-                signatures[node_id] = self._signature(prompt, node_id, signatures)
+                signatures[node_id] = _signature(prompt, node_id, signatures)
             hits = [n for n in order if n in self.cache and self.cache[n].signature == signatures[n]]
             self.cache = {n: self.cache[n] for n in hits}
             self.add_message("execution_cached", {"nodes": hits, "prompt_id": prompt_id})
@@ -348,13 +360,9 @@ class PromptExecutor:
             self._tell_failure(error, prompt, node_id, executed)
         finally:
             self.server.last_node_id = None
-        done = {n: c.ui for n, c in self.cache.items() if c.ui is not None}
-        self.history_result = {
-            "outputs": done,
-            "meta": {
-                n: {"node_id": n, "display_node": n, "parent_node": None, "real_node_id": n} for n in done
-            },
-        }
+        shown = {n: cached.ui for n, cached in self.cache.items() if cached.ui is not None}
+        meta = {n: {"node_id": n, "display_node": n, "parent_node": None, "real_node_id": n} for n in shown}
+        self.history_result = {"outputs": shown, "meta": meta}
 
     def add_message(self, event: str, data: Json, broadcast: bool = False) -> None:
         """Send to the client whose prompt runs, or to everyone, and keep for the history."""
@@ -372,31 +380,18 @@ class PromptExecutor:
         where = {"prompt_id": self._prompt_id, "node": node_id}
         self.server.send_sync("progress", {"value": value, "max": total, **where}, client)
         self._tell_progress(node_id, "running", value, total)
-        if preview is not None and client is not None:
-            if self.server.client_supports(client, "supports_preview_metadata"):
-                metadata = {"prompt_id": self._prompt_id, **_node_names(node_id)}
-                self.server.send_sync(
-                    BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (preview, metadata), client
-                )
-            else:
-                self.server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, preview, client)
-
-    def _signature(self, prompt: Json, node_id: str, signatures: Mapping[str, str]) -> str:
-        inputs = prompt[node_id]["inputs"]
-        node_class = nodes.NODE_CLASS_MAPPINGS[prompt[node_id]["class_type"]]
-        is_changed = getattr(node_class, "IS_CHANGED", None)
-        plain = {name: value for name, value in inputs.items() if not is_link(value)}
-        sources = {name: [signatures[value[0]], value[1]] for name, value in inputs.items() if is_link(value)}
-        # nan is what ComfyUI's nodes return to run every time: here it is given a text that never comes again.
-        changed = is_changed(**plain) if is_changed else None
-        changed = time.monotonic_ns() if changed != changed else changed
-        return json.dumps(
-            [prompt[node_id]["class_type"], plain, sources, changed], sort_keys=True, default=str
-        )
+        if preview is None or client is None:
+            return
+        if self.server.client_supports(client, "supports_preview_metadata"):
+            about = {"prompt_id": self._prompt_id, **_node_names(node_id)}
+            event, data = BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, (preview, about)
+            self.server.send_sync(event, data, client)
+        else:
+            self.server.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, preview, client)
 
     def _run(self, prompt: Json, node_id: str, extra_data: Json, signature: str) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        node_class = nodes.NODE_CLASS_MAPPINGS[prompt[node_id]["class_type"]]
+        node_class = _class_of(prompt, node_id)
         self.server.last_node_id = node_id
         if self.server.client_id is not None:
             where = {"node": node_id, "display_node": node_id, "prompt_id": self._prompt_id}
@@ -416,10 +411,9 @@ class PromptExecutor:
         }
         inputs |= {name: hidden.get(kind) for name, kind in types.get("hidden", {}).items()}
         answer = getattr(node_class(), node_class.FUNCTION)(**inputs)
-        outputs, ui = (
-            (answer.get("result", ()), answer.get("ui")) if isinstance(answer, dict) else (answer, None)
-        )
-        self.cache[node_id] = Cached(signature, tuple(outputs), ui)
+        if not isinstance(answer, dict):
+            answer = {"result": answer}
+        self.cache[node_id] = Cached(signature, tuple(answer.get("result", ())), answer.get("ui"))
         self._tell_progress(node_id, "finished", 1, 1)
 
     def _tell_progress(self, node_id: str, state: str, value: int, total: int) -> None:
@@ -443,13 +437,12 @@ class PromptExecutor:
             self.add_message("execution_interrupted", about, broadcast=True)
             return
         logging.error("!!! Exception during processing !!! %s", error, exc_info=error)
+        inputs = prompt.get(node_id, {}).get("inputs", {})
         details = {
             "exception_message": str(error),
             "exception_type": type(error).__qualname__,
             "traceback": traceback.format_tb(error.__traceback__),
-            "current_inputs": {
-                name: [str(v)] for name, v in prompt.get(node_id, {}).get("inputs", {}).items()
-            },
+            "current_inputs": {name: [str(value)] for name, value in inputs.items()},
             "current_outputs": list(self.cache),
         }
         self.add_message("execution_error", {**about, **details})
@@ -458,3 +451,15 @@ class PromptExecutor:
 def _node_names(node_id: str) -> Json:
     """The four names a node has in ComfyUI, where one node may expand into many; here they are one."""
     return {"node_id": node_id, "display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}
+
+
+def _signature(prompt: Json, node_id: str, above: Mapping[str, str]) -> str:
+    """Equal for nodes that must give equal outputs; `above` are the signatures of the nodes it needs."""
+    inputs = prompt[node_id]["inputs"]
+    plain = {name: value for name, value in inputs.items() if not is_link(value)}
+    links = {name: [above[value[0]], value[1]] for name, value in inputs.items() if is_link(value)}
+    is_changed = getattr(_class_of(prompt, node_id), "IS_CHANGED", None)
+    changed = is_changed(**plain) if is_changed else None
+    if changed != changed:  # not a number: how ComfyUI's nodes say "always"
+        changed = time.monotonic_ns()
+    return json.dumps([prompt[node_id]["class_type"], plain, links, changed], sort_keys=True, default=str)

@@ -1,6 +1,5 @@
 """The nodes. An IMAGE is a list of Pillow pictures (a batch), a MASK a list of 8-bit grey ones."""
 
-import asyncio
 import hashlib
 import importlib.util
 import json
@@ -107,17 +106,20 @@ class SaveImage:
     DESCRIPTION = "Saves the input images to your output directory."
 
     type = "output"
+    prefix = "ComfyUI"
 
     def save_images(
         self,
         images: Images,
-        filename_prefix: str = "ComfyUI",
+        filename_prefix: str | None = None,
         prompt: dict[str, Any] | None = None,
         extra_pnginfo: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         root = folder_paths.get_directory_by_type(self.type)
         assert root is not None
-        folder, name, number, subfolder = folder_paths.get_save_image_path(filename_prefix, root)
+        folder, name, number, subfolder = folder_paths.get_save_image_path(
+            filename_prefix or self.prefix, root
+        )
         metadata = PngInfo()
         if not args.disable_metadata:
             for key, value in {"prompt": prompt, **(extra_pnginfo or {})}.items():
@@ -143,9 +145,7 @@ class PreviewImage(SaveImage):
     DESCRIPTION = "Shows the input images without keeping them."
 
     type = "temp"
-
-    def save_images(self, images: Images, filename_prefix: str = "", **metadata: Any) -> dict[str, Any]:
-        return super().save_images(images, f"ComfyUI_temp_{secrets.token_hex(3)}", **metadata)
+    prefix = f"ComfyUI_temp_{secrets.token_hex(3)}"
 
 
 class ImageInvert:
@@ -222,37 +222,35 @@ async def init_extra_nodes(init_custom_nodes: bool = True) -> None:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             is_package = path.is_dir() and path.name != "__pycache__" and path.suffix != ".disabled"
             if is_package or path.suffix == ".py":
-                await asyncio.sleep(0)
                 load_custom_node(path)
 
 
 def load_custom_node(path: Path) -> bool:
     """Import one file or package and take its nodes and its web folder; False when it fails."""
+    name = path.name if path.is_dir() else path.stem
     started = time.perf_counter()
     try:
-        module = _import(path)
-        NODE_CLASS_MAPPINGS.update(getattr(module, "NODE_CLASS_MAPPINGS", {}))
-        NODE_DISPLAY_NAME_MAPPINGS.update(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", {}))
-        for node in getattr(module, "NODE_CLASS_MAPPINGS", {}).values():
-            node.RELATIVE_PYTHON_MODULE = f"custom_nodes.{path.stem}"
-        web = getattr(module, "WEB_DIRECTORY", None)
-        if web is not None and (path / web).is_dir():
-            EXTENSION_WEB_DIRS[path.stem] = (path / web).resolve()
-        LOADED_MODULE_DIRS[path.stem] = path if path.is_dir() else path.parent
+        module = _import(name, path)
     except Exception as error:
         logging.warning(traceback.format_exc())
         logging.warning("Cannot import %s module for custom nodes: %s", path, error)
         return False
+    for node_name, node in getattr(module, "NODE_CLASS_MAPPINGS", {}).items():
+        node.RELATIVE_PYTHON_MODULE = f"custom_nodes.{name}"
+        NODE_CLASS_MAPPINGS[node_name] = node
+    NODE_DISPLAY_NAME_MAPPINGS.update(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", {}))
+    web = getattr(module, "WEB_DIRECTORY", None)
+    if web is not None and (path / web).is_dir():
+        EXTENSION_WEB_DIRS[name] = (path / web).resolve()
+    LOADED_MODULE_DIRS[name] = path if path.is_dir() else path.parent
     logging.info("%6.1f seconds: %s", time.perf_counter() - started, path)
     return True
 
 
-def _import(path: Path) -> ModuleType:
-    source = path / "__init__.py" if path.is_dir() else path
-    name = f"custom_nodes.{path.stem}"
-    spec = importlib.util.spec_from_file_location(
-        name, source, submodule_search_locations=[str(path)] if path.is_dir() else None
-    )
+def _import(name: str, path: Path) -> ModuleType:
+    name = f"custom_nodes.{name}"
+    source, places = (path / "__init__.py", [str(path)]) if path.is_dir() else (path, None)
+    spec = importlib.util.spec_from_file_location(name, source, submodule_search_locations=places)
     if spec is None or spec.loader is None:
         raise ImportError(f"{source} is not a Python module")
     module = importlib.util.module_from_spec(spec)

@@ -5,35 +5,32 @@ import ipaddress
 import json
 import logging
 import mimetypes
-import os
 import socket
 import ssl
 import struct
 import sys
+import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable
-from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 from aiohttp import web
-from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 import comfy.model_management
 import execution
 import folder_paths
 import nodes
 from api_server.routes.internal.internal_routes import InternalRoutes
-from app import frontend_management
+from app import frontend_management, image_files
 from app.custom_node_manager import CustomNodeManager
+from app.job_manager import JobManager
 from app.model_manager import ModelFileManager
 from app.user_manager import UserManager
 from comfy.cli_args import args
-from comfy.utils import Preview
 from comfyui_version import __version__
 from middleware.cache_middleware import cache_control
 from protocol import BinaryEventTypes
@@ -46,7 +43,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 # What a browser would run if it were shown, not saved: uploads must not become pages of this origin.
-ACTIVE_TYPES = {"text/html", "application/xhtml+xml", "text/javascript", "text/css", "image/svg+xml"}
+ACTIVE_TYPES = {"text/html", "application/xhtml+xml", "text/javascript", "application/javascript", "text/css"}
 
 
 @web.middleware
@@ -117,8 +114,9 @@ def is_loopback(host: str) -> bool:
 def create_block_external_middleware() -> Middleware:
     """Tell the browser to load nothing from elsewhere."""
     policy = (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
-        " img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; frame-src 'self'; object-src 'self';"
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:;"
+        " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:;"
+        " font-src 'self'; connect-src 'self'; frame-src 'self'; object-src 'self';"
     )
 
     @web.middleware
@@ -147,6 +145,7 @@ class PromptServer:
         self.custom_node_manager = CustomNodeManager()
         self.internal_routes = InternalRoutes(self)
         self.prompt_queue = execution.PromptQueue(self)
+        self.job_manager = JobManager(self)
         self.loop = loop
         self.messages: asyncio.Queue[tuple[Any, Any, str | None]] = asyncio.Queue()
         self.number = 0
@@ -213,7 +212,7 @@ class PromptServer:
         @routes.get("/embeddings")
         async def get_embeddings(request: web.Request) -> web.Response:
             names = folder_paths.get_filename_list("embeddings")
-            return web.json_response([os.path.splitext(name)[0] for name in names])
+            return web.json_response([str(PurePath(name).with_suffix("")) for name in names])
 
         @routes.get("/models")
         async def list_model_types(request: web.Request) -> web.Response:
@@ -237,44 +236,34 @@ class PromptServer:
 
         @routes.post("/upload/image")
         async def upload_image(request: web.Request) -> web.Response:
-            return store_upload(await request.post())
+            return image_files.store_upload(await request.post())
 
         @routes.post("/upload/mask")
         async def upload_mask(request: web.Request) -> web.Response:
             form = await request.post()
-            reference = json.loads(str(form["original_ref"]))
-            original = file_to_view(
-                reference["filename"], reference.get("type"), reference.get("subfolder", "")
+            source = json.loads(str(form["original_ref"]))
+            original = image_files.file_to_view(
+                source["filename"], source.get("type"), source.get("subfolder", "")
             )
-
-            def save(data: bytes, target: Path) -> None:
-                with Image.open(original) as picture, Image.open(BytesIO(data)) as mask:
-                    metadata = PngInfo()
-                    for key, value in getattr(picture, "text", {}).items():
-                        metadata.add_text(key, value)
-                    result = picture.convert("RGBA")
-                    result.putalpha(mask.convert("RGBA").getchannel("A"))
-                    result.save(target, compress_level=4, pnginfo=metadata)
-
-            return store_upload(form, save)
+            return image_files.store_upload(form, image_files.save_masked(original))
 
         @routes.get("/view")
         async def view_image(request: web.Request) -> web.StreamResponse:
             query = request.query
             if "filename" not in query:
                 return web.Response(status=404)
-            file = file_to_view(query["filename"], query.get("type"), query.get("subfolder", ""))
+            file = image_files.file_to_view(query["filename"], query.get("type"), query.get("subfolder", ""))
             headers = {"Content-Disposition": f'filename="{file.name}"'}
             channel = query.get("channel", "rgba")
             if "preview" in query:
-                body, kind = preview_bytes(file, query["preview"], channel)
+                body, kind = image_files.preview(file, query["preview"], channel)
                 return web.Response(body=body, content_type=kind, headers=headers)
             if channel in ("rgb", "a"):
-                return web.Response(
-                    body=channel_bytes(file, channel), content_type="image/png", headers=headers
-                )
-            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-            kind = "application/octet-stream" if kind.partition(";")[0] in ACTIVE_TYPES else kind
+                body = image_files.one_channel(file, channel)
+                return web.Response(body=body, content_type="image/png", headers=headers)
+            kind = (mimetypes.guess_type(file.name)[0] or "").partition(";")[0]
+            if not kind or kind in ACTIVE_TYPES:
+                kind = "application/octet-stream"
             return web.FileResponse(file, headers={**headers, "Content-Type": kind})
 
         @routes.get("/view_metadata/{folder_name}")
@@ -370,7 +359,7 @@ class PromptServer:
             if wish.get("clear"):
                 self.prompt_queue.wipe_queue()
             for prompt_id in wish.get("delete", ()):
-                self.prompt_queue.delete_queue_item(lambda item, wanted=prompt_id: item[1] == wanted)
+                self.prompt_queue.delete_prompt(prompt_id)
             return web.Response()
 
         @routes.post("/prompt")
@@ -394,7 +383,7 @@ class PromptServer:
                 return web.json_response(
                     {"error": verdict.error, "node_errors": verdict.node_errors}, status=400
                 )
-            extra = dict(data.get("extra_data", {}))
+            extra = {**data.get("extra_data", {}), "create_time": int(time.time() * 1000)}
             if "client_id" in data:
                 extra["client_id"] = data["client_id"]
             self.prompt_queue.put((number, prompt_id, prompt, extra, verdict.outputs))
@@ -423,6 +412,7 @@ class PromptServer:
         """Mount everything, after the custom nodes have added theirs; the frontend's catch-all comes last."""
         self.user_manager.add_routes(self.routes)
         self.model_file_manager.add_routes(self.routes)
+        self.job_manager.add_routes(self.routes)
         self.custom_node_manager.add_routes(self.routes, self.app, nodes.LOADED_MODULE_DIRS.items())
         self.app.add_subapp("/internal", self.internal_routes.get_app())
 
@@ -451,12 +441,12 @@ class PromptServer:
     async def send(self, event: Any, data: Any, sid: str | None = None) -> None:
         """Send to one client, or to all. Numbers are binary messages, names are JSON."""
         if event == BinaryEventTypes.UNENCODED_PREVIEW_IMAGE:
-            kind, picture = encode_preview(data)
+            kind, picture = image_files.encode(data)
             number = struct.pack(">I", 1 if kind == "JPEG" else 2)
             await self.send_bytes(BinaryEventTypes.PREVIEW_IMAGE, number + picture, sid)
         elif event == BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA:
             preview, metadata = data
-            kind, picture = encode_preview(preview)
+            kind, picture = image_files.encode(preview)
             about = json.dumps({**metadata, "image_type": f"image/{kind.lower()}"}).encode()
             await self.send_bytes(event, struct.pack(">I", len(about)) + about + picture, sid)
         elif isinstance(data, bytes | bytearray):
@@ -554,72 +544,6 @@ def node_info(name: str) -> Json:
     return {**info, **flags}
 
 
-def file_to_view(name: str, kind: str | None, subfolder: str) -> Path:
-    """The file that /view names. Answers 400 or 403 for what may not be seen, 404 for what is not there."""
-    name, folder = folder_paths.annotated_filepath(name)
-    folder = folder or folder_paths.get_directory_by_type(kind or "output")
-    if not name or name.startswith("/") or ".." in name or folder is None:
-        raise web.HTTPBadRequest
-    place = folder_paths.inside(folder, subfolder)
-    if place is None:
-        raise web.HTTPForbidden
-    file = folder_paths.inside(place, Path(name).name)
-    if file is None or not file.is_file():
-        raise web.HTTPNotFound
-    return file
-
-
-def preview_bytes(file: Path, wish: str, channel: str) -> tuple[bytes, str]:
-    """A small copy: `wish` is FORMAT;QUALITY, such as webp;90. Returns it with its content type."""
-    kind, _, quality = wish.partition(";")
-    if kind not in ("webp", "jpeg") or "a" in channel:
-        kind = "webp"
-    buffer = BytesIO()
-    with Image.open(file) as picture:
-        flat = kind == "jpeg" or channel == "rgb"
-        (picture.convert("RGB") if flat else picture).save(
-            buffer, format=kind, quality=int(quality) if quality.isdecimal() else 90
-        )
-    return buffer.getvalue(), f"image/{kind}"
-
-
-def channel_bytes(file: Path, channel: str) -> bytes:
-    """A PNG of the colours alone ("rgb") or of the transparency alone ("a")."""
-    buffer = BytesIO()
-    with Image.open(file) as picture:
-        rgba = picture.convert("RGBA")
-    result = rgba.convert("RGB")
-    if channel == "a":
-        result = Image.new("RGBA", rgba.size)
-        result.putalpha(rgba.getchannel("A"))
-    result.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def store_upload(form: Any, save: Callable[[bytes, Path], None] | None = None) -> web.Response:
-    """Write an uploaded file; the same bytes under the same name are kept once, other bytes get "name (1)"."""
-    image = form.get("image")
-    if not isinstance(image, web.FileField) or not image.filename:
-        return web.Response(status=400)
-    kind, subfolder = form.get("type") or "input", form.get("subfolder", "")
-    root = folder_paths.get_directory_by_type(kind)
-    target = folder_paths.inside(root, subfolder, image.filename) if root else None
-    if target is None or target == root:
-        return web.Response(status=400)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    data = image.file.read()
-    if form.get("overwrite") not in ("true", "1"):
-        first, number = target, 1
-        while target.exists() and target.read_bytes() != data:
-            target = first.with_name(f"{first.stem} ({number}){first.suffix}")
-            number += 1
-    if save is not None:
-        save(data, target)
-    else:
-        target.write_bytes(data)
-    return web.json_response({"name": target.name, "subfolder": subfolder, "type": kind})
-
-
 def safetensors_metadata(file: Path) -> Json | None:
     """The __metadata__ in the header of a model file, None where there is none."""
     with file.open("rb") as stream:
@@ -628,16 +552,6 @@ def safetensors_metadata(file: Path) -> Json | None:
             return None
         header: Json = json.loads(stream.read(length))
     return header.get("__metadata__")
-
-
-def encode_preview(preview: Preview) -> tuple[str, bytes]:
-    """(format, bytes) of a picture no larger than asked."""
-    kind, picture, longest = preview
-    if longest is not None:
-        picture = ImageOps.contain(picture, (longest, longest), Image.Resampling.BILINEAR)
-    buffer = BytesIO()
-    picture.save(buffer, format=kind, quality=95)
-    return kind, buffer.getvalue()
 
 
 async def send_or_forget(sending: Awaitable[None]) -> None:

@@ -53,11 +53,8 @@ class CustomNodeManager:
 
 
 def _files(pattern: str) -> list[Path]:
-    return [
-        file
-        for folder in folder_paths.get_folder_paths("custom_nodes")
-        for file in sorted(folder.glob(pattern))
-    ]
+    folders = folder_paths.get_folder_paths("custom_nodes")
+    return [file for folder in folders for file in sorted(folder.glob(pattern))]
 
 
 def _subgraph_files() -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Where the frontend, its templates and its help pages lie: in their PyPI packages, found without importing them."""
+"""Where the frontend, its templates and its help pages lie: in PyPI packages, found but not imported."""
 
 import importlib.util
 import sys

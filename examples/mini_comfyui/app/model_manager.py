@@ -6,17 +6,15 @@ import folder_paths
 
 
 class ModelFileManager:
-    """Lists model files with their sizes and dates."""
+    """Lists model files with their sizes in bytes and dates in seconds since 1970."""
 
     def add_routes(self, routes: web.RouteTableDef) -> None:
         @routes.get("/experiment/models")
         async def get_model_folders(request: web.Request) -> web.Response:
             kinds = (kind for kind in folder_paths.folder_names_and_paths if kind != "custom_nodes")
+            found = {kind: folder_paths.get_folder_paths(kind) for kind in kinds}
             return web.json_response(
-                [
-                    {"name": kind, "folders": [str(p) for p in folder_paths.get_folder_paths(kind)]}
-                    for kind in kinds
-                ]
+                [{"name": kind, "folders": [str(path) for path in paths]} for kind, paths in found.items()]
             )
 
         @routes.get("/experiment/models/{folder}")
@@ -24,16 +22,11 @@ class ModelFileManager:
             kind = request.match_info["folder"]
             if kind not in folder_paths.folder_names_and_paths:
                 raise web.HTTPNotFound
+            folders = folder_paths.get_folder_paths(kind)
             found = []
             for name in folder_paths.get_filename_list(kind):
-                path = folder_paths.get_full_path(kind, name)
-                if path is not None:
-                    stat = path.stat()
-                    about = {"size": stat.st_size, "modified": stat.st_mtime, "created": stat.st_ctime}
-                    index = next(
-                        i
-                        for i, root in enumerate(folder_paths.get_folder_paths(kind))
-                        if root in path.parents
-                    )
-                    found.append({"name": name, "pathIndex": index, **about})
+                index = next(index for index, folder in enumerate(folders) if (folder / name).is_file())
+                stat = (folders[index] / name).stat()
+                times = {"modified": stat.st_mtime, "created": stat.st_ctime}
+                found.append({"name": name, "pathIndex": index, "size": stat.st_size, **times})
             return web.json_response(found)

@@ -39,9 +39,8 @@ class UserManager:
 
     def describe(self, path: Path, request: web.Request) -> web.Response:
         """The file's name, or more with ?full_info=true."""
-        return web.json_response(
-            file_info(path, self.root) if flag(request, "full_info") else relative(path, self.root)
-        )
+        full = flag(request, "full_info")
+        return web.json_response(file_info(path, self.root) if full else relative(path, self.root))
 
     def target(self, name: str, request: web.Request) -> Path:
         """A file to be written: 409 where one is already and ?overwrite=false."""
@@ -125,11 +124,7 @@ def file_info(path: Path, root: Path) -> dict[str, Any]:
 
 def entry(path: Path, root: Path) -> dict[str, Any]:
     """A file or a folder in /v2/userdata."""
-    about = {
-        "name": path.name,
-        "path": relative(path, root),
-        "type": "directory" if path.is_dir() else "file",
-    }
-    if path.is_file():
-        about |= {"size": path.stat().st_size, "modified": path.stat().st_mtime}
-    return about
+    about: dict[str, Any] = {"name": path.name, "path": relative(path, root)}
+    if path.is_dir():
+        return {**about, "type": "directory"}
+    return {**about, "type": "file", "size": path.stat().st_size, "modified": path.stat().st_mtime}

@@ -32,12 +32,12 @@ def get_torch_device_name(device: Device) -> str:
     return device.type
 
 
-def get_total_memory(device: Device | None = None) -> int:
+def get_total_memory(dev: Device | None = None) -> int:
     """Bytes of memory in this machine."""
     return _meminfo("MemTotal") or _sysconf("SC_PHYS_PAGES")
 
 
-def get_free_memory(device: Device | None = None) -> int:
+def get_free_memory(dev: Device | None = None) -> int:
     """Bytes that programs can still get."""
     return _meminfo("MemAvailable") or _sysconf("SC_AVPHYS_PAGES")
 

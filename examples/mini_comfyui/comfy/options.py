@@ -1,4 +1,4 @@
-"""Whether importing comfy.cli_args may read sys.argv: only when main.py runs, never when a tool imports it."""
+"""Whether importing comfy.cli_args may read sys.argv: when main.py runs, not when a tool imports it."""
 
 args_parsing = False
 

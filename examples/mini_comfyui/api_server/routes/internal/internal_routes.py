@@ -23,7 +23,7 @@ class InternalRoutes:
 
     def send_log(self, entry: app.logger.Entry) -> None:
         """Pass one log line to the clients that asked; a client that has gone is forgotten."""
-        self.subscribers.intersection_update(self.prompt_server.sockets)
+        self.subscribers &= set(self.prompt_server.sockets)
         for client in self.subscribers:
             self.prompt_server.send_sync("logs", {"entries": [entry], "size": terminal_size()}, client)
 
