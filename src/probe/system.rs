@@ -1,0 +1,63 @@
+//! RAM, which is also the GPU's memory on Apple silicon and on NVIDIA's unified-memory systems.
+
+use sysinfo::{MemoryRefreshKind, System};
+
+/// Bytes of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) total: u64,
+    /// What can be allocated without swapping; includes caches that the kernel would drop.
+    pub(super) free: u64,
+}
+
+/// RAM as this process may use it: a container's memory limit counts as the machine's end. Zeros where the system doesn't
+/// say.
+pub(super) fn memory() -> Memory {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let machine = Memory { total: system.total_memory(), free: system.available_memory() };
+    if machine.total == 0 {
+        return machine; // where sysinfo's cgroup_limits() would panic
+    }
+    match system.cgroup_limits() {
+        Some(cgroup) => machine.within(cgroup.total_memory, cgroup.rss),
+        None => machine,
+    }
+}
+
+impl Memory {
+    /// The part of it that a cgroup with this limit and this resident memory can still use.
+    ///
+    /// The cgroup's own "current" would be the wrong measure: it counts the page cache, which a server that has just read
+    /// its models fills to the limit, and which the kernel gives back when asked.
+    fn within(self, limit: u64, resident: u64) -> Self {
+        let total = self.total.min(limit);
+        Self { total, free: self.free.min(total.saturating_sub(resident)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_this_machine() {
+        let memory = memory();
+        assert!(memory.total > 0);
+        assert!(memory.free > 0 && memory.free <= memory.total, "{memory:?}");
+    }
+
+    #[test]
+    fn container_limit_is_the_end_of_memory() {
+        let machine = Memory { total: 64, free: 40 };
+        let cases = [
+            ("no limit", u64::MAX, 10, 64, 40),
+            ("limit above what is free", 60, 10, 60, 40),
+            ("limit below what is free", 16, 10, 16, 6),
+            ("over the limit", 16, 20, 16, 0),
+        ];
+        for (name, limit, resident, total, free) in cases {
+            assert_eq!(machine.within(limit, resident), Memory { total, free }, "{name}");
+        }
+    }
+}
