@@ -113,14 +113,12 @@ pub fn decide(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Result<Ident
 ///
 /// # Errors
 /// [`Denial::Missing`] where nothing was presented.
-pub fn authenticate(
-    policy: &Policy<'_>,
-    facts: &impl Facts,
-    form: Option<&str>,
-    now: Now,
-) -> Result<Identity, Denial> {
+pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>, now: Now) -> Result<Identity, Denial> {
     let mut attempt = Attempt { policy, valid: None, wrong: Vec::new(), malformed: false };
     if let Some(key) = form.filter(|key| !key.is_empty()) {
+        if provenance(facts, |provenance| provenance.is_foreign()) {
+            return Err(Denial::CrossOrigin);
+        }
         let _ = attempt.key(Source::Form, key);
     }
     facts.visit(Field::Authorization, &mut |value| match credential::authorization(value) {
@@ -138,7 +136,9 @@ pub fn authenticate(
         });
     }
     if attempt.valid.is_none() {
-        facts.query(&mut |value| query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret())));
+        facts.query(&mut |value| {
+            query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret()))
+        });
     }
     let Attempt { valid, wrong, malformed, .. } = attempt;
     if let Some((key, source)) = valid {
@@ -175,7 +175,8 @@ pub fn session(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Option<Sess
 }
 
 /// A field's value; the last one where it is repeated.
-fn last(facts: &impl Facts, field: Field) -> Option<String> {
+#[must_use]
+pub fn last(facts: &impl Facts, field: Field) -> Option<String> {
     let mut found = None;
     facts.visit(field, &mut |value| {
         found = Some(value.to_owned());
@@ -210,13 +211,7 @@ impl Attempt<'_> {
     }
 }
 
-fn admit(
-    policy: &Policy<'_>,
-    facts: &impl Facts,
-    key: KeyId,
-    source: Source,
-    now: Now,
-) -> Result<Identity, Denial> {
+fn admit(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, source: Source, now: Now) -> Result<Identity, Denial> {
     if let Some(client) = facts.client() {
         policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)?;
     }
@@ -225,19 +220,22 @@ fn admit(
 
 /// Rule 2.
 fn from_our_pages(facts: &impl Facts) -> Result<(), Denial> {
+    let reads = ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
+    let ours = provenance(facts, |provenance| if reads { provenance.may_read() } else { provenance.is_same_origin() });
+    if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+}
+
+fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -> bool {
     let [site, mode, destination, origin, host] =
         [Field::SecFetchSite, Field::SecFetchMode, Field::SecFetchDest, Field::Origin, Field::Host]
             .map(|field| last(facts, field));
-    let provenance = Provenance {
+    judge(&Provenance {
         site: site.as_deref(),
         mode: mode.as_deref(),
         destination: destination.as_deref(),
         origin: origin.as_deref(),
         host: host.as_deref(),
-    };
-    let reads = ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
-    let ours = if reads { provenance.may_read() } else { provenance.is_same_origin() };
-    if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+    })
 }
 
 fn has(facts: &impl Facts, field: Field) -> bool {

@@ -128,7 +128,8 @@ fn has_suffix(file: &str) -> bool {
 
 /// No dot segments, backslashes or control characters: a path that means the same to everybody.
 fn is_plain(file: &str) -> bool {
-    !file.contains(|c: char| c == '\\' || c.is_control()) && !file.split('/').any(|segment| segment == ".." || segment == ".")
+    !file.contains(|c: char| c == '\\' || c.is_control())
+        && !file.split('/').any(|segment| segment == ".." || segment == ".")
 }
 
 fn to_regex(pattern: &str) -> Result<String, String> {

@@ -32,6 +32,13 @@ impl Provenance<'_> {
         }
     }
 
+    /// For a log-in form, which bears its own credential: a program that says nothing may send it, a foreign page may not,
+    /// lest it log the person in under somebody else's key.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        (self.site.is_some() || self.origin.is_some()) && !self.is_same_origin()
+    }
+
     /// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may
     /// link here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
     #[must_use]
@@ -94,6 +101,21 @@ mod tests {
         ] {
             let facts = Provenance { site, origin, host, ..Provenance::default() };
             assert_eq!(facts.is_same_origin(), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn log_in_forms_may_come_from_programs_but_not_from_foreign_pages() {
+        for (site, origin, expected) in [
+            (None, None, false),
+            (Some("same-origin"), None, false),
+            (None, Some("http://h"), false),
+            (None, Some("http://evil"), true),
+            (None, Some("null"), true),
+            (Some("cross-site"), None, true),
+        ] {
+            let facts = Provenance { site, origin, host: Some("h"), ..Provenance::default() };
+            assert_eq!(facts.is_foreign(), expected, "{facts:?}");
         }
     }
 

@@ -84,8 +84,14 @@ impl fmt::Debug for Digest {
 #[must_use]
 pub fn generate_key() -> Zeroizing<String> {
     use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-    let bytes = Zeroizing::new(random_bytes::<GENERATED_KEY_BYTES>());
-    Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
+    loop {
+        let bytes = Zeroizing::new(random_bytes::<GENERATED_KEY_BYTES>());
+        let key = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()));
+        // Behind `--api-key` a leading dash would be read as another flag.
+        if !key.starts_with('-') {
+            return key;
+        }
+    }
 }
 
 /// Random bytes from the operating system.

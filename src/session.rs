@@ -56,11 +56,8 @@ impl Sessions {
     /// A new cookie value for `key`. `now` is in seconds since 1970 (UTC).
     #[must_use]
     pub fn issue(&self, key: &Entry, life: Duration, now: u64) -> String {
-        let session = Session {
-            key: key.id(),
-            id: SessionId(random_bytes()),
-            expires: now.saturating_add(life.as_secs()),
-        };
+        let session =
+            Session { key: key.id(), id: SessionId(random_bytes()), expires: now.saturating_add(life.as_secs()) };
         let mut token = Vec::with_capacity(LENGTH);
         token.push(VERSION);
         token.extend_from_slice(&session.key.0);

@@ -246,10 +246,9 @@ mod tests {
         lock(&throttle, address(0), SECOND);
         assert_eq!(throttle.succeeded(address(0), key, SECOND), Ok(()));
         let tables = throttle.tables.lock().unwrap();
-        for (young, old) in [
-            (tables.failing.young.len(), tables.failing.old.len()),
-            (tables.good.young.len(), tables.good.old.len()),
-        ] {
+        for (young, old) in
+            [(tables.failing.young.len(), tables.failing.old.len()), (tables.good.young.len(), tables.good.old.len())]
+        {
             assert!(young <= GENERATION && old <= GENERATION);
         }
     }

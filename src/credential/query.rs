@@ -10,20 +10,19 @@ pub const NAMES: [&str; 2] = ["api_key", "token"];
 /// Every non-empty key in a raw (still percent-encoded) query string, in order. `+` is a space, as in HTML forms, which
 /// no key holds.
 pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
-    form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, value)| is_credential(name) && !value.is_empty())
-        .map(|(_, value)| match value {
+    form_urlencoded::parse(query.as_bytes()).filter(|(name, value)| is_credential(name) && !value.is_empty()).map(
+        |(_, value)| match value {
             std::borrow::Cow::Borrowed(text) => Plain::Borrowed(text),
             std::borrow::Cow::Owned(text) => Plain::Decoded(Zeroizing::new(text)),
-        })
+        },
+    )
 }
 
 /// The raw query string without its credentials, for a `next` address that may be seen.
 #[must_use]
 pub fn without_credentials(query: &str) -> String {
-    let kept = query.split('&').filter(|pair| {
-        form_urlencoded::parse(pair.as_bytes()).all(|(name, _)| !is_credential(&name))
-    });
+    let kept =
+        query.split('&').filter(|pair| form_urlencoded::parse(pair.as_bytes()).all(|(name, _)| !is_credential(&name)));
     kept.collect::<Vec<_>>().join("&")
 }
 

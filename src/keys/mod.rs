@@ -155,7 +155,9 @@ impl Hasher for PrefixHasher {
 fn short_key_warning(place: &str, record: &Record) -> Option<String> {
     let line = if record.line > 0 { format!("{place}:{}", record.line) } else { place.to_owned() };
     record.short.then(|| {
-        format!("{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one")
+        format!(
+            "{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one"
+        )
     })
 }
 

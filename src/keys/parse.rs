@@ -121,10 +121,7 @@ fn parse_key(key: &str, line: usize) -> Result<Record, String> {
         return Err(format!("the key is longer than {MAX_KEY_LENGTH} characters; shorten it"));
     }
     let (digest, short) = match key.strip_prefix(DIGEST_PREFIX) {
-        Some(hex) => (
-            decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?,
-            false,
-        ),
+        Some(hex) => (decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?, false),
         None => (Digest::of(key.as_bytes()), key.len() < SHORT_KEY_LENGTH),
     };
     Ok(Record { digest, label: None, line, short })

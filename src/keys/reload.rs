@@ -214,8 +214,9 @@ fn readable_by_others(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let place = path.to_string_lossy();
-    (mode & 0o077 != 0)
-        .then(|| format!("{place}: other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`"))
+    (mode & 0o077 != 0).then(|| {
+        format!("{place}: other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`")
+    })
 }
 
 #[cfg(not(unix))]

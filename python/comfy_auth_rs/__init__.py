@@ -1,0 +1,27 @@
+"""API-key authentication for ComfyUI and other aiohttp servers."""
+
+from comfy_auth_rs._core import (
+    KeyFileError,
+    KeyStore,
+    generate_key,
+    inject_script,
+    probe_device,
+    probe_devices,
+)
+from comfy_auth_rs.app import create_auth_middleware, setup
+from comfy_auth_rs.comfyui.errors import PatchError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "KeyFileError",
+    "KeyStore",
+    "PatchError",
+    "__version__",
+    "create_auth_middleware",
+    "generate_key",
+    "inject_script",
+    "probe_device",
+    "probe_devices",
+    "setup",
+]

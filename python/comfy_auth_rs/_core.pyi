@@ -1,0 +1,118 @@
+"""The compiled core. This file is the reference of what it offers to Python."""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar, final
+
+from aiohttp import web
+
+from comfy_auth_rs.devices import Device
+
+_T = TypeVar("_T")
+
+class KeyFileError(ValueError):
+    """Keys that cannot be used. One line: where, what, what to do; never the key."""
+
+@final
+class KeyStore:
+    """The keys that a server accepts. Files are read again when they change.
+
+    `api_key` are keys in plain text or `sha256:<64 hex digits>`, `api_key_file` are paths of key files; the union counts.
+    Raises `KeyFileError` for a bad key, a file that cannot be used, or no source at all.
+    """
+
+    def __new__(
+        cls, api_key: Sequence[str] = ..., api_key_file: Sequence[str | os.PathLike[str]] = ...
+    ) -> KeyStore: ...
+    def __len__(self) -> int: ...
+    def warnings(self) -> list[str]:
+        """Things an operator should mend, one line each: short keys, files that others can read."""
+    @staticmethod
+    def faults(path: str | os.PathLike[str]) -> list[str]:
+        """Every fault of one key file, one line each."""
+
+@final
+class Denial:
+    """Why a request is refused."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+    @property
+    def cause(self) -> str:
+        """A fixed word for logs and JSON bodies."""
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds until the client may try again, where it is locked."""
+    @property
+    def client(self) -> str | None:
+        """The client's address, behind trusted proxies."""
+    @property
+    def leads_to_login(self) -> bool:
+        """Whether it is a browser loading a page."""
+
+@final
+class SessionCookie:
+    """The cookie that a log-in sets."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def max_age(self) -> int | None:
+        """Its life in seconds; `None` where it ends with the browser."""
+
+@final
+class AuthMiddleware:
+    """An aiohttp middleware that admits requests by their keys. `comfy_auth_rs.create_auth_middleware` makes one."""
+
+    __middleware_version__: Final = 1
+
+    def __new__(
+        cls,
+        keys: KeyStore,
+        *,
+        refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
+        exempt: Sequence[str] = ...,
+        require_ws: bool = False,
+        trusted_proxy: Sequence[str] = ...,
+    ) -> AuthMiddleware: ...
+    def __call__(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
+    ) -> Awaitable[_T | web.StreamResponse]:
+        """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns."""
+    def authenticate(self, request: web.Request) -> Denial | None:
+        """`None` if the request bears a valid credential, whatever its route; else why not."""
+    def log_in(
+        self, request: web.Request, *, remember: bool, form_key: str | None = None
+    ) -> SessionCookie | Denial:
+        """A session for the key that a request presents in a header, in its query, or as `form_key`."""
+    def log_out(self, request: web.Request) -> str:
+        """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
+
+@final
+class DeviceSampler:
+    """`probe_devices()` for a server: cached for a second, one probe at a time, two seconds at most."""
+
+    def fresh(self) -> list[Device] | None:
+        """The last figures if they are fresh. Never waits."""
+    def sample(self) -> list[Device]:
+        """Fresh figures, or the last known ones where a driver hangs. Call it off the event loop."""
+
+REDACTED: Final[str]
+
+def generate_key() -> str:
+    """A new key: 256 random bits from the operating system, as 43 URL-safe characters."""
+
+def inject_script(page: bytes, source: str = "auth_inject.js") -> bytes:
+    """The page with `<script src="SOURCE"></script>` as the first thing in its head."""
+
+def probe_device() -> Device:
+    """The first of `probe_devices()`."""
+
+def probe_devices() -> list[Device]:
+    """Every device, accelerators first, the CPU last. Imports neither torch nor CUDA."""
+
+def strip_credentials(query: str) -> str:
+    """A raw query string without `api_key` and `token`."""

@@ -1,0 +1,107 @@
+"""Protecting an aiohttp application."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from comfy_auth_rs._core import AuthMiddleware, KeyStore
+from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
+from comfy_auth_rs.page import IndexPage
+from comfy_auth_rs.refusal import refuse
+from comfy_auth_rs.routes import add_routes
+
+PathLike = str | os.PathLike[str]
+_T = TypeVar("_T")
+
+#: Where `setup` keeps the middleware of an application.
+AUTH: Final = web.AppKey("comfy_auth_rs", AuthMiddleware)
+
+
+def create_auth_middleware(
+    keys: KeyStore | None = None,
+    *,
+    api_key: str | Iterable[str] = (),
+    api_key_file: PathLike | Iterable[PathLike] = (),
+    exempt: Iterable[str] = (),
+    require_ws: bool = False,
+    trusted_proxy: Iterable[str] = (),
+) -> AuthMiddleware:
+    """A middleware that admits only requests with a valid key.
+
+    Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
+    regular expression that begins with `^`), `require_ws` takes `/ws` off the exempt routes, `trusted_proxy` are the
+    networks (CIDR) whose `X-Forwarded-For` is believed. `setup` adds the login page and `/health`.
+
+    Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
+    """
+    if keys is None:
+        keys = KeyStore(_listed(api_key), _listed(api_key_file))
+    elif api_key or api_key_file:
+        raise ValueError("give either keys or api_key and api_key_file, not both")
+    return AuthMiddleware(
+        keys,
+        refuse=refuse,
+        exempt=list(exempt),
+        require_ws=require_ws,
+        trusted_proxy=list(trusted_proxy),
+    )
+
+
+def setup(
+    app: web.Application,
+    *,
+    keys: KeyStore | None = None,
+    api_key: str | Iterable[str] = (),
+    api_key_file: PathLike | Iterable[PathLike] = (),
+    exempt: Iterable[str] = (),
+    require_ws: bool = False,
+    trusted_proxy: Iterable[str] = (),
+    index: PathLike | None = None,
+    overrides: PathLike | None = None,
+    queue: Callable[[], QueueLength] = no_queue,
+) -> AuthMiddleware:
+    """Protects `app`: the middleware, `/health`, the login page and its sessions.
+
+    Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
+    `index`, the path of a page, `/` and `/index.html` serve that page with the login script in it. Files in the folder
+    `overrides` replace the packaged login page and scripts of the same name. `queue` tells `/health` the queue's length.
+
+    Raises what `create_auth_middleware` raises, `ValueError` where a route is taken, `RuntimeError` where `app` was set up
+    before or has started.
+    """
+    if AUTH in app:
+        raise RuntimeError("comfy_auth_rs.setup() was called for this application before; call it once")
+    if app.frozen:
+        raise RuntimeError("comfy_auth_rs.setup() must be called before the application starts")
+    middleware = create_auth_middleware(
+        keys,
+        api_key=api_key,
+        api_key_file=api_key_file,
+        exempt=exempt,
+        require_ws=require_ws,
+        trusted_proxy=trusted_proxy,
+    )
+    page = None
+    if index is not None:
+        path = Path(index)
+        page = IndexPage(middleware, lambda: path)
+    add_routes(
+        app,
+        middleware,
+        Health(queue, first_device),
+        index=page,
+        overrides=None if overrides is None else Path(overrides),
+    )
+    app.middlewares.append(middleware)
+    app[AUTH] = middleware
+    return middleware
+
+
+def _listed(values: str | os.PathLike[str] | Iterable[_T]) -> list[_T]:
+    """One value or several, as a list."""
+    return [values] if isinstance(values, (str, os.PathLike)) else list(values)  # type: ignore[list-item]

@@ -1,0 +1,139 @@
+"""Putting the protection into ComfyUI's `PromptServer`."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs.app import AUTH, create_auth_middleware
+from comfy_auth_rs.comfyui.device import chosen_device
+from comfy_auth_rs.comfyui.errors import PatchError, refuse_to_start
+from comfy_auth_rs.health import Health, QueueLength
+from comfy_auth_rs.page import IndexPage
+from comfy_auth_rs.routes import add_routes
+
+_logger = logging.getLogger("comfy_auth_rs")
+
+#: ComfyUI registers every route a second time under this prefix.
+_TWIN = "/api"
+
+#: ComfyUI-Manager looks its policy up by the identity of the handler that it is given, so nothing may stand between it and
+#: the handler.
+_MANAGER = "comfyui_manager"
+
+_OPEN = """
+******************************************************************************
+  comfy-auth-rs: NO API KEY, and this server listens on {listen}:
+  everybody who can reach this machine can use it, read its images and run
+  its custom nodes. Start it with --api-key-file FILE (make one with
+  `comfy-auth-rs keygen -o FILE`), or listen on 127.0.0.1 only.
+******************************************************************************"""
+
+
+def install(server: Any, args: argparse.Namespace) -> None:
+    """Protects `server.app` as `args` ask. Called in `PromptServer.__init__` as soon as the application exists.
+
+    Whatever keeps it from doing so ends the process: one line, exit code 2.
+    """
+    try:
+        _install(server, args)
+    except (ValueError, RuntimeError, OSError) as fault:
+        refuse_to_start(fault)
+
+
+def _install(server: Any, args: argparse.Namespace) -> None:
+    if not hasattr(args, "api_key_file"):
+        raise PatchError(
+            "this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again"
+        )
+    app: web.Application = server.app
+    health = Health(lambda: _queue_length(server), chosen_device)
+    keys = [secret.expose_secret() for secret in args.api_key or ()]
+    files = args.api_key_file or ()
+    if not keys and not files:
+        app.on_startup.append(partial(_serve_health, health))
+        app.on_startup.append(partial(_warn_if_open, args.listen))
+        return
+    if app.frozen or AUTH in app:
+        raise RuntimeError(
+            "comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve"
+        )
+    store = KeyStore(list(dict.fromkeys(keys)), files)
+    middleware = create_auth_middleware(
+        store,
+        exempt=args.auth_exempt,
+        require_ws=args.auth_require_ws,
+        trusted_proxy=args.auth_trusted_proxy,
+    )
+    add_routes(
+        app,
+        middleware,
+        health,
+        index=IndexPage(middleware, lambda: Path(server.web_root, "index.html")),
+        overrides=_comfyui_root(server),
+        prefixes=("", _TWIN),
+    )
+    app.middlewares.insert(_position(app), middleware)
+    app[AUTH] = middleware
+    if getattr(args, "enable_cors_header", None):
+        app.on_response_prepare.append(_allow_api_key_header)
+    app.on_startup.append(partial(_say, store, args.auth_require_ws))
+
+
+def _position(app: web.Application) -> int:
+    """Behind ComfyUI's CORS and origin middlewares, so that refusals bear their headers, but in front of the Manager's."""
+    for index, middleware in enumerate(app.middlewares):
+        if getattr(middleware, "__module__", "").split(".")[0] == _MANAGER:
+            return index
+    return len(app.middlewares)
+
+
+def _comfyui_root(server: Any) -> Path | None:
+    file = getattr(sys.modules.get(type(server).__module__), "__file__", None)
+    return Path(file).parent if file else None
+
+
+def _queue_length(server: Any) -> QueueLength:
+    queue = server.prompt_queue
+    running = len(queue.currently_running)
+    return QueueLength(pending=max(0, queue.get_tasks_remaining() - running), running=running)
+
+
+async def _serve_health(health: Health, app: web.Application) -> None:
+    """Without a key everything is as it was, and `/health` is there unless somebody else serves one."""
+    taken = {resource.canonical for resource in app.router.resources()}
+    app.add_routes([web.get(path, health) for path in ("/health", f"{_TWIN}/health") if path not in taken])
+
+
+async def _warn_if_open(listen: str, app: web.Application) -> None:
+    if not all(_is_loopback(address.strip()) for address in listen.split(",")):
+        _logger.warning(_OPEN.format(listen=listen))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+async def _allow_api_key_header(request: web.Request, response: web.StreamResponse) -> None:
+    allowed = response.headers.get(hdrs.ACCESS_CONTROL_ALLOW_HEADERS)
+    if allowed is not None and "x-api-key" not in allowed.lower() and allowed.strip() != "*":
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = f"{allowed}, X-API-Key"
+
+
+async def _say(store: KeyStore, require_ws: bool, app: web.Application) -> None:
+    for warning in store.warnings():
+        _logger.warning("comfy-auth-rs: %s", warning)
+    _logger.info("comfy-auth-rs: an API key is required (%d in force)", len(store))
+    if not require_ws:
+        _logger.info("comfy-auth-rs: /ws is open to everybody; --auth-require-ws closes it (recommended)")

@@ -1,0 +1,46 @@
+"""The session cookie, as HTTP writes it."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from comfy_auth_rs._core import SessionCookie
+
+
+def set_session(request: web.Request, response: web.StreamResponse, cookie: SessionCookie) -> None:
+    """Sets the session's cookie.
+
+    Without a `Path` attribute: the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which under
+    a proxy's sub-path only it knows. So servers under different sub-paths of one host keep their own.
+    """
+    response.set_cookie(
+        cookie.name,
+        cookie.value,
+        max_age=cookie.max_age,
+        httponly=True,
+        samesite="Strict",
+        secure=_browser_used_tls(request),
+        path="",
+    )
+
+
+def clear_session(request: web.Request, response: web.StreamResponse, name: str) -> None:
+    """Makes the browser forget the session's cookie."""
+    response.set_cookie(
+        name,
+        "",
+        max_age=0,
+        httponly=True,
+        samesite="Strict",
+        secure=_browser_used_tls(request),
+        path="",
+    )
+
+
+def _browser_used_tls(request: web.Request) -> bool:
+    """Whether TLS ends here or at a proxy. A client that lies only keeps its own cookie from plain HTTP."""
+    return (
+        request.secure
+        or request.headers.get(hdrs.X_FORWARDED_PROTO, "").split(",")[0].strip().lower() == "https"
+        or request.headers.get(hdrs.ORIGIN, "").lower().startswith("https://")
+    )

@@ -1,0 +1,203 @@
+"""What holds and what doesn't in a ComfyUI that should ask for a key: the checks of `comfy-auth-rs doctor`."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from comfy_auth_rs.comfyui import patch
+
+__all__ = ["Check", "examine"]
+
+_TIMEOUT = 2.0  # seconds for one step of a request
+_PATHS = ("/queue", "/api/queue")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table: `unsafe` is a reason to act at once, `note` is good to know."""
+
+    name: str
+    state: Literal["ok", "note", "unsafe"]
+    detail: str
+
+
+def examine(
+    directory: Path, *, python: str | None = None, port: int = 8188, key_files: Sequence[Path] = ()
+) -> list[Check]:
+    """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
+
+    `python` is the interpreter that runs it, if not the one in or beside its folder. Raises PatchError when
+    there is no ComfyUI.
+    """
+    files = patch.status(directory)
+    return [
+        _comfyui(directory),
+        _patched(files),
+        _importable(directory, python),
+        *(check for file in key_files or [None] for check in _key_file(file)),
+        *_port(port),
+        Check("WebSocket", "note", "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"),
+    ]
+
+
+def _comfyui(directory: Path) -> Check:
+    with contextlib.suppress(OSError, SyntaxError, ValueError):
+        for statement in ast.parse((directory / "comfyui_version.py").read_bytes()).body:
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
+                return Check("ComfyUI", "ok", f"version {ast.literal_eval(statement.value)}")
+    return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py does not tell")
+
+
+def _patched(files: Sequence[patch.FileState]) -> Check:
+    versions = {file.version for file in files}
+    if faults := [file.fault for file in files if file.fault]:
+        return Check("Patch", "unsafe", "; ".join(faults))
+    if versions == {None}:
+        return Check(
+            "Patch",
+            "unsafe",
+            "not patched; run `comfy-auth-rs patch DIR`, or start it with `comfy-auth-rs run DIR`",
+        )
+    if None in versions:
+        missing = next(file.name for file in files if file.version is None)
+        return Check("Patch", "unsafe", f"half patched: not {missing}; run `comfy-auth-rs patch DIR`")
+    return Check("Patch", "ok", f"patched by version {' and '.join(sorted(map(str, versions)))}")
+
+
+def _importable(directory: Path, python: str | None) -> Check:
+    """Do what the inserted lines do, with the Python that will do it."""
+    python = python or _python_of(directory)
+    code = "import comfy_auth_rs.comfyui; print(comfy_auth_rs.__version__)"
+    try:
+        result = subprocess.run(
+            [python, "-c", code], cwd=directory, capture_output=True, text=True, timeout=60
+        )  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(
+            "Package", "unsafe", f"{python} does not run ({error}); name ComfyUI's Python with --python"
+        )
+    if result.returncode == 0:
+        return Check("Package", "ok", f"{python} imports version {result.stdout.strip()}")
+    reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Check(
+        "Package",
+        "unsafe",
+        f"{python} cannot import it ({reason}); run `{python} -m pip install comfy-auth-rs`",
+    )
+
+
+def _python_of(directory: Path) -> str:
+    """The interpreter that ComfyUI's own installers put in or beside its folder, else this one."""
+    directory = directory.absolute()
+    candidates = [
+        directory / venv / inner
+        for venv in ("venv", ".venv")
+        for inner in ("bin/python", "Scripts/python.exe")
+    ]
+    candidates.append(directory.parent / "python_embeded" / "python.exe")
+    return next((str(candidate) for candidate in candidates if candidate.is_file()), sys.executable)
+
+
+def _key_file(file: Path | None) -> Iterator[Check]:
+    if file is None:
+        yield Check("Key file", "note", "none named; check yours with --api-key-file FILE")
+        return
+    from comfy_auth_rs import KeyFileError, KeyStore
+
+    if faults := KeyStore.faults(file):
+        yield from (Check("Key file", "unsafe", fault) for fault in faults)
+        return
+    try:
+        store = KeyStore(api_key_file=[file])
+    except KeyFileError as error:
+        yield Check("Key file", "unsafe", str(error))
+        return
+    yield Check("Key file", "ok", f"{file}: {len(store)} key{'s' * (len(store) != 1)}")
+    if os.name == "posix" and (mode := file.stat().st_mode & 0o777) & 0o077:
+        yield Check(
+            "Key file", "unsafe", f"{file}: others may read it (mode {mode:o}); run `chmod 600 {file}`"
+        )
+    yield from (Check("Key file", "note", warning) for warning in store.warnings())
+
+
+def _port(port: int) -> Iterator[Check]:
+    name = f"Port {port}"
+    remote = _own_addresses()
+    listening: set[str] = set()
+    for address in ["127.0.0.1", "::1", *remote]:
+        answers = {path: status for path in _PATHS if (status := _status(address, port, path)) is not None}
+        if not answers:
+            continue
+        listening.add(address)
+        known = {path: status for path, status in answers.items() if status}
+        if open_paths := [path for path, status in known.items() if status != 401]:
+            whom = "other machines" if address in remote else "everyone on this machine"
+            codes = ", ".join(f"{path} with {known[path]}" for path in open_paths)
+            yield Check(name, "unsafe", f"{address} answers {whom} without a key: {codes}")
+        elif known:
+            yield Check(name, "ok", f"{address} asks for the key")
+        else:
+            yield Check(name, "note", f"{address} listens, but gave no HTTP answer; try again")
+    if listening and listening.isdisjoint(remote):
+        yield Check(name, "ok", "other machines cannot reach it")
+    if not listening:
+        yield Check(
+            name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there"
+        )
+
+
+def _status(address: str, port: int, path: str) -> int | None:
+    """The status of a request without a key; 0: listens, but speaks neither HTTP nor HTTPS; None: doesn't listen."""
+    try:
+        socket.create_connection((address, port), _TIMEOUT).close()
+    except OSError:
+        return None
+    # The certificate doesn't matter: only the status is read, and nothing secret is sent.
+    tls = ssl.create_default_context()
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    for connection in (
+        http.client.HTTPConnection(address, port, timeout=_TIMEOUT),
+        http.client.HTTPSConnection(address, port, timeout=_TIMEOUT, context=tls),
+    ):
+        try:
+            connection.request("GET", path, headers={"Accept": "application/json"})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            continue
+        finally:
+            connection.close()
+    return 0
+
+
+def _own_addresses() -> list[str]:
+    """The addresses under which other machines may reach this one, as far as the standard library can tell."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        found.update(str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
+    # Where packets to elsewhere would leave from; connecting a UDP socket sends none. Addresses from RFC 5737, 3849.
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            found.add(str(probe.getsockname()[0]))
+    if sys.platform == "linux":
+        import fcntl
+
+        siocgifaddr = 0x8915
+        for _, interface in socket.if_nameindex():
+            with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                request = struct.pack("256s", interface.encode()[:15])
+                found.add(socket.inet_ntoa(fcntl.ioctl(probe, siocgifaddr, request)[20:24]))
+    return sorted(address for address in found if not address.startswith(("127.", "::1", "fe80:", "0.")))

@@ -1,0 +1,55 @@
+"""`GET /health`: is the server up, how long is its queue, how much memory has its device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from comfy_auth_rs._core import DeviceSampler
+from comfy_auth_rs.devices import Device
+
+
+class QueueLength(NamedTuple):
+    """Tasks waiting and tasks being executed."""
+
+    pending: int
+    running: int
+
+
+class Health:
+    """The handler. It never waits for a driver on the event loop, nor longer than two seconds off it."""
+
+    def __init__(self, queue: Callable[[], QueueLength], choose: Callable[[list[Device]], Device]) -> None:
+        self._queue = queue
+        self._choose = choose
+        self._sampler = DeviceSampler()
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        """Answers with the guide's JSON; memory in bytes."""
+        devices = self._sampler.fresh()
+        if devices is None:
+            devices = await asyncio.to_thread(self._sampler.sample)
+        device = self._choose(devices)
+        queue = self._queue()
+        return web.json_response(
+            {
+                "status": "ok",
+                "queue": {"pending": queue.pending, "running": queue.running},
+                "device": {"name": device["name"], "type": device["type"]},
+                "vram": {"total": device["total"], "free": device["free"]},
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def no_queue() -> QueueLength:
+    """For servers without a task queue."""
+    return QueueLength(pending=0, running=0)
+
+
+def first_device(devices: list[Device]) -> Device:
+    """For servers that do not choose a device."""
+    return devices[0]

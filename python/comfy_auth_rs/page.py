@@ -1,0 +1,123 @@
+"""The server's index page with the script tag in it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import html
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import ETag, hdrs, web
+
+from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
+from comfy_auth_rs.cookies import set_session
+from comfy_auth_rs.refusal import refuse
+
+#: What a browser shows for the moment between a log-in by link and the page. A page, not a 3xx: a Strict cookie isn't
+#: sent along a redirect that another site began.
+_LOGGED_IN = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
+<meta http-equiv="refresh" content="0;url={target}"></head>
+<body><p><a href="{target}">Logged in.</a></p></body></html>
+"""
+
+
+class _Version(NamedTuple):
+    stamp: tuple[int, int, int]
+    body: bytes
+    etag: str
+
+
+class IndexPage:
+    """Serves `index.html` with the script injected, once for each version of the file."""
+
+    def __init__(self, middleware: AuthMiddleware, path: Callable[[], Path]) -> None:
+        self._middleware = middleware
+        self._path = path
+        self._version: _Version | None = None
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
+        if request.query_string and _is_login_link(request):
+            return await self._log_in(request)
+        version = await self._current()
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{version.etag}"', "Accept-Ranges": "bytes"}
+        if _matches(request, version.etag):
+            return web.Response(status=304, headers=headers)
+        body = version.body
+        part = _range(request, version)
+        if part is not None:
+            start, stop = part
+            if start >= stop:
+                headers["Content-Range"] = f"bytes */{len(body)}"
+                return web.Response(status=416, headers=headers)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
+            body = body[start:stop]
+        status = 200 if part is None else 206
+        return web.Response(
+            status=status, body=body, content_type="text/html", charset="utf-8", headers=headers
+        )
+
+    async def _current(self) -> _Version:
+        path = self._path()
+        try:
+            found = path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._version is None or self._version.stamp != stamp:
+                self._version = await asyncio.to_thread(_load, path, stamp)
+        except OSError as error:
+            raise web.HTTPNotFound(
+                text=f"index.html cannot be read: {os.strerror(error.errno or 0)}"
+            ) from None
+        return self._version
+
+    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+        outcome = self._middleware.log_in(request, remember=False)
+        if not isinstance(outcome, SessionCookie):
+            return await refuse(request, outcome)
+        query = strip_credentials(request.rel_url.raw_query_string)
+        name = request.rel_url.raw_path.rsplit("/", 1)[-1]
+        target = html.escape(f"./{name}" + (f"?{query}" if query else ""))
+        response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
+        response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        set_session(request, response, outcome)
+        return response
+
+
+def _is_login_link(request: web.Request) -> bool:
+    named = any(request.query.get(name) for name in ("api_key", "token"))
+    return named and "text/html" in request.headers.get(hdrs.ACCEPT, "")
+
+
+def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:
+    body = inject_script(path.read_bytes())
+    return _Version(stamp, body, hashlib.sha256(body).hexdigest()[:32])
+
+
+def _matches(request: web.Request, etag: str) -> bool:
+    try:
+        known = request.if_none_match or ()
+    except ValueError:
+        return False
+    return any(tag.value in (etag, "*") for tag in known if isinstance(tag, ETag))
+
+
+def _range(request: web.Request, version: _Version) -> tuple[int, int] | None:
+    """The bytes asked for, as a half-open range; empty where they lie outside; `None` for all of them."""
+    if_range = request.headers.get(hdrs.IF_RANGE)
+    if hdrs.RANGE not in request.headers or (if_range and if_range != f'"{version.etag}"'):
+        return None
+    try:
+        asked = request.http_range
+    except ValueError:
+        return None
+    if asked.start is None and asked.stop is None:
+        return None
+    size = len(version.body)
+    start, stop, _ = asked.indices(size)
+    if asked.start is not None and asked.start >= size:
+        return (size, size)
+    return (start, stop)

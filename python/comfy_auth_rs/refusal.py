@@ -1,0 +1,98 @@
+"""Refused requests: their responses and their log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from urllib.parse import quote
+
+from aiohttp import web
+
+from comfy_auth_rs._core import Denial, strip_credentials
+
+LOGIN_PAGE = "auth_login.html"
+
+#: The challenge (RFC 6750, section 3). auth_inject.js knows our 401s by it.
+_CHALLENGE = 'Bearer realm="ComfyUI"'
+
+_MESSAGES = {
+    "missing_credential": "This server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
+    "invalid_credential": "The API key is not valid.",
+    "cross_origin": "The session cookie is only valid for requests from this server's own pages.",
+    "client_id_taken": "This clientId belongs to a connection that was opened with an API key: send the key.",
+    "locked": "Too many wrong API keys from this address: try again later.",
+}
+
+_ERRORS = {401: "unauthorized", 403: "forbidden", 429: "too_many_requests"}
+
+#: Deeper paths are led to the login page by an absolute path.
+_MAX_DEPTH = 32
+
+_logger = logging.getLogger("comfy_auth_rs")
+
+
+async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
+    """The response to a refused request: 302 to the login page for browsers loading a page, else JSON."""
+    _log(request, denial)
+    headers = {"Cache-Control": "no-store"}
+    if denial.leads_to_login:
+        headers["Location"] = _login_location(request)
+        return web.Response(status=302, headers=headers)
+    if denial.status == 401:
+        presented = denial.cause == "invalid_credential"
+        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if presented else "")
+    if denial.retry_after is not None:
+        headers["Retry-After"] = str(denial.retry_after)
+    body = {"error": _ERRORS[denial.status], "cause": denial.cause, "message": _MESSAGES[denial.cause]}
+    return web.Response(
+        status=denial.status, text=json.dumps(body), content_type="application/json", headers=headers
+    )
+
+
+def _login_location(request: web.Request) -> str:
+    """Relative, so that it works under a proxy's sub-path."""
+    url = request.rel_url
+    depth = url.raw_path.count("/") - 1
+    query = strip_credentials(url.raw_query_string)
+    target = url.raw_path + (f"?{query}" if query else "")
+    prefix = "../" * depth if depth <= _MAX_DEPTH else "/"
+    return f"{prefix}{LOGIN_PAGE}?next={quote(target, safe='')}"
+
+
+class _Allowance:
+    """Lines that may still be logged: so many a second, with a reserve."""
+
+    RESERVE = 100
+    PER_SECOND = 10
+
+    def __init__(self) -> None:
+        self.left = float(self.RESERVE)
+        self.at = time.monotonic()
+        self.suppressed = 0
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self.left = min(self.RESERVE, self.left + (now - self.at) * self.PER_SECOND)
+        self.at = now
+        if self.left < 1:
+            self.suppressed += 1
+            return False
+        self.left -= 1
+        return True
+
+
+_allowance = _Allowance()
+
+
+def _log(request: web.Request, denial: Denial) -> None:
+    """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
+    level = logging.DEBUG if denial.cause == "missing_credential" else logging.WARNING
+    if not _logger.isEnabledFor(level) or not _allowance.take():
+        return
+    if _allowance.suppressed:
+        _logger.log(level, "comfy-auth-rs: %d log lines were suppressed", _allowance.suppressed)
+        _allowance.suppressed = 0
+    path = quote(request.rel_url.raw_path[:256], safe="/%:@!$&'()*+,;=-._~", errors="replace")
+    client = denial.client or "unknown"
+    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method, path, denial.cause)

@@ -1,0 +1,168 @@
+"""The routes that this package adds to a server: health, the login page and its script, sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, quote
+
+from aiohttp import web
+
+from comfy_auth_rs._core import AuthMiddleware, SessionCookie
+from comfy_auth_rs.cookies import clear_session, set_session
+from comfy_auth_rs.health import Health
+from comfy_auth_rs.page import IndexPage
+from comfy_auth_rs.refusal import LOGIN_PAGE, refuse
+
+STATIC = Path(__file__).parent / "static"
+
+ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_inject.js")
+
+#: Largest body of a log-in, in bytes. It is read before anybody is authenticated.
+_MAX_LOGIN_BODY = 16 * 1024
+
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+#: The login page is not to be framed, and keeps its address to this origin: with `no-referrer`, browsers would send
+#: `Origin: null` with the form, which a server cannot tell from a foreign page's.
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+
+
+class Assets:
+    """The login page and the scripts: files of the same name in `overrides` win, so that people can brand them."""
+
+    def __init__(self, middleware: AuthMiddleware, overrides: Path | None) -> None:
+        self._middleware = middleware
+        self._overrides = overrides
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Serves one asset; `auth_login.html?logout=true` also ends the session."""
+        name = request.path.rsplit("/", 1)[-1]
+        response = web.FileResponse(self._find(name), headers=_PAGE_HEADERS)
+        if name == LOGIN_PAGE and request.query.get("logout") == "true":
+            # Whole and unconditional: a 304 would keep the browser's copy, and its cookie.
+            response = web.FileResponse(
+                self._find(name), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"}
+            )
+            clear_session(request, response, self._middleware.log_out(request))
+        return response
+
+    def _find(self, name: str) -> Path:
+        if self._overrides is not None and (self._overrides / name).is_file():
+            return self._overrides / name
+        return STATIC / name
+
+
+class SessionRoute:
+    """`/auth_session`: POST makes a session of a key, GET tells whether there is one, DELETE ends it."""
+
+    def __init__(self, middleware: AuthMiddleware) -> None:
+        self._middleware = middleware
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """204 with a valid credential, else 401."""
+        denial = self._middleware.authenticate(request)
+        return (
+            web.Response(status=204, headers={"Cache-Control": "no-store"})
+            if denial is None
+            else await refuse(request, denial)
+        )
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Sets the cookie for the key in the request's header (JSON body) or in its form."""
+        body = await _read_body(request)
+        if request.content_type in _FORM_TYPES:
+            return await self._post_form(request, body)
+        try:
+            options = json.loads(body) if body.strip() else {}
+            remember = options.get("remember", False) is True
+        except (ValueError, AttributeError):
+            raise web.HTTPBadRequest(text='expected {"remember": true} or {"remember": false}') from None
+        outcome = self._middleware.log_in(request, remember=remember)
+        if not isinstance(outcome, SessionCookie):
+            return await refuse(request, outcome)
+        response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+        set_session(request, response, outcome)
+        return response
+
+    async def _post_form(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
+        key = fields.get("api_key", [""])[0].strip()
+        target = _safe_next(fields.get("next", ["/"])[0])
+        outcome = self._middleware.log_in(request, remember="remember" in fields, form_key=key)
+        if isinstance(outcome, SessionCookie):
+            response = web.Response(status=303, headers={"Location": "." + target})
+            set_session(request, response, outcome)
+        else:
+            await refuse(request, outcome)  # for its log line
+            reason = "locked" if outcome.retry_after is not None else "invalid"
+            location = f"{LOGIN_PAGE}?error={reason}&next={quote(target, safe='')}#{reason}"
+            response = web.Response(status=303, headers={"Location": location})
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Ends the session, if there is one; the cookie is cleared in any case."""
+        response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+        clear_session(request, response, self._middleware.log_out(request))
+        return response
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if (request.content_length or 0) <= _MAX_LOGIN_BODY:
+        body = b""
+        while chunk := await request.content.read(_MAX_LOGIN_BODY):
+            body += chunk
+            if len(body) > _MAX_LOGIN_BODY:
+                break
+        else:
+            return body
+    raise web.HTTPRequestEntityTooLarge(max_size=_MAX_LOGIN_BODY, actual_size=_MAX_LOGIN_BODY + 1)
+
+
+def _safe_next(target: str) -> str:
+    """A path on this server as it came, anything else as `/`. It is followed as a path relative to our own folder."""
+    plain = (
+        target.startswith("/")
+        and target.isascii()
+        and target.isprintable()
+        and not set(target) & set(' \\"<>')
+    )
+    return target if plain else "/"
+
+
+def add_routes(
+    app: web.Application,
+    middleware: AuthMiddleware,
+    health: Health,
+    *,
+    index: IndexPage | None = None,
+    overrides: Path | None = None,
+    prefixes: Sequence[str] = ("",),
+) -> None:
+    """Adds all routes. Raises `ValueError` where one of them is taken, since the first to be added would win."""
+    assets = Assets(middleware, overrides)
+    session = SessionRoute(middleware)
+    routes: list[web.RouteDef] = [
+        web.get("/auth_session", session.get),
+        web.post("/auth_session", session.post),
+        web.delete("/auth_session", session.delete),
+    ]
+    for prefix in prefixes:
+        routes.append(web.get(f"{prefix}/health", health))
+        routes += [web.get(f"{prefix}/{name}", assets) for name in ASSETS]
+        if index is not None:
+            routes.append(web.get(f"{prefix}/", index))
+    if index is not None:
+        routes.append(web.get("/index.html", index))
+    taken = {resource.canonical for resource in app.router.resources()} & {route.path for route in routes}
+    if taken:
+        raise ValueError(f"the server already has a route {min(taken)}; comfy-auth-rs needs it for itself")
+    app.add_routes(routes)

@@ -1,0 +1,45 @@
+//! `KeyStore`: the keys and their files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::error::key_file_error;
+use crate::keys;
+use crate::secret::ApiKey;
+
+/// The keys that a server accepts. Files are read again when they change.
+#[pyclass(frozen, module = "comfy_auth_rs")]
+pub struct KeyStore(pub Arc<keys::KeyStore>);
+
+#[pymethods]
+impl KeyStore {
+    #[new]
+    #[pyo3(signature = (api_key = Vec::new(), api_key_file = Vec::new()))]
+    fn new(api_key: Vec<String>, api_key_file: Vec<PathBuf>) -> PyResult<Self> {
+        let inline: Vec<_> = api_key.into_iter().map(ApiKey::new).collect();
+        let store = keys::KeyStore::open(&inline, &api_key_file).map_err(|faults| key_file_error(&faults))?;
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Things an operator should mend, one line each.
+    fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
+    /// Every fault of one key file, one line each.
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts paths by value")]
+    fn faults(path: PathBuf) -> Vec<String> {
+        keys::faults_of_file(&path)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.current().len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("KeyStore({} keys)", self.__len__())
+    }
+}

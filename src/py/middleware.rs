@@ -1,0 +1,178 @@
+//! The aiohttp middleware.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use pyo3::prelude::*;
+
+use super::denial::Denial;
+use super::error::config_error;
+use super::key_store::KeyStore;
+use super::log;
+use super::request::{Names, Request};
+use super::sockets::LiveSockets;
+use crate::client::TrustedProxies;
+use crate::credential::{Source, cookie};
+use crate::decide::{self, Facts as _, Field, Identity, Now, Policy};
+use crate::error;
+use crate::exempt::Exemptions;
+use crate::keys::{self, Keys};
+use crate::session::{self, Sessions};
+use crate::throttle::Throttle;
+
+/// An aiohttp middleware (new style) that admits requests by their keys.
+///
+/// Calling it returns what `handler(request)` returns when the request is admitted, with no coroutine in between, and
+/// what `refuse(request, denial)` returns when it isn't.
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct AuthMiddleware {
+    keys: Arc<keys::KeyStore>,
+    sessions: Sessions,
+    throttle: Throttle,
+    exemptions: Exemptions,
+    trusted: TrustedProxies,
+    sockets: LiveSockets,
+    names: Names,
+    refuse: Py<PyAny>,
+    started: Instant,
+}
+
+/// The cookie that a log-in sets.
+#[pyclass(frozen, get_all, module = "comfy_auth_rs._core")]
+pub struct SessionCookie {
+    /// Its name.
+    name: String,
+    /// Its value.
+    value: String,
+    /// Its life in seconds; `None` where it ends with the browser.
+    max_age: Option<u64>,
+}
+
+#[derive(IntoPyObject)]
+enum LogIn {
+    Admitted(SessionCookie),
+    Denied(Denial),
+}
+
+#[pymethods]
+impl AuthMiddleware {
+    /// What aiohttp looks for.
+    #[classattr]
+    #[pyo3(name = "__middleware_version__")]
+    const MIDDLEWARE_VERSION: u8 = 1;
+
+    #[new]
+    #[pyo3(signature = (keys, *, refuse, exempt = Vec::new(), require_ws = false, trusted_proxy = Vec::new()))]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
+    fn new(
+        py: Python<'_>,
+        keys: &KeyStore,
+        refuse: Py<PyAny>,
+        exempt: Vec<String>,
+        require_ws: bool,
+        trusted_proxy: Vec<String>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            keys: Arc::clone(&keys.0),
+            sessions: Sessions::default(),
+            throttle: Throttle::default(),
+            exemptions: Exemptions::new(&exempt, require_ws).map_err(|faults| config_error(&faults))?,
+            trusted: TrustedProxies::parse(&trusted_proxy).map_err(|faults| config_error(&faults))?,
+            sockets: LiveSockets::default(),
+            names: Names::new(py)?,
+            refuse,
+            started: Instant::now(),
+        })
+    }
+
+    fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let outcome = self.judge(request, |policy, facts, now| match decide::decide(policy, facts, now) {
+            Ok(Identity::Key { .. }) if facts.is_upgrade() => self.sockets.opened(request).map(Ok),
+            Ok(_) => Ok(Ok(())),
+            Err(denial) => Ok(Err(self.denial(facts, denial))),
+        })?;
+        match outcome {
+            Ok(()) => handler.call1((request,)),
+            Err(denial) => self.refuse.bind(request.py()).call1((request, denial)),
+        }
+    }
+
+    /// `None` if the request bears a valid credential, whatever its route; else why not.
+    fn authenticate(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Denial>> {
+        self.judge(request, |policy, facts, now| {
+            Ok(decide::authenticate(policy, facts, None, now).err().map(|denial| self.denial(facts, denial)))
+        })
+    }
+
+    /// A session for the key that a request presents in a header, in its query, or as `form_key`, but not for another
+    /// session, which would never end.
+    #[pyo3(signature = (request, *, remember, form_key = None))]
+    fn log_in(&self, request: &Bound<'_, PyAny>, remember: bool, form_key: Option<&str>) -> PyResult<LogIn> {
+        self.judge(request, |policy, facts, now| {
+            let denial = match decide::authenticate(policy, facts, form_key, now) {
+                Ok(Identity::Key { key, source }) if source != Source::Cookie => match policy.keys.by_id(key) {
+                    Some(entry) => {
+                        let life = if remember { session::REMEMBERED } else { session::BROWSER };
+                        let value = self.sessions.issue(entry, life, now.unix);
+                        let max_age = remember.then_some(life.as_secs());
+                        return Ok(LogIn::Admitted(SessionCookie { name: cookie_name(facts), value, max_age }));
+                    }
+                    None => error::Denial::Invalid,
+                },
+                Ok(_) => error::Denial::Missing,
+                Err(denial) => denial,
+            };
+            Ok(LogIn::Denied(self.denial(facts, denial)))
+        })
+    }
+
+    /// Ends the session of a request, if it has one. Returns the cookie's name, for clearing it.
+    fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<String> {
+        self.judge(request, |policy, facts, now| {
+            if let Some(session) = decide::session(policy, facts, now) {
+                self.sessions.revoke(&session, now.unix);
+            }
+            Ok(cookie_name(facts))
+        })
+    }
+}
+
+impl AuthMiddleware {
+    /// Runs `judgement` on the facts of a request, with the keys in force.
+    fn judge<'py, T>(
+        &self,
+        request: &Bound<'py, PyAny>,
+        judgement: impl FnOnce(&Policy<'_>, &Request<'_, 'py>, Now) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let now = self.now();
+        let events = self.keys.refresh(now.monotonic);
+        if !events.is_empty() {
+            log::reloads(request.py(), &events)?;
+        }
+        let keys = self.keys.current();
+        let facts = Request::new(request, &self.names, &self.trusted, &self.sockets)?;
+        let outcome = judgement(&self.policy(&keys), &facts, now);
+        match facts.into_error() {
+            Some(error) => Err(error),
+            None => outcome,
+        }
+    }
+
+    fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
+        Policy { keys, sessions: &self.sessions, throttle: &self.throttle, exemptions: &self.exemptions }
+    }
+
+    #[cold]
+    fn denial(&self, facts: &Request<'_, '_>, denial: error::Denial) -> Denial {
+        Denial::new(denial, facts.client(), decide::leads_to_login(facts, denial))
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |time| time.as_secs());
+        Now { monotonic: self.started.elapsed(), unix }
+    }
+}
+
+fn cookie_name(facts: &Request<'_, '_>) -> String {
+    cookie::name(decide::last(facts, Field::Host).as_deref())
+}

@@ -1,0 +1,54 @@
+//! The Python face of the core: `comfy_auth_rs._core`. The only files that know PyO3.
+
+mod denial;
+mod error;
+mod key_store;
+mod log;
+mod middleware;
+mod probe;
+mod request;
+mod sockets;
+
+use pyo3::prelude::*;
+
+/// The compiled core of `comfy_auth_rs`. Import the package, not this module.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::denial::Denial;
+    #[pymodule_export]
+    use super::error::KeyFileError;
+    #[pymodule_export]
+    use super::key_store::KeyStore;
+    #[pymodule_export]
+    use super::middleware::{AuthMiddleware, SessionCookie};
+    #[pymodule_export]
+    use super::probe::{DeviceSampler, probe_device, probe_devices};
+    #[pymodule_export]
+    use super::{generate_key, inject_script, strip_credentials};
+
+    #[pymodule_export]
+    const REDACTED: &str = crate::keys::REDACTED;
+}
+
+/// A new key: 256 random bits from the operating system, as 43 URL-safe characters.
+#[pyfunction]
+fn generate_key() -> String {
+    crate::secret::generate_key().to_string()
+}
+
+/// The page with `<script src="SOURCE"></script>` as the first thing in its head.
+#[pyfunction]
+#[pyo3(signature = (page, source = "auth_inject.js"))]
+fn inject_script(page: &[u8], source: &str) -> PyResult<Vec<u8>> {
+    if source.contains(['"', '&', '<', '>']) {
+        return Err(error::value_error(&"source: a URL with none of the characters \" & < >, please"));
+    }
+    Ok(crate::inject::inject_script(page, source))
+}
+
+/// A raw query string without `api_key` and `token`.
+#[pyfunction]
+fn strip_credentials(query: &str) -> String {
+    crate::credential::query::without_credentials(query)
+}

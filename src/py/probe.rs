@@ -1,0 +1,65 @@
+//! The device probe, with the interpreter released while drivers answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::probe::{self, Device, Environment, FLIGHT_TIME, Sampler};
+
+/// Every device, accelerators first, the CPU last.
+#[pyfunction]
+pub fn probe_devices(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    list(py, &py.detach(probe::probe_devices))
+}
+
+/// The first of `probe_devices()`.
+#[pyfunction]
+pub fn probe_device(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let devices = py.detach(probe::probe_devices);
+    devices.first().map_or_else(|| Ok(PyDict::new(py)), |device| dict(py, device))
+}
+
+/// `probe_devices()` for a server: cached for a second, one probe at a time, two seconds at most.
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct DeviceSampler(Sampler);
+
+#[pymethods]
+impl DeviceSampler {
+    #[new]
+    fn new() -> Self {
+        let environment = Environment::from_process();
+        Self(Sampler::new(move || probe::probe(&environment).devices))
+    }
+
+    /// The last figures if they are fresh. Never waits.
+    fn fresh<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.0.fresh(Instant::now()).map(|sample| list(py, &sample.devices)).transpose()
+    }
+
+    /// Fresh figures, or the last known ones where a driver hangs, or those that need no driver. Call it off the event loop.
+    fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let devices: Arc<[Device]> = py.detach(|| match self.0.sample(FLIGHT_TIME) {
+            Ok(sample) => sample.devices,
+            Err(_) => probe::system_devices().into(),
+        });
+        list(py, &devices)
+    }
+}
+
+fn list<'py>(py: Python<'py>, devices: &[Device]) -> PyResult<Bound<'py, PyList>> {
+    let devices = devices.iter().map(|device| dict(py, device)).collect::<PyResult<Vec<_>>>()?;
+    PyList::new(py, devices)
+}
+
+fn dict<'py>(py: Python<'py>, device: &Device) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &device.name)?;
+    dict.set_item("type", device.kind.as_str())?;
+    dict.set_item("index", device.index)?;
+    dict.set_item("uuid", device.uuid.as_deref())?;
+    dict.set_item("total", device.total)?;
+    dict.set_item("free", device.free)?;
+    Ok(dict)
+}

@@ -1,0 +1,203 @@
+//! Facts about an aiohttp request, read when the decision asks for them.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+
+use super::sockets::LiveSockets;
+use crate::client::TrustedProxies;
+use crate::decide::{Facts, Field, Visit};
+use crate::exempt::Route;
+
+/// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
+pub struct Names {
+    authorization: Py<PyAny>,
+    x_api_key: Py<PyAny>,
+    cookie: Py<PyAny>,
+    host: Py<PyAny>,
+    origin: Py<PyAny>,
+    sec_fetch_site: Py<PyAny>,
+    sec_fetch_mode: Py<PyAny>,
+    sec_fetch_dest: Py<PyAny>,
+    upgrade: Py<PyAny>,
+    accept: Py<PyAny>,
+    access_control_request_method: Py<PyAny>,
+    x_forwarded_for: Py<PyAny>,
+    static_resource: Py<PyAny>,
+}
+
+impl Names {
+    pub fn new(py: Python<'_>) -> PyResult<Self> {
+        let istr = py.import("multidict")?.getattr("istr")?;
+        let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
+        Ok(Self {
+            authorization: name("Authorization")?,
+            x_api_key: name(crate::credential::header::NAME)?,
+            cookie: name("Cookie")?,
+            host: name("Host")?,
+            origin: name("Origin")?,
+            sec_fetch_site: name("Sec-Fetch-Site")?,
+            sec_fetch_mode: name("Sec-Fetch-Mode")?,
+            sec_fetch_dest: name("Sec-Fetch-Dest")?,
+            upgrade: name("Upgrade")?,
+            accept: name("Accept")?,
+            access_control_request_method: name("Access-Control-Request-Method")?,
+            x_forwarded_for: name("X-Forwarded-For")?,
+            static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
+        })
+    }
+
+    fn of(&self, field: Field) -> &Py<PyAny> {
+        match field {
+            Field::Authorization => &self.authorization,
+            Field::XApiKey => &self.x_api_key,
+            Field::Cookie => &self.cookie,
+            Field::Host => &self.host,
+            Field::Origin => &self.origin,
+            Field::SecFetchSite => &self.sec_fetch_site,
+            Field::SecFetchMode => &self.sec_fetch_mode,
+            Field::SecFetchDest => &self.sec_fetch_dest,
+            Field::Upgrade => &self.upgrade,
+            Field::Accept => &self.accept,
+            Field::AccessControlRequestMethod => &self.access_control_request_method,
+        }
+    }
+}
+
+/// One request. A Python exception while reading a fact makes that fact absent, so that the request is refused rather
+/// than admitted, and is kept for the caller to raise.
+pub struct Request<'a, 'py> {
+    request: &'a Bound<'py, PyAny>,
+    headers: Bound<'py, PyAny>,
+    names: &'a Names,
+    trusted: &'a TrustedProxies,
+    sockets: &'a LiveSockets,
+    error: RefCell<Option<PyErr>>,
+}
+
+impl<'a, 'py> Request<'a, 'py> {
+    pub fn new(
+        request: &'a Bound<'py, PyAny>,
+        names: &'a Names,
+        trusted: &'a TrustedProxies,
+        sockets: &'a LiveSockets,
+    ) -> PyResult<Self> {
+        let headers = request.getattr(intern!(request.py(), "headers"))?;
+        Ok(Self { request, headers, names, trusted, sockets, error: RefCell::new(None) })
+    }
+
+    /// The exception that reading a fact raised.
+    pub fn into_error(self) -> Option<PyErr> {
+        self.error.into_inner()
+    }
+
+    /// Whether it asks for another protocol, as a WebSocket does.
+    pub fn is_upgrade(&self) -> bool {
+        self.read(|| self.headers.contains(self.names.of(Field::Upgrade))).unwrap_or(true)
+    }
+
+    fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {
+        fact().map_err(|error| *self.error.borrow_mut() = Some(error)).ok()
+    }
+
+    fn values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
+        let py = self.request.py();
+        let first = self.headers.call_method1(intern!(py, "get"), (name,))?;
+        if first.is_none() || visit(&first, each).is_break() {
+            return Ok(());
+        }
+        let all = self.headers.call_method1(intern!(py, "getall"), (name,))?;
+        for value in all.cast::<PyList>()?.iter().skip(1) {
+            if visit(&value, each).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn resolved(&self, judge: &mut dyn FnMut(Route<'_>)) -> PyResult<()> {
+        let py = self.request.py();
+        let matched = self.request.getattr(intern!(py, "match_info"))?;
+        let resource = matched.getattr(intern!(py, "route"))?.getattr(intern!(py, "resource"))?;
+        if resource.is_none() {
+            judge(Route::Unmatched);
+            return Ok(());
+        }
+        let canonical = resource.getattr(intern!(py, "canonical"))?;
+        let canonical = canonical.cast::<PyString>()?.to_string_lossy();
+        if resource.is_instance(self.names.static_resource.bind(py))? {
+            let file = matched.get_item(intern!(py, "filename"))?;
+            judge(Route::Static { prefix: &canonical, file: &file.cast::<PyString>()?.to_string_lossy() });
+        } else {
+            judge(Route::Path(&canonical));
+        }
+        Ok(())
+    }
+
+    fn address(&self) -> PyResult<Option<IpAddr>> {
+        let remote = self.request.getattr(intern!(self.request.py(), "remote"))?;
+        if remote.is_none() {
+            return Ok(None);
+        }
+        let remote = remote.cast::<PyString>()?.to_string_lossy();
+        // Link-local IPv6 addresses name their interface: fe80::1%eth0.
+        let Ok(peer) = remote.split('%').next().unwrap_or_default().parse() else { return Ok(None) };
+        if self.trusted.is_empty() {
+            return Ok(Some(peer));
+        }
+        let mut forwarded = String::new();
+        self.values(&self.names.x_forwarded_for, &mut |value| {
+            forwarded.push(',');
+            forwarded.push_str(value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(Some(self.trusted.client(peer, &forwarded)))
+    }
+}
+
+/// Bytes that are not UTF-8 reach Python as surrogates; they become U+FFFD, which no key and no path holds.
+fn visit(value: &Bound<'_, PyAny>, each: Visit<'_>) -> ControlFlow<()> {
+    match value.cast::<PyString>() {
+        Ok(text) => match text.to_str() {
+            Ok(text) => each(text),
+            Err(_) => each(&text.to_string_lossy()),
+        },
+        Err(_) => ControlFlow::Continue(()),
+    }
+}
+
+impl Facts for Request<'_, '_> {
+    fn visit(&self, field: Field, each: Visit<'_>) {
+        self.read(|| self.values(self.names.of(field), each));
+    }
+
+    fn query(&self, each: Visit<'_>) {
+        let py = self.request.py();
+        self.read(|| {
+            let query = self.request.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
+            let _ = visit(&query, each);
+            Ok(())
+        });
+    }
+
+    fn method(&self) -> String {
+        let py = self.request.py();
+        self.read(|| self.request.getattr(intern!(py, "method"))?.extract()).unwrap_or_default()
+    }
+
+    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
+        self.read(|| self.resolved(judge));
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.read(|| self.address()).flatten()
+    }
+
+    fn takes_over(&self) -> bool {
+        self.read(|| self.sockets.owned(self.request)).unwrap_or(true)
+    }
+}
