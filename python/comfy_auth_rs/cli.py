@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from comfy_auth_rs.comfyui.patch import PatchError
+from comfy_auth_rs.comfyui.errors import PatchError
 
 __all__ = ["main"]
 

@@ -1,0 +1,92 @@
+# Everything is built into .venv; nothing outside this folder is touched, except that `make test` and `make bench`
+# install the Debian packages named in SYSTEM_PACKAGES when they are missing and this is root on a Debian machine.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8188
+COMFYUI ?=
+
+# The one list of system packages: a C compiler for the stand-in NVIDIA library, node for the page's scripts,
+# chromium for the browser tests, git for the patch tests.
+SYSTEM_PACKAGES := gcc git nodejs chromium
+
+FRONTEND := comfyui-frontend-package==1.27.10
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.tools: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --upgrade $$($(BIN)/python -c "$$READ_DEPENDENCIES")
+	touch $@
+
+# What the build and the tests need, from pyproject.toml, without building the package itself.
+define READ_DEPENDENCIES
+import sys
+from pip._vendor import tomli
+project = tomli.load(open("pyproject.toml", "rb"))
+groups = project["project"]["optional-dependencies"]
+print(*project["build-system"]["requires"], *project["project"]["dependencies"], *groups["dev"], "$(FRONTEND)", sep="\n")
+endef
+export READ_DEPENDENCIES
+
+.PHONY: develop
+develop: $(VENV)/.tools ## Build the package into .venv, optimised
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+
+.PHONY: demo
+demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python
+	@$(BIN)/python examples/demo.py --port $(PORT) $(if $(COMFYUI),--comfyui "$(COMFYUI)" --python "$(PYTHON)")
+
+.PHONY: system-packages
+system-packages:
+	@missing=""; for tool in gcc git node chromium; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(SYSTEM_PACKAGES) >/dev/null; \
+	else echo "make: these tools are missing:$$missing (Debian: apt-get install $(SYSTEM_PACKAGES))" >&2; exit 2; fi
+
+.PHONY: test
+test: system-packages test-rust test-python test-js ## Run all tests, Rust, Python and JavaScript
+
+.PHONY: test-rust
+test-rust:
+	cargo test --quiet
+
+.PHONY: test-python
+test-python: develop
+	$(BIN)/python -m pytest
+
+.PHONY: test-js
+test-js:
+	node --test tests/js/
+
+.PHONY: bench
+bench: develop ## Measure the middleware against reference middlewares
+	$(BIN)/python benches/middleware.py
+
+.PHONY: lint
+lint: $(VENV)/.tools ## Check format, lints and types
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --quiet --all-targets --all-features -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.tools ## Format all code
+	cargo fmt
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf target $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache
