@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from comfy_auth_rs import probe_device
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO = REPOSITORY / ".demo"
 KEY_FILE = DEMO / "api_key.txt"
@@ -54,7 +56,9 @@ def real(tree: Path, python: str) -> tuple[list[str], Path]:
         check=True,
     )
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    return [shutil.which(python) or python, "-m", "comfy_auth_rs", "run", str(tree), "--"], tree
+    # Without an accelerator ComfyUI must be told so.
+    device = ["--cpu"] if probe_device()["type"] == "cpu" else []
+    return [shutil.which(python) or python, "-m", "comfy_auth_rs", "run", str(tree), "--", *device], tree
 
 
 if __name__ == "__main__":
