@@ -133,8 +133,8 @@ fn is_plain(file: &str) -> bool {
 }
 
 fn to_regex(pattern: &str) -> Result<String, String> {
-    let regex = if pattern.starts_with('^') {
-        format!("^(?:{})$", &pattern[1..].strip_suffix('$').unwrap_or(&pattern[1..]))
+    let regex = if let Some(expression) = pattern.strip_prefix('^') {
+        format!("^(?:{})$", expression.strip_suffix('$').unwrap_or(expression))
     } else if pattern.starts_with('/') {
         format!("^{}$", regex::escape(pattern).replace(r"\*", ".*"))
     } else {

@@ -119,7 +119,7 @@ impl Record {
 
 fn network(address: IpAddr) -> Network {
     match address.to_canonical() {
-        IpAddr::V4(address) => Network(u128::from(address.to_ipv6_mapped().to_bits())),
+        IpAddr::V4(address) => Network(address.to_ipv6_mapped().to_bits()),
         IpAddr::V6(address) => Network(address.to_bits() >> 64 << 64),
     }
 }

@@ -17,7 +17,8 @@ class KeyFileError(ValueError):
 class KeyStore:
     """The keys that a server accepts. Files are read again when they change.
 
-    `api_key` are keys in plain text or `sha256:<64 hex digits>`, `api_key_file` are paths of key files; the union counts.
+    `api_key` are keys in plain text or `sha256:<64 hex digits>`, `api_key_file` are paths of key files; their union
+    counts.
     Raises `KeyFileError` for a bad key, a file that cannot be used, or no source at all.
     """
 
@@ -84,9 +85,7 @@ class AuthMiddleware:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns."""
     def authenticate(self, request: web.Request) -> Denial | None:
         """`None` if the request bears a valid credential, whatever its route; else why not."""
-    def log_in(
-        self, request: web.Request, *, remember: bool, form_key: str | None = None
-    ) -> SessionCookie | Denial:
+    def log_in(self, request: web.Request, *, remember: bool, form_key: str | None = None) -> SessionCookie | Denial:
         """A session for the key that a request presents in a header, in its query, or as `form_key`."""
     def log_out(self, request: web.Request) -> str:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""

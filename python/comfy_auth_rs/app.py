@@ -69,10 +69,11 @@ def setup(
 
     Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
     `index`, the path of a page, `/` and `/index.html` serve that page with the login script in it. Files in the folder
-    `overrides` replace the packaged login page and scripts of the same name. `queue` tells `/health` the queue's length.
+    `overrides` replace the packaged login page and scripts of the same name. `queue` tells `/health` how long the queue
+    is.
 
-    Raises what `create_auth_middleware` raises, `ValueError` where a route is taken, `RuntimeError` where `app` was set up
-    before or has started.
+    Raises what `create_auth_middleware` raises, `ValueError` where a route is taken, `RuntimeError` where `app` was set
+    up before or has started.
     """
     if AUTH in app:
         raise RuntimeError("comfy_auth_rs.setup() was called for this application before; call it once")

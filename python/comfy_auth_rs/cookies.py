@@ -10,8 +10,8 @@ from comfy_auth_rs._core import SessionCookie
 def set_session(request: web.Request, response: web.StreamResponse, cookie: SessionCookie) -> None:
     """Sets the session's cookie.
 
-    Without a `Path` attribute: the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which under
-    a proxy's sub-path only it knows. So servers under different sub-paths of one host keep their own.
+    Without a `Path` attribute: the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which
+    under a proxy's sub-path only it knows. So servers under different sub-paths of one host keep their own.
     """
     response.set_cookie(
         cookie.name,

@@ -57,9 +57,7 @@ class IndexPage:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
             body = body[start:stop]
         status = 200 if part is None else 206
-        return web.Response(
-            status=status, body=body, content_type="text/html", charset="utf-8", headers=headers
-        )
+        return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def _current(self) -> _Version:
         path = self._path()
@@ -69,9 +67,7 @@ class IndexPage:
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
         except OSError as error:
-            raise web.HTTPNotFound(
-                text=f"index.html cannot be read: {os.strerror(error.errno or 0)}"
-            ) from None
+            raise web.HTTPNotFound(text=f"index.html cannot be read: {os.strerror(error.errno or 0)}") from None
         return self._version
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:

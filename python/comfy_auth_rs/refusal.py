@@ -45,9 +45,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     if denial.retry_after is not None:
         headers["Retry-After"] = str(denial.retry_after)
     body = {"error": _ERRORS[denial.status], "cause": denial.cause, "message": _MESSAGES[denial.cause]}
-    return web.Response(
-        status=denial.status, text=json.dumps(body), content_type="application/json", headers=headers
-    )
+    return web.Response(status=denial.status, text=json.dumps(body), content_type="application/json", headers=headers)
 
 
 def _login_location(request: web.Request) -> str:

@@ -48,9 +48,7 @@ class Assets:
         response = web.FileResponse(self._find(name), headers=_PAGE_HEADERS)
         if name == LOGIN_PAGE and request.query.get("logout") == "true":
             # Whole and unconditional: a 304 would keep the browser's copy, and its cookie.
-            response = web.FileResponse(
-                self._find(name), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"}
-            )
+            response = web.FileResponse(self._find(name), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"})
             clear_session(request, response, self._middleware.log_out(request))
         return response
 
@@ -129,12 +127,7 @@ async def _read_body(request: web.Request) -> bytes:
 
 def _safe_next(target: str) -> str:
     """A path on this server as it came, anything else as `/`. It is followed as a path relative to our own folder."""
-    plain = (
-        target.startswith("/")
-        and target.isascii()
-        and target.isprintable()
-        and not set(target) & set(' \\"<>')
-    )
+    plain = target.startswith("/") and target.isascii() and target.isprintable() and not set(target) & set(' \\"<>')
     return target if plain else "/"
 
 

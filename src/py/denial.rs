@@ -9,7 +9,7 @@ use crate::error;
 /// Why a request is refused. Turning it into a response is the Python side's business.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct Denial {
-    denial: error::Denial,
+    reason: error::Denial,
     client: Option<IpAddr>,
     /// Whether it is a browser loading a page, which is led to the login page.
     #[pyo3(get)]
@@ -17,8 +17,8 @@ pub struct Denial {
 }
 
 impl Denial {
-    pub fn new(denial: error::Denial, client: Option<IpAddr>, leads_to_login: bool) -> Self {
-        Self { denial, client, leads_to_login }
+    pub fn new(reason: error::Denial, client: Option<IpAddr>, leads_to_login: bool) -> Self {
+        Self { reason, client, leads_to_login }
     }
 }
 
@@ -27,19 +27,19 @@ impl Denial {
     /// The HTTP status code.
     #[getter]
     fn status(&self) -> u16 {
-        self.denial.status()
+        self.reason.status()
     }
 
     /// A fixed word for logs and JSON bodies.
     #[getter]
     fn cause(&self) -> &'static str {
-        self.denial.cause()
+        self.reason.cause()
     }
 
     /// Seconds until the client may try again, where it is locked.
     #[getter]
     fn retry_after(&self) -> Option<u64> {
-        match self.denial {
+        match self.reason {
             error::Denial::Locked { retry_after } => Some(retry_after),
             _ => None,
         }
@@ -52,6 +52,6 @@ impl Denial {
     }
 
     fn __repr__(&self) -> String {
-        format!("Denial({:?})", self.denial)
+        format!("Denial({:?})", self.reason)
     }
 }

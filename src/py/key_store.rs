@@ -17,6 +17,7 @@ pub struct KeyStore(pub Arc<keys::KeyStore>);
 impl KeyStore {
     #[new]
     #[pyo3(signature = (api_key = Vec::new(), api_key_file = Vec::new()))]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
     fn new(api_key: Vec<String>, api_key_file: Vec<PathBuf>) -> PyResult<Self> {
         let inline: Vec<_> = api_key.into_iter().map(ApiKey::new).collect();
         let store = keys::KeyStore::open(&inline, &api_key_file).map_err(|faults| key_file_error(&faults))?;

@@ -89,7 +89,7 @@ impl AuthMiddleware {
         let outcome = self.judge(request, |policy, facts, now| match decide::decide(policy, facts, now) {
             Ok(Identity::Key { .. }) if facts.is_upgrade() => self.sockets.opened(request).map(Ok),
             Ok(_) => Ok(Ok(())),
-            Err(denial) => Ok(Err(self.denial(facts, denial))),
+            Err(denial) => Ok(Err(denied(facts, denial))),
         })?;
         match outcome {
             Ok(()) => handler.call1((request,)),
@@ -100,7 +100,7 @@ impl AuthMiddleware {
     /// `None` if the request bears a valid credential, whatever its route; else why not.
     fn authenticate(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Denial>> {
         self.judge(request, |policy, facts, now| {
-            Ok(decide::authenticate(policy, facts, None, now).err().map(|denial| self.denial(facts, denial)))
+            Ok(decide::authenticate(policy, facts, None, now).err().map(|denial| denied(facts, denial)))
         })
     }
 
@@ -122,7 +122,7 @@ impl AuthMiddleware {
                 Ok(_) => error::Denial::Missing,
                 Err(denial) => denial,
             };
-            Ok(LogIn::Denied(self.denial(facts, denial)))
+            Ok(LogIn::Denied(denied(facts, denial)))
         })
     }
 
@@ -162,11 +162,6 @@ impl AuthMiddleware {
         Policy { keys, sessions: &self.sessions, throttle: &self.throttle, exemptions: &self.exemptions }
     }
 
-    #[cold]
-    fn denial(&self, facts: &Request<'_, '_>, denial: error::Denial) -> Denial {
-        Denial::new(denial, facts.client(), decide::leads_to_login(facts, denial))
-    }
-
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |time| time.as_secs());
         Now { monotonic: self.started.elapsed(), unix }
@@ -175,4 +170,9 @@ impl AuthMiddleware {
 
 fn cookie_name(facts: &Request<'_, '_>) -> String {
     cookie::name(decide::last(facts, Field::Host).as_deref())
+}
+
+#[cold]
+fn denied(facts: &Request<'_, '_>, denial: error::Denial) -> Denial {
+    Denial::new(denial, facts.client(), decide::leads_to_login(facts, denial))
 }

@@ -71,7 +71,7 @@ impl Names {
 /// One request. A Python exception while reading a fact makes that fact absent, so that the request is refused rather
 /// than admitted, and is kept for the caller to raise.
 pub struct Request<'a, 'py> {
-    request: &'a Bound<'py, PyAny>,
+    object: &'a Bound<'py, PyAny>,
     headers: Bound<'py, PyAny>,
     names: &'a Names,
     trusted: &'a TrustedProxies,
@@ -81,13 +81,13 @@ pub struct Request<'a, 'py> {
 
 impl<'a, 'py> Request<'a, 'py> {
     pub fn new(
-        request: &'a Bound<'py, PyAny>,
+        object: &'a Bound<'py, PyAny>,
         names: &'a Names,
         trusted: &'a TrustedProxies,
         sockets: &'a LiveSockets,
     ) -> PyResult<Self> {
-        let headers = request.getattr(intern!(request.py(), "headers"))?;
-        Ok(Self { request, headers, names, trusted, sockets, error: RefCell::new(None) })
+        let headers = object.getattr(intern!(object.py(), "headers"))?;
+        Ok(Self { object, headers, names, trusted, sockets, error: RefCell::new(None) })
     }
 
     /// The exception that reading a fact raised.
@@ -105,7 +105,7 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     fn values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
-        let py = self.request.py();
+        let py = self.object.py();
         let first = self.headers.call_method1(intern!(py, "get"), (name,))?;
         if first.is_none() || visit(&first, each).is_break() {
             return Ok(());
@@ -120,8 +120,8 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     fn resolved(&self, judge: &mut dyn FnMut(Route<'_>)) -> PyResult<()> {
-        let py = self.request.py();
-        let matched = self.request.getattr(intern!(py, "match_info"))?;
+        let py = self.object.py();
+        let matched = self.object.getattr(intern!(py, "match_info"))?;
         let resource = matched.getattr(intern!(py, "route"))?.getattr(intern!(py, "resource"))?;
         if resource.is_none() {
             judge(Route::Unmatched);
@@ -139,7 +139,7 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     fn address(&self) -> PyResult<Option<IpAddr>> {
-        let remote = self.request.getattr(intern!(self.request.py(), "remote"))?;
+        let remote = self.object.getattr(intern!(self.object.py(), "remote"))?;
         if remote.is_none() {
             return Ok(None);
         }
@@ -176,17 +176,17 @@ impl Facts for Request<'_, '_> {
     }
 
     fn query(&self, each: Visit<'_>) {
-        let py = self.request.py();
+        let py = self.object.py();
         self.read(|| {
-            let query = self.request.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
+            let query = self.object.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
             let _ = visit(&query, each);
             Ok(())
         });
     }
 
     fn method(&self) -> String {
-        let py = self.request.py();
-        self.read(|| self.request.getattr(intern!(py, "method"))?.extract()).unwrap_or_default()
+        let py = self.object.py();
+        self.read(|| self.object.getattr(intern!(py, "method"))?.extract()).unwrap_or_default()
     }
 
     fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
@@ -198,6 +198,6 @@ impl Facts for Request<'_, '_> {
     }
 
     fn takes_over(&self) -> bool {
-        self.read(|| self.sockets.owned(self.request)).unwrap_or(true)
+        self.read(|| self.sockets.owned(self.object)).unwrap_or(true)
     }
 }

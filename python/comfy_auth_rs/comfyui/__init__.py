@@ -1,4 +1,4 @@
-"""What a patched ComfyUI calls: `add_arguments(parser)` in `comfy/cli_args.py`, `install(self, args)` in `server.py`."""
+"""What a patched ComfyUI calls: `add_arguments` in its `comfy/cli_args.py`, `install` in its `server.py`."""
 
 from comfy_auth_rs.comfyui.flags import add_arguments
 from comfy_auth_rs.comfyui.install import install

@@ -59,20 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="Let everybody use the routes whose path matches: '/my_node/*', or a regular expression that begins with ^. "
-        "May be repeated.",
+        help="Let everybody use the routes whose path matches: '/my_node/*', or a regular expression that begins "
+        "with ^. May be repeated.",
     )
     group.add_argument(
         "--auth-require-ws",
         action="store_true",
-        help="Require the key for the WebSocket (/ws) too. Recommended; without it anybody can follow the queue's state.",
+        help="Require the key for the WebSocket (/ws) too. Recommended; without it anybody can follow the queue.",
     )
     group.add_argument(
         "--auth-trusted-proxy",
         action="append",
         default=[],
         metavar="CIDR",
-        help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client. May be repeated.",
+        help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client. May be "
+        "repeated.",
     )
 
 
@@ -113,7 +114,7 @@ def _check(keys: list[str], files: list[str]) -> None:
 
 
 def _require_patched_server() -> None:
-    """A key was given, but would anybody ask for it? A tree where only cli_args.py is patched would serve everything."""
+    """A key was given, but would anybody ask for it? A tree with only cli_args.py patched would serve everything."""
     from comfy_auth_rs.comfyui import launcher, patch
 
     if launcher.is_active():

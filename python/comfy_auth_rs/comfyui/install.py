@@ -25,8 +25,8 @@ _logger = logging.getLogger("comfy_auth_rs")
 #: ComfyUI registers every route a second time under this prefix.
 _TWIN = "/api"
 
-#: ComfyUI-Manager looks its policy up by the identity of the handler that it is given, so nothing may stand between it and
-#: the handler.
+#: ComfyUI-Manager looks its policy up by the identity of the handler that it is given, so nothing may stand between it
+#: and the handler.
 _MANAGER = "comfyui_manager"
 
 _OPEN = """
@@ -51,9 +51,7 @@ def install(server: Any, args: argparse.Namespace) -> None:
 
 def _install(server: Any, args: argparse.Namespace) -> None:
     if not hasattr(args, "api_key_file"):
-        raise PatchError(
-            "this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again"
-        )
+        raise PatchError("this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again")
     app: web.Application = server.app
     health = Health(lambda: _queue_length(server), chosen_device)
     keys = [secret.expose_secret() for secret in args.api_key or ()]
@@ -63,9 +61,7 @@ def _install(server: Any, args: argparse.Namespace) -> None:
         app.on_startup.append(partial(_warn_if_open, args.listen))
         return
     if app.frozen or AUTH in app:
-        raise RuntimeError(
-            "comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve"
-        )
+        raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
     store = KeyStore(list(dict.fromkeys(keys)), files)
     middleware = create_auth_middleware(
         store,
@@ -89,7 +85,7 @@ def _install(server: Any, args: argparse.Namespace) -> None:
 
 
 def _position(app: web.Application) -> int:
-    """Behind ComfyUI's CORS and origin middlewares, so that refusals bear their headers, but in front of the Manager's."""
+    """Behind ComfyUI's CORS and origin middlewares, so that refusals bear their headers; in front of the Manager's."""
     for index, middleware in enumerate(app.middlewares):
         if getattr(middleware, "__module__", "").split(".")[0] == _MANAGER:
             return index
