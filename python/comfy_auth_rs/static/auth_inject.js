@@ -181,13 +181,17 @@
     };
   }
 
-  // Back from the back/forward cache: nothing is shown until the server agrees.
-  window.addEventListener("pageshow", async (event) => {
-    if (!event.persisted) return;
+  // The back button brings pages from caches that the server isn't asked about (of `no-cache` pages
+  // too): nothing is shown until it agrees.
+  async function verifyUnseen() {
     const { style } = document.documentElement;
     style.visibility = "hidden";
     await verify();
     if (!leaving) style.visibility = "";
+  }
+  if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") verifyUnseen();
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) verifyUnseen();
   });
 
   // "Log out" in ComfyUI's menu, once its frontend has started; given up after five minutes.
