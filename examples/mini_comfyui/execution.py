@@ -1,6 +1,7 @@
 """From a prompt to pictures: check the graph, queue it, run it."""
 
 import copy
+import hashlib
 import heapq
 import inspect
 import json
@@ -218,18 +219,16 @@ def _faults_above(prompt: Json, output: str) -> dict[str, list[Json]]:
 def node_faults(prompt: Json, node_id: str) -> list[Json]:
     """All that is wrong with a node's inputs; on the way, "12" for an INT becomes 12."""
     node_class = _class_of(prompt, node_id)
-    types = node_class.INPUT_TYPES()
+    required = node_class.INPUT_TYPES().get("required", {})
     inputs = prompt[node_id].setdefault("inputs", {})
     check = getattr(node_class, "VALIDATE_INPUTS", None)
     checked = inspect.signature(check).parameters if check is not None else ()
     faults: list[Json] = []
-    for name, (kind, *rest) in {**types.get("optional", {}), **types.get("required", {})}.items():
+    for name, (kind, *rest) in _input_types(node_class).items():
         options = rest[0] if rest else {}
         if name not in inputs:
-            if name in types.get("required", {}):
-                faults.append(
-                    fault("required_input_missing", "Required input is missing", name, input_name=name)
-                )
+            if name in required:
+                faults.append(fault("required_input_missing", "Required input is missing", name, input_name=name))
         elif isinstance(inputs[name], list):
             faults += _link_faults(prompt, inputs[name], name, kind)
         else:
@@ -397,19 +396,16 @@ class PromptExecutor:
             where = {"node": node_id, "display_node": node_id, "prompt_id": self._prompt_id}
             self.server.send_sync("executing", where, self.server.client_id)
         self._tell_progress(node_id, "running", 0, 1)
-        types = node_class.INPUT_TYPES()
-        known = {**types.get("optional", {}), **types.get("required", {})}
         inputs = {
             name: self.cache[value[0]].outputs[value[1]] if is_link(value) else value
-            for name, value in prompt[node_id]["inputs"].items()
-            if name in known
+            for name, value in _inputs(prompt, node_id).items()
         }
         hidden = {
             "PROMPT": prompt,
             "EXTRA_PNGINFO": extra_data.get("extra_pnginfo"),
             "UNIQUE_ID": node_id,
         }
-        inputs |= {name: hidden.get(kind) for name, kind in types.get("hidden", {}).items()}
+        inputs |= {name: hidden.get(kind) for name, kind in node_class.INPUT_TYPES().get("hidden", {}).items()}
         answer = getattr(node_class(), node_class.FUNCTION)(**inputs)
         if not isinstance(answer, dict):
             answer = {"result": answer}
@@ -453,13 +449,25 @@ def _node_names(node_id: str) -> Json:
     return {"node_id": node_id, "display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}
 
 
+def _input_types(node_class: Any) -> Json:
+    types = node_class.INPUT_TYPES()
+    return {**types.get("optional", {}), **types.get("required", {})}
+
+
+def _inputs(prompt: Json, node_id: str) -> Json:
+    """The inputs that the node knows: a prompt may hold more, left there by other versions of the frontend."""
+    known = _input_types(_class_of(prompt, node_id))
+    return {name: value for name, value in prompt[node_id]["inputs"].items() if name in known}
+
+
 def _signature(prompt: Json, node_id: str, above: Mapping[str, str]) -> str:
     """Equal for nodes that must give equal outputs; `above` are the signatures of the nodes it needs."""
-    inputs = prompt[node_id]["inputs"]
+    inputs = _inputs(prompt, node_id)
     plain = {name: value for name, value in inputs.items() if not is_link(value)}
     links = {name: [above[value[0]], value[1]] for name, value in inputs.items() if is_link(value)}
     is_changed = getattr(_class_of(prompt, node_id), "IS_CHANGED", None)
     changed = is_changed(**plain) if is_changed else None
     if changed != changed:  # not a number: how ComfyUI's nodes say "always"
         changed = time.monotonic_ns()
-    return json.dumps([prompt[node_id]["class_type"], plain, links, changed], sort_keys=True, default=str)
+    facts = json.dumps([prompt[node_id]["class_type"], plain, links, changed], sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode()).hexdigest()

@@ -20,37 +20,46 @@ folder_names_and_paths: dict[str, tuple[list[Path], frozenset[str]]] = {
     "custom_nodes": ([base_path / "custom_nodes"], frozenset()),
 }
 
-_directories = {name: base_path / name for name in ("output", "temp", "input", "user")}
+output_directory = base_path / "output"
+input_directory = base_path / "input"
+temp_directory = base_path / "temp"
+user_directory = base_path / "user"
 
 
 def set_directory(name: str, path: str | Path) -> None:
-    """`name` is output, temp, input or user."""
-    _directories[name] = Path(path).resolve()
+    """`name` is output, input, temp or user."""
+    globals()[f"{name}_directory"] = Path(path).resolve()
 
 
 def get_output_directory() -> Path:
     """Where SaveImage writes."""
-    return _directories["output"]
+    return output_directory
 
 
 def get_input_directory() -> Path:
     """Where uploads go and LoadImage looks."""
-    return _directories["input"]
+    return input_directory
 
 
 def get_temp_directory() -> Path:
     """Where previews go; emptied at start and at the end."""
-    return _directories["temp"]
+    return temp_directory
 
 
 def get_user_directory() -> Path:
     """Settings and workflows; never served by /view."""
-    return _directories["user"]
+    return user_directory
+
+
+def get_system_user_directory(name: str = "system") -> Path:
+    """What the server itself keeps, out of every client's reach."""
+    return user_directory / f"__{name}"
 
 
 def get_directory_by_type(type_name: str) -> Path | None:
     """The folder that a client may read under this name, or None."""
-    return _directories[type_name] if type_name in ("output", "temp", "input") else None
+    served = {"output": output_directory, "input": input_directory, "temp": temp_directory}
+    return served.get(type_name)
 
 
 def inside(root: Path, *names: str) -> Path | None:
@@ -66,7 +75,7 @@ def annotated_filepath(name: str) -> tuple[str, Path | None]:
     """Split "cat.png [output]" into the name and the folder; None where no folder is named."""
     for kind in ("output", "input", "temp"):
         if name.endswith(f"[{kind}]"):
-            return name.removesuffix(f"[{kind}]").strip(), _directories[kind]
+            return name.removesuffix(f"[{kind}]").rstrip(), get_directory_by_type(kind)
     return name, None
 
 
@@ -115,9 +124,7 @@ def get_save_image_path(prefix: str, root: Path) -> tuple[Path, str, int, str]:
     folder, name = target.parent, target.name
     folder.mkdir(parents=True, exist_ok=True)
     taken = (
-        file.name[len(name) + 1 :].partition("_")[0]
-        for file in folder.iterdir()
-        if file.name.startswith(f"{name}_")
+        file.name[len(name) + 1 :].partition("_")[0] for file in folder.iterdir() if file.name.startswith(f"{name}_")
     )
     number = max((int(digits) for digits in taken if digits.isdecimal()), default=0) + 1
     return folder, name, number, "" if folder == root else folder.relative_to(root).as_posix()

@@ -72,27 +72,22 @@ def start_comfyui(
     if args.temp_directory:
         folder_paths.set_directory("temp", Path(args.temp_directory) / "temp")
     cleanup_temp()
-    for kind in ("output", "input", "temp"):
-        directory = folder_paths.get_directory_by_type(kind)
-        assert directory is not None
+    data = folder_paths.get_output_directory(), folder_paths.get_input_directory(), folder_paths.get_temp_directory()
+    for directory in (*data, *folder_paths.get_folder_paths("custom_nodes")):
         directory.mkdir(parents=True, exist_ok=True)
 
     if asyncio_loop is None:
         asyncio_loop = asyncio.new_event_loop()
         asyncio.set_event_loop(asyncio_loop)
     prompt_server = server.PromptServer(asyncio_loop)
-    asyncio_loop.run_until_complete(
-        nodes.init_extra_nodes(init_custom_nodes=not args.disable_all_custom_nodes)
-    )
+    if args.enable_manager:
+        comfyui_manager.start()
+    asyncio_loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=not args.disable_all_custom_nodes))
     prompt_server.add_routes()
-    threading.Thread(
-        target=prompt_worker, daemon=True, args=(prompt_server.prompt_queue, prompt_server)
-    ).start()
+    threading.Thread(target=prompt_worker, daemon=True, args=(prompt_server.prompt_queue, prompt_server)).start()
 
     if args.quick_test_for_ci:
         sys.exit(0)
-    if args.enable_manager:
-        comfyui_manager.start()
 
     async def start_all() -> None:
         addresses = [(address, args.port) for address in args.listen.split(",")]

@@ -60,9 +60,7 @@ class LoadImage:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
         names = (file.name for file in folder_paths.get_input_directory().iterdir() if file.is_file())
-        pictures = sorted(
-            name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/")
-        )
+        pictures = sorted(name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/"))
         return {"required": {"image": (pictures, {"image_upload": True})}}
 
     RETURN_TYPES = ("IMAGE", "MASK")
@@ -117,9 +115,7 @@ class SaveImage:
     ) -> dict[str, Any]:
         root = folder_paths.get_directory_by_type(self.type)
         assert root is not None
-        folder, name, number, subfolder = folder_paths.get_save_image_path(
-            filename_prefix or self.prefix, root
-        )
+        folder, name, number, subfolder = folder_paths.get_save_image_path(filename_prefix or self.prefix, root)
         metadata = PngInfo()
         if not args.disable_metadata:
             for key, value in {"prompt": prompt, **(extra_pnginfo or {})}.items():

@@ -79,9 +79,7 @@ def create_origin_only_middleware() -> Middleware:
     async def origin_only_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
         if host and origin and not same_origin(host, origin):
-            logging.warning(
-                "WARNING: request with non matching host and origin %s != %s, returning 403", host, origin
-            )
+            logging.warning("WARNING: request with non matching host and origin %s != %s, returning 403", host, origin)
             return web.Response(status=403)
         return web.Response() if request.method == "OPTIONS" else await handler(request)
 
@@ -90,12 +88,14 @@ def create_origin_only_middleware() -> Middleware:
 
 def same_origin(host: str, origin: str) -> bool:
     """Whether the two headers agree; ports count where both name one. Only asked of a loopback host."""
-    ours, theirs = urlsplit(f"//{host.lower()}"), urlsplit(origin.lower())
+    try:
+        ours, theirs = urlsplit(f"//{host.lower()}"), urlsplit(origin.lower())
+        ports = ours.port, theirs.port
+    except ValueError:
+        return False
     if not ours.hostname or not theirs.hostname or not is_loopback(ours.hostname):
         return True
-    if ours.port is None or theirs.port is None:
-        return ours.hostname == theirs.hostname
-    return ours.netloc == theirs.netloc
+    return ours.hostname == theirs.hostname if None in ports else ours.netloc == theirs.netloc
 
 
 def is_loopback(host: str) -> bool:
@@ -195,7 +195,7 @@ class PromptServer:
                     except ValueError:
                         logging.warning("Invalid JSON received from client %s", sid)
                         continue
-                    if first and data.get("type") == "feature_flags":
+                    if first and isinstance(data, dict) and data.get("type") == "feature_flags":
                         self.sockets_metadata[sid]["feature_flags"] = data.get("data", {})
                         await self.send("feature_flags", server_features(), sid)
                     first = False
@@ -242,9 +242,7 @@ class PromptServer:
         async def upload_mask(request: web.Request) -> web.Response:
             form = await request.post()
             source = json.loads(str(form["original_ref"]))
-            original = image_files.file_to_view(
-                source["filename"], source.get("type"), source.get("subfolder", "")
-            )
+            original = image_files.file_to_view(source["filename"], source.get("type"), source.get("subfolder", ""))
             return image_files.store_upload(form, image_files.save_masked(original))
 
         @routes.get("/view")
@@ -284,9 +282,7 @@ class PromptServer:
                 "ram_free": free,
                 "comfyui_version": __version__,
                 "required_frontend_version": None,
-                "installed_templates_version": frontend_management.installed_version(
-                    "comfyui-workflow-templates"
-                ),
+                "installed_templates_version": frontend_management.installed_version("comfyui-workflow-templates"),
                 "required_templates_version": None,
                 "python_version": sys.version,
                 "pytorch_version": "none",
@@ -319,9 +315,7 @@ class PromptServer:
                 try:
                     found[name] = node_info(name)
                 except Exception:
-                    logging.exception(
-                        "[ERROR] An error occurred while retrieving information for the '%s' node.", name
-                    )
+                    logging.exception("[ERROR] An error occurred while retrieving information for the '%s' node.", name)
             return web.json_response(found)
 
         @routes.get("/object_info/{node_class}")
@@ -371,30 +365,26 @@ class PromptServer:
             else:
                 number = -self.number if data.get("front") else self.number
                 self.number += 1
-            if "prompt" not in data:
+            if not isinstance(data.get("prompt"), dict):
                 error = execution.fault("no_prompt", "No prompt provided", "No prompt provided")
                 return web.json_response({"error": error, "node_errors": {}}, status=400)
             prompt, prompt_id = data["prompt"], str(data.get("prompt_id") or uuid.uuid4())
-            verdict = await execution.validate_prompt(
-                prompt_id, prompt, data.get("partial_execution_targets")
-            )
+            verdict = await execution.validate_prompt(prompt_id, prompt, data.get("partial_execution_targets"))
             if not verdict.valid:
                 logging.warning("invalid prompt: %s", verdict.error)
-                return web.json_response(
-                    {"error": verdict.error, "node_errors": verdict.node_errors}, status=400
-                )
+                return web.json_response({"error": verdict.error, "node_errors": verdict.node_errors}, status=400)
             extra = {**data.get("extra_data", {}), "create_time": int(time.time() * 1000)}
             if "client_id" in data:
                 extra["client_id"] = data["client_id"]
             self.prompt_queue.put((number, prompt_id, prompt, extra, verdict.outputs))
-            return web.json_response(
-                {"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors}
-            )
+            return web.json_response({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
 
         @routes.post("/interrupt")
         async def post_interrupt(request: web.Request) -> web.Response:
-            body = await request.text()
-            wanted = json.loads(body).get("prompt_id") if body else None
+            try:
+                wanted = (await request.json()).get("prompt_id")
+            except ValueError:
+                wanted = None  # most clients send no body: stop whatever runs
             running, _ = self.prompt_queue.get_current_queue()
             if wanted is None or any(item[1] == wanted for item in running):
                 nodes.interrupt_processing()
@@ -540,7 +530,7 @@ def node_info(name: str) -> Json:
         "category": getattr(node, "CATEGORY", "sd"),
         "output_node": bool(getattr(node, "OUTPUT_NODE", False)),
     }
-    flags = {name.lower(): True for name in ("DEPRECATED", "EXPERIMENTAL") if getattr(node, name, False)}
+    flags = {flag.lower(): True for flag in ("DEPRECATED", "EXPERIMENTAL") if getattr(node, flag, False)}
     return {**info, **flags}
 
 

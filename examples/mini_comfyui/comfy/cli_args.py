@@ -30,9 +30,7 @@ parser.add_argument("--max-upload-size", type=float, default=100, help="Largest 
 
 parser.add_argument("--base-directory", help="Where models, custom_nodes, input, output, temp and user lie.")
 parser.add_argument("--output-directory", help="Overrides --base-directory.")
-parser.add_argument(
-    "--temp-directory", help="A folder named temp is made in here. Overrides --base-directory."
-)
+parser.add_argument("--temp-directory", help="A folder named temp is made in here. Overrides --base-directory.")
 parser.add_argument("--input-directory", help="Overrides --base-directory.")
 parser.add_argument("--user-directory", type=existing_directory, help="Overrides --base-directory.")
 parser.add_argument("--front-end-root", type=existing_directory, help="Serve this folder as the frontend.")
@@ -41,10 +39,9 @@ parser.add_argument("--cpu", action="store_true", help="Accepted and ignored: th
 parser.add_argument("--enable-compress-response-body", action="store_true", help="Compress JSON and text.")
 parser.add_argument("--disable-metadata", action="store_true", help="Do not save the prompt in images.")
 parser.add_argument("--disable-all-custom-nodes", action="store_true", help="Load nothing from custom_nodes.")
-parser.add_argument(
-    "--disable-api-nodes", action="store_true", help="Keep the frontend to this server (CSP)."
-)
+parser.add_argument("--disable-api-nodes", action="store_true", help="Keep the frontend to this server (CSP).")
 parser.add_argument("--enable-manager", action="store_true", help="Add the comfyui-manager package.")
+parser.add_argument("--enable-manager-legacy-ui", action="store_true", help="Show that package's old dialogs.")
 parser.add_argument("--dont-print-server", action="store_true", help="Do not print the address at start.")
 parser.add_argument("--quick-test-for-ci", action="store_true", help="Set everything up, then exit.")
 parser.add_argument(
