@@ -11,8 +11,6 @@ COMFYUI ?=
 # chromium for the browser tests, git for the patch tests.
 SYSTEM_PACKAGES := gcc git nodejs chromium
 
-FRONTEND := comfyui-frontend-package==1.27.10
-
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,21 +19,11 @@ help: ## Show what can be made
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
 $(VENV)/.tools: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --upgrade $$($(BIN)/python -c "$$READ_DEPENDENCIES")
+	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
-
-# What the build and the tests need, from pyproject.toml, without building the package itself.
-define READ_DEPENDENCIES
-import sys
-from pip._vendor import tomli
-project = tomli.load(open("pyproject.toml", "rb"))
-groups = project["project"]["optional-dependencies"]
-print(*project["build-system"]["requires"], *project["project"]["dependencies"], *groups["dev"], "$(FRONTEND)", sep="\n")
-endef
-export READ_DEPENDENCIES
 
 .PHONY: develop
 develop: $(VENV)/.tools ## Build the package into .venv, optimised

@@ -134,7 +134,7 @@ fn is_plain(file: &str) -> bool {
 
 fn to_regex(pattern: &str) -> Result<String, String> {
     let regex = if let Some(expression) = pattern.strip_prefix('^') {
-        format!("^(?:{})$", expression.strip_suffix('$').unwrap_or(expression))
+        format!("^(?:{expression})$")
     } else if pattern.starts_with('/') {
         format!("^{}$", regex::escape(pattern).replace(r"\*", ".*"))
     } else {

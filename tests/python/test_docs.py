@@ -1,0 +1,57 @@
+"""What the documents show is what runs."""
+
+import re
+import sys
+from pathlib import Path
+
+import aiohttp
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_shows_the_example_application() -> None:
+    example = (REPOSITORY / "examples" / "own_app.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in README
+
+
+async def test_the_example_application_asks_for_its_key(aiohttp_client) -> None:
+    names = {}
+    exec((REPOSITORY / "examples" / "own_app.py").read_text(encoding="utf-8"), names)
+    client = await aiohttp_client(names["make_app"]())
+    assert (await client.get("/hello")).status == 401
+    headers = {"Authorization": "Bearer your-secure-api-key-here"}
+    answer: aiohttp.ClientResponse = await client.get("/hello", headers=headers)
+    assert await answer.json() == {"hello": "world"}
+    assert (await client.get("/public/hello")).status == 200
+    assert (await client.get("/health")).status == 200
+
+
+def test_readme_names_every_dependency_with_its_reason() -> None:
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [*manifest["dependencies"], *(re.split(r"[<>=]", need)[0] for need in project["dependencies"])]
+    assert names
+    for name in names:
+        assert re.search(rf"^\| .*\[{re.escape(name)}\].*\| .{{10,}} \|$", README, re.M), name
+
+
+def test_readme_names_every_flag() -> None:
+    flags = (REPOSITORY / "python/comfy_auth_rs/comfyui/flags.py").read_text(encoding="utf-8")
+    found = re.findall(r'"(--[a-z-]+)"', flags)
+    assert found
+    for flag in found:
+        assert f"| `{flag}" in README, flag
+
+
+def test_versions_agree() -> None:
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["package"]["version"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    package = re.search(r'__version__ = "(.*)"', (REPOSITORY / "python/comfy_auth_rs/__init__.py").read_text())
+    assert package
+    assert manifest == project == package[1]
