@@ -27,7 +27,7 @@ class Health:
         self._choose = choose
         self._sampler = DeviceSampler()
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def get(self, request: web.Request) -> web.Response:
         """Answers with the guide's JSON; memory in bytes."""
         devices = self._sampler.fresh()
         if devices is None:

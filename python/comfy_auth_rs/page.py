@@ -39,7 +39,7 @@ class IndexPage:
         self._path = path
         self._version: _Version | None = None
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def get(self, request: web.Request) -> web.StreamResponse:
         """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
         if request.query_string and _is_login_link(request):
             return await self._log_in(request)

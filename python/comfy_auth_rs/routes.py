@@ -42,7 +42,7 @@ class Assets:
         self._middleware = middleware
         self._overrides = overrides
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def get(self, request: web.Request) -> web.StreamResponse:
         """Serves one asset; `auth_login.html?logout=true` also ends the session."""
         name = request.path.rsplit("/", 1)[-1]
         response = web.FileResponse(self._find(name), headers=_PAGE_HEADERS)
@@ -149,12 +149,12 @@ def add_routes(
         web.delete("/auth_session", session.delete),
     ]
     for prefix in prefixes:
-        routes.append(web.get(f"{prefix}/health", health))
-        routes += [web.get(f"{prefix}/{name}", assets) for name in ASSETS]
+        routes.append(web.get(f"{prefix}/health", health.get))
+        routes += [web.get(f"{prefix}/{name}", assets.get) for name in ASSETS]
         if index is not None:
-            routes.append(web.get(f"{prefix}/", index))
+            routes.append(web.get(f"{prefix}/", index.get))
     if index is not None:
-        routes.append(web.get("/index.html", index))
+        routes.append(web.get("/index.html", index.get))
     taken = {resource.canonical for resource in app.router.resources()} & {route.path for route in routes}
     if taken:
         raise ValueError(f"the server already has a route {min(taken)}; comfy-auth-rs needs it for itself")

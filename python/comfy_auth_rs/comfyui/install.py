@@ -106,7 +106,7 @@ def _queue_length(server: Any) -> QueueLength:
 async def _serve_health(health: Health, app: web.Application) -> None:
     """Without a key everything is as it was, and `/health` is there unless somebody else serves one."""
     taken = {resource.canonical for resource in app.router.resources()}
-    app.add_routes([web.get(path, health) for path in ("/health", f"{_TWIN}/health") if path not in taken])
+    app.add_routes([web.get(path, health.get) for path in ("/health", f"{_TWIN}/health") if path not in taken])
 
 
 async def _warn_if_open(listen: str, app: web.Application) -> None:
