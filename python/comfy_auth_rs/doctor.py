@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from comfy_auth_rs import KeyStore
 from comfy_auth_rs.comfyui import patch
 
 __all__ = ["Check", "examine"]
@@ -45,7 +46,7 @@ def examine(
         _comfyui(directory),
         _patched(files),
         _importable(directory, python),
-        *(check for file in key_files or [None] for check in _key_file(file)),
+        *_keys(key_files),
         *_port(port),
         Check("WebSocket", "note", "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"),
     ]
@@ -80,13 +81,9 @@ def _importable(directory: Path, python: str | None) -> Check:
     python = python or _python_of(directory)
     code = "import comfy_auth_rs.comfyui; print(comfy_auth_rs.__version__)"
     try:
-        result = subprocess.run(
-            [python, "-c", code], cwd=directory, capture_output=True, text=True, timeout=60
-        )  # noqa: S603
+        result = subprocess.run([python, "-c", code], cwd=directory, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(
-            "Package", "unsafe", f"{python} does not run ({error}); name ComfyUI's Python with --python"
-        )
+        return Check("Package", "unsafe", f"{python} does not run ({error}); name ComfyUI's Python with --python")
     if result.returncode == 0:
         return Check("Package", "ok", f"{python} imports version {result.stdout.strip()}")
     reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -101,28 +98,25 @@ def _python_of(directory: Path) -> str:
     """The interpreter that ComfyUI's own installers put in or beside its folder, else this one."""
     directory = directory.absolute()
     candidates = [
-        directory / venv / inner
-        for venv in ("venv", ".venv")
-        for inner in ("bin/python", "Scripts/python.exe")
+        directory / venv / inner for venv in ("venv", ".venv") for inner in ("bin/python", "Scripts/python.exe")
     ]
     candidates.append(directory.parent / "python_embeded" / "python.exe")
     return next((str(candidate) for candidate in candidates if candidate.is_file()), sys.executable)
 
 
-def _key_file(file: Path | None) -> Iterator[Check]:
-    if file is None:
-        yield Check("Key file", "note", "none named; check yours with --api-key-file FILE")
-        return
-    from comfy_auth_rs import KeyStore
-
-    if faults := KeyStore.faults(file):
-        yield from (Check("Key file", "unsafe", fault) for fault in faults)
-        return
-    store = KeyStore(api_key_file=[file])
-    yield Check("Key file", "ok", f"{file}: {len(store)} key{'s' * (len(store) != 1)}")
-    for warning in store.warnings():
-        about_the_file = warning.startswith(f"{file}: ")  # others can read it; else FILE:LINE: a key is short
-        yield Check("Key file", "unsafe" if about_the_file else "note", warning)
+def _keys(files: Sequence[Path]) -> Iterator[Check]:
+    name = "Key file"
+    if not files:
+        yield Check(name, "note", "none named; check yours with --api-key-file FILE")
+    for file in files:
+        if faults := KeyStore.faults(file):
+            yield from (Check(name, "unsafe", fault) for fault in faults)
+            continue
+        store = KeyStore(api_key_file=[file])
+        yield Check(name, "ok", f"{file}: {len(store)} key{'s' * (len(store) != 1)}")
+        for warning in store.warnings():
+            about_the_file = warning.startswith(f"{file}: ")  # others can read it; else FILE:LINE: a key is short
+            yield Check(name, "unsafe" if about_the_file else "note", warning)
 
 
 def _port(port: int) -> Iterator[Check]:
@@ -146,9 +140,7 @@ def _port(port: int) -> Iterator[Check]:
     if listening and listening.isdisjoint(remote):
         yield Check(name, "ok", "other machines cannot reach it")
     if not listening:
-        yield Check(
-            name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there"
-        )
+        yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
 
 
 def _status(address: str, port: int, path: str) -> int | None:

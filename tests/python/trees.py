@@ -46,9 +46,7 @@ def enable_args_parsing():
 """
 
 
-def make_tree(
-    root: Path, *, server: str | bytes = SERVER, cli_args: str | bytes = CLI_ARGS, main: str = MAIN
-) -> Path:
+def make_tree(root: Path, *, server: str | bytes = SERVER, cli_args: str | bytes = CLI_ARGS, main: str = MAIN) -> Path:
     """Write a ComfyUI-shaped folder at `root` and return it; text is written as UTF-8 with its own line ends."""
     files = {
         "main.py": main,

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, PatchError, insert, status
+from comfy_auth_rs.comfyui.errors import PatchError
+from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, insert, status
 
 __all__ = ["is_active", "run"]
 
@@ -45,8 +46,8 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     if early := sorted(_MODULES.keys() & sys.modules.keys()):
         raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a Python of its own")
 
-    _replay_restarts(str(main), list(argv))
-    _patch_workers_too(str(main))
+    _come_back_from_restarts(main)
+    _patch_workers_too(main)
     os.chdir(root)
     sys.argv = [str(main), *argv]
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
@@ -114,23 +115,18 @@ class _Loader(SourceFileLoader):
 # --- what would start main.py anew, without the launcher --------------------------------------------------------
 
 
-def _replay_restarts(main: str, argv: list[str]) -> None:
+def _come_back_from_restarts(main: Path) -> None:
     """Let `os.execv(sys.executable, [sys.executable, main.py, …])`, ComfyUI-Manager's restart, come back through `run`.
 
-    Other ways to start main.py again bring an unpatched ComfyUI, which refuses `--api-key` and `--api-key-file`.
+    Whoever starts main.py by other means gets an unpatched ComfyUI, which refuses `--api-key` and `--api-key-file`.
     """
     execv = os.execv
 
     def restart(path: Any, args: Any) -> NoReturn:
         args = [os.fsdecode(arg) for arg in args]
         script = args[1].strip('"') if len(args) > 1 else ""  # the Manager quotes for Windows' sake
-        if path == sys.executable and os.path.abspath(script) == main:
-            # Keys are masked in sys.argv, hence in what the caller passes on.
-            masked = [(now, given) for now, given in zip(sys.argv[1:], argv, strict=False) if now != given]
-            given = [masked.pop(0)[1] if masked and arg == masked[0][0] else arg for arg in args[2:]]
-            if len(sys.argv) != len(argv) + 1:  # the masks cannot be matched
-                given = argv
-            args = [sys.executable, "-m", "comfy_auth_rs", "run", os.path.dirname(main), "--", *given]
+        if path == sys.executable and script == str(main):
+            args = [sys.executable, "-m", "comfy_auth_rs", "run", str(main.parent), "--", *args[2:]]
             if os.name == "nt":
                 args = [subprocess.list2cmdline([arg]) for arg in args]
         execv(path, args)
@@ -138,14 +134,14 @@ def _replay_restarts(main: str, argv: list[str]) -> None:
     os.execv = restart
 
 
-def _patch_workers_too(main: str) -> None:
+def _patch_workers_too(main: Path) -> None:
     """Let processes that `multiprocessing` spawns import a patched main.py: they parse our arguments too."""
-    os.environ[_MAIN] = main
+    os.environ[_MAIN] = str(main)
     get_preparation_data = spawn.get_preparation_data
 
     def redirected(name: str) -> dict[str, Any]:
         data = get_preparation_data(name)
-        if data.get("init_main_from_path") == main:
+        if data.get("init_main_from_path") == str(main):
             data["init_main_from_path"] = __file__
         return data
 
@@ -155,5 +151,6 @@ def _patch_workers_too(main: str) -> None:
 if __name__ == "__mp_main__":  # in such a process, in place of main.py
     from comfy_auth_rs.comfyui import launcher
 
-    launcher._patch_workers_too(os.environ[_MAIN])
-    globals().update(launcher._run_patched(Path(os.environ[_MAIN]), "__mp_main__"))
+    main = Path(os.environ[_MAIN])
+    launcher._patch_workers_too(main)
+    globals().update(launcher._run_patched(main, "__mp_main__"))

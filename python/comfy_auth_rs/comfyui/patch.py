@@ -26,7 +26,7 @@ from comfy_auth_rs.comfyui.errors import PatchError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["CLI_ARGS", "SERVER", "FileState", "PatchError", "diff", "insert", "patch", "remove", "status", "unpatch"]
+__all__ = ["CLI_ARGS", "SERVER", "FileState", "diff", "insert", "patch", "remove", "status", "unpatch"]
 
 SERVER = "server.py"
 CLI_ARGS = "comfy/cli_args.py"
@@ -39,7 +39,7 @@ try:
     import comfy_auth_rs.comfyui as _comfy_auth_rs
 except ImportError as _error:
     import sys as _sys
-    print(f"comfy-auth-rs: error: this ComfyUI is patched, but {{_sys.executable}} cannot import comfy_auth_rs ({{_error}});"
+    print(f"comfy-auth-rs: error: ComfyUI is patched, but {{_sys.executable}} cannot import comfy_auth_rs ({{_error}});"
           f" run `{{_sys.executable}} -m pip install comfy-auth-rs`, or `comfy-auth-rs unpatch DIR`", file=_sys.stderr)
     raise SystemExit(2) from None
 _comfy_auth_rs.{call}
@@ -106,7 +106,7 @@ def remove(name: str, source: bytes) -> bytes:
 
 
 def _block_lines(name: str) -> list[bytes]:
-    from comfy_auth_rs import __version__  # late: the package itself imports this module
+    from comfy_auth_rs import __version__  # late: the package imports `comfyui` first
 
     return _BLOCK.format(version=__version__, call=_CALLS[name]).encode().splitlines()
 
@@ -161,8 +161,7 @@ def _parsing_statements(tree: ast.Module) -> list[ast.stmt]:
         for statement in tree.body
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef))
         and any(
-            isinstance(node, ast.Call) and ast.unparse(node.func) == "parser.parse_args"
-            for node in ast.walk(statement)
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "parser.parse_args" for node in ast.walk(statement)
         )
     ]
 
@@ -240,9 +239,7 @@ def diff(directory: str | os.PathLike[str]) -> bytes:
             f"a/{name}".encode(),
             f"b/{name}".encode(),
         )
-    return b"".join(
-        chunk if chunk.endswith(b"\n") else chunk + b"\n\\ No newline at end of file\n" for chunk in chunks
-    )
+    return b"".join(chunk if chunk.endswith(b"\n") else chunk + b"\n\\ No newline at end of file\n" for chunk in chunks)
 
 
 def status(directory: str | os.PathLike[str]) -> list[FileState]:
@@ -320,13 +317,13 @@ def _locked(directory: Path) -> Iterator[None]:
     """One process at a time per folder: they share the temporary file's name."""
     if sys.platform == "win32":
         yield  # os.replace fails there while the other process holds the file open
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    else:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:

@@ -1,0 +1,376 @@
+"""The command `comfy-auth-rs`, run as users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from comfy_auth_rs import __version__, doctor, probe_devices
+from comfy_auth_rs.comfyui import patch
+from servers import free_port
+from trees import SERVER, make_tree
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "help"
+COMMANDS = ["keygen", "patch", "unpatch", "doctor", "probe", "run"]
+KEY = "a-key-of-at-least-thirty-two-characters"
+
+
+def run(*args: object, python: str = sys.executable, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-m", "comfy_auth_rs", *map(str, args)],
+        env={**os.environ, "COLUMNS": "80", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("comfy-auth-rs: error: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+# --- help -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_as_documented(command):
+    result = run(*command.split(), "--help")
+    golden = GOLDEN / f"{command or 'comfy-auth-rs'}.txt"
+    assert result.returncode == 0
+    assert "examples:" in result.stdout or not command
+    assert result.stdout.split() == golden.read_text().split()  # where lines break differs among Python versions
+
+
+def test_no_argument_says_what_to_do_next():
+    result = run()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "comfy-auth-rs patch PATH/TO/ComfyUI" in result.stdout
+    assert "python3 main.py --api-key-file api_key.txt" in result.stdout
+
+
+def test_version():
+    assert run("--version").stdout == f"comfy-auth-rs {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["frobnicate"], ["invalid choice", "--help"]),
+        (["patch"], ["DIR", "comfy-auth-rs patch --help"]),
+        (["patch", ".", "more"], ["patch does not take so many arguments"]),
+        (["patch", ".", "--dif"], ["patch does not take --dif"]),
+        (["doctor", ".", "--port", "65536"], ["65536 is no port"]),
+        (["doctor", ".", "--port", "http"], ["http is no port"]),
+        (["run", ".", "--listen", "--api-key", KEY], ["--listen, --api-key", "go after --"]),
+        (["run", ".", f"--api-key={KEY}"], ["run does not take --api-key;"]),
+        (["patch", "nowhere"], ["nowhere: not a ComfyUI folder"]),
+        (["unpatch", "nowhere"], ["nowhere: not a ComfyUI folder"]),
+        (["doctor", "nowhere"], ["nowhere: not a ComfyUI folder"]),
+        (["run", "nowhere"], ["nowhere: not a ComfyUI folder"]),
+    ],
+)
+def test_errors_are_one_line(args, words):
+    result = run(*args)
+    assert_one_line_error(result, *words)
+    assert KEY not in result.stderr
+
+
+# --- keygen -----------------------------------------------------------------------------------------------------
+
+
+def test_keygen_prints_a_new_key_each_time():
+    keys = {run("keygen").stdout for _ in range(2)}
+    assert len(keys) == 2
+    for key in keys:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", key)
+
+
+def test_keygen_writes_a_private_file_and_does_not_print_the_key(tmp_path):
+    file = tmp_path / "api_key.txt"
+    result = run("keygen", "-o", file)
+    key = file.read_text()
+    assert result.returncode == 0
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}\n", key)
+    assert key.strip() not in result.stdout + result.stderr
+    assert str(file) in result.stdout
+    if os.name == "posix":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="umask and links are POSIX")
+def test_keygen_is_private_whatever_the_umask_and_follows_no_link(tmp_path):
+    command = f"umask 0; {sys.executable} -m comfy_auth_rs keygen -o {tmp_path / 'key'}"
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert_one_line_error(run("keygen", "-o", tmp_path / "link"), "never overwritten")
+    assert not (tmp_path / "target").exists()
+
+
+def test_keygen_never_overwrites(tmp_path):
+    file = tmp_path / "api_key.txt"
+    file.write_text("precious\n")
+    assert_one_line_error(run("keygen", "-o", file), str(file), "never overwritten")
+    assert file.read_text() == "precious\n"
+
+
+def test_keygen_needs_a_folder(tmp_path):
+    assert_one_line_error(
+        run("keygen", "-o", tmp_path / "missing" / "key"), str(tmp_path / "missing"), "make that folder"
+    )
+    (tmp_path / "file").write_text("")
+    assert_one_line_error(run("keygen", "-o", tmp_path / "file" / "key"), "cannot be written")
+
+
+# --- patch and unpatch ------------------------------------------------------------------------------------------
+
+
+def test_patch_and_unpatch_say_what_they_did(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    assert run("unpatch", tree).stdout == f"{tree} is not patched; nothing changed.\n"
+    difference = run("patch", tree, "--diff")
+    assert difference.stdout.startswith("--- a/server.py\n+++ b/server.py\n")
+    assert (tree / "server.py").read_text() == SERVER
+    assert str(tree / "server.py") in run("patch", tree).stdout
+    assert run("patch", tree).stdout == f"{tree} is patched already; nothing changed.\n"
+    assert run("patch", tree, "--diff").stdout == ""
+    assert str(tree / "server.py") in run("unpatch", tree).stdout
+    assert (tree / "server.py").read_text() == SERVER
+
+
+# --- probe ------------------------------------------------------------------------------------------------------
+
+
+def test_probe_prints_gib_for_people_and_bytes_for_programs():
+    devices = json.loads(run("probe", "--json").stdout)
+    expected = probe_devices()
+    assert [{**device, "free": 0} for device in devices] == [{**device, "free": 0} for device in expected]
+    lines = run("probe").stdout.splitlines()
+    assert len(lines) == len(devices)
+    for line, device in zip(lines, devices, strict=True):
+        assert f"of {device['total'] / 2**30:7.1f} GiB free  {device['name']}" in line
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------
+
+
+def checks(result: subprocess.CompletedProcess[str], name: str) -> list[tuple[str, str]]:
+    found = json.loads(result.stdout)
+    assert found["safe"] == (result.returncode == 0)
+    assert result.returncode == int("unsafe" in {check["state"] for check in found["checks"]})
+    return [(check["state"], check["detail"]) for check in found["checks"] if check["name"].startswith(name)]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = make_tree(tmp_path / "tree")
+    patch.patch(tree)
+    return tree
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "api_key.txt"
+    file.write_text(f"{KEY} label\n")
+    file.chmod(0o600)
+    return file
+
+
+@contextmanager
+def answering(status: int | None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """An HTTP server that gives every request this status (None: hangs up) on the port that is yielded."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert not {"authorization", "x-api-key", "cookie"} & {name.lower() for name in self.headers}
+            if status is not None:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((host, 0), Handler) as server:
+        server.handle_error = lambda *_: None  # doctor tries HTTP on a TLS port
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_doctor_finds_nothing_wrong(tree, key_file):
+    with answering(401) as port:
+        arguments = ["doctor", tree, "--port", port, "--api-key-file", key_file]
+        result = run(*arguments, "--json")
+        assert checks(result, "ComfyUI") == [("ok", "version 0.3.64")]
+        assert checks(result, "Patch") == [("ok", f"patched by version {__version__}")]
+        assert checks(result, "Package") == [("ok", f"{sys.executable} imports version {__version__}")]
+        assert checks(result, "Key file") == [("ok", f"{key_file}: 1 key")]
+        assert checks(result, "Port")[0] == ("ok", "127.0.0.1 asks for the key")
+        assert "--auth-require-ws" in checks(result, "WebSocket")[0][1]
+        table = run(*arguments)
+    assert table.returncode == 0
+    assert re.search(rf"^ok      Patch  +patched by version {re.escape(__version__)}$", table.stdout, re.MULTILINE)
+    assert "\033" not in table.stdout
+    assert KEY not in result.stdout + table.stdout
+
+
+def test_doctor_knows_unpatched_half_patched_and_damaged(tree):
+    port = str(free_port())
+    patched = (tree / "server.py").read_text()
+    (tree / "server.py").write_text(SERVER)
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
+    assert (state, detail.split(";")[0]) == ("unsafe", "half patched: not server.py")
+    patch.unpatch(tree)
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
+    assert (state, detail.split(";")[0]) == ("unsafe", "not patched")
+    patch.patch(tree)
+    (tree / "server.py").write_text(patched.replace("# <<<", "#"))
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
+    assert (state, detail.split(" (")[0]) == ("unsafe", "server.py: damaged comfy-auth-rs markers")
+
+
+def test_doctor_does_not_import_the_tree(tree):
+    (tree / "comfyui_version.py").write_text("__version__ = '0.8.0'\nraise SystemExit('imported')\n")
+    port = str(free_port())
+    assert checks(run("doctor", tree, "--json", "--port", port), "ComfyUI") == [("ok", "version 0.8.0")]
+    for broken in ("__version__ = compute()", "x = 1", "not Python"):
+        (tree / "comfyui_version.py").write_text(broken)
+        assert checks(run("doctor", tree, "--json", "--port", port), "ComfyUI")[0][0] == "note"
+    (tree / "comfyui_version.py").unlink()
+    assert checks(run("doctor", tree, "--json", "--port", port), "ComfyUI")[0][0] == "note"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a venv made of a shell script")
+@pytest.mark.parametrize("venv", ["tree/venv/bin/python", "tree/.venv/bin/python", "python_embeded/python.exe"])
+def test_doctor_asks_the_python_that_runs_the_tree(tmp_path, tree, venv):
+    python = tmp_path / venv
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # sees no installed package
+    python.chmod(0o755)
+    port = str(free_port())
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Package")
+    assert state == "unsafe"
+    assert detail.startswith(f"{python} cannot import it (ModuleNotFoundError: No module named 'comfy_auth_rs')")
+    assert f"{python} -m pip install comfy-auth-rs" in detail
+    named = checks(run("doctor", tree, "--json", "--port", port, "--python", sys.executable), "Package")
+    assert named == [("ok", f"{sys.executable} imports version {__version__}")]
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port, "--python", "/no/python"), "Package")
+    assert (state, "does not run" in detail) == ("unsafe", True)
+
+
+def test_doctor_lists_every_fault_of_a_key_file(tmp_path, tree, key_file):
+    arguments = ["doctor", tree, "--json", "--port", free_port(), "--api-key-file", key_file, "--api-key-file"]
+    other = tmp_path / "other.txt"
+    assert [state for state, _ in checks(run(*arguments, other), "Key file")] == ["ok", "unsafe"]
+    other.write_text(f"{KEY}\n{KEY}\nkéy\n")
+    result = run(*arguments, other)
+    faults = checks(result, "Key file")[1:]
+    assert [(state, detail.split(":")[1]) for state, detail in faults] == [("unsafe", "2"), ("unsafe", "3")]
+    assert KEY not in result.stdout
+    other.write_text("short\n")
+    other.chmod(0o600)
+    assert [state for state, _ in checks(run(*arguments, other), "Key file")] == ["ok", "ok", "note"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_doctor_wants_a_private_key_file(tree, key_file, mode):
+    key_file.chmod(mode)
+    result = run("doctor", tree, "--json", "--port", free_port(), "--api-key-file", key_file)
+    assert [state for state, _ in checks(result, "Key file")] == ["ok", "unsafe"]
+    assert f"chmod 600 {key_file}" in checks(result, "Key file")[1][1]
+
+
+@pytest.mark.parametrize("status", [200, 302, 404])
+def test_doctor_calls_an_answer_without_a_key_unsafe(tree, status):
+    with answering(status) as port:
+        found = checks(run("doctor", tree, "--json", "--port", port), "Port")
+    expected = (
+        f"127.0.0.1 answers everyone on this machine without a key: /queue with {status}, /api/queue with {status}"
+    )
+    assert found == [("unsafe", expected), ("ok", "other machines cannot reach it")]
+
+
+def test_doctor_tries_the_addresses_that_other_machines_use(tree):
+    if not (remote := doctor._own_addresses()):
+        pytest.skip("this machine has no address but the loopback one")
+    with answering(200, "0.0.0.0") as port:
+        found = checks(run("doctor", tree, "--json", "--port", port), "Port")
+    assert (
+        "unsafe",
+        f"{remote[0]} answers other machines without a key: /queue with 200, /api/queue with 200",
+    ) in found
+    with answering(401, "0.0.0.0") as port:
+        found = checks(run("doctor", tree, "--json", "--port", port), "Port")
+    assert ("ok", f"{remote[0]} asks for the key") in found
+
+
+def test_doctor_notes_that_nothing_listens_or_speaks_http(tree):
+    assert [state for state, _ in checks(run("doctor", tree, "--json", "--port", free_port()), "Port")] == ["note"]
+    with answering(None) as port:
+        found = checks(run("doctor", tree, "--json", "--port", port), "Port")
+    assert ("note", "127.0.0.1 listens, but gave no HTTP answer; try again") in found
+
+
+def test_doctor_speaks_tls(tree, tmp_path):
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl is needed to make a certificate")
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout key.pem -out cert.pem"
+    subprocess.run([openssl, *request.split()], cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    for status, state in ((401, "ok"), (200, "unsafe")):
+        with answering(status, tls=tls) as port:
+            assert checks(run("doctor", tree, "--json", "--port", port), "Port")[0][0] == state
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_doctor_is_coloured_on_a_terminal_unless_no_color(tree, no_color, coloured):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "comfy_auth_rs", "doctor", tree, "--port", str(free_port())]
+    environment = {**os.environ, "NO_COLOR": no_color}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        output = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                output += chunk
+        except OSError:  # Linux says so when the other end is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"Patch" in output
+    assert (b"\033[32m" in output) == coloured
+
+
+def test_own_addresses_are_not_loopback():
+    for address in doctor._own_addresses():
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))  # it is an address of this machine
+        assert not address.startswith(("127.", "::1"))
