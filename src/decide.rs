@@ -269,7 +269,9 @@ pub fn leads_to_login(facts: &impl Facts, denial: Denial) -> bool {
         return false;
     }
     let mut is_root = false;
-    facts.route(&mut |route| is_root = matches!(route, Route::Path("/" | "/api/")));
+    facts.route(&mut |route| {
+        is_root = matches!(route, Route::Path("/" | "/api/") | Route::Static { prefix: "", file: "" });
+    });
     is_root || last(facts, Field::Accept).is_some_and(|accept| takes_html(&accept))
 }
 

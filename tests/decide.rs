@@ -1,0 +1,739 @@
+//! The policy as tables, one or more for each numbered rule of `decide`: name, request, result.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use comfy_auth_rs::decide::{
+    self, Facts, Field, Identity, MAX_CREDENTIALS, Now, Policy, Visit, authenticate, decide, leads_to_login,
+};
+use comfy_auth_rs::error::Denial;
+use comfy_auth_rs::exempt::{Exemptions, Route};
+use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::session::{self, Sessions};
+use comfy_auth_rs::throttle::{FIRST_LOCK, MAX_FAILURES, Throttle};
+
+const KEY: &str = "right";
+const OTHER_KEY: &str = "right-too";
+const UNIX: u64 = 1_800_000_000;
+const START: Duration = Duration::from_secs(100);
+const HOST: &str = "comfy.example:8188";
+
+/// A request as a test writes it down.
+#[derive(Clone)]
+struct Request {
+    method: &'static str,
+    route: Route<'static>,
+    fields: Vec<(Field, String)>,
+    query: Option<String>,
+    client: Option<IpAddr>,
+    takes_over: bool,
+}
+
+fn request(method: &'static str, route: Route<'static>) -> Request {
+    Request {
+        method,
+        route,
+        fields: vec![(Field::Host, HOST.to_owned())],
+        query: None,
+        client: Some([192, 0, 2, 1].into()),
+        takes_over: false,
+    }
+}
+
+/// `GET` of a route that needs the key.
+fn get() -> Request {
+    request("GET", Route::Path("/prompt"))
+}
+
+impl Request {
+    fn with(mut self, field: Field, value: impl Into<String>) -> Self {
+        self.fields.push((field, value.into()));
+        self
+    }
+
+    fn without(mut self, field: Field) -> Self {
+        self.fields.retain(|(name, _)| *name != field);
+        self
+    }
+
+    fn bearer(self, key: &str) -> Self {
+        self.with(Field::Authorization, format!("Bearer {key}"))
+    }
+
+    fn query(mut self, query: &str) -> Self {
+        self.query = Some(query.to_owned());
+        self
+    }
+
+    fn cookie(self, server: &Server) -> Self {
+        self.with(Field::Cookie, server.cookie(KEY))
+    }
+
+    fn from(mut self, client: Option<IpAddr>) -> Self {
+        self.client = client;
+        self
+    }
+
+    fn upgrade(self) -> Self {
+        self.with(Field::Upgrade, "websocket")
+    }
+}
+
+impl Facts for Request {
+    fn visit(&self, field: Field, each: Visit<'_>) {
+        let _ = self.fields.iter().filter(|(name, _)| *name == field).try_for_each(|(_, value)| each(value));
+    }
+
+    fn query(&self, each: Visit<'_>) {
+        let _ = self.query.iter().try_for_each(|query| each(query));
+    }
+
+    fn method(&self) -> String {
+        self.method.to_owned()
+    }
+
+    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
+        judge(self.route);
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+}
+
+/// A server with two keys.
+struct Server {
+    keys: Keys,
+    sessions: Sessions,
+    throttle: Throttle,
+    exemptions: Exemptions,
+    clock: Cell<Duration>,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::with(&[], false)
+    }
+
+    fn with(patterns: &[&str], require_ws: bool) -> Self {
+        Self {
+            keys: keys(&[KEY, OTHER_KEY]),
+            sessions: Sessions::default(),
+            throttle: Throttle::default(),
+            exemptions: Exemptions::new(patterns, require_ws).unwrap(),
+            clock: Cell::new(START),
+        }
+    }
+
+    fn policy(&self) -> Policy<'_> {
+        let Self { keys, sessions, throttle, exemptions, .. } = self;
+        Policy { keys, sessions, throttle, exemptions }
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.clock.get(), unix: UNIX + self.clock.get().as_secs() }
+    }
+
+    fn decide(&self, request: &Request) -> Result<Identity, Denial> {
+        decide(&self.policy(), request, self.now())
+    }
+
+    /// The decision in a word: who was admitted, or the cause of the refusal.
+    fn outcome(&self, request: &Request) -> String {
+        word(self.decide(request))
+    }
+
+    fn log_in(&self, request: &Request, form: &str) -> String {
+        word(authenticate(&self.policy(), request, Some(form), self.now()))
+    }
+
+    /// A `Cookie` field value of a browser that logged in with `key`.
+    fn cookie(&self, key: &str) -> String {
+        let entry = self.keys.verify(key.as_bytes()).ok().unwrap();
+        format!("comfyui_session_8188={}", self.sessions.issue(entry, session::BROWSER, self.now().unix))
+    }
+
+    /// Ten distinct guesses.
+    fn lock(&self) {
+        for number in 0..MAX_FAILURES {
+            assert_eq!(self.outcome(&get().bearer(&format!("guess-{number}"))), "invalid_credential");
+        }
+    }
+}
+
+fn keys(all: &[&str]) -> Keys {
+    Keys::new(&parse_file("keys", all.join("\n").as_bytes()).unwrap())
+}
+
+fn word(outcome: Result<Identity, Denial>) -> String {
+    match outcome {
+        Ok(Identity::Key { source, .. }) => format!("{source:?}"),
+        Ok(Identity::Anonymous) => "anonymous".to_owned(),
+        Err(denial) => denial.cause().to_owned(),
+    }
+}
+
+fn basic(user_and_password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(user_and_password))
+}
+
+fn check(server: &Server, table: &[(&str, Request, &str)]) {
+    for (name, request, expected) in table {
+        assert_eq!(server.outcome(request), *expected, "{name}");
+    }
+}
+
+/// Every case on a server of its own, so that wrong credentials don't add up.
+fn check_apart(table: Vec<(&str, Request, &str)>) {
+    for case in table {
+        check(&Server::new(), &[case]);
+    }
+}
+
+#[test]
+fn rule_1_every_source_admits() {
+    use Field::{Authorization, Cookie, XApiKey};
+    let server = Server::new();
+    let session = server.cookie(KEY);
+    let cookie = |value: &str| get().with(Cookie, value);
+    check(
+        &server,
+        &[
+            ("nothing", get(), "missing_credential"),
+            ("Bearer", get().bearer(KEY), "Bearer"),
+            ("Bearer, the other key", get().bearer(OTHER_KEY), "Bearer"),
+            ("scheme in small letters", get().with(Authorization, format!("bearer {KEY}")), "Bearer"),
+            ("scheme in capitals, two spaces", get().with(Authorization, format!("BEARER  {KEY}")), "Bearer"),
+            ("Basic", get().with(Authorization, basic("user:right")), "Basic"),
+            ("Basic without a user", get().with(Authorization, basic(":right")), "Basic"),
+            ("X-API-Key", get().with(XApiKey, KEY), "Header"),
+            ("X-API-Key among spaces", get().with(XApiKey, " right\t"), "Header"),
+            ("?api_key=", get().query("a=1&api_key=right&b"), "Query"),
+            ("?token=", get().query("token=right"), "Query"),
+            ("percent-encoded in the query", get().query("api_ke%79=%72ight"), "Query"),
+            ("cookie", cookie(&session), "Cookie"),
+            ("cookie among others", cookie(&format!("a=b; {session}; c=d")), "Cookie"),
+            ("cookie in a second field", cookie("a=b").with(Cookie, &session), "Cookie"),
+            ("without an address (a Unix socket)", get().bearer(KEY).from(None), "Bearer"),
+        ],
+    );
+}
+
+#[test]
+fn rule_1_what_is_empty_or_does_not_verify_is_absent() {
+    use Field::{Authorization, Cookie, XApiKey};
+    let server = Server::new();
+    let session = server.cookie(KEY);
+    let (_, value) = session.split_once('=').unwrap();
+    let mut gone = Server::new();
+    gone.keys = keys(&["gone"]);
+    check(
+        &server,
+        &[
+            ("empty Authorization", get().with(Authorization, ""), "missing_credential"),
+            ("Bearer alone", get().with(Authorization, "Bearer"), "missing_credential"),
+            ("Bearer and a space", get().with(Authorization, "Bearer "), "missing_credential"),
+            ("Basic with an empty password", get().with(Authorization, basic("user:")), "missing_credential"),
+            ("another scheme", get().with(Authorization, "Digest username=\"right\""), "missing_credential"),
+            ("a bare key is no scheme", get().with(Authorization, KEY), "missing_credential"),
+            ("empty X-API-Key", get().with(XApiKey, ""), "missing_credential"),
+            ("empty ?api_key=", get().query("api_key=&token="), "missing_credential"),
+            ("?api_key", get().query("api_key"), "missing_credential"),
+            ("the name in capitals", get().query("API_KEY=right"), "missing_credential"),
+            ("empty cookie", get().with(Cookie, "comfyui_session_8188="), "missing_credential"),
+            ("forged cookie", get().with(Cookie, "comfyui_session_8188=AAAA"), "missing_credential"),
+            ("the key as cookie", get().with(Cookie, "comfyui_session_8188=right"), "missing_credential"),
+            (
+                "cookie of another port",
+                get().with(Cookie, format!("comfyui_session_8189={value}")),
+                "missing_credential",
+            ),
+            ("cookie of a key that is gone", get().with(Cookie, gone.cookie("gone")), "missing_credential"),
+            (
+                "cookie of this server, asked under another port",
+                get().without(Field::Host).with(Field::Host, "comfy.example:9").with(Cookie, session),
+                "missing_credential",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn rule_1_wrong_and_malformed_are_invalid() {
+    use Field::{Authorization, Cookie, XApiKey};
+    check_apart(vec![
+        ("Bearer", get().bearer("wrong"), "invalid_credential"),
+        ("a key's beginning", get().bearer("righ"), "invalid_credential"),
+        ("a key and more", get().bearer("right-"), "invalid_credential"),
+        ("a key in capitals", get().bearer("RIGHT"), "invalid_credential"),
+        ("Bearer, two words", get().bearer("right right"), "invalid_credential"),
+        ("Bearer, not ASCII", get().bearer("right\u{fffd}"), "invalid_credential"),
+        ("Basic", get().with(Authorization, basic("right:wrong")), "invalid_credential"),
+        ("Basic, not base64", get().with(Authorization, "Basic !"), "invalid_credential"),
+        ("Basic, no colon", get().with(Authorization, basic(KEY)), "invalid_credential"),
+        ("X-API-Key", get().with(XApiKey, "wrong"), "invalid_credential"),
+        ("X-API-Key with a scheme", get().with(XApiKey, "Bearer right"), "invalid_credential"),
+        ("?api_key=", get().query("api_key=wrong"), "invalid_credential"),
+        ("? with a plus", get().query("api_key=+right"), "invalid_credential"),
+        (
+            "wrong beside a forged cookie",
+            get().bearer("wrong").with(Cookie, "comfyui_session_8188=A"),
+            "invalid_credential",
+        ),
+    ]);
+}
+
+#[test]
+fn rule_1_a_bad_one_never_vetoes_a_good_one() {
+    use Field::{Authorization, Cookie, XApiKey};
+    let server = Server::new();
+    let session = server.cookie(KEY);
+    check(
+        &server,
+        &[
+            ("wrong Bearer, right X-API-Key", get().bearer("wrong").with(XApiKey, KEY), "Header"),
+            ("right Bearer, wrong X-API-Key", get().bearer(KEY).with(XApiKey, "wrong"), "Bearer"),
+            ("junk Authorization, right X-API-Key", get().with(Authorization, "Basic !").with(XApiKey, KEY), "Header"),
+            ("wrong headers, right query", get().bearer("wrong").with(XApiKey, "wrong").query("token=right"), "Query"),
+            (
+                "wrong everywhere, right cookie",
+                get().bearer("wrong").query("token=no").with(Cookie, &session),
+                "Cookie",
+            ),
+            ("two Authorization fields, the second right", get().bearer("wrong").bearer(KEY), "Bearer"),
+            ("two Authorization fields, the first right", get().bearer(KEY).bearer("wrong"), "Bearer"),
+            ("two X-API-Key fields", get().with(XApiKey, "wrong").with(XApiKey, KEY), "Header"),
+            ("?token= wrong, ?api_key= right", get().query("token=wrong&api_key=right"), "Query"),
+            ("?api_key= twice", get().query("api_key=wrong&api_key=right"), "Query"),
+            (
+                "a forged cookie before the right one",
+                get().with(Cookie, format!("comfyui_session_8188=A; {session}")),
+                "Cookie",
+            ),
+            ("all right: headers come before the query", get().with(XApiKey, KEY).query("api_key=right"), "Header"),
+            ("all right: the cookie comes last", get().query("api_key=right").with(Cookie, &session), "Query"),
+        ],
+    );
+}
+
+#[test]
+fn rule_1_one_request_carries_only_so_many_guesses() {
+    let guesses = |number: usize| (0..number).fold(get(), |request, guess| request.bearer(&format!("guess-{guess}")));
+    let server = Server::new();
+    let session = server.cookie(KEY);
+    check_apart(vec![
+        ("the last one that counts", guesses(MAX_CREDENTIALS - 1).bearer(KEY), "Bearer"),
+        ("one too many", guesses(MAX_CREDENTIALS).bearer(KEY), "invalid_credential"),
+        ("one too many, in another source", guesses(MAX_CREDENTIALS).with(Field::XApiKey, KEY), "invalid_credential"),
+    ]);
+    // The cookie is no guess: it bears a signature.
+    assert_eq!(server.outcome(&guesses(MAX_CREDENTIALS).with(Field::Cookie, session)), "Cookie");
+    let forged = format!("{}{}", "comfyui_session_8188=A; ".repeat(MAX_CREDENTIALS), server.cookie(KEY));
+    assert_eq!(server.outcome(&get().with(Field::Cookie, forged)), "missing_credential");
+}
+
+#[test]
+fn rule_1_a_session_ends_by_time_by_logout_and_with_its_key() {
+    let mut server = Server::new();
+    let mine = get().with(Field::Cookie, server.cookie(KEY));
+    let other = get().with(Field::Cookie, server.cookie(OTHER_KEY));
+    server.clock.set(START + session::BROWSER.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(server.outcome(&mine), "Cookie");
+    server.clock.set(START + session::BROWSER);
+    assert_eq!(server.outcome(&mine), "missing_credential");
+
+    server.clock.set(START);
+    let session = decide::session(&server.policy(), &mine, server.now()).unwrap();
+    server.sessions.revoke(&session, server.now().unix);
+    assert_eq!(server.outcome(&mine), "missing_credential");
+    assert_eq!(server.outcome(&other), "Cookie");
+
+    server.keys = keys(&[KEY]);
+    assert_eq!(server.outcome(&other), "missing_credential");
+}
+
+#[test]
+fn rule_1_from_a_locked_address_only_what_was_good_before() {
+    let server = Server::new();
+    assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer");
+    let (known, unknown) = (server.cookie(KEY), server.cookie(OTHER_KEY));
+    server.lock();
+    let elsewhere = Some([192, 0, 2, 2].into());
+    check(
+        &server,
+        &[
+            ("a wrong key", get().bearer("wrong"), "locked"),
+            ("one that was wrong before", get().bearer("guess-1"), "locked"),
+            ("the key that was good before", get().bearer(KEY), "Bearer"),
+            ("its session", get().with(Field::Cookie, known), "Cookie"),
+            ("a right key that was never used from here", get().bearer(OTHER_KEY), "locked"),
+            ("its session", get().with(Field::Cookie, unknown), "locked"),
+            ("nothing", get(), "missing_credential"),
+            ("somebody else", get().bearer(OTHER_KEY).from(elsewhere), "Bearer"),
+            ("an exempt route", request("GET", Route::Path("/auth_login.html")).bearer("wrong"), "anonymous"),
+            ("health, with a guess", request("GET", Route::Path("/health")).bearer("wrong"), "locked"),
+            ("health, without one", request("GET", Route::Path("/health")), "anonymous"),
+        ],
+    );
+    let denial = server.decide(&get().bearer("wrong")).unwrap_err();
+    assert_eq!((denial, denial.status()), (Denial::Locked { retry_after: FIRST_LOCK.as_secs() }, 429));
+    server.clock.set(START + FIRST_LOCK);
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+}
+
+#[test]
+fn rule_1_what_is_no_attack_never_locks() {
+    let server = Server::new();
+    for _ in 0..10 * MAX_FAILURES {
+        assert_eq!(server.outcome(&get().bearer("the same, again and again")), "invalid_credential");
+        assert_eq!(server.outcome(&get()), "missing_credential");
+        assert_eq!(server.outcome(&get().with(Field::Authorization, "Basic !")), "invalid_credential");
+        assert_eq!(server.outcome(&get().with(Field::Cookie, "comfyui_session_8188=A")), "missing_credential");
+    }
+    for number in 0..10 * MAX_FAILURES {
+        let wrong_beside_right = get().bearer(&number.to_string()).with(Field::XApiKey, KEY);
+        assert_eq!(server.outcome(&wrong_beside_right), "Header");
+        assert_eq!(server.outcome(&get().bearer(&number.to_string()).from(None)), "invalid_credential");
+    }
+    assert_eq!(server.outcome(&get().bearer("wrong")), "invalid_credential");
+}
+
+#[test]
+fn rule_1_a_log_in_form_bears_its_own_key() {
+    use Field::{Origin, SecFetchSite};
+    let post = || request("POST", Route::Path("/auth_session"));
+    let from = |site: &str| post().with(SecFetchSite, site);
+    for (name, request, form, expected) in [
+        ("right", from("same-origin"), KEY, "Form"),
+        ("wrong", from("same-origin"), "wrong", "invalid_credential"),
+        ("empty", from("same-origin"), "", "missing_credential"),
+        ("a program's, which says nothing", post(), KEY, "Form"),
+        ("an older browser's", post().with(Origin, format!("http://{HOST}")), KEY, "Form"),
+        ("another site's", from("cross-site"), KEY, "cross_origin"),
+        ("another port's", from("same-site"), KEY, "cross_origin"),
+        ("a page's with no origin", post().with(Origin, "null"), KEY, "cross_origin"),
+        ("wrong, from another site: not even evaluated", from("cross-site"), "wrong", "cross_origin"),
+    ] {
+        assert_eq!(Server::new().log_in(&request, form), expected, "{name}");
+    }
+}
+
+#[test]
+fn rule_2_the_cookie_alone_changes_things_from_our_own_pages_only() {
+    use Field::{Origin, SecFetchSite};
+    let server = Server::new();
+    let with_cookie = |method| request(method, Route::Path("/prompt")).cookie(&server);
+    for method in ["POST", "PUT", "PATCH", "DELETE", "PROPFIND", "get"] {
+        check(
+            &server,
+            &[
+                ("same-origin", with_cookie(method).with(SecFetchSite, "same-origin"), "Cookie"),
+                ("none: the person themselves", with_cookie(method).with(SecFetchSite, "none"), "Cookie"),
+                ("same-site: another port", with_cookie(method).with(SecFetchSite, "same-site"), "cross_origin"),
+                ("cross-site", with_cookie(method).with(SecFetchSite, "cross-site"), "cross_origin"),
+                ("an unknown word", with_cookie(method).with(SecFetchSite, "ours"), "cross_origin"),
+                ("our Origin", with_cookie(method).with(Origin, format!("http://{HOST}")), "Cookie"),
+                ("our Origin by TLS", with_cookie(method).with(Origin, format!("https://{HOST}")), "Cookie"),
+                ("another Origin", with_cookie(method).with(Origin, "http://evil.example:8188"), "cross_origin"),
+                ("another port's Origin", with_cookie(method).with(Origin, "http://comfy.example:80"), "cross_origin"),
+                ("no Origin", with_cookie(method).with(Origin, "null"), "cross_origin"),
+                ("neither", with_cookie(method), "cross_origin"),
+                (
+                    "Sec-Fetch-Site counts before Origin",
+                    with_cookie(method).with(SecFetchSite, "cross-site").with(Origin, format!("http://{HOST}")),
+                    "cross_origin",
+                ),
+                (
+                    "with a key no page can set",
+                    with_cookie(method).bearer(KEY).with(SecFetchSite, "cross-site"),
+                    "Bearer",
+                ),
+                (
+                    "with a wrong key beside it",
+                    with_cookie(method).bearer("no").with(SecFetchSite, "cross-site"),
+                    "cross_origin",
+                ),
+            ],
+        );
+    }
+}
+
+#[test]
+fn rule_2_sockets_by_the_cookie_come_from_our_own_pages_only() {
+    use Field::{Origin, SecFetchSite};
+    for (server, path) in [(Server::new(), "/ws"), (Server::with(&[], true), "/ws"), (Server::new(), "/custom_socket")]
+    {
+        let socket = || request("GET", Route::Path(path)).upgrade().cookie(&server);
+        check(
+            &server,
+            &[
+                ("same-origin", socket().with(SecFetchSite, "same-origin"), "Cookie"),
+                ("our Origin", socket().with(Origin, format!("http://{HOST}")), "Cookie"),
+                ("another port", socket().with(SecFetchSite, "same-site"), "cross_origin"),
+                ("cross-site", socket().with(SecFetchSite, "cross-site"), "cross_origin"),
+                ("another Origin", socket().with(Origin, "http://evil.example"), "cross_origin"),
+                ("neither", socket(), "cross_origin"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn rule_2_reads_by_the_cookie_are_not_embedded_elsewhere() {
+    use Field::{SecFetchDest, SecFetchMode, SecFetchSite};
+    let server = Server::new();
+    for method in ["GET", "HEAD"] {
+        let load = |site: &str, mode: &str, destination: &str| {
+            let request = request(method, Route::Path("/view")).cookie(&server);
+            request.with(SecFetchSite, site).with(SecFetchMode, mode).with(SecFetchDest, destination)
+        };
+        check(
+            &server,
+            &[
+                ("a program", request(method, Route::Path("/view")).cookie(&server), "Cookie"),
+                ("our <img>", load("same-origin", "no-cors", "image"), "Cookie"),
+                ("the address bar", load("none", "navigate", "document"), "Cookie"),
+                ("a link on another port's page", load("same-site", "navigate", "document"), "Cookie"),
+                ("a link on another site", load("cross-site", "navigate", "document"), "Cookie"),
+                ("another port's <img>", load("same-site", "no-cors", "image"), "cross_origin"),
+                ("another port's <script>", load("same-site", "no-cors", "script"), "cross_origin"),
+                ("another port's <iframe>", load("same-site", "navigate", "iframe"), "cross_origin"),
+                ("another port's fetch()", load("same-site", "cors", "empty"), "cross_origin"),
+                ("another site's <video>", load("cross-site", "no-cors", "video"), "cross_origin"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn rule_2_what_is_exempt_needs_no_cookie_and_so_no_origin() {
+    let server = Server::new();
+    let load = |route| request("GET", route).cookie(&server).with(Field::SecFetchSite, "cross-site");
+    check(
+        &server,
+        &[
+            ("the login page", load(Route::Path("/auth_login.html")), "anonymous"),
+            ("a script of the frontend", load(Route::Static { prefix: "", file: "assets/index.js" }), "anonymous"),
+            ("health tells only whether a credential is good", load(Route::Path("/health")), "cross_origin"),
+        ],
+    );
+}
+
+#[test]
+fn rule_3_exempt_routes() {
+    let static_file = |prefix, file| Route::Static { prefix, file };
+    let table = [
+        ("GET", Route::Path("/auth_login.html"), "anonymous"),
+        ("HEAD", Route::Path("/api/auth_login.html"), "anonymous"),
+        ("GET", Route::Path("/auth_inject.js"), "anonymous"),
+        ("GET", Route::Path("/api/auth_inject.js"), "anonymous"),
+        ("POST", Route::Path("/auth_login.html"), "missing_credential"),
+        ("GET", Route::Path("/health"), "anonymous"),
+        ("HEAD", Route::Path("/api/health"), "anonymous"),
+        ("POST", Route::Path("/health"), "missing_credential"),
+        ("GET", Route::Path("/ws"), "anonymous"),
+        ("GET", Route::Path("/api/ws"), "anonymous"),
+        ("POST", Route::Path("/auth_session"), "anonymous"),
+        ("GET", Route::Path("/"), "missing_credential"),
+        ("GET", Route::Path("/api/"), "missing_credential"),
+        ("GET", Route::Path("/docs/{path}"), "anonymous"),
+        ("POST", Route::Path("/docs/{path}"), "missing_credential"),
+        ("GET", Route::Path("/templates/{path}"), "anonymous"),
+        ("GET", Route::Path("/extensions"), "missing_credential"),
+        ("GET", static_file("/extensions/node", "any.thing"), "anonymous"),
+        ("POST", static_file("/extensions/node", "any.thing"), "missing_credential"),
+        ("GET", static_file("", "assets/index-abc.js"), "anonymous"),
+        ("GET", static_file("", "fonts/x.WOFF2"), "anonymous"),
+        ("GET", static_file("", "notes.txt"), "missing_credential"),
+        ("GET", static_file("", "../secret.json"), "missing_credential"),
+        ("GET", static_file("/my_images", "x.png"), "missing_credential"),
+        ("GET", Route::Path("/userdata/{file}"), "missing_credential"),
+        ("GET", Route::Path("/prompt.json"), "missing_credential"),
+        ("GET", Route::Path("/api/prompt"), "missing_credential"),
+        ("GET", Route::Path("/internal/health"), "missing_credential"),
+        ("GET", Route::Path("/{tail}"), "missing_credential"),
+        ("GET", Route::Unmatched, "missing_credential"),
+    ];
+    let server = Server::new();
+    for (method, route, expected) in table {
+        assert_eq!(server.outcome(&request(method, route)), expected, "{method} {route:?}");
+    }
+}
+
+#[test]
+fn rule_3_health_refuses_what_is_invalid() {
+    let health = || request("GET", Route::Path("/health"));
+    let server = Server::new();
+    check(
+        &server,
+        &[
+            ("nothing", health(), "anonymous"),
+            ("an empty credential", health().with(Field::XApiKey, ""), "anonymous"),
+            ("right", health().bearer(KEY), "Bearer"),
+            ("wrong", health().bearer("wrong"), "invalid_credential"),
+            ("malformed", health().bearer("two words"), "invalid_credential"),
+        ],
+    );
+    for number in 0..MAX_FAILURES {
+        server.outcome(&health().bearer(&number.to_string()));
+    }
+    assert_eq!(server.outcome(&health().bearer("one more")), "locked", "such tries count");
+}
+
+#[test]
+fn rule_3_preflights_pass() {
+    let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
+    let wrong = preflight(Route::Path("/prompt")).bearer("wrong");
+    check(
+        &Server::new(),
+        &[
+            ("a preflight", preflight(Route::Path("/prompt")), "anonymous"),
+            ("of an unknown path", preflight(Route::Unmatched), "anonymous"),
+            ("with a wrong key, which browsers never send", wrong, "anonymous"),
+            ("OPTIONS by itself", request("OPTIONS", Route::Path("/prompt")), "missing_credential"),
+            ("the field by itself", get().with(Field::AccessControlRequestMethod, "POST"), "missing_credential"),
+        ],
+    );
+}
+
+#[test]
+fn rule_3_sockets() {
+    let socket = || request("GET", Route::Path("/ws")).upgrade();
+    let taking_over = |request: Request| Request { takes_over: true, ..request };
+    check(
+        &Server::new(),
+        &[
+            ("anonymous", socket(), "anonymous"),
+            ("with a wrong key", socket().bearer("wrong"), "anonymous"),
+            ("anonymous, with somebody's clientId", taking_over(socket()), "client_id_taken"),
+            ("wrong, with somebody's clientId", taking_over(socket().bearer("wrong")), "client_id_taken"),
+            ("with the key, with somebody's clientId", taking_over(socket().bearer(KEY)), "Bearer"),
+            ("not the socket", taking_over(request("GET", Route::Path("/auth_login.html"))), "anonymous"),
+        ],
+    );
+    let strict = Server::with(&[], true);
+    let cookie = socket().cookie(&strict).with(Field::SecFetchSite, "same-origin");
+    check(
+        &strict,
+        &[
+            ("anonymous where a key is required", socket(), "missing_credential"),
+            ("its twin", request("GET", Route::Path("/api/ws")).upgrade(), "missing_credential"),
+            ("with the key", socket().query("api_key=right"), "Query"),
+            ("a browser", cookie, "Cookie"),
+        ],
+    );
+}
+
+#[test]
+fn rule_3_the_operators_own() {
+    let server = Server::with(&["/public/*", r"^/item/\{id\}"], false);
+    for (method, route, expected) in [
+        ("POST", Route::Path("/public/upload"), "anonymous"),
+        ("GET", Route::Path("/public/{file}"), "anonymous"),
+        ("GET", Route::Path("/public"), "missing_credential"),
+        ("GET", Route::Path("/item/{id}"), "anonymous"),
+        ("GET", Route::Path("/item/{id}/secret"), "missing_credential"),
+        ("GET", Route::Path("/api/item/{id}"), "missing_credential"),
+        ("GET", Route::Static { prefix: "/public", file: "x.png" }, "anonymous"),
+        ("GET", Route::Static { prefix: "/public", file: "../x.png" }, "missing_credential"),
+        ("GET", Route::Unmatched, "missing_credential"),
+    ] {
+        assert_eq!(server.outcome(&request(method, route)), expected, "{method} {route:?}");
+    }
+}
+
+#[test]
+fn rule_4_browsers_loading_a_page_are_led_to_the_login_page() {
+    use Field::Accept;
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let root = |method| request(method, Route::Path("/"));
+    for (name, request, expected) in [
+        ("a program", get(), false),
+        ("curl", get().with(Accept, "*/*"), false),
+        ("fetch() for JSON", get().with(Accept, "application/json"), false),
+        ("an <img>", get().with(Accept, "image/avif,image/webp,*/*;q=0.8"), false),
+        ("a browser", get().with(Accept, BROWSER), true),
+        ("a browser, HEAD", request("HEAD", Route::Path("/prompt")).with(Accept, BROWSER), true),
+        ("in capitals", get().with(Accept, "TEXT/HTML"), true),
+        ("with a parameter", get().with(Accept, "text/html; charset=utf-8"), true),
+        ("XHTML", get().with(Accept, "application/xhtml+xml"), true),
+        ("refuses HTML", get().with(Accept, "text/html;q=0"), false),
+        ("refuses HTML, in other words", get().with(Accept, "text/html; level=1; q=0.0, */*"), false),
+        ("something that begins like HTML", get().with(Accept, "text/html5"), false),
+        ("any text", get().with(Accept, "text/*"), false),
+        ("POST", request("POST", Route::Path("/prompt")).with(Accept, BROWSER), false),
+        ("OPTIONS", request("OPTIONS", Route::Path("/prompt")).with(Accept, BROWSER), false),
+        ("a WebSocket", get().with(Accept, BROWSER).upgrade(), false),
+        ("an unknown path", request("GET", Route::Unmatched).with(Accept, BROWSER), true),
+        ("an unknown path, a program", request("GET", Route::Unmatched), false),
+        ("the root, a program", root("GET"), true),
+        ("the root, HEAD", root("HEAD"), true),
+        ("the root's twin", request("GET", Route::Path("/api/")), true),
+        ("the root, POST", root("POST"), false),
+        ("the root, a WebSocket", root("GET").upgrade(), false),
+        ("the root, served by a static mount", request("GET", Route::Static { prefix: "", file: "" }), true),
+        ("another mount's root", request("GET", Route::Static { prefix: "/x", file: "" }), false),
+    ] {
+        assert_eq!(leads_to_login(&request, Denial::Missing), expected, "{name}");
+        assert_eq!(leads_to_login(&request, Denial::Invalid), expected, "{name}, with a wrong key");
+        for denial in [Denial::CrossOrigin, Denial::ClientIdTaken, Denial::Locked { retry_after: 1 }] {
+            assert!(!leads_to_login(&request, denial), "{name}: a login would not help against {denial:?}");
+        }
+    }
+}
+
+#[test]
+fn rule_4_status_codes_and_causes() {
+    for (denial, status, cause) in [
+        (Denial::Missing, 401, "missing_credential"),
+        (Denial::Invalid, 401, "invalid_credential"),
+        (Denial::CrossOrigin, 403, "cross_origin"),
+        (Denial::ClientIdTaken, 401, "client_id_taken"),
+        (Denial::locked(Duration::from_millis(1)), 429, "locked"),
+    ] {
+        assert_eq!((denial.status(), denial.cause()), (status, cause));
+    }
+    assert_eq!(Denial::locked(Duration::from_millis(1)), Denial::Locked { retry_after: 1 });
+    assert_eq!(Denial::locked(Duration::from_secs(60)), Denial::Locked { retry_after: 60 });
+    assert_eq!(Denial::locked(Duration::from_millis(59_001)), Denial::Locked { retry_after: 60 });
+}
+
+#[test]
+fn facts_are_read_in_order_and_only_until_one_is_valid() {
+    struct Counting(Request, Cell<usize>);
+    impl Facts for Counting {
+        fn visit(&self, field: Field, each: Visit<'_>) {
+            self.0.visit(field, &mut |value| {
+                self.1.set(self.1.get() + 1);
+                each(value)
+            });
+        }
+        fn query(&self, _: Visit<'_>) {
+            panic!("the query is not read once a header admits");
+        }
+        fn method(&self) -> String {
+            panic!("nor the method");
+        }
+        fn route(&self, _: &mut dyn FnMut(Route<'_>)) {
+            panic!("nor the route");
+        }
+        fn client(&self) -> Option<IpAddr> {
+            self.0.client()
+        }
+        fn takes_over(&self) -> bool {
+            panic!("nor the clientId");
+        }
+    }
+    let server = Server::new();
+    let facts = Counting(get().bearer(KEY).bearer("unread").with(Field::XApiKey, "unread"), Cell::new(0));
+    assert!(decide(&server.policy(), &facts, server.now()).is_ok());
+    assert_eq!(facts.1.get(), 1);
+}
