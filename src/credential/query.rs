@@ -7,13 +7,16 @@ use super::Plain;
 /// The parameter's names, the guide's first.
 pub const NAMES: [&str; 2] = ["api_key", "token"];
 
-/// Every non-empty key in a raw (still percent-encoded) query string, in order. `+` is a space, as in HTML forms, which
-/// no key holds.
+/// Every non-empty key in a raw (still percent-encoded) query string, in order. HTML forms write a space as `+`, but no
+/// key holds a space: so both stand for `+`, which keys of `openssl rand -base64` hold and few people encode.
 pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
     form_urlencoded::parse(query.as_bytes()).filter(|(name, value)| is_credential(name) && !value.is_empty()).map(
         |(_, value)| match value {
             std::borrow::Cow::Borrowed(text) => Plain::Borrowed(text),
-            std::borrow::Cow::Owned(text) => Plain::Decoded(Zeroizing::new(text)),
+            std::borrow::Cow::Owned(text) => {
+                let text = Zeroizing::new(text);
+                Plain::Decoded(Zeroizing::new(text.replace(' ', "+")))
+            }
         },
     )
 }
@@ -44,7 +47,8 @@ mod tests {
             ("token=K", vec!["K"]),
             ("a=1&token=T&api_key=K&b", vec!["T", "K"]),
             ("api_key=a%2Bb", vec!["a+b"]),
-            ("api_key=a+b", vec!["a b"]),
+            ("api_key=a+b/c=", vec!["a+b/c="]),
+            ("api_key=a%20b", vec!["a+b"]),
             ("%61pi_key=K", vec!["K"]),
             ("api_key[]=K&API_KEY=K&xapi_key=K", vec![]),
         ] {
