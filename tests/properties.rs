@@ -1,0 +1,686 @@
+//! Properties of every parser, and of the whole decision against a small, obvious model.
+
+#![allow(clippy::unwrap_used, clippy::format_collect, clippy::struct_excessive_bools)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
+use comfy_auth_rs::client::TrustedProxies;
+use comfy_auth_rs::credential::{Authorization, Source, authorization, cookie, header, query};
+use comfy_auth_rs::decide::{Facts, Field, Identity, Now, Policy, Visit, decide, leads_to_login};
+use comfy_auth_rs::error::Denial;
+use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
+use comfy_auth_rs::inject::inject_script;
+use comfy_auth_rs::keys::{Entry, Keys, parse_file, parse_flag};
+use comfy_auth_rs::origin::Provenance;
+use comfy_auth_rs::secret::Digest;
+use comfy_auth_rs::session::{self, Sessions};
+use comfy_auth_rs::throttle::Throttle;
+use proptest::collection::{hash_set, vec};
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+
+const NOW: u64 = 1_800_000_000;
+
+/// A key in plain text: visible ASCII, neither a comment nor a digest.
+fn key() -> impl Strategy<Value = String> {
+    "[!-~]{1,40}".prop_filter("a comment or a digest", |key| !key.starts_with(['#']) && !key.starts_with("sha256:"))
+}
+
+fn label() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![Just(None), "[^\\pC\\pZ]([^\\pC\n]{0,20}[^\\pC\\pZ])?".prop_map(Some)]
+}
+
+fn keys(all: &[&str]) -> Keys {
+    Keys::new(&parse_file("keys", all.join("\n").as_bytes()).unwrap())
+}
+
+/// What an `Authorization` value was read as.
+fn read(value: &str) -> Result<(Source, String), &'static str> {
+    match authorization(value) {
+        Authorization::Absent => Err("absent"),
+        Authorization::Malformed => Err("malformed"),
+        Authorization::Key(source, plain) => Ok((source, plain.expose_secret().to_owned())),
+    }
+}
+
+fn query_keys(text: &str) -> Vec<String> {
+    query::parse(text).map(|plain| plain.expose_secret().to_owned()).collect()
+}
+
+proptest! {
+    #[test]
+    fn key_file_any_bytes_are_keys_or_faults(bytes in vec(prop_oneof![any::<u8>(), select(&b"#\r\n \tak\xef"[..])], 0..200)) {
+        let lines = bytes.split(|byte| *byte == b'\n').count();
+        match parse_file("keys", &bytes) {
+            Ok(records) => {
+                prop_assert!(!records.is_empty());
+                prop_assert!(records.windows(2).all(|pair| pair[0].line < pair[1].line));
+                prop_assert!(records.iter().all(|record| (1..=lines).contains(&record.line)));
+            }
+            Err(faults) => {
+                prop_assert!(!faults.is_empty());
+                for fault in faults {
+                    let fault = fault.to_string();
+                    prop_assert!(fault.starts_with("keys:") && !fault.contains(['\n', '\r']), "{}", fault);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn key_file_round_trip(
+        entries in hash_set(key(), 1..8).prop_flat_map(|keys| {
+            let rest = vec((label(), any::<bool>(), "[ \t]{0,2}", "[ \t]{1,3}", 0..3_usize), keys.len());
+            (Just(keys), rest).prop_map(|(keys, rest)| keys.into_iter().zip(rest).collect::<Vec<_>>())
+        }),
+        bom in any::<bool>(),
+        crlf in any::<bool>(),
+        last_line_ends in any::<bool>(),
+    ) {
+        let mut lines = Vec::new();
+        let mut expected = Vec::new();
+        for (key, (label, hashed, margin, gap, comments)) in entries {
+            lines.extend(["# a comment", "", " \t"].map(str::to_owned).into_iter().take(comments));
+            let digest = Digest::of(key.as_bytes());
+            let hex: String = digest.expose_secret().iter().map(|byte| format!("{byte:02x}")).collect();
+            let written = if hashed { format!("sha256:{hex}") } else { key.clone() };
+            lines.push(format!("{margin}{written}{}{margin}", label.iter().map(|label| gap.clone() + label).collect::<String>()));
+            expected.push((*digest.expose_secret(), label, lines.len(), !hashed && key.len() < 32));
+        }
+        let mut text = if bom { "\u{feff}" } else { "" }.to_owned() + &lines.join(if crlf { "\r\n" } else { "\n" });
+        if last_line_ends {
+            text.push('\n');
+        }
+        let found: Vec<_> = parse_file("keys", text.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|record| (*record.digest.expose_secret(), record.label, record.line, record.short))
+            .collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn key_file_faults_never_hold_the_key(
+        secret in "[A-Z]{12}",
+        fault in select(&["{}\u{e9}", "\u{7}{}", "sha256:{}", "{} label\u{7}", "{}\n{}", "{} {}\u{1b}[0m", "{}\0"][..]),
+    ) {
+        let text = fault.replace("{}", &secret);
+        for fault in parse_file("keys", text.as_bytes()).unwrap_err() {
+            prop_assert!(!fault.to_string().contains(&secret));
+        }
+        if let Err(fault) = parse_flag(&text) {
+            prop_assert!(!fault.to_string().contains(&secret));
+        }
+    }
+
+    #[test]
+    fn flag_takes_what_a_key_file_takes(key in key(), text in ".{0,20}") {
+        let digest = *Digest::of(key.as_bytes()).expose_secret();
+        prop_assert_eq!(*parse_flag(&key).unwrap().digest.expose_secret(), digest);
+        let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        prop_assert_eq!(parse_flag(&text).is_ok(), visible && !text.starts_with("sha256:") && text != "[redacted]");
+    }
+
+    #[test]
+    fn keys_admit_exactly_themselves(all in hash_set(key(), 1..20), other in ".{0,40}") {
+        let keys = keys(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        prop_assert_eq!(keys.len(), all.len());
+        for key in &all {
+            let entry = keys.verify(key.as_bytes()).ok().unwrap();
+            prop_assert_eq!(keys.by_id(entry.id()).map(Entry::id), Some(entry.id()));
+        }
+        prop_assert_eq!(keys.verify(other.as_bytes()).is_ok(), all.contains(&other));
+    }
+
+    #[test]
+    fn authorization_any_text(value in prop_oneof![".*", "[Bb](earer|asic)[ \t]{0,2}.*"]) {
+        match read(&value) {
+            Ok((Source::Bearer, key)) => {
+                prop_assert!(!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(value.trim_end_matches([' ', '\t']).ends_with(&key));
+            }
+            Ok((source, key)) => prop_assert!(source == Source::Basic && !key.is_empty()),
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn authorization_round_trip(key in key(), user in "[^:]{0,9}", password in ".{1,20}", gap in "[ \t]{1,3}", padded in any::<bool>()) {
+        for scheme in ["Bearer", "bearer", "BEARER", "bEARER"] {
+            prop_assert_eq!(read(&format!("{scheme}{gap}{key}")), Ok((Source::Bearer, key.clone())));
+        }
+        let pair = format!("{user}:{password}");
+        let encoded = if padded { BASE64_STANDARD.encode(pair) } else { BASE64_STANDARD_NO_PAD.encode(pair) };
+        prop_assert_eq!(read(&format!("Basic{gap}{encoded}")), Ok((Source::Basic, password)));
+    }
+
+    #[test]
+    fn authorization_of_other_schemes_is_absent(scheme in "[A-Za-z0-9-]{1,8}", rest in ".*") {
+        prop_assume!(!scheme.eq_ignore_ascii_case("bearer") && !scheme.eq_ignore_ascii_case("basic"));
+        prop_assert_eq!(read(&format!("{scheme} {rest}")), Err("absent"));
+        prop_assert_eq!(read(&scheme), Err("absent"));
+    }
+
+    #[test]
+    fn header_is_its_trimmed_value(value in "[ \t]{0,2}.*[ \t]{0,2}") {
+        let found = header::parse(&value).map(|plain| plain.expose_secret().to_owned());
+        let trimmed = value.trim_matches([' ', '\t']);
+        prop_assert_eq!(found.as_deref(), (!trimmed.is_empty()).then_some(trimmed));
+    }
+
+    #[test]
+    fn query_any_text(text in prop_oneof![".*", "((api_key|token|%61pi_key|x)?=?[^&]{0,4}&?){0,6}"]) {
+        prop_assert!(query_keys(&text).iter().all(|key| !key.is_empty()));
+        let rest = query::without_credentials(&text);
+        prop_assert!(query_keys(&rest).is_empty(), "{:?}", rest);
+        prop_assert_eq!(query::without_credentials(&rest), rest.clone());
+        prop_assert!(rest.len() <= text.len());
+    }
+
+    #[test]
+    fn query_round_trip(pairs in vec((select(&["api_key", "token", "prompt_id", "Token", "api_key2"][..]), ".{0,12}"), 0..6)) {
+        let encode = |pairs: &[(&str, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let is_ours = |pair: &&(&str, String)| ["api_key", "token"].contains(&pair.0);
+        let expected: Vec<_> = pairs.iter().filter(is_ours).map(|pair| pair.1.clone()).filter(|key| !key.is_empty()).collect();
+        let others: Vec<_> = pairs.iter().filter(|pair| !is_ours(pair)).cloned().collect();
+        prop_assert_eq!(query_keys(&encode(&pairs)), expected);
+        prop_assert_eq!(query::without_credentials(&encode(&pairs)), encode(&others));
+    }
+
+    #[test]
+    fn cookie_any_text(value in ".*", host in proptest::option::of(".*")) {
+        let name = cookie::name(host.as_deref());
+        prop_assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        for found in cookie::parse(&value, &name) {
+            prop_assert!(!found.is_empty() && !found.contains(';') && value.contains(found));
+        }
+    }
+
+    #[test]
+    fn cookie_round_trip(
+        port in any::<u16>(),
+        host in "([a-z.]{1,8}|[0-9]{1,3}\\.1\\.2\\.3|\\[[0-9a-f:]{2,9}\\])",
+        before in vec("[a-z]{1,9}=[!-:<-~]{0,5}", 0..3),
+        value in "[A-Za-z0-9_-]{1,9}",
+        gap in "[ \t]{0,2}",
+    ) {
+        let name = cookie::name(Some(&format!("{host}:{port}")));
+        prop_assert_eq!(&name, &format!("comfyui_session_{port}"));
+        prop_assert_eq!(cookie::name(Some(&host)), "comfyui_session");
+        let pairs: Vec<_> = before.into_iter().chain([format!("{name}={value}"), format!("{name}x=no")]).collect();
+        let text = pairs.join(&format!(";{gap}"));
+        prop_assert_eq!(cookie::parse(&text, &name).collect::<Vec<_>>(), [value]);
+    }
+
+    #[test]
+    fn session_any_text_is_none(text in prop_oneof![".*", "[A-Za-z0-9_-]{98}"]) {
+        prop_assert!(Sessions::default().verify(&text, &keys(&["right"]), NOW).is_none());
+    }
+
+    #[test]
+    fn session_round_trip(all in hash_set(key(), 2..5), place in any::<Index>(), character in "[A-Za-z0-9_=-]", at in any::<Index>()) {
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        let (keys, sessions) = (keys(&all), Sessions::default());
+        let entry = keys.verify(place.get(&all).as_bytes()).ok().unwrap();
+        let value = sessions.issue(entry, session::BROWSER, NOW);
+        let found = Sessions::default().verify(&value, &keys, NOW).unwrap();
+        prop_assert_eq!((found.key, found.expires), (entry.id(), NOW + session::BROWSER.as_secs()));
+        let at = at.index(value.len());
+        let forged = format!("{}{character}{}", &value[..at], &value[at + 1..]);
+        prop_assert_eq!(sessions.verify(&forged, &keys, NOW).is_some(), forged == value);
+        sessions.revoke(&found, NOW);
+        prop_assert!(sessions.verify(&value, &keys, NOW).is_none());
+    }
+
+    #[test]
+    fn exempt_any_pattern_is_taken_or_named(pattern in prop_oneof![".*", "[/^][a-z*()\\[\\]{}+?\\\\.]{0,8}"], path in "(/[a-z]{0,4}){0,3}") {
+        match Exemptions::new(&[&pattern], false) {
+            Ok(exemptions) => {
+                prop_assert!(pattern.starts_with(['/', '^']));
+                prop_assert_eq!(exemptions.of(Route::Unmatched, "GET"), Exemption::None);
+                let _ = exemptions.of(Route::Path(&path), "POST");
+            }
+            Err(faults) => {
+                prop_assert_eq!(faults.len(), 1);
+                prop_assert!(!faults[0].to_string().contains('\n'));
+            }
+        }
+    }
+
+    #[test]
+    fn exempt_stars_stand_for_any_characters(
+        parts in vec("[a-z/.{}()+-]{0,4}", 1..4),
+        between in vec("[a-z/.{}-]{0,4}", 3),
+        other in "/[a-z/.{}()+-]{0,8}",
+    ) {
+        let pattern = format!("/{}", parts.join("*"));
+        let filled: String = parts.iter().zip(&between).map(|(part, between)| format!("{part}{between}")).collect();
+        let filled = format!("/{}", filled.strip_suffix(between[parts.len() - 1].as_str()).unwrap());
+        let exempt = |path: &str| Exemptions::new(&[&pattern], false).unwrap().of(Route::Path(path), "POST") == Exemption::Open;
+        prop_assert!(exempt(&filled), "{} {}", pattern, filled);
+        if !pattern.contains('*') {
+            prop_assert_eq!(exempt(&other), other == pattern);
+        }
+    }
+
+    #[test]
+    fn exempt_never_a_file_outside_its_mount(
+        prefix in select(&["", "/extensions/x", "/docs", "/mine"][..]),
+        before in "[a-z/]{0,6}",
+        dots in select(&["../", "..\\", "./", "\0", "\n", "\\"][..]),
+        after in "[a-z/]{0,6}\\.(js|html|json|png)",
+    ) {
+        let exemptions = Exemptions::new(&["/*", "^.*"], false).unwrap();
+        let slash = if before.is_empty() || dots.starts_with(['\0', '\n', '\\']) { "" } else { "/" };
+        let file = format!("{before}{slash}{dots}{after}");
+        prop_assert_eq!(exemptions.of(Route::Static { prefix, file: &file }, "GET"), Exemption::None, "{:?}", file);
+    }
+
+    #[test]
+    fn exempt_writes_only_where_somebody_said_so(
+        method in select(&["POST", "PUT", "PATCH", "DELETE", "get", ""][..]),
+        path in prop_oneof!["(/api)?/(health|ws|auth_login\\.html|auth_inject\\.js|index\\.html|docs/x|templates/x)?", "/.*"],
+        file in ".*\\.js",
+    ) {
+        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        prop_assume!(!path.ends_with("/auth_session"));
+        prop_assert_eq!(exemptions.of(Route::Path(&path), method), Exemption::None);
+        prop_assert_eq!(exemptions.of(Route::Static { prefix: "", file: &file }, method), Exemption::None);
+    }
+
+    #[test]
+    fn forwarded_for_any_text(peer in any::<IpAddr>(), text in prop_oneof![".*", "([0-9a-f.:\\[\\] ,]|10\\.0\\.0\\.1){0,40}"]) {
+        prop_assert_eq!(TrustedProxies::default().client(peer, &text), peer.to_canonical());
+        let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
+        let client = trusted.client(peer, &text);
+        prop_assert!(trusted.contains(peer) || client == peer.to_canonical());
+    }
+
+    #[test]
+    fn forwarded_for_is_the_nearest_that_is_not_trusted(
+        chain in vec(prop_oneof![(1..=3_u8).prop_map(|n| [10, 0, 0, n]), any::<[u8; 4]>()], 1..6),
+        spoofed in ".{0,8}",
+        spellings in vec(0..4_usize, 6),
+    ) {
+        // From the server outwards: the peer, then what each hop wrote.
+        let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
+        let chain: Vec<_> = chain.into_iter().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))).collect();
+        let expected = chain.iter().find(|address| !trusted.contains(**address));
+        let written: Vec<_> = chain[1..].iter().zip(spellings).map(|(address, spelling)| match (address, spelling) {
+            (IpAddr::V4(v4), 0) => v4.to_ipv6_mapped().to_string(),
+            (IpAddr::V4(v4), 1) => format!("[{}]:80", v4.to_ipv6_mapped()),
+            (_, 2) => format!(" {address}:4711"),
+            _ => format!("{address}\t"),
+        }).collect();
+        let mut value = written.iter().rev().cloned().collect::<Vec<_>>().join(",");
+        if expected.is_some() {
+            value = if written.is_empty() { spoofed } else { format!("{spoofed},{value}") };
+        }
+        prop_assert_eq!(trusted.client(chain[0], &value), *expected.unwrap_or(chain.last().unwrap()), "{:?}", value);
+    }
+
+    #[test]
+    fn trusted_proxies_any_text(block in ".*", address in any::<Ipv6Addr>(), bits in 0..=128_u8) {
+        let _ = TrustedProxies::parse(&[block]);
+        let trusted = TrustedProxies::parse(&[format!("{address}/{bits}")]).unwrap();
+        prop_assert!(trusted.contains(IpAddr::V6(address)) || address.to_ipv4_mapped().is_some());
+    }
+
+    #[test]
+    fn origin_any_text(origin in prop_oneof![".*", "https?://.*"], host in ".*") {
+        let judge = |site, origin| Provenance { site, origin, host: Some(&host), mode: None, destination: None };
+        let same = judge(None, Some(origin.as_str())).is_same_origin();
+        let (_, authority) = origin.split_once("://").unwrap_or_default();
+        let name = |authority: &str| authority.rsplit_once(':').map_or(authority, |(name, _)| name).to_lowercase();
+        prop_assert!(!same || name(authority) == name(&host) || authority.eq_ignore_ascii_case(&host));
+        prop_assert!(!judge(Some("cross-site"), Some(origin.as_str())).is_same_origin());
+    }
+
+    #[test]
+    fn origin_of_the_host_is_ours_and_no_other(host in "[a-z0-9.-]{1,12}", port in 1..=u16::MAX, other in "[a-z0-9.-]{1,12}", other_port in 1..=u16::MAX) {
+        let host_field = format!("{host}:{port}");
+        let same = |origin: &str| Provenance { origin: Some(origin), host: Some(&host_field), ..Provenance::default() }.is_same_origin();
+        for scheme in ["http", "https"] {
+            let [ours, theirs, elsewhere] = [(&host, port), (&other, port), (&host, other_port)]
+                .map(|(name, port)| same(&format!("{scheme}://{name}:{port}")));
+            prop_assert!(ours);
+            prop_assert_eq!(theirs, other == host);
+            prop_assert_eq!(elsewhere, other_port == port);
+        }
+        for forged in [
+            format!("http://{host}.evil:{port}"),
+            format!("http://{host}@evil:{port}"),
+            format!("ftp://{host}:{port}"),
+            format!("{host}:{port}"),
+            format!("//{host}:{port}"),
+        ] {
+            prop_assert!(!same(&forged), "{}", forged);
+        }
+    }
+
+    #[test]
+    fn inject_adds_the_tag_once_and_changes_nothing_else(page in vec(any::<u8>(), 0..200)) {
+        adds_the_tag_once(&page)?;
+    }
+
+    #[test]
+    fn inject_into_anything_like_html(pieces in vec(select(&[
+        "<!DOCTYPE html>", "<html>", "<html lang='a>b'>", "<HEAD>", "<head\n>", "<header>", "<!-- ", "-->", "--!>",
+        "<!-->", "<script>", "</script>", "'", "\"", ">", "<", " ", "\n", "x", "\u{feff}", "<body>", "<?xml?>",
+    ][..]), 0..12)) {
+        let page = pieces.concat();
+        let at = adds_the_tag_once(page.as_bytes())?;
+        let before = &page[..at];
+        prop_assert!(before.is_empty() || before.ends_with(['>', ' ', '\n', '\u{feff}']), "{:?}", page);
+        let comment_is_closed = |begin| before[begin..].contains("-->") || before[begin..].contains("--!>");
+        prop_assert!(before.rfind("<!--").is_none_or(comment_is_closed), "{:?}", page);
+        prop_assert!(!before.contains("<body>") || before.contains("<!") || before.contains("<?"), "{:?}", page);
+    }
+
+    #[test]
+    fn inject_goes_directly_behind_the_head_tag(
+        before in "(\u{feff})?([ \n]|<!doctype html>|<!-- [a-z<>\"' ]{0,9} -->){0,3}(<html( lang=[a-z]{1,4}| data-x=\"[a-z<>' ]{0,5}\"| class='[a-z<>\" ]{0,5}'){0,2}>)?[ \n]{0,2}",
+        head in "<(head|HEAD|Head)( data-x=\"[a-z<>' ]{0,5}\"){0,1}>",
+        after in ".{0,40}",
+    ) {
+        let page = format!("{before}{head}{after}");
+        prop_assert_eq!(adds_the_tag_once(page.as_bytes())?, before.len() + head.len(), "{:?}", page);
+    }
+}
+
+/// Checks it, and answers where the tag went.
+fn adds_the_tag_once(page: &[u8]) -> Result<usize, TestCaseError> {
+    const TAG: &[u8] = b"<script src=\"a.js\"></script>";
+    let injected = inject_script(page, "a.js");
+    prop_assert_eq!(injected.len(), page.len() + TAG.len());
+    let at = (0..=page.len()).find(|&at| injected[at..].starts_with(TAG)).unwrap();
+    prop_assert_eq!([&injected[..at], &injected[at + TAG.len()..]].concat(), page);
+    Ok(at)
+}
+
+/// A credential of one source, as a client may get it right or wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Presented {
+    Nothing,
+    Empty,
+    Wrong,
+    Malformed,
+    Right,
+}
+
+/// What a request presents, in the order in which the sources are read.
+#[derive(Debug, Clone)]
+struct Case {
+    authorization: Vec<Presented>,
+    header: Vec<Presented>,
+    query: Vec<Presented>,
+    /// `Malformed` is a forged one, `Wrong` one of a key that is gone.
+    cookie: Presented,
+    method: &'static str,
+    upgrade: bool,
+    site: Option<&'static str>,
+    mode: Option<&'static str>,
+    destination: Option<&'static str>,
+    origin: Option<&'static str>,
+    preflight: bool,
+    accept: Option<&'static str>,
+    route: Route<'static>,
+    takes_over: bool,
+    address: bool,
+    cookies: [String; 2],
+}
+
+const ROUTES: [Route<'_>; 12] = [
+    Route::Unmatched,
+    Route::Path("/"),
+    Route::Path("/prompt"),
+    Route::Path("/api/prompt"),
+    Route::Path("/health"),
+    Route::Path("/ws"),
+    Route::Path("/api/ws"),
+    Route::Path("/auth_login.html"),
+    Route::Path("/auth_session"),
+    Route::Static { prefix: "", file: "assets/index.js" },
+    Route::Static { prefix: "/extensions/node", file: "x" },
+    Route::Static { prefix: "/images", file: "x.png" },
+];
+
+impl Case {
+    fn is_read(&self) -> bool {
+        ["GET", "HEAD"].contains(&self.method)
+    }
+
+    /// The whole decision, in the words of the design.
+    fn model(&self) -> &'static str {
+        let presented: Vec<_> = [&self.authorization, &self.header, &self.query].into_iter().flatten().collect();
+        let has = |what| presented.contains(&&what);
+        if has(Presented::Right) {
+            return "key";
+        }
+        let ours = match self.site {
+            Some(site) => ["same-origin", "none"].contains(&site),
+            None => self.origin == Some("http://comfy:8188"),
+        };
+        let embeds =
+            self.site.is_some() && !ours && (self.mode, self.destination) != (Some("navigate"), Some("document"));
+        let refused = match self.cookie {
+            Presented::Right if (self.is_read() || self.method == "OPTIONS") && !self.upgrade && !embeds => {
+                return "cookie";
+            }
+            Presented::Right if !((self.is_read() || self.method == "OPTIONS") && !self.upgrade) && ours => {
+                return "cookie";
+            }
+            Presented::Right => "cross_origin",
+            _ if has(Presented::Wrong) || has(Presented::Malformed) => "invalid_credential",
+            _ => "missing_credential",
+        };
+        let exempt = match self.route {
+            Route::Path("/auth_session") => true,
+            Route::Path("/auth_login.html") | Route::Static { prefix: "" | "/extensions/node", .. } => self.is_read(),
+            Route::Path("/health") if self.is_read() => refused == "missing_credential",
+            Route::Path("/ws" | "/api/ws") if self.is_read() => {
+                if refused != "cross_origin" && self.takes_over {
+                    return "client_id_taken";
+                }
+                refused != "cross_origin"
+            }
+            _ => false,
+        };
+        let preflight = self.method == "OPTIONS" && self.preflight;
+        if exempt || preflight { "anonymous" } else { refused }
+    }
+
+    /// Rule 4 for what was refused.
+    fn model_redirects(&self, cause: &str) -> bool {
+        ["missing_credential", "invalid_credential"].contains(&cause)
+            && self.is_read()
+            && !self.upgrade
+            && (self.route == Route::Path("/") || self.accept.is_some_and(|accept| accept.contains("html")))
+    }
+}
+
+impl Facts for Case {
+    fn visit(&self, field: Field, each: Visit<'_>) {
+        let write = |all: &[Presented], right: &str, malformed: &str| {
+            let value = |presented: &Presented| match presented {
+                Presented::Nothing => None,
+                Presented::Empty => Some(String::new()),
+                Presented::Wrong => Some(right.replace("right", "wrong")),
+                Presented::Malformed => Some(malformed.to_owned()),
+                Presented::Right => Some(right.to_owned()),
+            };
+            all.iter().filter_map(value).collect::<Vec<_>>()
+        };
+        let one = |value: Option<&str>| value.map(str::to_owned).into_iter().collect();
+        let values: Vec<String> = match field {
+            Field::Authorization => write(&self.authorization, "Bearer right", "Basic ???"),
+            Field::XApiKey => write(&self.header, "right", "ri ght"),
+            Field::Cookie => match self.cookie {
+                Presented::Nothing => vec![],
+                Presented::Empty => vec!["comfyui_session_8188=".to_owned()],
+                Presented::Malformed => vec!["comfyui_session_8188=forged".to_owned()],
+                Presented::Wrong => vec![format!("comfyui_session_8188={}", self.cookies[1])],
+                Presented::Right => vec![format!("a=b; comfyui_session_8188={}", self.cookies[0])],
+            },
+            Field::Host => one(Some("comfy:8188")),
+            Field::Origin => one(self.origin),
+            Field::SecFetchSite => one(self.site),
+            Field::SecFetchMode => one(self.mode),
+            Field::SecFetchDest => one(self.destination),
+            Field::Upgrade => one(self.upgrade.then_some("websocket")),
+            Field::Accept => one(self.accept),
+            Field::AccessControlRequestMethod => one(self.preflight.then_some("POST")),
+        };
+        let _ = values.iter().try_for_each(|value| each(value));
+    }
+
+    fn query(&self, each: Visit<'_>) {
+        let value = |presented: &Presented| match presented {
+            Presented::Nothing => "x=1",
+            Presented::Empty => "api_key=",
+            Presented::Wrong => "token=wrong",
+            Presented::Malformed => "api_key=%ff",
+            Presented::Right => "token=right",
+        };
+        let _: ControlFlow<()> = each(&self.query.iter().map(value).collect::<Vec<_>>().join("&"));
+    }
+
+    fn method(&self) -> String {
+        self.method.to_owned()
+    }
+
+    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
+        judge(self.route);
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.address.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    use Presented::{Empty, Malformed, Nothing, Right, Wrong};
+    let several = || subsequence(vec![Empty, Wrong, Malformed, Right, Wrong], 0..=2);
+    let rarely_right = || prop_oneof![3 => Just(vec![]), 2 => several()];
+    let cookie = prop_oneof![select(vec![Nothing, Empty, Wrong, Malformed]), Just(Right)];
+    let methods = select(vec!["GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]);
+    let browser = (
+        proptest::option::of(select(vec!["same-origin", "none", "same-site", "cross-site"])),
+        proptest::option::of(select(vec!["navigate", "no-cors"])),
+        proptest::option::of(select(vec!["document", "image"])),
+        proptest::option::of(select(vec!["http://comfy:8188", "http://evil:8188", "null"])),
+        proptest::option::of(select(vec!["*/*", "text/html", "application/json"])),
+    );
+    let flags = any::<[bool; 4]>();
+    let credentials = (rarely_right(), rarely_right(), rarely_right(), cookie);
+    (credentials, methods, browser, flags, select(&ROUTES[..])).prop_map(
+        |((authorization, header, query, cookie), method, browser, flags, route)| {
+            let (site, mode, destination, origin, accept) = browser;
+            let [upgrade, preflight, takes_over, address] = flags;
+            let cookies = Default::default();
+            Case {
+                authorization,
+                header,
+                query,
+                cookie,
+                method,
+                upgrade,
+                site,
+                mode,
+                destination,
+                origin,
+                preflight,
+                accept,
+                route,
+                takes_over,
+                address,
+                cookies,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn decision_is_the_models(mut case in case()) {
+        let (keys, gone) = (keys(&["right", "right-too"]), keys(&["gone"]));
+        let sessions = Sessions::default();
+        let issue = |keys: &Keys, key: &[u8]| sessions.issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
+        case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
+        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        let policy = Policy { keys: &keys, sessions: &sessions, throttle: &Throttle::default(), exemptions: &exemptions };
+        let outcome = decide(&policy, &case, Now { monotonic: Duration::from_secs(1), unix: NOW });
+        let word = match outcome {
+            Ok(Identity::Key { source: Source::Cookie, .. }) => "cookie",
+            Ok(Identity::Key { .. }) => "key",
+            Ok(Identity::Anonymous) => "anonymous",
+            Err(denial) => denial.cause(),
+        };
+        prop_assert_eq!(word, case.model());
+        if let Err(denial) = outcome {
+            prop_assert_eq!(leads_to_login(&case, denial), case.model_redirects(word));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn accept_any_text(accept in prop_oneof![".*", "(text/html|\\*/\\*|,|;|q=[01]| ){0,8}"]) {
+        let case = Accepting(accept);
+        let leads = leads_to_login(&case, Denial::Missing);
+        prop_assert!(!leads || case.0.to_ascii_lowercase().contains("html"));
+    }
+
+    #[test]
+    fn accept_names_html_among_others(
+        others in vec(select(&["*/*", "image/png", "text/plain;q=0.5", "application/json", "text/htmlx"][..]), 0..4),
+        html in select(&["text/html", "Text/HTML", "application/xhtml+xml", "text/html;level=1", "text/html;q=0.1"][..]),
+        place in any::<Index>(),
+        gap in "[ \t]{0,2}",
+    ) {
+        let separator = format!(",{gap}");
+        let leads = |ranges: &[&str]| leads_to_login(&Accepting(ranges.join(&separator)), Denial::Missing);
+        prop_assert!(!leads(&others));
+        let mut all = others;
+        all.insert(place.index(all.len() + 1), html);
+        prop_assert!(leads(&all));
+    }
+}
+
+/// `GET` of a page with this `Accept`.
+struct Accepting(String);
+
+impl Facts for Accepting {
+    fn visit(&self, field: Field, each: Visit<'_>) {
+        if field == Field::Accept {
+            let _ = each(&self.0);
+        }
+    }
+
+    fn query(&self, _: Visit<'_>) {}
+
+    fn method(&self) -> String {
+        "GET".to_owned()
+    }
+
+    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
+        judge(Route::Path("/prompt"));
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn takes_over(&self) -> bool {
+        false
+    }
+}
