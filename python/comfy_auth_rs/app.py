@@ -27,9 +27,9 @@ def create_auth_middleware(
     *,
     api_key: str | Iterable[str] = (),
     api_key_file: PathLike | Iterable[PathLike] = (),
-    exempt: Iterable[str] = (),
+    exempt: str | Iterable[str] = (),
     require_ws: bool = False,
-    trusted_proxy: Iterable[str] = (),
+    trusted_proxy: str | Iterable[str] = (),
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
@@ -46,9 +46,9 @@ def create_auth_middleware(
     return AuthMiddleware(
         keys,
         refuse=refuse,
-        exempt=list(exempt),
+        exempt=_listed(exempt),
         require_ws=require_ws,
-        trusted_proxy=list(trusted_proxy),
+        trusted_proxy=_listed(trusted_proxy),
     )
 
 
@@ -58,9 +58,9 @@ def setup(
     keys: KeyStore | None = None,
     api_key: str | Iterable[str] = (),
     api_key_file: PathLike | Iterable[PathLike] = (),
-    exempt: Iterable[str] = (),
+    exempt: str | Iterable[str] = (),
     require_ws: bool = False,
-    trusted_proxy: Iterable[str] = (),
+    trusted_proxy: str | Iterable[str] = (),
     index: PathLike | None = None,
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,

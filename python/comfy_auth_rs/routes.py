@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_inject.js")
 #: Largest body of a log-in, in bytes. It is read before anybody is authenticated.
 _MAX_LOGIN_BODY = 16 * 1024
 
-_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+_FORM_TYPE = "application/x-www-form-urlencoded"
 
 #: The login page is not to be framed, and keeps its address to this origin: with `no-referrer`, browsers would send
 #: `Origin: null` with the form, which a server cannot tell from a foreign page's.
@@ -45,11 +46,15 @@ class Assets:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serves one asset; `auth_login.html?logout=true` also ends the session."""
         name = request.path.rsplit("/", 1)[-1]
-        response = web.FileResponse(self._find(name), headers=_PAGE_HEADERS)
-        if name == LOGIN_PAGE and request.query.get("logout") == "true":
-            # Whole and unconditional: a 304 would keep the browser's copy, and its cookie.
-            response = web.FileResponse(self._find(name), headers={**_PAGE_HEADERS, "Cache-Control": "no-store"})
-            clear_session(request, response, self._middleware.log_out(request))
+        file = self._find(name)
+        if name != LOGIN_PAGE or request.query.get("logout") != "true":
+            return web.FileResponse(file, headers=_PAGE_HEADERS)
+        # Whole and unconditional, unlike a FileResponse: a 304 would keep the browser's copy, and its cookie.
+        headers = {**_PAGE_HEADERS, "Cache-Control": "no-store"}
+        response = web.Response(
+            body=await asyncio.to_thread(file.read_bytes), content_type="text/html", headers=headers
+        )
+        clear_session(request, response, self._middleware.log_out(request))
         return response
 
     def _find(self, name: str) -> Path:
@@ -76,12 +81,12 @@ class SessionRoute:
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key in the request's header (JSON body) or in its form."""
         body = await _read_body(request)
-        if request.content_type in _FORM_TYPES:
+        if request.content_type == _FORM_TYPE:
             return await self._post_form(request, body)
         try:
             options = json.loads(body) if body.strip() else {}
             remember = options.get("remember", False) is True
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise web.HTTPBadRequest(text='expected {"remember": true} or {"remember": false}') from None
         outcome = self._middleware.log_in(request, remember=remember)
         if not isinstance(outcome, SessionCookie):
@@ -91,7 +96,10 @@ class SessionRoute:
         return response
 
     async def _post_form(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
+        except ValueError:
+            raise web.HTTPBadRequest(text="too many fields") from None
         key = fields.get("api_key", [""])[0].strip()
         target = _safe_next(fields.get("next", ["/"])[0])
         outcome = self._middleware.log_in(request, remember="remember" in fields, form_key=key)
