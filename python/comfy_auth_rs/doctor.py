@@ -81,7 +81,9 @@ def _importable(directory: Path, python: str | None) -> Check:
     python = python or _python_of(directory)
     code = "import comfy_auth_rs.comfyui; print(comfy_auth_rs.__version__)"
     try:
-        result = subprocess.run([python, "-c", code], cwd=directory, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(
+            [python, "-c", code], cwd=directory, capture_output=True, text=True, errors="replace", timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check("Package", "unsafe", f"{python} does not run ({error}); name ComfyUI's Python with --python")
     if result.returncode == 0:

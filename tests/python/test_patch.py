@@ -391,29 +391,60 @@ def test_writes_neither_file_when_the_second_cannot_be_patched(tmp_path):
 
 # --- interruptions ----------------------------------------------------------------------------------------------
 
-PATCH_FOR_EVER = """
-import sys
-from comfy_auth_rs.comfyui import patch
-print("ready", flush=True)
-while True:
-    patch.patch(sys.argv[1])
-    patch.unpatch(sys.argv[1])
-"""
-
-# Dies at the N-th thing that a patch asks of the system: sys.addaudithook sees each open, rename, chmod, remove …
-DIE_AT_STEP = """
+# Forks a process for each line "CHANGE STEP" on stdin. It makes that change and dies at the STEP-th thing it asks of
+# the system: sys.addaudithook sees each open, rename, chmod, remove … "both" patches and unpatches for ever.
+PATCHER = """
 import os, signal, sys
 from comfy_auth_rs.comfyui import patch
-change, tree, step = getattr(patch, sys.argv[1]), sys.argv[2], int(sys.argv[3])
-def count(event, args):
-    global step
-    if event.startswith(("open", "os.", "fcntl.")):
-        step -= 1
-        if step == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(count)
-change(tree)
+
+def die_at(step):
+    def count(event, args):
+        nonlocal step
+        if event.startswith(("open", "os.", "fcntl.")):
+            step -= 1
+            if step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+
+for line in sys.stdin:
+    change, step = line.split()
+    if (pid := os.fork()) == 0:
+        if change == "both":
+            while True:
+                patch.patch(sys.argv[1])
+                patch.unpatch(sys.argv[1])
+        die_at(int(step))
+        getattr(patch, change)(sys.argv[1])
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
+
+
+class Patcher:
+    """Processes that patch a tree, and die of it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def start(self, change: str, step: int = 0) -> int:
+        """Begin and return the process id."""
+        self.process.stdin.write(f"{change} {step}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def wait(self) -> int:
+        """The exit status; negative: the signal."""
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture
+def patcher(tmp_path):
+    if os.name != "posix":
+        pytest.skip("SIGKILL and fork are POSIX")
+    command = [sys.executable, "-c", PATCHER, tmp_path / "tree"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Patcher(process)
 
 
 def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
@@ -425,17 +456,14 @@ def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
     assert not (after["comfy/cli_args.py"] == new["comfy/cli_args.py"] and after["server.py"] == before["server.py"])
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path):
+def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path, patcher):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
     for _ in range(20):
-        process = subprocess.Popen([sys.executable, "-c", PATCH_FOR_EVER, tree], stdout=subprocess.PIPE)
-        with process:
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(random.uniform(0, 0.05))
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
+        pid = patcher.start("both")
+        time.sleep(random.uniform(0, 0.05))
+        os.kill(pid, signal.SIGKILL)
+        assert patcher.wait() == -signal.SIGKILL
         assert_whole_and_not_open(tree, before)
         patch.patch(tree)
         assert [file.version for file in patch.status(tree)] == [__version__] * 2
@@ -444,41 +472,37 @@ def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path):
         assert not list(tree.rglob("*.tmp"))
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 @pytest.mark.parametrize("change", ["patch", "unpatch"])
-def test_a_kill_at_each_step_leaves_each_file_whole(tmp_path, change):
+def test_a_kill_at_each_step_leaves_each_file_whole(tmp_path, patcher, change):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
-    died = 0
     for step in range(1, 100):
         if change == "unpatch":
             patch.patch(tree)
-        done = subprocess.run([sys.executable, "-c", DIE_AT_STEP, change, tree, str(step)], check=False)
+        patcher.start(change, step)
+        status = patcher.wait()
         assert_whole_and_not_open(tree, before)
         patch.unpatch(tree)
         assert contents(tree) == before
         assert not list(tree.rglob("*.tmp"))
-        if done.returncode == 0:
+        if status == 0:
             break
-        died += 1
-    assert done.returncode == 0
-    assert died > 10
+        assert status == -signal.SIGKILL
+    assert step > 10
 
 
 def test_patches_at_once_do_not_mix(tmp_path):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PATCH_FOR_EVER, tree], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        for _ in range(3)
-    ]
-    time.sleep(1)
-    for process in processes:
-        process.kill()
-        assert process.communicate()[1] == b""
-    assert_whole_and_not_open(tree, before)
+    code = f"""
+from comfy_auth_rs.comfyui import patch
+for _ in range(40):
+    patch.patch({str(tree)!r})
+    patch.unpatch({str(tree)!r})
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate()[1] for process in processes] == [b""] * 3
+    assert contents(tree) == before
 
 
 # --- what the inserted lines do ---------------------------------------------------------------------------------

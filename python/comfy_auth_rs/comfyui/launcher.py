@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from comfy_auth_rs.comfyui.errors import PatchError
-from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, insert, status
+from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, insert, read
 
 __all__ = ["is_active", "run"]
 
@@ -38,9 +38,8 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     Returns or exits as main.py does. Raises PatchError before anything has run if the folder cannot be patched.
     """
     root = Path(directory).absolute()
-    for file in status(root):
-        if file.fault and not file.version:
-            raise PatchError(file.fault)
+    for name in (SERVER, CLI_ARGS):
+        insert(name, read(root, name))
     if not (main := root / "main.py").is_file():
         raise PatchError(f"{root}: not a ComfyUI folder, it has no main.py; name the folder that holds it")
     if early := sorted(_MODULES.keys() & sys.modules.keys()):

@@ -16,7 +16,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from comfy_auth_rs.comfyui.errors import PatchError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["CLI_ARGS", "SERVER", "FileState", "diff", "insert", "patch", "remove", "status", "unpatch"]
+__all__ = ["CLI_ARGS", "SERVER", "FileState", "diff", "insert", "patch", "read", "remove", "status", "unpatch"]
 
 SERVER = "server.py"
 CLI_ARGS = "comfy/cli_args.py"
@@ -51,6 +51,7 @@ _BY_HAND = "put that statement on lines of its own and try again"
 _BEGIN, *_, _END = (line.encode() for line in _BLOCK.splitlines())
 _WRITTEN_BY = re.compile(rb"# Written by comfy-auth-rs (\S+);")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_LINE_END_BEFORE = re.compile(rb"(?:\r\n|\r|\n)\Z")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -81,7 +82,7 @@ def insert(name: str, source: bytes) -> bytes:
     indent = source[begin : begin + anchor.col_offset]
     if indent.strip(b" \t"):
         raise PatchError(f"{name}:{anchor.lineno}: `{_SHAPES[name]}` shares its line with other code; {_BY_HAND}")
-    line_end = _LINE_END.search(source, begin) or _LINE_END.search(source)
+    line_end = _LINE_END_BEFORE.search(source[:at]) or _LINE_END.search(source)
     newline = line_end[0] if line_end else b"\n"
     block = newline.join(indent + line for line in _block_lines(name)) + newline
     if name == SERVER and source[:at][-1:] not in (b"\n", b"\r"):  # the anchor ends a file without a final newline
@@ -214,7 +215,7 @@ def patch(directory: str | os.PathLike[str]) -> list[Path]:
     """Patch a ComfyUI folder and return the files that changed: none when it was patched by this version already.
 
     Each file is replaced as a whole, so a kill leaves it old or new. `server.py` comes first: a tree where only that
-    one is patched refuses to start. Raises PatchError, and then nothing was written.
+    one is patched refuses to start. Raises PatchError: nothing was written, unless the disk failed between the two.
     """
     return _rewrite(directory, insert, (SERVER, CLI_ARGS))
 
@@ -231,7 +232,7 @@ def diff(directory: str | os.PathLike[str]) -> bytes:
     """What `patch` would change, as a unified diff that `git apply` takes. Raises PatchError."""
     chunks: list[bytes] = []
     for name in (SERVER, CLI_ARGS):
-        source = _read(_file(directory, name))
+        source = read(directory, name)
         chunks += difflib.diff_bytes(
             difflib.unified_diff,
             io.BytesIO(source).readlines(),
@@ -246,7 +247,7 @@ def status(directory: str | os.PathLike[str]) -> list[FileState]:
     """The state of each of the two files. Raises PatchError when the folder is no ComfyUI."""
     states = []
     for name in (SERVER, CLI_ARGS):
-        source = _read(_file(directory, name))
+        source = read(directory, name)
         version = fault = None
         try:
             if span := _block_span(name, source):
@@ -259,6 +260,15 @@ def status(directory: str | os.PathLike[str]) -> list[FileState]:
             fault = str(error)
         states.append(FileState(name, version, fault))
     return states
+
+
+def read(directory: str | os.PathLike[str], name: str) -> bytes:
+    """The contents of one of the two files. Raises PatchError."""
+    path = _file(directory, name)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _fault(path, "read", error) from None
 
 
 def _same_but_for_version(source: bytes, other: bytes) -> bool:
@@ -277,13 +287,6 @@ def _file(directory: str | os.PathLike[str], name: str) -> Path:
     raise PatchError(f"{directory}: not a ComfyUI folder, it has no {name}; {hint}")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _fault(path, "read", error) from None
-
-
 def _fault(path: Path, done: str, error: OSError) -> PatchError:
     return PatchError(f"{path}: cannot be {done} ({error.strerror}); check permissions and space, then try again")
 
@@ -292,12 +295,12 @@ def _rewrite(
     directory: str | os.PathLike[str], change: Callable[[str, bytes], bytes], order: tuple[str, ...]
 ) -> list[Path]:
     paths = {name: _file(directory, name) for name in order}
-    with _locked(Path(directory)):
-        sources = {path: (name, _read(path)) for name, path in paths.items()}
-        contents = {path: change(name, source) for path, (name, source) in sources.items()}
-        changed = {path: new for path, new in contents.items() if new != sources[path][1]}
+    with _locked(directory):
+        sources = {name: read(directory, name) for name in order}
+        contents = {name: change(name, source) for name, source in sources.items()}
+        changed = {paths[name]: new for name, new in contents.items() if new != sources[name]}
         try:
-            for path in contents:
+            for path in paths.values():
                 _temporary(path).unlink(missing_ok=True)  # left by a process that was killed
             for path, new in changed.items():
                 _stage(path, new)
@@ -313,17 +316,15 @@ def _rewrite(
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: str | os.PathLike[str]) -> Iterator[None]:
     """One process at a time per folder: they share the temporary file's name."""
-    if sys.platform == "win32":
-        yield  # os.replace fails there while the other process holds the file open
-    else:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    with ExitStack() as stack:
+        if sys.platform != "win32":  # where a file that another process has open cannot be replaced
+            with suppress(OSError):  # a file system without locks: so be it
+                descriptor = os.open(directory, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _temporary(path: Path) -> Path:
@@ -345,10 +346,10 @@ def _stage(path: Path, content: bytes) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if sys.platform != "win32":
+        with suppress(OSError):  # some network file systems cannot: the file is in its place all the same
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
