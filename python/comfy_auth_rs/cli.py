@@ -61,9 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.comfyui_arguments = comfyui_arguments
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
     except (PatchError, _CommandError) as error:
         print(f"comfy-auth-rs: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if options.command is _run:
+            raise  # ComfyUI's own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `… | head`: the rest has no reader
+        return 1
     return status
 
 

@@ -156,6 +156,17 @@ def test_patch_and_unpatch_say_what_they_did(tmp_path):
     assert (tree / "server.py").read_text() == SERVER
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes break differently elsewhere")
+def test_is_quiet_when_nobody_reads_on(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "comfy_auth_rs", "patch", tree, "--diff"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
 # --- probe ------------------------------------------------------------------------------------------------------
 
 
