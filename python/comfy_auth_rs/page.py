@@ -104,7 +104,9 @@ def _matches(request: web.Request, etag: str) -> bool:
 def _range(request: web.Request, version: _Version) -> tuple[int, int] | None:
     """The bytes asked for, as a half-open range; empty where they lie outside; `None` for all of them."""
     if_range = request.headers.get(hdrs.IF_RANGE)
-    if hdrs.RANGE not in request.headers or (if_range and if_range != f'"{version.etag}"'):
+    if request.method != "GET" or hdrs.RANGE not in request.headers:
+        return None
+    if if_range and if_range != f'"{version.etag}"':
         return None
     try:
         asked = request.http_range

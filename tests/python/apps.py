@@ -7,7 +7,6 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
@@ -85,9 +84,7 @@ class Connection:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
     async def send(self, data: bytes) -> None:
@@ -145,14 +142,8 @@ async def ask(
         return await connection.request(target, headers, method=method, body=body)
 
 
-async def log_in(server: TestServer, headers: Headers = tuple(BEARER.items()), *, remember: bool = False) -> str:
+async def log_in(server: TestServer, key: str = KEY) -> str:
     """The `Cookie` field value of a new session."""
-    reply = await ask(
-        server,
-        "/auth_session",
-        [*CIMultiDict(headers).items()],
-        method="POST",
-        body=json.dumps({"remember": remember}).encode(),
-    )
+    reply = await ask(server, "/auth_session", bearer(key), method="POST", body=b"")
     assert reply.status == 204, reply
     return reply.headers["Set-Cookie"].split(";")[0]

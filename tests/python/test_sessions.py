@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import ssl
@@ -108,7 +107,8 @@ async def test_every_session_is_another(server):
 
 
 @pytest.mark.parametrize("body", [
-    b"{", b"[]", b"null", b"1", b'"remember"', b"remember=true", b"\xff", b'{"remember": tru', b"[" * 10_000, b'{"a":' * 2_000,
+    b"{", b"[]", b"null", b"1", b'"remember"', b"remember=true", b"\xff", b'{"remember": tru', b"[" * 10_000,
+    b'{"a":' * 2_000,
 ])  # fmt: skip
 async def test_a_malformed_body_is_refused(server, body):
     reply = await post(server, body=body)
@@ -206,14 +206,14 @@ async def test_secure_over_tls_itself(aiohttp_server, tmp_path):
 async def test_a_browser_keeps_the_cookies_of_two_servers_on_one_host(aiohttp_server):
     """Browsers share a host's cookies among its ports."""
     servers = [await aiohttp_server(app_with(api_key=key)) for key in (KEY, OTHER_KEY)]
-    cookies = "; ".join([await log_in(servers[0]), await log_in(servers[1], bearer(OTHER_KEY))])
+    cookies = "; ".join([await log_in(servers[0]), await log_in(servers[1], OTHER_KEY)])
     for server in servers:
         assert (await ask(server, headers={"Cookie": cookies})).status == 200
 
 
 async def test_the_session_of_another_servers_key_is_refused(aiohttp_server):
     ours, theirs = [await aiohttp_server(app_with(api_key=key)) for key in (KEY, OTHER_KEY)]
-    value = (await log_in(theirs, bearer(OTHER_KEY))).split("=")[1]
+    value = (await log_in(theirs, OTHER_KEY)).split("=")[1]
     reply = await ask(ours, headers={"Cookie": f"comfyui_session_{ours.port}={value}"})
     assert (reply.status, reply.json["cause"]) == (401, "missing_credential")
 
@@ -227,15 +227,7 @@ async def test_a_session_survives_a_restart_and_works_on_every_replica(aiohttp_s
 async def test_forged_cookies_are_refused(server):
     name, value = (await log_in(server)).split("=")
     flipped = value[:-1] + ("A" if value[-1] != "A" else "Q")
-    for forged in (
-        flipped,
-        value[:-1],
-        value + "A",
-        value[:50] + "A" + value[50:],
-        value.swapcase(),
-        value + "=",
-        f'"{value}"',
-    ):
+    for forged in (flipped, value[:-1], value + "A", "A" + value[:-1], value.swapcase(), value + "=", f'"{value}"'):
         assert (await ask(server, headers={"Cookie": f"{name}={forged}"})).status == 401, forged
     assert (await ask(server, headers={"Cookie": f"{name}={flipped}; a=b;{name}={value}"})).status == 200
 
@@ -337,7 +329,7 @@ async def test_a_session_dies_with_its_key(aiohttp_server, tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"{KEY} mine\n{OTHER_KEY} theirs\n")
     server = await aiohttp_server(app_with(api_key_file=file))
-    mine, theirs = {"Cookie": await log_in(server)}, {"Cookie": await log_in(server, bearer(OTHER_KEY))}
+    mine, theirs = {"Cookie": await log_in(server)}, {"Cookie": await log_in(server, OTHER_KEY)}
 
     def replace(text):
         (tmp_path / "new").write_text(text)
@@ -433,13 +425,34 @@ async def test_a_form_with_too_many_or_repeated_fields(server):
 
 
 HOSTILE_NEXT = [
-    "", "http://evil.example", "https://evil.example/", "//evil.example", "///evil.example", "////evil.example/..", "/\\evil.example",
-    "\\\\evil.example", "/\\/evil.example", "http:evil.example", "http:/evil.example", "javascript:alert(1)", "data:text/html,x",
-    "evil.example", "./x", "../x", "?x", "#x", "@evil.example", ":@evil.example", "/@evil.example", ".evil.example", "x",
-    "/\tevil", "/\nevil", "\n/evil", "\t//evil.example", "/\r\nSet-Cookie: a=b", "/%0d%0aSet-Cookie:a=b", "/\x00", "/é", "/ x", '/"x', "/<x>",
-    "/..//evil.example", "/.//evil.example", "/../../evil", "/%2e%2e//evil.example", "/%2f%2fevil.example", "/;//evil.example",
-    "/?//evil.example", "/#//evil.example", "/?next=http://evil.example", "/http://evil.example", "/x:y", "/auth_login.html?logout=true",
+    "", "http://evil.example", "https://evil.example/", "//evil.example", "///evil.example", "////evil.example/..",
+    "/\\evil.example", "\\\\evil.example", "/\\/evil.example", "http:evil.example", "http:/evil.example",
+    "javascript:alert(1)", "data:text/html,x", "evil.example", "./x", "../x", "?x", "#x", "@evil.example",
+    ":@evil.example", "/@evil.example", ".evil.example", "x", "/\tevil", "/\nevil", "\n/evil", "\t//evil.example",
+    "/\r\nSet-Cookie: a=b", "/%0d%0aSet-Cookie:a=b", "/\x00", "/é", "/ x", '/"x', "/<x>", "/..//evil.example", "/.//evil.example",
+    "/../../evil", "/%2e%2e//evil.example", "/%2f%2fevil.example", "/;//evil.example", "/?//evil.example",
+    "/#//evil.example", "/?next=http://evil.example", "/http://evil.example", "/x:y", "/auth_login.html?logout=true",
 ]  # fmt: skip
+NEXT_PIECES = [
+    "/",
+    "/",
+    "\\",
+    ":",
+    "@",
+    ".",
+    "?",
+    "#",
+    "%2f",
+    "http:",
+    "evil.example",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "é",
+    "<",
+    '"',
+]
 
 
 @pytest.mark.parametrize("target", HOSTILE_NEXT)
@@ -450,36 +463,7 @@ async def test_next_never_leaves_the_origin(server, target):
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    target=st.lists(
-        st.sampled_from(
-            [
-                "/",
-                "\\",
-                "//",
-                ":",
-                "@",
-                ".",
-                "..",
-                "?",
-                "#",
-                "%",
-                "%2f",
-                "http:",
-                "evil.example",
-                "\t",
-                "\n",
-                "\r",
-                "\x00",
-                "é",
-                "<",
-                '"',
-                "x",
-            ]
-        ),
-        max_size=6,
-    ).map("".join)
-)
+@given(target=st.lists(st.sampled_from(NEXT_PIECES), max_size=6).map("".join))
 async def test_made_up_next_never_leaves_the_origin(server, target):
     check_location(server, await post_form(server, api_key=KEY, next=target))
 
@@ -588,7 +572,7 @@ async def test_files_of_the_same_name_brand_the_login_page(aiohttp_server, tmp_p
     assert (await ask(server, "/auth_login.html?logout=true")).text == "our own page"
     assert "use strict" in (await ask(server, "/auth_inject.js")).text
     assert "use strict" in (await ask(server, "/auth_login.js")).text
-    os.unlink(tmp_path / "auth_login.html")
+    (tmp_path / "auth_login.html").unlink()
     assert "<form" in (await ask(server, "/auth_login.html")).text
 
 
