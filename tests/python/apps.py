@@ -7,10 +7,9 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict
 
 KEY = "canary-right-key-of-at-least-32-characters"
@@ -51,6 +50,13 @@ def secret_app(*middlewares: Any) -> web.Application:
     return app
 
 
+class Server(Protocol):
+    """Something that listens on 127.0.0.1: aiohttp's `TestServer`, or a process."""
+
+    @property
+    def port(self) -> int | None: ...
+
+
 @dataclass(frozen=True)
 class Reply:
     status: int
@@ -73,15 +79,13 @@ class Reply:
 class Connection:
     """One connection: requests go out verbatim, replies are read one by one."""
 
-    def __init__(self, server: TestServer, source: str | None = None) -> None:
+    def __init__(self, server: Server, source: str | None = None) -> None:
         self._server = server
         self._source = source
 
     async def __aenter__(self) -> Connection:
         source = None if self._source is None else (self._source, 0)
-        self._reader, self._writer = await asyncio.open_connection(
-            self._server.host, self._server.port, local_addr=source
-        )
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._server.port, local_addr=source)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -129,7 +133,7 @@ class Connection:
 
 
 async def ask(
-    server: TestServer,
+    server: Server,
     target: str = "/prompt",
     headers: Headers = (),
     *,
@@ -142,7 +146,7 @@ async def ask(
         return await connection.request(target, headers, method=method, body=body)
 
 
-async def log_in(server: TestServer, key: str = KEY) -> str:
+async def log_in(server: Server, key: str = KEY) -> str:
     """The `Cookie` field value of a new session."""
     reply = await ask(server, "/auth_session", bearer(key), method="POST", body=b"")
     assert reply.status == 204, reply

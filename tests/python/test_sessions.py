@@ -429,9 +429,10 @@ HOSTILE_NEXT = [
     "/\\evil.example", "\\\\evil.example", "/\\/evil.example", "http:evil.example", "http:/evil.example",
     "javascript:alert(1)", "data:text/html,x", "evil.example", "./x", "../x", "?x", "#x", "@evil.example",
     ":@evil.example", "/@evil.example", ".evil.example", "x", "/\tevil", "/\nevil", "\n/evil", "\t//evil.example",
-    "/\r\nSet-Cookie: a=b", "/%0d%0aSet-Cookie:a=b", "/\x00", "/é", "/ x", '/"x', "/<x>", "/..//evil.example", "/.//evil.example",
-    "/../../evil", "/%2e%2e//evil.example", "/%2f%2fevil.example", "/;//evil.example", "/?//evil.example",
-    "/#//evil.example", "/?next=http://evil.example", "/http://evil.example", "/x:y", "/auth_login.html?logout=true",
+    "/\r\nSet-Cookie: a=b", "/%0d%0aSet-Cookie:a=b", "/\x00", "/é", "/ x", '/"x', "/<x>", "/..//evil.example",
+    "/.//evil.example", "/../../evil", "/%2e%2e//evil.example", "/%2f%2fevil.example", "/;//evil.example",
+    "/?//evil.example", "/#//evil.example", "/?next=http://evil.example", "/http://evil.example", "/x:y",
+    "/auth_login.html?logout=true",
 ]  # fmt: skip
 NEXT_PIECES = [
     "/",
