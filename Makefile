@@ -27,7 +27,7 @@ $(VENV)/.tools: $(BIN)/python pyproject.toml
 
 .PHONY: develop
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
 
 .PHONY: demo
 demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python

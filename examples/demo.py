@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     DEMO.mkdir(exist_ok=True)
     if not KEY_FILE.exists():
-        subprocess.run([sys.executable, "-m", "comfy_auth_rs", "keygen", "-o", str(KEY_FILE)], check=True)
+        subprocess.run([sys.executable, "-m", "comfy_auth_rs", "keygen", "-o", str(KEY_FILE)], check=True, stdout=subprocess.DEVNULL)
     if options.comfyui:
         command, folder = real(options.comfyui.resolve(), options.python)
     else:
@@ -43,7 +43,7 @@ def miniature() -> tuple[list[str], Path]:
     """A fresh copy of the miniature, patched on disk; its user, input and output folders are kept."""
     tree = DEMO / "mini_comfyui"
     shutil.copytree(REPOSITORY / "examples" / "mini_comfyui", tree, dirs_exist_ok=True)
-    subprocess.run([sys.executable, "-m", "comfy_auth_rs", "patch", str(tree)], check=True)
+    subprocess.run([sys.executable, "-m", "comfy_auth_rs", "patch", str(tree)], check=True, stdout=subprocess.DEVNULL)
     return [sys.executable, "main.py", "--cpu"], tree
 
 
