@@ -8,6 +8,21 @@ from aiohttp import web
 
 from comfy_auth_rs.devices import Device
 
+__all__ = [
+    "REDACTED",
+    "AuthMiddleware",
+    "Denial",
+    "DeviceSampler",
+    "KeyFileError",
+    "KeyStore",
+    "SessionCookie",
+    "generate_key",
+    "inject_script",
+    "probe_device",
+    "probe_devices",
+    "strip_credentials",
+]
+
 _T = TypeVar("_T")
 
 class KeyFileError(ValueError):
@@ -57,9 +72,11 @@ class SessionCookie:
     """The cookie that a log-in sets."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """It carries the port that the browser used."""
     @property
-    def value(self) -> str: ...
+    def value(self) -> str:
+        """Signed, and good for nothing but this server's key."""
     @property
     def max_age(self) -> int | None:
         """Its life in seconds; `None` where it ends with the browser."""
