@@ -25,7 +25,8 @@ def set_session(request: web.Request, response: web.StreamResponse, cookie: Sess
 
 
 def clear_session(request: web.Request, response: web.StreamResponse, name: str) -> None:
-    """Makes the browser forget the session's cookie."""
+    """Makes the browser forget the session's cookie, and the pages that its back button would bring from a cache."""
+    response.headers["Clear-Site-Data"] = '"cache"'
     response.set_cookie(
         name,
         "",
