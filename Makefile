@@ -8,8 +8,8 @@ PORT ?= 8188
 COMFYUI ?=
 
 # The one list of system packages: a C compiler for the stand-in NVIDIA library, node for the page's scripts,
-# chromium for the browser tests, git for the patch tests.
-SYSTEM_PACKAGES := gcc git nodejs chromium
+# chromium, nginx and openssl (for its certificate) for the browser tests, git for the patch tests.
+SYSTEM_PACKAGES := gcc git nodejs chromium nginx openssl
 
 .DEFAULT_GOAL := help
 
@@ -35,14 +35,15 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; for tool in gcc git node chromium; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc git node chromium nginx openssl; do \
+	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(SYSTEM_PACKAGES) >/dev/null; \
 	else echo "make: these tools are missing:$$missing (Debian: apt-get install $(SYSTEM_PACKAGES))" >&2; exit 2; fi
 
 .PHONY: test
-test: system-packages test-rust test-python test-js ## Run all tests, Rust, Python and JavaScript
+test: system-packages test-rust test-python test-browser test-js ## Run all tests, Rust, Python and JavaScript
 
 .PHONY: test-rust
 test-rust:
@@ -51,6 +52,15 @@ test-rust:
 .PHONY: test-python
 test-python: develop
 	$(BIN)/python -m pytest
+
+# The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest.
+$(VENV)/.newest-frontend: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/frontends/newest comfyui-frontend-package
+	touch $@
+
+.PHONY: test-browser
+test-browser: develop $(VENV)/.newest-frontend
+	$(BIN)/python -m pytest tests/browser
 
 .PHONY: test-js
 test-js:

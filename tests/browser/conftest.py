@@ -1,0 +1,102 @@
+"""A real browser, real frontends, patched miniatures, and a witness of all that goes over the wire."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+from frontends import NEWEST, PINNED, Frontend
+from origins import Origin, listening
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from sites import Serve, Site, running
+from traffic import Traffic
+
+CHROMIUM = {
+    "executable_path": "/usr/bin/chromium",
+    "headless": True,
+    "args": [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ],
+}
+
+#: Two cores are shared by the browser, the servers and whatever else runs here.
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(**CHROMIUM)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Starts a server with a key of its own: `with serve("--flag", frontend=NEWEST) as site`."""
+
+    def serve(*arguments: str, frontend: Frontend = PINNED) -> AbstractContextManager[Site]:
+        return running(tmp_path_factory.mktemp("site"), secrets.token_urlsafe(32), *arguments, frontend=frontend)
+
+    return serve
+
+
+@pytest.fixture(scope="session", params=[PINNED, NEWEST], ids=lambda frontend: frontend.name)
+def frontend(request: pytest.FixtureRequest) -> Frontend:
+    """Each of the frontends in turn."""
+    if request.param.is_missing:
+        pytest.skip(f"{request.param.root} is missing: `make test-browser` installs it")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def comfyui(serve: Serve, frontend: Frontend) -> Iterator[Site]:
+    """A server with each of the frontends in turn."""
+    with serve(frontend=frontend) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def site(serve: Serve) -> Iterator[Site]:
+    """A server for tests in which the frontend's version plays no part."""
+    with serve() as site:
+        yield site
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser of its own: no cookie, nothing stored."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def traffic(context: BrowserContext) -> Iterator[Traffic]:
+    """What `context` sends and gets. Whatever the test: our scripts threw nothing."""
+    traffic = Traffic(context)
+    yield traffic
+    assert not traffic.own_errors()
+
+
+@pytest.fixture
+def page(context: BrowserContext, traffic: Traffic) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def foreign() -> Iterator[Origin]:
+    """Another origin."""
+    with listening() as origin:
+        yield origin

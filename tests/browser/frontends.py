@@ -1,0 +1,107 @@
+"""The real frontends, and how a person uses them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+#: `make test-browser` installs the newest frontend of PyPI here.
+_NEWEST = Path(__file__).resolve().parents[2] / ".venv" / "frontends" / "newest" / "comfyui_frontend_package" / "static"
+
+#: The node that makes a picture of one colour, and the one that saves it.
+PICTURE = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 320, "height": 200, "batch_size": 1, "color": 0x3399FF}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "picture"}},
+}
+
+#: The colour of PICTURE, as a canvas reads it.
+BLUE = [0x33, 0x99, 0xFF, 0xFF]
+
+#: So that neither a tour nor a dialog about missing models stands before the graph.
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingNodesWarning": False}
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """A version of ComfyUI's frontend. `root` is its folder; None stands for the one that pip installed."""
+
+    name: str
+    root: Path | None
+    #: The button of the panel that shows what was made.
+    panel: str
+    #: How many clicks on a picture in that panel open it large.
+    clicks: int
+
+    @property
+    def arguments(self) -> list[str]:
+        """What a server is started with to serve it."""
+        return [] if self.root is None else ["--front-end-root", str(self.root)]
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is not installed."""
+        return self.root is not None and not self.root.is_dir()
+
+
+PINNED = Frontend("pinned", None, "Queue (q)", 1)
+NEWEST = Frontend("newest", _NEWEST, "Assets (a)", 2)
+
+_IS_UP = """() => {
+  const manager = window.app?.vueAppReady && window.app.extensionManager;
+  return manager && !manager.spinner && manager.workflow.activeWorkflow && app.graph && app.canvas;
+}"""
+
+
+def wait_until_up(page: Page) -> None:
+    """Wait for the frontend's own app: a workflow on its canvas."""
+    page.wait_for_function(_IS_UP)
+    expect(page.locator("canvas.lgraphcanvas")).to_be_visible()
+
+
+def load(page: Page, graph: dict[str, object], name: str = "picture") -> None:
+    """Open a graph (in the API's format) in a tab of its own."""
+    page.evaluate("([graph, name]) => app.loadApiJson(graph, name)", [graph, f"{name}.json"])
+    page.wait_for_function("count => (app.graph._nodes ?? app.graph.nodes).length === count", arg=len(graph))
+
+
+def run(page: Page) -> None:
+    """Press the Run button."""
+    page.get_by_role("button", name="Run", exact=True).first.click()
+
+
+def preview_width(page: Page, node: str = "SaveImage") -> int:
+    """Wait for the picture in a node's preview; its width, which only a decoded picture has."""
+    width = page.wait_for_function(
+        "type => (app.graph._nodes ?? app.graph.nodes).find(node => node.type === type)?.imgs?.[0]?.naturalWidth",
+        arg=node,
+    )
+    return int(width.json_value())
+
+
+def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float, float]:
+    """Where a node's title (or what lies `dx`, `dy` from its corner) is on the screen."""
+    x, y = page.evaluate(
+        """([type, dx, dy]) => {
+          const { pos } = (app.graph._nodes ?? app.graph.nodes).find((node) => node.type === type);
+          const [x, y] = app.canvas.ds.convertOffsetToCanvas([pos[0] + dx, pos[1] + dy]);
+          const { left, top } = app.canvas.canvas.getBoundingClientRect();
+          return [left + x, top + y];
+        }""",
+        [node, dx, dy],
+    )
+    return x, y
+
+
+def node_menu(page: Page, node: str, entry: str) -> Locator:
+    """Open a node's menu; its entry."""
+    page.mouse.click(*place(page, node), button="right")
+    return page.get_by_text(entry).last
+
+
+def menu_entry(page: Page, entry: str) -> Locator:
+    """Open ComfyUI's menu; its entry."""
+    page.locator("[data-testid=comfy-menu-button], .comfyui-logo-wrapper, .comfyui-logo").first.click()
+    return page.get_by_role("menuitem", name=re.compile(entry)).first

@@ -1,0 +1,45 @@
+"""Links that bear the key."""
+
+from __future__ import annotations
+
+import pytest
+from login import expect_login_page, stored
+from origins import Origin
+from playwright.sync_api import Page, expect
+from sites import WRONG_KEY, Site
+from traffic import Traffic
+
+
+def history(page: Page) -> list[str]:
+    """The addresses that the tab's back and forward buttons know."""
+    return [entry["url"] for entry in page.context.new_cdp_session(page).send("Page.getNavigationHistory")["entries"]]
+
+
+@pytest.mark.parametrize("name", ["api_key", "token"])
+@pytest.mark.parametrize("opened", ["address bar", "link", "link of another site"])
+def test_a_link_logs_in_and_leaves_no_key_behind(
+    site: Site, page: Page, traffic: Traffic, foreign: Origin, name: str, opened: str
+) -> None:
+    link = f"{site.url}/?{name}={site.key}&kept=yes"
+    if opened == "address bar":
+        page.goto(link, wait_until="commit")
+    else:
+        foreign.pages["/"] = f'<a href="{link}">ComfyUI</a>'
+        page.goto(foreign.url if opened == "link" else foreign.cross_site_url)
+        page.get_by_role("link").click()
+    expect(page).to_have_url(f"{site.url}/?kept=yes")
+    page.wait_for_function("() => document.readyState === 'complete'")
+    assert len(stored(page)["cookies"]) == 1
+    assert site.key not in page.evaluate("document.referrer")
+    assert not [url for url in history(page) if site.key in url]
+    later = [request for request in traffic.requests if f"{name}=" not in request.url]
+    assert len(later) > 10
+    assert not [request.url for request in later if site.key in str(request.all_headers())]
+    assert page.evaluate("async () => (await fetch('/api/queue')).status") == 200
+
+
+def test_a_link_with_a_wrong_key_leads_to_the_login_page_without_it(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/?api_key={WRONG_KEY}&kept=yes")
+    expect_login_page(page)
+    assert WRONG_KEY not in page.url
+    assert not [url for url in history(page) if WRONG_KEY in url]
