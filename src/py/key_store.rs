@@ -18,9 +18,10 @@ pub struct KeyStore(pub Arc<keys::KeyStore>);
 impl KeyStore {
     #[new]
     #[pyo3(signature = (api_key = Vec::new(), api_key_file = Vec::new()))]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
     fn new(api_key: Vec<Bound<'_, PyString>>, api_key_file: Vec<PathBuf>) -> PyResult<Self> {
         // Bytes on the command line that are not UTF-8 arrive as surrogates; they become U+FFFD, which no key holds.
-        let inline: Vec<_> = api_key.iter().map(|key| ApiKey::new(key.to_string_lossy().into_owned())).collect();
+        let inline: Vec<_> = api_key.into_iter().map(|key| ApiKey::new(key.to_string_lossy().into_owned())).collect();
         let store = keys::KeyStore::open(&inline, &api_key_file).map_err(|faults| key_file_error(&faults))?;
         Ok(Self(Arc::new(store)))
     }
