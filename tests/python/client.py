@@ -10,6 +10,7 @@ from typing import Any
 
 from servers import Server
 
+CHALLENGE = 'Bearer realm="ComfyUI"'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -56,3 +57,22 @@ def ask(
         return Answer(response.status, response.headers, response.read())
     finally:
         connection.close()
+
+
+def headers_of(answer: Answer) -> list[tuple[str, str]]:
+    """Without those that tell the time or follow from it, and without the length: bodies are compared themselves."""
+    skipped = {"date", "last-modified", "etag", "content-length"}
+    return sorted((name.lower(), value) for name, value in answer.headers.items() if name.lower() not in skipped)
+
+
+def is_refusal(answer: Answer, method: str = "GET") -> bool:
+    """The one answer to all who have no key: nothing in it tells one path from another."""
+    headers = {name: value for name, value in headers_of(answer) if name not in ("x-route", "server")}
+    expected = {
+        "cache-control": "no-store",
+        "www-authenticate": CHALLENGE,
+        "content-type": "application/json; charset=utf-8",
+    }
+    if (answer.status, headers) != (401, expected):
+        return False
+    return answer.body == b"" if method == "HEAD" else answer.json["error"] == "unauthorized"

@@ -16,12 +16,11 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 import pytest
-from client import BROWSER, Answer, ask, bearer
+from client import BROWSER, CHALLENGE, Answer, ask, bearer, headers_of, is_refusal
 from servers import Server, start_server
 from sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
 
 WRONG = "wrong-0123456789-abcdefghijklmnopqrstuvwxyz"
-CHALLENGE = 'Bearer realm="ComfyUI"'
 JSON = {"Content-Type": "application/json"}
 
 #: They tell the time, the memory or the log: only their status can be compared.
@@ -96,12 +95,6 @@ def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFacto
     return found
 
 
-def headers_of(answer: Answer) -> list[tuple[str, str]]:
-    """Without those that tell the time or follow from it, and without the length: bodies are compared themselves."""
-    skipped = {"date", "last-modified", "etag", "content-length"}
-    return sorted((name.lower(), value) for name, value in answer.headers.items() if name.lower() not in skipped)
-
-
 def differences(one: Answer, other: Answer, route: Route) -> list[str]:
     """In words, for the message of a failed test."""
     found = []
@@ -113,19 +106,6 @@ def differences(one: Answer, other: Answer, route: Route) -> list[str]:
         if one.body != other.body:
             found.append(f"{one.body[:200]!r} != {other.body[:200]!r}")
     return found
-
-
-def is_refusal(answer: Answer, method: str = "GET") -> bool:
-    """The one answer to all who have no key: nothing in it tells one path from another."""
-    headers = {name: value for name, value in headers_of(answer) if name not in ("x-route", "server")}
-    expected = {
-        "cache-control": "no-store",
-        "www-authenticate": CHALLENGE,
-        "content-type": "application/json; charset=utf-8",
-    }
-    if (answer.status, headers) != (401, expected):
-        return False
-    return answer.body == b"" if method == "HEAD" else answer.json["error"] == "unauthorized"
 
 
 def test_finds_routes_of_every_kind(visits: list[Visit]) -> None:
@@ -218,6 +198,46 @@ def test_without_a_key_flag_everything_answers_as_before_the_patch(visits: list[
 def test_what_custom_nodes_bring(protected: Server, key: str, target: str, status: int) -> None:
     assert ask(protected, target).status == status
     assert ask(protected, target, bearer(key)).status == (200 if ".." not in target else 404)
+
+
+#: What matters of ComfyUI-Manager: it knows a route by the identity of the handler that its middleware is given.
+MANAGER = """\
+from aiohttp import web
+
+banned_handlers = set()
+
+def prestartup(): pass
+
+def start():
+    from server import PromptServer
+
+    @PromptServer.instance.routes.get("/manager/banned")
+    async def banned(request):
+        return web.Response(text="not banned")
+
+    banned_handlers.add(banned)
+
+def create_middleware():
+    @web.middleware
+    async def manager_middleware(request, handler):
+        if handler in banned_handlers:
+            return web.Response(text="banned", status=403)
+        return await handler(request)
+
+    return manager_middleware
+"""
+
+
+@pytest.mark.parametrize("protected", [False, True])
+def test_the_managers_policy_sees_its_handlers(copy_miniature: Any, key: str, protected: bool) -> None:
+    tree: Path = copy_miniature()
+    (tree / "comfyui_manager.py").write_text(MANAGER)
+    flags = ["--enable-manager", *(["--api-key", key] if protected else [])]
+    with start_server(tree, *flags) as server:
+        for target in ("/manager/banned", "/api/manager/banned"):
+            answer = ask(server, target, bearer(key))
+            assert (answer.status, answer.text) == (403, "banned")
+            assert is_refusal(ask(server, target)) == protected
 
 
 def test_a_refused_request_does_nothing(protected: Server, key: str) -> None:
