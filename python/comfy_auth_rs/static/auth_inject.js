@@ -39,8 +39,8 @@
   // request that is redirected to another origin (https://fetch.spec.whatwg.org/#http-redirect-fetch).
   function isOurs(address) {
     const url = new NativeURL(address, document.baseURI);
-    return url.origin === base.origin && url.protocol === base.protocol &&
-      url.pathname.startsWith(base.pathname) && !url.username && !url.password;
+    return url.origin === base.origin && url.pathname.startsWith(base.pathname) &&
+      !url.username && !url.password;
   }
 
   function addKey(headers, key) {

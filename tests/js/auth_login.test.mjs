@@ -1,0 +1,355 @@
+// The login page against a real server that answers as ours does.
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { CHALLENGE, KEY, OTHER_KEY, closePages, openPage, serve, settled, until } from "./browser.mjs";
+
+const EXPIRED = "Your key is no longer accepted. Enter a valid key to continue.";
+
+describe("auth_login.js", () => {
+  let server;
+  let valid;
+  let overrides;
+
+  beforeEach(async () => {
+    valid = new Set([KEY]);
+    overrides = {};
+    server = await serve(({ method, url, headers }) => {
+      const path = url.slice(url.lastIndexOf("/"));
+      const override = overrides[`${method} ${path}`];
+      if (override) return override;
+      const key = headers.authorization?.replace(/^Bearer /, "");
+      const refused = { status: 401, headers: { "WWW-Authenticate": CHALLENGE } };
+      if (path === "/health") return !key || valid.has(key) ? {} : refused;
+      if (method === "POST") {
+        return valid.has(key) ? { status: 204, headers: { "Set-Cookie": "s=1; Path=/" } } : refused;
+      }
+      if (method === "DELETE") return { status: 204, headers: { "Set-Cookie": "s=; Max-Age=0" } };
+      return headers.cookie ? { status: 204 } : refused;
+    });
+  });
+
+  afterEach(() => {
+    closePages();
+    server.close();
+  });
+
+  function open(query = "", options = {}, folder = "/") {
+    const page = openPage({ href: `${server.origin}${folder}auth_login.html${query}`, ...options });
+    const element = (id) => page.document.getElementById(id);
+    page.field = element("api_key");
+    page.error = () => element("error").textContent;
+    page.notice = () => element("notice").textContent;
+    page.submit = (key, remember = false) => {
+      page.field.value = key;
+      page.document.form.elements.remember.checked = remember;
+      page.document.form.emit("submit", { preventDefault() {} });
+    };
+    if (options.cookie) page.cookies.set("s", "1");
+    page.run("auth_login.js");
+    return page;
+  }
+
+  const calls = () => server.seen.map(({ method, url }) => `${method} ${url}`);
+
+  describe("logging in", () => {
+    test("validates the key at health, opens a session, then stores the key", async () => {
+      const page = open();
+      await settled();
+      server.seen.length = 0;
+      page.submit(KEY);
+      await until(() => page.went.length);
+      assert.deepEqual(calls(), ["GET /health", "POST /auth_session", "GET /auth_session"]);
+      assert.equal(server.seen[0].headers.authorization, `Bearer ${KEY}`);
+      assert.deepEqual(JSON.parse(server.seen[1].body), { remember: false });
+      assert.deepEqual(page.kept(), { local: null, session: KEY });
+      assert.deepEqual(page.went, [`${server.origin}/`]);
+    });
+
+    test("remembers in localStorage, and nowhere else", async () => {
+      const page = open("", { stored: { session: OTHER_KEY } });
+      await until(() => page.error() === EXPIRED);
+      page.window.sessionStorage.setItem("comfyui_api_key", OTHER_KEY);
+      page.submit(KEY, true);
+      await until(() => page.went.length);
+      assert.deepEqual(JSON.parse(server.seen.findLast(({ method }) => method === "POST").body), { remember: true });
+      assert.deepEqual(page.kept(), { local: KEY, session: null });
+    });
+
+    test("takes the white space off a pasted key", async () => {
+      const page = open();
+      page.submit(` \t${KEY}\n`);
+      await until(() => page.went.length);
+      assert.equal(page.kept().session, KEY);
+    });
+
+    test("a wrong key: says so, selects the field's text, stores nothing", async () => {
+      const page = open();
+      page.submit("wrong");
+      await until(() => page.error());
+      assert.match(page.error(), /^Wrong key\./);
+      assert.deepEqual(page.field.calls, ["focus", "select"]);
+      assert.equal(page.field.attributes["aria-invalid"], "true");
+      assert.equal(page.document.submit.disabled, false);
+      assert.deepEqual(page.kept(), { local: null, session: null });
+      assert.deepEqual(page.went, []);
+      assert.ok(!calls().includes("POST /auth_session"));
+    });
+
+    for (const key of ["schlüssel", "two words", "ключ", "x".repeat(1025)]) {
+      test(`what can't be a key is not sent: ${key.slice(0, 10)}`, async () => {
+        const page = open();
+        page.submit(key);
+        await until(() => page.error());
+        assert.match(page.error(), /^Wrong key\./);
+        assert.ok(!calls().includes("GET /health"));
+      });
+    }
+
+    test("an empty field is named", async () => {
+      const page = open();
+      page.submit("  ");
+      await until(() => page.error() === "Enter your API key.");
+    });
+
+    for (const [seconds, words] of [["1", "1 second."], ["45", "45 seconds."], ["900", "15 minutes."]]) {
+      test(`a locked address: try again in ${words}`, async () => {
+        overrides["GET /health"] = { status: 429, headers: { "Retry-After": seconds } };
+        const page = open();
+        page.submit(KEY);
+        await until(() => page.error().endsWith(`Try again in ${words}`));
+      });
+    }
+
+    test("a key that is removed between the two steps is wrong, and not stored", async () => {
+      overrides["POST /auth_session"] = { status: 401 };
+      const page = open();
+      page.submit(KEY);
+      await until(() => page.error().startsWith("Wrong key."));
+      assert.deepEqual(page.kept(), { local: null, session: null });
+    });
+
+    test("a server error and a server that is gone are told apart", async () => {
+      overrides["GET /health"] = { status: 500 };
+      const page = open();
+      page.submit(KEY);
+      await until(() => page.error().includes("(500)"));
+      server.close();
+      page.submit(KEY);
+      await until(() => page.error().startsWith("The server can't be reached."));
+      assert.deepEqual(page.kept(), { local: null, session: null });
+    });
+
+    for (const status of [404, 405]) {
+      test(`a server without sessions (${status}) works with the stored key alone`, async () => {
+        overrides["POST /auth_session"] = { status };
+        const page = open();
+        page.submit(KEY);
+        await until(() => page.went.length);
+        assert.equal(page.kept().session, KEY);
+      });
+    }
+
+    test("a browser that refuses the cookie is told so, instead of being led in a circle", async () => {
+      overrides["POST /auth_session"] = { status: 204 };
+      const page = open();
+      page.submit(KEY);
+      await until(() => page.error().includes("did not keep the session cookie"));
+      assert.deepEqual(page.went, []);
+      assert.deepEqual(page.kept(), { local: null, session: null });
+    });
+
+    test("a browser that blocks storage still logs in", async () => {
+      const page = openPage({ href: `${server.origin}/auth_login.html` });
+      for (const area of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(page.window, area, {
+          get() {
+            throw new Error("SecurityError");
+          },
+        });
+      }
+      page.run("auth_login.js");
+      page.document.getElementById("api_key").value = KEY;
+      page.document.form.emit("submit", { preventDefault() {} });
+      await until(() => page.went.length);
+    });
+  });
+
+  describe("on load", () => {
+    test("goes on where the session's cookie is there", async () => {
+      const page = open("?next=%2Fview", { cookie: true });
+      await until(() => page.went.length);
+      assert.deepEqual(page.went, [`${server.origin}/view`]);
+    });
+
+    for (const [area, remember] of [["local", true], ["session", false]]) {
+      test(`tries a key in ${area}Storage once, without asking, and keeps it there`, async () => {
+        const page = open("", { stored: { [area]: KEY } });
+        await until(() => page.went.length);
+        assert.deepEqual(page.kept(), { local: null, session: null, [area]: KEY });
+        const post = server.seen.find(({ method }) => method === "POST");
+        assert.deepEqual(JSON.parse(post.body), { remember });
+      });
+    }
+
+    test("removes a stored key that is refused, and says why", async () => {
+      const page = open("?reason=expired", { stored: { local: OTHER_KEY, session: OTHER_KEY } });
+      await until(() => page.error() === EXPIRED && page.kept().local === null);
+      assert.deepEqual(page.kept(), { local: null, session: null });
+      assert.equal(page.notice(), "");
+      assert.deepEqual(page.went, []);
+    });
+
+    test("keeps a stored key where the server can't tell", async () => {
+      overrides["GET /health"] = { status: 429, headers: { "Retry-After": "30" } };
+      const page = open("", { stored: { local: KEY } });
+      await until(() => page.error().includes("30 seconds"));
+      assert.equal(page.kept().local, KEY);
+    });
+
+    for (const [query, id, text] of [
+      ["?error=invalid", "error", /^Wrong key\./],
+      ["?error=locked", "error", /^Too many wrong keys/],
+      ["?reason=expired", "notice", /^Your key is no longer accepted/],
+      ["?reason=ended", "notice", /^Your session has ended/],
+      ["?reason=toString", "notice", /^$/],
+      ["?error=%3Cimg%3E", "error", /^$/],
+    ]) {
+      test(`${query} is explained, and taken out of the address`, async () => {
+        const page = open(`${query}&next=%2Fa%3Fb`);
+        await settled();
+        assert.match(page.document.getElementById(id).textContent, text);
+        assert.equal(page.window.address, "/auth_login.html?next=%2Fa%3Fb");
+      });
+    }
+  });
+
+  describe("logging out", () => {
+    test("forgets the key and the session, says so, and does not log in again", async () => {
+      const page = open("?logout=true&next=%2Fa", { cookie: true, stored: { local: KEY, session: KEY } });
+      await settled();
+      assert.deepEqual(page.kept(), { local: null, session: null });
+      assert.deepEqual(calls(), ["DELETE /auth_session"]);
+      assert.equal(page.cookies.size, 0);
+      assert.equal(page.notice(), "You are logged out.");
+      assert.equal(page.window.address, "/auth_login.html?next=%2Fa");
+      assert.deepEqual(page.went, []);
+    });
+
+    test("tells the other tabs once the session is gone", async () => {
+      const heard = [];
+      const other = openPage({ href: server.origin });
+      const channel = new other.window.BroadcastChannel("comfyui_api_key/");
+      channel.onmessage = ({ data }) => heard.push([data, ...calls()]);
+      open("?logout=true");
+      await until(() => heard.length);
+      assert.deepEqual(heard, [["logout", "DELETE /auth_session"]]);
+    });
+  });
+
+  describe("next", () => {
+    const goal = async (next, folder = "/", hash = "") => {
+      const query = next === null ? "" : `?next=${encodeURIComponent(next)}`;
+      const page = open(query + hash, { cookie: true }, folder);
+      await until(() => page.went.length);
+      return page.went[0];
+    };
+
+    for (const [next, path] of [
+      ["/", "/"],
+      ["/view?filename=a%20b.png&type=output", "/view?filename=a%20b.png&type=output"],
+      ["/?workflow=x#node-1", "/?workflow=x#node-1"],
+      ["/?api_key=SECRET&a=1&token=SECRET", "/?a=1"],
+    ]) {
+      test(`follows ${next}`, async () => assert.equal(await goal(next), server.origin + path));
+    }
+
+    test("continues below a proxy's folder", async () => {
+      assert.equal(await goal("/view?x=1", "/comfy/"), `${server.origin}/comfy/view?x=1`);
+    });
+
+    test("keeps the fragment that the browser carried along", async () => {
+      assert.equal(await goal("/", "/", "#workflow"), `${server.origin}/#workflow`);
+      assert.equal(await goal("/", "/", "#invalid"), `${server.origin}/`);
+    });
+
+    for (const next of [
+      null,
+      "",
+      "//evil.example",
+      "///evil.example",
+      "/\\evil.example",
+      "\\\\evil.example",
+      "/\t/evil.example",
+      "/\n/evil.example",
+      "\t//evil.example",
+      " //evil.example",
+      "/..//evil.example",
+      "/../other/",
+      "/%2e%2e/other/",
+      "/./..//evil.example",
+      "//user:pass@evil.example",
+      "//evil.example:80\\@x",
+      "@evil.example",
+      ".evil.example",
+      ":80@evil.example",
+      "javascript:alert(1)",
+      "JaVaScRiPt:alert(1)",
+      "/javascript:alert(1)",
+      "data:text/html,x",
+      "blob:x",
+      "https:evil.example",
+      "https://evil.example/",
+      "http:evil.example",
+      "/auth_login.html",
+      "/auth_login.html?logout=true",
+      `/${"a".repeat(10_000)}`,
+      "/\u0000",
+      "/\u2028//evil.example",
+      "/@evil.example",
+      "/?next=//evil.example",
+      "null",
+    ]) {
+      test(`stays below the folder with ${JSON.stringify(next)?.slice(0, 40)}`, async () => {
+        const url = new URL(await goal(next, "/comfy/"));
+        assert.equal(url.origin, server.origin);
+        assert.ok(url.pathname.startsWith("/comfy/"), url.pathname);
+        assert.notEqual(url.pathname, "/comfy/auth_login.html");
+        if (!next?.startsWith("/") || next.length > 4096) assert.equal(url.pathname, "/comfy/");
+      });
+    }
+  });
+
+  describe("the field", () => {
+    test("shows the key without moving the caret, and hides it before it is sent", async () => {
+      const page = open();
+      const reveal = page.document.getElementById("reveal");
+      assert.equal(reveal.hidden, false);
+      Object.assign(page.field, { value: KEY, selectionStart: 3, selectionEnd: 5 });
+      reveal.emit("click");
+      assert.equal(page.field.type, "text");
+      assert.equal(reveal.attributes["aria-pressed"], "true");
+      assert.deepEqual([page.field.selectionStart, page.field.selectionEnd], [3, 5]);
+      page.submit(KEY);
+      assert.equal(page.field.type, "password");
+      await until(() => page.went.length);
+    });
+
+    test("tells that Caps Lock is on, and bears autofill's bare key events", () => {
+      const page = open();
+      const caps = page.document.getElementById("caps");
+      page.field.emit("keydown", { getModifierState: (name) => name === "CapsLock" });
+      assert.equal(caps.textContent, "Caps Lock is on.");
+      page.field.emit("keyup");
+      page.field.emit("keyup", { getModifierState: () => false });
+      assert.equal(caps.textContent, "");
+    });
+
+    test("a second submit while the first is under way does nothing", async () => {
+      const page = open();
+      page.submit(KEY);
+      page.submit(KEY);
+      await until(() => page.went.length);
+      assert.equal(calls().filter((call) => call === "POST /auth_session").length, 1);
+    });
+  });
+});
