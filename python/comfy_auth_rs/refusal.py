@@ -19,7 +19,7 @@ _CHALLENGE = 'Bearer realm="ComfyUI"'
 _MESSAGES = {
     "missing_credential": "This server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
     "invalid_credential": "The API key is not valid.",
-    "cross_origin": "The session cookie is only valid for requests from this server's own pages.",
+    "cross_origin": "The session cookie and the login form are only valid in requests from this server's own pages.",
     "client_id_taken": "This clientId belongs to a connection that was opened with an API key: send the key.",
     "locked": "Too many wrong API keys from this address: try again later.",
 }

@@ -104,13 +104,14 @@ class SessionRoute:
         target = _safe_next(fields.get("next", ["/"])[0])
         outcome = self._middleware.log_in(request, remember="remember" in fields, form_key=key)
         if isinstance(outcome, SessionCookie):
-            response = web.Response(status=303, headers={"Location": "." + target})
+            response: web.StreamResponse = web.Response(status=303, headers={"Location": "." + target})
             set_session(request, response, outcome)
         else:
-            await refuse(request, outcome)  # for its log line
-            reason = "locked" if outcome.retry_after is not None else "invalid"
-            location = f"{LOGIN_PAGE}?error={reason}&next={quote(target, safe='')}#{reason}"
-            response = web.Response(status=303, headers={"Location": location})
+            response = await refuse(request, outcome)
+            if outcome.status != 403:
+                reason = "locked" if outcome.retry_after is not None else "invalid"
+                location = f"{LOGIN_PAGE}?error={reason}&next={quote(target, safe='')}#{reason}"
+                response = web.Response(status=303, headers={"Location": location})
         response.headers["Cache-Control"] = "no-store"
         return response
 

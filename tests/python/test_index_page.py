@@ -41,7 +41,7 @@ async def test_serves_the_page_with_the_script(server, target):
     reply = await get(server, target=target)
     assert (reply.status, reply.body) == (200, INJECTED)
     assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert reply.headers["Cache-Control"] == "no-cache", "browsers ask each time whether it has changed"
+    assert "no-cache" in reply.headers["Cache-Control"], "browsers ask each time whether it has changed"
     assert reply.headers["Accept-Ranges"] == "bytes"
     assert reply.headers.getall("ETag") == [reply.headers["ETag"]]
 
@@ -144,8 +144,8 @@ async def test_if_none_match(server, condition, matches):
         if matches is not None:
             assert reply.status == (304 if matches else 200)
         if reply.status == 304:
-            assert (reply.body, reply.headers["ETag"], reply.headers["Cache-Control"]) == (b"", etag, "no-cache")
-            assert "Content-Type" not in reply.headers or not reply.body
+            assert (reply.body, reply.headers["ETag"]) == (b"", etag)
+            assert "no-cache" in reply.headers["Cache-Control"]
     assert (await ask(server, "/", {"If-None-Match": etag})).status == 302, "not without a key"
 
 
