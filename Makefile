@@ -64,7 +64,7 @@ test-browser: develop $(VENV)/.newest-frontend
 
 .PHONY: test-js
 test-js:
-	node --test tests/js/
+	node --test tests/js/*.test.mjs
 
 .PHONY: bench
 bench: develop ## Measure the middleware against reference middlewares

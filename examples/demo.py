@@ -1,7 +1,7 @@
 """Starts a protected ComfyUI to look at: `make demo`.
 
-Our miniature is copied into `.demo/` and patched there; a real ComfyUI (`--comfyui`) is patched in memory and left as it
-is. Either way a key file is made first, and the server listens on 127.0.0.1 only.
+Our miniature is copied into `.demo/` and patched there; a real ComfyUI (`--comfyui`) is patched in memory and left as
+it is. Either way a key file is made first, and the server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -29,32 +29,35 @@ def main() -> None:
     options = parser.parse_args()
     DEMO.mkdir(exist_ok=True)
     if not KEY_FILE.exists():
-        subprocess.run([sys.executable, "-m", "comfy_auth_rs", "keygen", "-o", str(KEY_FILE)], check=True, stdout=subprocess.DEVNULL)
+        comfy_auth_rs("keygen", "-o", str(KEY_FILE))
     if options.comfyui:
         command, folder = real(options.comfyui.resolve(), options.python)
     else:
         command, folder = miniature()
-    print(f"\n  Open http://127.0.0.1:{options.port}/ and log in with this key:\n  {KEY_FILE.read_text().strip()}\n", flush=True)
+    key = KEY_FILE.read_text().strip()
+    print(f"\n  Open http://127.0.0.1:{options.port}/ and log in with this key:\n  {key}\n", flush=True)
     os.chdir(folder)
     os.execvp(command[0], [*command, "--port", str(options.port), "--api-key-file", str(KEY_FILE)])
+
+
+def comfy_auth_rs(*arguments: str) -> None:
+    """Runs one of the package's commands."""
+    subprocess.run([sys.executable, "-m", "comfy_auth_rs", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def miniature() -> tuple[list[str], Path]:
     """A fresh copy of the miniature, patched on disk; its user, input and output folders are kept."""
     tree = DEMO / "mini_comfyui"
     shutil.copytree(REPOSITORY / "examples" / "mini_comfyui", tree, dirs_exist_ok=True)
-    subprocess.run([sys.executable, "-m", "comfy_auth_rs", "patch", str(tree)], check=True, stdout=subprocess.DEVNULL)
+    comfy_auth_rs("patch", str(tree))
     return [sys.executable, "main.py", "--cpu"], tree
 
 
 def real(tree: Path, python: str) -> tuple[list[str], Path]:
     """A real ComfyUI with its own Python, patched in memory. The package is built for that Python into `.demo/`."""
     site = DEMO / "site"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--upgrade"]
-        + ["--target", str(site), str(REPOSITORY)],
-        check=True,
-    )
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--upgrade"]
+    subprocess.run([*pip, "--target", str(site), str(REPOSITORY)], check=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     # Without an accelerator ComfyUI must be told so.
     device = ["--cpu"] if probe_device()["type"] == "cpu" else []
