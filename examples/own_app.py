@@ -1,8 +1,7 @@
 """An aiohttp server of one's own behind an API key: `python3 examples/own_app.py`."""
 
-from aiohttp import web
-
 import comfy_auth_rs
+from aiohttp import web
 
 
 async def hello(request: web.Request) -> web.Response:
