@@ -184,7 +184,9 @@ proptest! {
     fn query_round_trip(pairs in vec((select(&["api_key", "token", "prompt_id", "Token", "api_key2"][..]), ".{0,12}"), 0..6)) {
         let encode = |pairs: &[(&str, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let is_ours = |pair: &&(&str, String)| ["api_key", "token"].contains(&pair.0);
-        let expected: Vec<_> = pairs.iter().filter(is_ours).map(|pair| pair.1.clone()).filter(|key| !key.is_empty()).collect();
+        // No key holds a space, so a `+` that somebody did not encode stands for itself.
+        let keys = pairs.iter().filter(is_ours).map(|pair| pair.1.replace(' ', "+"));
+        let expected: Vec<_> = keys.filter(|key| !key.is_empty()).collect();
         let others: Vec<_> = pairs.iter().filter(|pair| !is_ours(pair)).cloned().collect();
         prop_assert_eq!(query_keys(&encode(&pairs)), expected);
         prop_assert_eq!(query::without_credentials(&encode(&pairs)), encode(&others));
