@@ -8,8 +8,9 @@ PORT ?= 8188
 COMFYUI ?=
 
 # The one list of system packages: a C compiler for the stand-in NVIDIA library, node for the page's scripts,
-# chromium, nginx and openssl (for its certificate) for the browser tests, git for the patch tests.
-SYSTEM_PACKAGES := gcc git nodejs chromium nginx openssl
+# chromium, nginx and openssl (for its certificate) for the browser tests and
+# the caches, git for the patch tests, fail2ban for its filter.
+SYSTEM_PACKAGES := gcc git nodejs chromium nginx openssl fail2ban
 
 .DEFAULT_GOAL := help
 
@@ -35,7 +36,7 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc git node chromium nginx openssl; do \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc git node chromium nginx openssl fail2ban-regex; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

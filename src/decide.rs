@@ -39,6 +39,8 @@ pub enum Field {
     SecFetchMode,
     SecFetchDest,
     Upgrade,
+    SecWebSocketKey,
+    SecWebSocketVersion,
     Accept,
     AccessControlRequestMethod,
 }
@@ -245,17 +247,35 @@ fn has(facts: &impl Facts, field: Field) -> bool {
 
 /// Rule 3, for a request that `refused` says why rules 1 and 2 did not admit it.
 fn exempt(policy: &Policy<'_>, facts: &impl Facts, refused: Denial) -> Result<Identity, Denial> {
-    let method = facts.method();
-    let mut exemption = Exemption::None;
-    facts.route(&mut |route| exemption = policy.exemptions.of(route, &method));
-    let admitted = match exemption {
-        Exemption::None => method == "OPTIONS" && has(facts, Field::AccessControlRequestMethod),
+    let admitted = match exemption(policy.exemptions, facts) {
+        Exemption::None => facts.method() == "OPTIONS" && has(facts, Field::AccessControlRequestMethod),
         Exemption::UnlessInvalid => refused == Denial::Missing,
-        Exemption::Socket if refused == Denial::CrossOrigin => false,
+        Exemption::Socket if refused == Denial::CrossOrigin || !is_plain_handshake(facts) => false,
         Exemption::Socket if facts.takes_over() => return Err(Denial::ClientIdTaken),
         Exemption::Open | Exemption::Socket => true,
     };
     if admitted { Ok(Identity::Anonymous) } else { Err(refused) }
+}
+
+/// aiohttp answers 500 where these hold anything beyond ASCII.
+fn is_plain_handshake(facts: &impl Facts) -> bool {
+    let mut plain = true;
+    for field in [Field::SecWebSocketKey, Field::SecWebSocketVersion] {
+        facts.visit(field, &mut |value| {
+            plain &= value.is_ascii();
+            ControlFlow::Continue(())
+        });
+    }
+    plain
+}
+
+/// How far what a request asks for is exempt, whoever asks.
+#[must_use]
+pub fn exemption(exemptions: &Exemptions, facts: &impl Facts) -> Exemption {
+    let method = facts.method();
+    let mut exemption = Exemption::None;
+    facts.route(&mut |route| exemption = exemptions.of(route, &method));
+    exemption
 }
 
 /// Rule 4: whether a refused request is a browser loading a page, which is led to the login page. `GET /` always is; a

@@ -39,6 +39,12 @@ const SUFFIXES: [&str; 18] = [
     ".ttf", ".mp3", ".wav", ".mp4", ".webm",
 ];
 
+/// Longest path below a static mount that is exempt, in bytes.
+const MAX_FILE: usize = 1024;
+
+/// Longest segment of it, in bytes.
+const MAX_SEGMENT: usize = 255;
+
 /// The exemptions in force: DESIGN's table, and the operator's own patterns.
 #[derive(Debug)]
 pub struct Exemptions {
@@ -126,10 +132,12 @@ fn has_suffix(file: &str) -> bool {
     name.rfind('.').is_some_and(|dot| SUFFIXES.iter().any(|suffix| name[dot..].eq_ignore_ascii_case(suffix)))
 }
 
-/// No dot segments, backslashes or control characters: a path that means the same to everybody.
+/// No dot segments, backslashes or control characters, and no longer than file systems take: a path that means the same
+/// to everybody. (aiohttp answers 500 where the file system says that a name is too long.)
 fn is_plain(file: &str) -> bool {
-    !file.contains(|c: char| c == '\\' || c.is_control())
-        && !file.split('/').any(|segment| segment == ".." || segment == ".")
+    file.len() <= MAX_FILE
+        && !file.contains(|c: char| c == '\\' || c.is_control())
+        && !file.split('/').any(|segment| segment == ".." || segment == "." || segment.len() > MAX_SEGMENT)
 }
 
 fn to_regex(pattern: &str) -> Result<String, String> {
@@ -210,6 +218,15 @@ mod tests {
         ] {
             let found = of(Route::Static { prefix, file }, method);
             assert_eq!(found == Exemption::Open, open, "{method} {prefix}/{file}");
+        }
+        for (file, open) in [
+            (format!("{}.js", "x".repeat(252)), true),
+            (format!("{}.js", "x".repeat(253)), false),
+            (format!("{}x.js", "x/".repeat(510)), true),
+            (format!("{}x.js", "x/".repeat(511)), false),
+        ] {
+            let found = of(Route::Static { prefix: "", file: &file }, "GET");
+            assert_eq!(found == Exemption::Open, open, "{} bytes", file.len());
         }
     }
 

@@ -613,6 +613,9 @@ fn rule_3_sockets() {
         &[
             ("anonymous", socket(), "anonymous"),
             ("with a wrong key", socket().bearer("wrong"), "anonymous"),
+            ("a handshake beyond ASCII", socket().with(Field::SecWebSocketKey, "\u{fffd}"), "missing_credential"),
+            ("a version beyond ASCII", socket().with(Field::SecWebSocketVersion, "13\u{e9}"), "missing_credential"),
+            ("the same with the key", socket().bearer(KEY).with(Field::SecWebSocketKey, "\u{e9}"), "Bearer"),
             ("anonymous, with somebody's clientId", taking_over(socket()), "client_id_taken"),
             ("wrong, with somebody's clientId", taking_over(socket().bearer("wrong")), "client_id_taken"),
             ("with the key, with somebody's clientId", taking_over(socket().bearer(KEY)), "Bearer"),

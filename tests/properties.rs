@@ -533,6 +533,7 @@ impl Facts for Case {
             Field::SecFetchMode => one(self.mode),
             Field::SecFetchDest => one(self.destination),
             Field::Upgrade => one(self.upgrade.then_some("websocket")),
+            Field::SecWebSocketKey | Field::SecWebSocketVersion => vec![],
             Field::Accept => one(self.accept),
             Field::AccessControlRequestMethod => one(self.preflight.then_some("POST")),
         };

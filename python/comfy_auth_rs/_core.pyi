@@ -100,6 +100,8 @@ class AuthMiddleware:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
     ) -> Awaitable[_T | web.StreamResponse]:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns."""
+    def is_public(self, request: web.Request) -> bool:
+        """Whether everybody may have what a request asks for, so that a cache may give it to everybody."""
     def authenticate(self, request: web.Request) -> Denial | None:
         """`None` if the request bears a valid credential, whatever its route; else why not."""
     def log_in(self, request: web.Request, *, remember: bool, form_key: str | None = None) -> SessionCookie | Denial:

@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, KeyStore
+from comfy_auth_rs.access_log import install_filters
+from comfy_auth_rs.caches import keep_private
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import refuse
@@ -67,6 +69,8 @@ def setup(
 ) -> AuthMiddleware:
     """Protects `app`: the middleware, `/health`, the login page and its sessions.
 
+    It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
+
     Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
     `index`, the path of a page, `/` and `/index.html` serve that page with the login script in it. Files in the folder
     `overrides` replace the packaged login page and scripts of the same name. `queue` tells `/health` how long the queue
@@ -99,6 +103,8 @@ def setup(
         overrides=None if overrides is None else Path(overrides),
     )
     app.middlewares.append(middleware)
+    keep_private(app, middleware)
+    install_filters()
     app[AUTH] = middleware
     return middleware
 

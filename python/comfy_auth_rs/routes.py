@@ -125,12 +125,15 @@ class SessionRoute:
 async def _read_body(request: web.Request) -> bytes:
     if (request.content_length or 0) <= _MAX_LOGIN_BODY:
         body = b""
-        while chunk := await request.content.read(_MAX_LOGIN_BODY):
-            body += chunk
-            if len(body) > _MAX_LOGIN_BODY:
-                break
-        else:
-            return body
+        try:
+            while chunk := await request.content.read(_MAX_LOGIN_BODY):
+                body += chunk
+                if len(body) > _MAX_LOGIN_BODY:
+                    break
+            else:
+                return body
+        except (web.RequestPayloadError, ConnectionError):
+            raise web.HTTPBadRequest(text="the body is malformed, or not whole") from None
     raise web.HTTPRequestEntityTooLarge(max_size=_MAX_LOGIN_BODY, actual_size=_MAX_LOGIN_BODY + 1)
 
 

@@ -15,7 +15,7 @@ use crate::client::TrustedProxies;
 use crate::credential::{Source, cookie};
 use crate::decide::{self, Facts as _, Field, Identity, Now, Policy};
 use crate::error;
-use crate::exempt::Exemptions;
+use crate::exempt::{Exemption, Exemptions};
 use crate::keys::{self, Keys};
 use crate::session::{self, Sessions};
 use crate::throttle::Throttle;
@@ -95,6 +95,13 @@ impl AuthMiddleware {
             Ok(()) => handler.call1((request,)),
             Err(denial) => self.refuse.bind(request.py()).call1((request, denial)),
         }
+    }
+
+    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody.
+    fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let facts = Request::new(request, &self.names, &self.trusted, &self.sockets)?;
+        let exemption = decide::exemption(&self.exemptions, &facts);
+        facts.into_error().map_or(Ok(exemption != Exemption::None), Err)
     }
 
     /// `None` if the request bears a valid credential, whatever its route; else why not.

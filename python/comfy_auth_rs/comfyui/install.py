@@ -13,7 +13,9 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.app import AUTH, create_auth_middleware
+from comfy_auth_rs.caches import keep_private
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.errors import PatchError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
@@ -57,7 +59,9 @@ def _install(server: Any, args: argparse.Namespace) -> None:
     keys = [secret.expose_secret() for secret in args.api_key or ()]
     files = args.api_key_file or ()
     if not keys and not files:
-        app.on_startup.append(partial(_serve_health, health))
+        app.add_routes(
+            [web.get(path, partial(_health_unless_taken, health)) for path in ("/health", f"{_TWIN}/health")]
+        )
         app.on_startup.append(partial(_warn_if_open, args.listen))
         return
     if app.frozen or AUTH in app:
@@ -79,6 +83,8 @@ def _install(server: Any, args: argparse.Namespace) -> None:
     )
     app.middlewares.insert(_position(app), middleware)
     app[AUTH] = middleware
+    keep_private(app, middleware)
+    install_filters()
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
     app.on_startup.append(partial(_say, store, args.auth_require_ws))
@@ -103,10 +109,16 @@ def _queue_length(server: Any) -> QueueLength:
     return QueueLength(pending=max(0, queue.get_tasks_remaining() - running), running=running)
 
 
-async def _serve_health(health: Health, app: web.Application) -> None:
-    """Without a key everything is as it was, and `/health` is there unless somebody else serves one."""
-    taken = {resource.canonical for resource in app.router.resources()}
-    app.add_routes([web.get(path, health.get) for path in ("/health", f"{_TWIN}/health") if path not in taken])
+async def _health_unless_taken(health: Health, request: web.Request) -> web.StreamResponse:
+    """Without a key everything is as it was: a `/health` of a custom node's, though added after ours, comes first."""
+    ours = request.match_info.route.resource
+    for resource in request.app.router.resources():
+        if resource is not ours and ours is not None and resource.canonical == ours.canonical:
+            theirs, _ = await resource.resolve(request)
+            if theirs is not None:
+                response: web.StreamResponse = await theirs.handler(request)
+                return response
+    return await health.get(request)
 
 
 async def _warn_if_open(listen: str, app: web.Application) -> None:

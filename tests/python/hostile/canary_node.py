@@ -1,0 +1,55 @@
+"""A custom node that tests put into a ComfyUI: a route, a static folder and a graph node that must stay unreached.
+
+`CANARY` in the environment is what none of them may tell.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+from aiohttp import web
+from server import PromptServer
+
+CANARY = os.environ["CANARY"]
+PICTURES = Path(os.environ["CANARY_PICTURES"])
+
+app, routes = PromptServer.instance.app, PromptServer.instance.routes
+reached = 0
+
+
+@routes.route("*", "/canary/{name:.*}")
+async def get_canary(request: web.Request) -> web.Response:
+    global reached
+    reached += 1
+    return web.Response(text=CANARY)
+
+
+@routes.get("/times_reached")
+async def get_times_reached(request: web.Request) -> web.Response:
+    return web.json_response(reached)
+
+
+app.add_routes([web.static("/canary_pictures", PICTURES)])
+
+
+class Wait:
+    """Runs until it is interrupted, so that the queue holds something."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "wait"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def wait(self, text: str) -> tuple[str]:
+        while True:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(0.05)
+
+
+NODE_CLASS_MAPPINGS = {"Wait": Wait}

@@ -1,0 +1,155 @@
+"""A running ComfyUI with canaries in it, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from client import ask, bearer
+from servers import Server
+
+from hostile.wire import barrage
+
+CANARY = "canary-6f1d-that-nobody-may-see"
+
+#: A picture of one pixel. Its signature is a canary too: nobody without the key gets a picture.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+#: What stands in answers to those who have the key, and in no other.
+SECRETS = (
+    CANARY.encode(),
+    PIXEL[:8],
+    b'"python_version"',
+    b'"queue_running"',
+    b'"input_order"',
+    b'"storage"',
+    b'"custom_nodes"',
+)
+
+#: Asked of the server with the key: if any of it changes, somebody has done something.
+STATE = (
+    "/times_reached",
+    "/queue",
+    "/history",
+    "/settings",
+    "/userdata?dir=workflows&recurse=true",
+    "/userdata/secret.json",
+    "/internal/files/output",
+    "/internal/files/input",
+)
+
+#: Slowest answer that counts as healthy, in seconds. The machine may be busy with other things.
+SLOWEST = 2.0
+
+
+@dataclass
+class Target:
+    """One server under attack. `key` opens it, `stranger` is a valid session cookie of another server's key."""
+
+    server: Server
+    key: str
+    cookie: str
+    stranger: str
+    _answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def answers(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Attacks with a whole group, once, and notes in `faults` what it left behind."""
+        if group not in self._answers:
+            before = self.state()
+            filled = {name: self.fill(data) for name, data in attacks.items()}
+            network = 100 + len(self._answers)
+            self._answers[group] = asyncio.run(barrage(self.server.port, filled, network))
+            self.faults[group] = self._damage(before)
+        return self._answers[group]
+
+    def fill(self, data: bytes) -> bytes:
+        """Puts in what is only known now. The name of a cookie carries the port."""
+        name = self.cookie.split("=")[0]
+        for mark, value in {
+            b"@HOST@": f"127.0.0.1:{self.server.port}",
+            b"@COOKIE@": self.cookie,
+            b"@NAME@": name,
+            b"@VALUE@": self.cookie.split("=")[1],
+            b"@STRANGER@": self.stranger.split("=")[1],
+            b"@KEY@": self.key,
+        }.items():
+            data = data.replace(mark, value.encode())
+        return data
+
+    def state(self) -> dict[str, Any]:
+        """What somebody with the key sees."""
+        return {target: self._seen(target) for target in STATE}
+
+    def _seen(self, target: str) -> Any:
+        answer = ask(self.server, target, bearer(self.key))
+        assert answer.status == 200, (target, answer)
+        return json.loads(answer.body)
+
+    def _damage(self, before: dict[str, Any]) -> list[str]:
+        found = [f"the process ended: {self.server.process.poll()}"] if self.server.process.poll() is not None else []
+        after = self.state()
+        found += [
+            f"{target}: {before[target]} became {after[target]}" for target in STATE if after[target] != before[target]
+        ]
+        for target, headers in (("/health", {}), ("/queue", bearer(self.key)), ("/queue", {})):
+            started = time.monotonic()
+            status = ask(self.server, target, headers).status
+            if (taken := time.monotonic() - started) > SLOWEST or status >= 500:
+                found.append(f"{target} answered {status} in {taken:.1f} s")
+        return found
+
+    @property
+    def memory(self) -> int:
+        """What the process holds in memory, in bytes."""
+        lines = Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+
+
+def statuses(answer: bytes) -> list[int]:
+    """The status codes of all responses in an answer."""
+    lines = [line for line in answer.split(b"\r\n") if line.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))]
+    return [int(line.split(b" ")[1]) for line in lines]
+
+
+def plant(base: Path) -> dict[str, str]:
+    """Puts canaries into the data folders of a ComfyUI; returns the environment that `canary_node` needs."""
+    for name in ("input", "output", "user/default/workflows", "pictures"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    for folder in ("input", "output", "pictures"):
+        (base / folder / "secret.png").write_bytes(PIXEL + CANARY.encode())
+        (base / folder / f"{CANARY}.png").write_bytes(PIXEL)
+    for file in ("secret.json", "workflows/secret.json", f"workflows/{CANARY}.json"):
+        (base / "user" / "default" / file).write_text(json.dumps({"text": CANARY}))
+    (base / "pictures" / "secret.json").write_text(json.dumps(CANARY))
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"canary": CANARY}))
+    return {"CANARY": CANARY, "CANARY_PICTURES": str(base / "pictures")}
+
+
+def occupy(server: Server, key: str) -> None:
+    """Leaves a finished graph in the history, one that runs until it is interrupted, and one that waits for it."""
+    paint = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": CANARY}},
+    }
+    graphs = [paint, *({"1": {"class_type": "Wait", "inputs": {"text": f"{CANARY} {n}"}}} for n in range(2))]
+    for graph in graphs:
+        body = json.dumps({"prompt": graph}).encode()
+        headers = {**bearer(key), "Content-Type": "application/json"}
+        answer = ask(server, "/prompt", headers, method="POST", body=body)
+        assert answer.status == 200, answer.text
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        queue = ask(server, "/queue", bearer(key)).json
+        if [len(queue["queue_running"]), len(queue["queue_pending"])] == [1, 1]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the graphs do not run")

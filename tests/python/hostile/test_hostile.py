@@ -1,0 +1,63 @@
+"""Every request of every table: nothing protected comes out, nothing changes, no 5xx, and the server stays well."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostile import bodies, cookies, headers, methods, paths, prefixes, queries, suffixes, websockets
+from hostile.target import SECRETS, Target, statuses
+
+TABLES = {
+    module.__name__.rsplit(".", 1)[-1]: module.ATTACKS
+    for module in (paths, suffixes, prefixes, methods, headers, queries, cookies, websockets, bodies)
+}
+
+
+#: aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no text into its own answer.
+AIOHTTPS_OWN = {"Expect: rubbish"}
+
+
+def test_there_are_many() -> None:
+    sent = [request for table in TABLES.values() for request in table.values()]
+    assert len(set(sent)) > 1000
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_gives_nothing_away(target: Target, group: str) -> None:
+    answers = target.answers(group, TABLES[group])
+    leaks = {name: answer for name, answer in answers.items() if any(secret in answer for secret in SECRETS)}
+    assert leaks == {}
+    print(f"\n{group}: {len(answers)} requests, {_summary(answers)}")
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_breaks_nothing(target: Target, group: str) -> None:
+    answers = target.answers(group, TABLES[group])
+    errors = {
+        name: answer[:300] for name, answer in answers.items() if any(status >= 500 for status in statuses(answer))
+    }
+    assert not errors.keys() - AIOHTTPS_OWN, errors
+    assert "/comfy_auth_rs/" not in target.server.output, "a traceback"
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_changes_nothing(target: Target, group: str) -> None:
+    target.answers(group, TABLES[group])
+    assert target.faults[group] == []
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_puts_nothing_into_headers(target: Target, group: str) -> None:
+    heads = {name: answer.split(b"\r\n\r\n")[0] for name, answer in target.answers(group, TABLES[group]).items()}
+    assert [name for name, head in heads.items() if b"\nX-Injected:" in head] == []
+    assert [
+        name for name, head in heads.items() if b"\nLocation: //" in head or b"evil.example" in head.split(b"?")[0]
+    ] == []
+
+
+def _summary(answers: dict[str, bytes]) -> str:
+    first = [next(iter(statuses(answer)), None) for answer in answers.values()]
+    counts = {status: first.count(status) for status in dict.fromkeys(first)}
+    return ", ".join(
+        f"{count} x {status or 'no answer'}" for status, count in sorted(counts.items(), key=lambda item: item[0] or 0)
+    )
