@@ -25,6 +25,10 @@ _LOGGED_IN = """<!DOCTYPE html>
 """
 
 
+#: No page of another origin may frame it: what a person clicks in a frame comes from this origin, with the cookie.
+_HEADERS = {"Cache-Control": "no-cache", "Accept-Ranges": "bytes", "X-Frame-Options": "SAMEORIGIN"}
+
+
 class _Version(NamedTuple):
     stamp: tuple[int, int, int]
     body: bytes
@@ -44,7 +48,7 @@ class IndexPage:
         if request.query_string and _is_login_link(request):
             return await self._log_in(request)
         version = await self._current()
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{version.etag}"', "Accept-Ranges": "bytes"}
+        headers = {**_HEADERS, "ETag": f'"{version.etag}"'}
         if _matches(request, version.etag):
             return web.Response(status=304, headers=headers)
         body = version.body

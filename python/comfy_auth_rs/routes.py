@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote
 
 from aiohttp import web
 
-from comfy_auth_rs._core import AuthMiddleware, SessionCookie
+from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import IndexPage
@@ -49,6 +49,8 @@ class Assets:
         file = self._find(name)
         if name != LOGIN_PAGE or request.query.get("logout") != "true":
             return web.FileResponse(file, headers=_PAGE_HEADERS)
+        if denial := _foreign(self._middleware, request):
+            return await refuse(request, denial)
         # Whole and unconditional, unlike a FileResponse: a 304 would keep the browser's copy, and its cookie.
         headers = {**_PAGE_HEADERS, "Cache-Control": "no-store"}
         response = web.Response(
@@ -117,9 +119,17 @@ class SessionRoute:
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Ends the session, if there is one; the cookie is cleared in any case."""
+        if denial := _foreign(self._middleware, request):
+            return await refuse(request, denial)
         response = web.Response(status=204, headers={"Cache-Control": "no-store"})
         clear_session(request, response, self._middleware.log_out(request))
         return response
+
+
+def _foreign(middleware: AuthMiddleware, request: web.Request) -> Denial | None:
+    """Why a request bears a session that a page of another origin may not use, not even to end it; else `None`."""
+    denial = middleware.authenticate(request)
+    return denial if denial is not None and denial.cause == "cross_origin" else None
 
 
 async def _read_body(request: web.Request) -> bytes:
