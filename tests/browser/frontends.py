@@ -17,9 +17,6 @@ PICTURE = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "picture"}},
 }
 
-#: The colour of PICTURE, as a canvas reads it.
-BLUE = [0x33, 0x99, 0xFF, 0xFF]
-
 #: So that neither a tour nor a dialog about missing models stands before the graph.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingNodesWarning": False}
 

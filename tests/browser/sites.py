@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,11 @@ class Site:
     def url(self) -> str:
         """Its origin: no trailing slash."""
         return self.server.url
+
+    def answers(self) -> list[tuple[int, str, str]]:
+        """Status, method and path of all that the server ever answered, in its own words."""
+        found = re.findall(r"\[answered (\d+) (\w+) (\S+)\]", self.server.output)
+        return [(int(status), method, path) for status, method, path in found]
 
     def set_keys(self, *keys: str) -> None:
         """Write the key file anew and wait until the server has looked at it (once a second)."""

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import base64
 import re
-import wave
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
+from files import png, wav
 from frontends import PICTURE, Frontend, load, node_menu, place, preview_width, run, wait_until_up
 from login import log_in, stored
-from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from screens import shoot
 from sites import Site
 from traffic import Traffic
 
-#: Its colour is not the one of PICTURE.
+#: The colours of PICTURE, and another.
+BLUE = (0x33, 0x99, 0xFF)
 GREEN = (0x22, 0xAA, 0x55)
 
 
@@ -64,12 +63,6 @@ def page(studio: Page, traffic: Traffic) -> Iterator[Page]:
     assert not traffic.own_errors()
 
 
-def green_png() -> bytes:
-    buffer = BytesIO()
-    Image.new("RGB", (64, 48), GREEN).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_the_picture_is_shown_in_the_panel_and_large(page: Page, frontend: Frontend) -> None:
     page.get_by_role("button", name=frontend.panel).click()
     thumbnail = page.get_by_alt_text("picture_0").first
@@ -103,7 +96,7 @@ def test_the_picture_opens_in_a_window_of_its_own(page: Page) -> None:
 
 def test_a_picture_dropped_on_a_node_is_uploaded_and_shown(page: Page, comfyui: Site, tmp_path: Path) -> None:
     file = tmp_path / "dropped.png"
-    file.write_bytes(green_png())
+    file.write_bytes(png(64, 48, GREEN))
     load(page, {"1": {"class_type": "LoadImage", "inputs": {}}}, "upload")
     x, y = place(page, "LoadImage", dy=40)
     devtools = page.context.new_cdp_session(page)
@@ -115,7 +108,7 @@ def test_a_picture_dropped_on_a_node_is_uploaded_and_shown(page: Page, comfyui: 
 
 
 def test_the_mask_editor_opens_paints_and_saves(page: Page, comfyui: Site, frontend: Frontend) -> None:
-    (comfyui.tree / "input" / "to_paint.png").write_bytes(green_png())
+    (comfyui.tree / "input" / "to_paint.png").write_bytes(png(64, 48, GREEN))
     page.evaluate("() => app.refreshComboInNodes()")
     load(page, {"1": {"class_type": "LoadImage", "inputs": {"image": "to_paint.png"}}}, "mask")
     assert preview_width(page, "LoadImage") == 64
@@ -261,16 +254,10 @@ _RECORD = """async () => {
 @pytest.fixture(scope="module")
 def paths(studio: Page, comfyui: Site) -> list[str]:
     """A picture, a film, a sound, a style sheet, a module, and a route that takes a POST: all behind the key."""
-    blue = BytesIO()
-    Image.new("RGB", (320, 200), (0x33, 0x99, 0xFF)).save(blue, "PNG")
-    sound = BytesIO()
-    with wave.open(sound, "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(4000))
     return [
-        comfyui.output("blue.png", blue.getvalue()),
+        comfyui.output("blue.png", png(320, 200, BLUE)),
         comfyui.output("clip.webm", base64.b64decode(studio.evaluate(_RECORD))),
-        comfyui.output("sound.wav", sound.getvalue()),
+        comfyui.output("sound.wav", wav()),
         comfyui.userdata("probe.css", "body { --from-link: yes; }"),
         comfyui.userdata("probe.js", "export const answer = 42; globalThis.document ?? postMessage(answer);"),
         "/api/free",
@@ -290,5 +277,5 @@ def test_without_the_cookie_none_of_it_loads(browser: Browser, comfyui: Site, pa
         page = stranger.new_page()
         page.goto(f"{comfyui.url}/auth_login.html")
         for kind, load_it in LOADS.items():
-            script = f"async (paths) => {{ try {{ {_HELPERS} {load_it} }} catch {{ return false; }} }}"
-            assert page.evaluate(script, paths) is False, kind
+            script = f"async (paths) => {{ {_HELPERS} {load_it} }}"
+            assert page.evaluate(f"(paths) => ({script})(paths).catch(() => false)", paths) is False, kind

@@ -1,10 +1,18 @@
-"""A custom node with a route that leads to wherever it is told: what an open redirect in an extension would do."""
+"""A custom node that prints what the server answers, and has a route that leads to wherever it is told."""
 
 from aiohttp import web
 from server import PromptServer
 
 
+async def say(request: web.Request, response: web.StreamResponse) -> None:
+    print(f"[answered {response.status} {request.method} {request.rel_url.raw_path}]", flush=True)
+
+
+PromptServer.instance.app.on_response_prepare.append(say)
+
+
 @PromptServer.instance.routes.get("/witness/redirect")
+@PromptServer.instance.routes.post("/witness/redirect")
 async def redirect(request: web.Request) -> web.Response:
     return web.Response(status=307, headers={"Location": request.query["to"]})
 
