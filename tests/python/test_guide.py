@@ -371,6 +371,7 @@ def test_the_script_is_injected_when_authentication_is_enabled(guide: Server, un
     for target in ("/", "/index.html"):
         assert '<script src="auth_inject.js"></script>' in ask(guide, target, bearer(KEY)).text
         assert "auth_inject.js" not in ask(unprotected, target).text
+    assert '<script src="auth_inject.js"></script>' in ask(guide, "/index.html").text  # an .html file like others
 
 
 def test_the_script_and_the_page_keep_the_key_where_the_guide_says(guide: Server) -> None:
