@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import sys
 
+import aiohttp
 import pytest
+from aiohttp import web
 from apps import BEARER, BROWSER, KEY, OTHER_KEY, UPGRADE, ask, basic, bearer, log_in, secret_app
 from comfy_auth_rs import refusal, setup
 from hypothesis import HealthCheck, given, settings
@@ -321,6 +324,28 @@ async def test_lines_are_limited(server, caplog, monkeypatch):
     told, line = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(r"comfy-auth-rs: \d+ log lines were suppressed", told)
     assert LINE.fullmatch(line)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
+async def test_a_client_without_an_address(tmp_path, caplog):
+    """On a Unix socket all clients are one, or none: nobody is locked out for another's guesses."""
+    caplog.set_level(logging.WARNING, "comfy_auth_rs")
+    app = secret_app()
+    setup(app, api_key=KEY)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, str(tmp_path / "socket")).start()
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / "socket"))) as session:
+            for number in range(20):
+                async with session.get("http://x/prompt", headers=bearer(f"canary-{number}")) as response:
+                    assert response.status == 401
+            async with session.get("http://x/prompt", headers=BEARER) as response:
+                assert response.status == 200
+    finally:
+        await runner.cleanup()
+    logged = {record.getMessage() for record in caplog.records}
+    assert logged == {"comfy-auth-rs: refused unknown: GET /prompt: invalid_credential"}
 
 
 async def test_a_failed_handshake_is_a_line_too(start, lines):
