@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware
@@ -13,18 +11,35 @@ def keep_private(app: web.Application, middleware: AuthMiddleware) -> None:
     """Marks each such response of `app` as `private`, whatever else says how long it may be kept.
 
     ComfyUI marks pictures as `public`, which shared caches take for leave to give them to everybody; and many of them
-    keep what isn't marked at all. `Vary` would not do: a key in the query is no header, and `private` says it shortly.
+    keep what isn't marked at all. `Vary` would not do: it names header fields, and a key may stand in the query.
     It is done when a response's headers are about to be sent, behind every middleware.
     """
-    app.on_response_prepare.append(partial(_mark, middleware))
+    app.on_response_prepare.append(_Marker(middleware).mark)
 
 
-async def _mark(middleware: AuthMiddleware, request: web.Request, response: web.StreamResponse) -> None:
-    if request.method not in ("GET", "HEAD"):
-        return  # caches keep no other answers
-    control = response.headers.get(hdrs.CACHE_CONTROL, "")
-    if "no-store" in control or "private" in control or middleware.is_public(request):
-        return
-    directives = [directive.strip() for directive in control.split(",")]
-    kept = [directive for directive in directives if directive and directive.lower() != "public"]
-    response.headers[hdrs.CACHE_CONTROL] = ", ".join(["private", *kept])
+class _Marker:
+    def __init__(self, middleware: AuthMiddleware) -> None:
+        self._middleware = middleware
+        #: Whether everybody may have what a resource answers, for those whose every answer is alike.
+        self._known: dict[web.AbstractResource | None, bool] = {}
+
+    async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
+        if request.method not in ("GET", "HEAD"):
+            return  # caches keep no other answers
+        control = response.headers.get(hdrs.CACHE_CONTROL)
+        if control is None:
+            if not self._is_public(request):
+                response.headers[hdrs.CACHE_CONTROL] = "private"
+        elif "no-store" not in control and "private" not in control and not self._is_public(request):
+            directives = [directive.strip() for directive in control.split(",")]
+            kept = [directive for directive in directives if directive and directive.lower() != "public"]
+            response.headers[hdrs.CACHE_CONTROL] = ", ".join(["private", *kept])
+
+    def _is_public(self, request: web.Request) -> bool:
+        resource = request.match_info.route.resource
+        public = self._known.get(resource)
+        if public is None:
+            public = self._middleware.is_public(request)
+            if not isinstance(resource, web.StaticResource):
+                self._known[resource] = public
+        return public

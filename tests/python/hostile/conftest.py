@@ -44,7 +44,7 @@ def target(
             server = servers.enter_context(start_server(copy_miniature(), "--api-key", key, *flags, env=environment))
         stranger = servers.enter_context(start_server(copy_miniature(), "--api-key", OTHER_KEY))
         occupy(server, key)
-        yield Target(server, key, log_in(server, key), log_in(stranger, OTHER_KEY))
+        yield Target(request.param, server, key, log_in(server, key), log_in(stranger, OTHER_KEY))
         assert key not in server.output
 
 

@@ -54,6 +54,7 @@ SLOWEST = 2.0
 class Target:
     """One server under attack. `key` opens it, `stranger` is a valid session cookie of another server's key."""
 
+    name: str
     server: Server
     key: str
     cookie: str
@@ -112,6 +113,11 @@ class Target:
         """What the process holds in memory, in bytes."""
         lines = Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+
+    @property
+    def open_files(self) -> int:
+        """Files and connections that the process holds."""
+        return len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
 
 
 def statuses(answer: bytes) -> list[int]:

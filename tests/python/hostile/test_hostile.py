@@ -13,8 +13,16 @@ TABLES = {
 }
 
 
-#: aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no text into its own answer.
-AIOHTTPS_OWN = {"Expect: rubbish"}
+#: Requests that never reach us. aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no text
+#: into its own answer; ComfyUI compares `Origin` with `Host` in front of us, and fails where one of them is malformed.
+ANSWERED_BY_OTHERS = {
+    "miniature": {"Expect: rubbish"},
+    "real": {
+        "Expect: rubbish",
+        "Host an open bracket",
+        "clear the queue from elsewhere, 'Origin: http://@HOST@.evil.example'",
+    },
+}
 
 
 def test_there_are_many() -> None:
@@ -36,7 +44,7 @@ def test_breaks_nothing(target: Target, group: str) -> None:
     errors = {
         name: answer[:300] for name, answer in answers.items() if any(status >= 500 for status in statuses(answer))
     }
-    assert not errors.keys() - AIOHTTPS_OWN, errors
+    assert not errors.keys() - ANSWERED_BY_OTHERS[target.name], errors
     assert "/comfy_auth_rs/" not in target.server.output, "a traceback"
 
 

@@ -1,0 +1,79 @@
+"""Bodies of refused requests are not read into memory, and their connections end cleanly."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from contextlib import suppress
+
+import pytest
+from client import ask, bearer
+
+from hostile.target import SECRETS, Target, statuses
+
+MIB = 1024 * 1024
+SIZE = 64 * MIB
+
+HEAD = "POST {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: {}\r\n{}\r\n\r\n"
+FRAMES = {"chunked": "Transfer-Encoding: chunked", "with a length": f"Content-Length: {SIZE}"}
+TARGETS = ("/upload/image", "/prompt", "/userdata/large.json", "/auth_session", "/no/such/path", "/health", "/x.js")
+
+
+def pour(target: Target, path: str, frame: str, kind: str = "multipart/form-data; boundary=b") -> tuple[bytes, int]:
+    """Sends a body of `SIZE` bytes for as long as the server takes it; what came back, and the bytes that it took."""
+    piece = b"a" * MIB
+    if frame == "chunked":
+        piece = b"%x\r\n%s\r\n" % (len(piece), piece)
+    received, taken = b"", 0
+    with socket.create_connection(("127.0.0.1", target.server.port), 20) as connection:
+        connection.sendall(HEAD.format(path, target.server.port, kind, FRAMES[frame]).encode())
+        with suppress(ConnectionError, TimeoutError):
+            for _ in range(SIZE // MIB):
+                connection.sendall(piece)
+                taken += MIB
+            if frame == "chunked":
+                connection.sendall(b"0\r\n\r\n")
+        with suppress(ConnectionError):
+            while select.select([connection], [], [], 1)[0] and (chunk := connection.recv(65536)):
+                received += chunk
+    return received, taken
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("path", TARGETS)
+def test_a_refused_body_is_not_kept(target: Target, path: str, frame: str) -> None:
+    ask(target.server, "/queue", bearer(target.key))
+    before, state = target.memory, target.state()
+    answer, _ = pour(target, path, frame)
+    grown = target.memory - before
+    assert grown < 8 * MIB, f"{grown / MIB:.1f} MiB more"
+    assert not any(secret in answer for secret in SECRETS)
+    assert all(400 <= status < 500 for status in statuses(answer)), answer[:300]
+    assert target.state() == state
+
+
+def test_the_answer_does_not_wait_for_the_body(target: Target) -> None:
+    for path in ("/upload/image", "/prompt"):
+        with socket.create_connection(("127.0.0.1", target.server.port), 5) as connection:
+            connection.sendall(HEAD.format(path, target.server.port, "x/y", FRAMES["with a length"]).encode())
+            started = time.monotonic()
+            answer = connection.recv(65536)
+            assert statuses(answer) == [401]
+            assert time.monotonic() - started < 2
+
+
+def test_an_abandoned_body_leaves_nothing_open(target: Target) -> None:
+    """Clients that go away in the middle, a hundred at once."""
+    descriptors = target.open_files
+    for path in ("/prompt", "/auth_session"):
+        connections = [socket.create_connection(("127.0.0.1", target.server.port), 5) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(HEAD.format(path, target.server.port, "x/y", FRAMES["chunked"]).encode() + b"5\r\nab")
+        for connection in connections:
+            connection.close()
+    deadline = time.monotonic() + 15
+    while target.open_files > descriptors + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert ask(target.server, "/queue", bearer(target.key)).status == 200
