@@ -13,8 +13,8 @@ TABLES = {
 }
 
 
-#: Requests that never reach us. aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no text
-#: into its own answer; ComfyUI compares `Origin` with `Host` in front of us, and fails where one of them is malformed.
+#: Requests that never reach us. aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no
+#: text into its own answer; ComfyUI compares `Origin` with `Host` in front of us, and fails where one is malformed.
 ANSWERED_BY_OTHERS = {
     "miniature": {"Expect: rubbish"},
     "real": {
