@@ -49,7 +49,7 @@ ODD = {
 }
 
 
-def _upgrade(target: str, *fields: str) -> bytes:
+def upgrade(target: str, *fields: str) -> bytes:
     """Without the `Connection: close` of the others, which would be no upgrade."""
     return request(f"GET {target}", *fields).replace(b"Connection: close\r\n", b"")
 
@@ -59,21 +59,21 @@ _TEXT = b"GET /canary/x HTTP/1.1\r\nHost: x\r\n\r\n"
 FRAME = b"\x81" + bytes([0x80 | len(_TEXT)]) + b"\x00" * 4 + _TEXT
 
 ATTACKS = {
-    **{f"upgrade {target}": _upgrade(target, *UPGRADE) for target in TARGETS},
-    **{f"upgrade /canary/x with {name}": _upgrade("/canary/x", *fields) for name, fields in ODD.items()},
-    **{f"upgrade /ws with {name}": _upgrade("/ws?clientId=hostile", *fields) for name, fields in ODD.items()},
-    **{f"subprotocol {p[:50]!r}": _upgrade("/canary/x", *UPGRADE, f"Sec-WebSocket-Protocol: {p}") for p in PROTOCOLS},
-    **{f"subprotocol {p[:50]!r} at /ws": _upgrade("/ws", *UPGRADE, f"Sec-WebSocket-Protocol: {p}") for p in PROTOCOLS},
+    **{f"upgrade {target}": upgrade(target, *UPGRADE) for target in TARGETS},
+    **{f"upgrade /canary/x with {name}": upgrade("/canary/x", *fields) for name, fields in ODD.items()},
+    **{f"upgrade /ws with {name}": upgrade("/ws?clientId=hostile", *fields) for name, fields in ODD.items()},
+    **{f"subprotocol {p[:50]!r}": upgrade("/canary/x", *UPGRADE, f"Sec-WebSocket-Protocol: {p}") for p in PROTOCOLS},
+    **{f"subprotocol {p[:50]!r} at /ws": upgrade("/ws", *UPGRADE, f"Sec-WebSocket-Protocol: {p}") for p in PROTOCOLS},
     **{
-        f"POST upgrade {target}": _upgrade(target, *UPGRADE).replace(b"GET ", b"POST ", 1)
+        f"POST upgrade {target}": upgrade(target, *UPGRADE).replace(b"GET ", b"POST ", 1)
         for target in ("/queue", "/interrupt", "/ws", "/canary/x")
     },
-    "a request behind a refused upgrade": _upgrade("/canary/x", *UPGRADE) + request("GET /canary/y"),
-    "a request in a frame": _upgrade("/ws", *UPGRADE) + FRAME,
-    "a request behind an upgrade, unframed": _upgrade("/ws", *UPGRADE) + request("GET /canary/x"),
-    "an unmasked frame": _upgrade("/ws", *UPGRADE) + b"\x81\x02{}",
-    "a frame of 2^63 bytes": _upgrade("/ws", *UPGRADE) + b"\x81\xff" + b"\xff" * 8 + b"\x00" * 4,
-    "a message that is no JSON": _upgrade("/ws", *UPGRADE) + b"\x81\x83\x00\x00\x00\x00\xff\xfe\xfd",
+    "a request behind a refused upgrade": upgrade("/canary/x", *UPGRADE) + request("GET /canary/y"),
+    "a request in a frame": upgrade("/ws", *UPGRADE) + FRAME,
+    "a request behind an upgrade, unframed": upgrade("/ws", *UPGRADE) + request("GET /canary/x"),
+    "an unmasked frame": upgrade("/ws", *UPGRADE) + b"\x81\x02{}",
+    "a frame of 2^63 bytes": upgrade("/ws", *UPGRADE) + b"\x81\xff" + b"\xff" * 8 + b"\x00" * 4,
+    "a message that is no JSON": upgrade("/ws", *UPGRADE) + b"\x81\x83\x00\x00\x00\x00\xff\xfe\xfd",
     "/ws by GET without an upgrade": request("GET /ws"),
     "/api/ws by GET without an upgrade": request("GET /api/ws"),
 }

@@ -23,13 +23,13 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
-async def exchange(port: int, data: bytes, source: str = "127.0.0.1") -> bytes:
+async def exchange(port: int, data: bytes, source: str = "127.0.0.1", silence: float = SILENCE) -> bytes:
     """Sends `data` and returns all that comes back until the server closes the connection or falls silent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
     received = b""
     try:
         writer.write(data)
-        while chunk := await asyncio.wait_for(reader.read(65536), SILENCE if received else PATIENCE):
+        while chunk := await asyncio.wait_for(reader.read(65536), silence if received else max(silence, PATIENCE)):
             received += chunk
     except (asyncio.TimeoutError, ConnectionError):
         pass  # the server waits for more, or has closed the connection before reading it all
