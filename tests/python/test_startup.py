@@ -170,6 +170,14 @@ def test_refuses_bad_patterns_and_networks(patched_miniature: Path, flag: str, v
     assert words in found
 
 
+@pytest.mark.parametrize(
+    "flags", [("--auth-require-ws",), ("--auth-exempt", "/view"), ("--auth-trusted-proxy", "10.0.0.1")], ids=str
+)
+def test_refuses_flags_that_need_a_key_without_one(patched_miniature: Path, flags: tuple[str, ...]) -> None:
+    found = fault(patched_miniature, *flags, silent=False)
+    assert found.startswith(f"{flags[0]}: nothing asks for a key yet")
+
+
 @pytest.mark.parametrize("flags", [("--api-key", CANARY), ("--api-key-file", "api_key.txt"), ()], ids=str)
 @pytest.mark.parametrize("name", [SERVER, CLI_ARGS])
 def test_refuses_to_start_half_patched(copy_miniature: CopyMiniature, name: str, flags: tuple[str, ...]) -> None:

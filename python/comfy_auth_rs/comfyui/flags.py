@@ -38,7 +38,7 @@ class Secret:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags. Bad values end the process with one line and exit code 2, before anything else has started."""
+    """Adds the flags. Bad keys end the process with one line and exit code 2, before anything else has started."""
     group = parser.add_argument_group("authentication (comfy-auth-rs)")
     group.add_argument(
         "--api-key",

@@ -59,6 +59,7 @@ def _install(server: Any, args: argparse.Namespace) -> None:
     keys = [secret.expose_secret() for secret in args.api_key or ()]
     files = args.api_key_file or ()
     if not keys and not files:
+        _require_no_policy(args)
         app.add_routes(
             [web.get(path, partial(_health_unless_taken, health)) for path in ("/health", f"{_TWIN}/health")]
         )
@@ -88,6 +89,14 @@ def _install(server: Any, args: argparse.Namespace) -> None:
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
     app.on_startup.append(partial(_say, store, args.auth_require_ws))
+
+
+def _require_no_policy(args: argparse.Namespace) -> None:
+    """Whoever asks for a stricter WebSocket believes that there is a key; a server without one would disappoint them."""
+    for flag in ("auth_require_ws", "auth_exempt", "auth_trusted_proxy"):
+        if getattr(args, flag):
+            name = flag.replace("_", "-")
+            raise ValueError(f"--{name}: nothing asks for a key yet; give --api-key-file FILE too, or leave it out")
 
 
 def _position(app: web.Application) -> int:
