@@ -92,7 +92,7 @@ def _install(server: Any, args: argparse.Namespace) -> None:
 
 
 def _require_no_policy(args: argparse.Namespace) -> None:
-    """Whoever asks for a stricter WebSocket believes that there is a key; a server without one would disappoint them."""
+    """Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open."""
     for flag in ("auth_require_ws", "auth_exempt", "auth_trusted_proxy"):
         if getattr(args, flag):
             name = flag.replace("_", "-")
