@@ -2,7 +2,9 @@
 
 from hostile.wire import request
 
-#: A valid value has 111 characters; each of these is cut, lengthened or moved.
+#: A valid value is 98 characters of base64 for these bytes: version, key, session, expiry and signature.
+LENGTH = 1 + 16 + 16 + 8 + 32
+
 NAMES = (
     "comfyui_session",
     "comfyui_session_80",
@@ -48,6 +50,8 @@ WRITES = {
 
 ATTACKS = {
     **{f"named {name!r}": _cookie(f"{name}=@VALUE@") for name in NAMES},
+    **{f"cut to {length}": _cookie(f"@NAME@=@CUT{length}@") for length in (1, 2, 10, 40, 60, 70, 80, 90)},
+    **{f"byte {number} is one more": _cookie(f"@NAME@=@BYTE{number}@") for number in range(LENGTH)},
     "empty": _cookie(""),
     "no value": _cookie("@NAME@"),
     "an empty value": _cookie("@NAME@="),
@@ -77,8 +81,8 @@ ATTACKS = {
     "semicolons": _cookie(";" * 7000),
     "equals signs": _cookie("=" * 7000),
     "64 KB": _cookie("@NAME@=" + "A" * 65536),
-    "zeros": _cookie("@NAME@=" + "A" * 111),
-    "as many characters, none of base64": _cookie("@NAME@=" + "!" * 111),
+    "zeros": _cookie("@NAME@=" + "A" * 98),
+    "as many characters, none of base64": _cookie("@NAME@=" + "!" * 98),
     "a JWT without a signature": _cookie("@NAME@=eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0."),
     **{
         f"{what} from elsewhere, {field!r}": request(

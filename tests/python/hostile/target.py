@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,16 @@ class Target:
             b"@KEY@": self.key,
         }.items():
             data = data.replace(mark, value.encode())
-        return data
+        return re.sub(rb"@(CUT|BYTE)(\d+)@", self._tampered, data)
+
+    def _tampered(self, mark: re.Match[bytes]) -> bytes:
+        """The session cookie's value, cut to so many characters, or with one of its bytes counted up."""
+        value, number = self.cookie.split("=")[1], int(mark[2])
+        if mark[1] == b"CUT":
+            return value[:number].encode()
+        token = bytearray(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
+        token[number] = (token[number] + 1) % 256
+        return base64.urlsafe_b64encode(token).rstrip(b"=")
 
     def state(self) -> dict[str, Any]:
         """What somebody with the key sees."""

@@ -14,11 +14,13 @@ TABLES = {
 
 
 #: Requests that never reach us. aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no
-#: text into its own answer; ComfyUI compares `Origin` with `Host` in front of us, and fails where one is malformed.
+#: text into its own answer; the router of aiohttp 3.9 fails over such a `Host`; ComfyUI compares `Origin` with `Host`
+#: in front of us, and fails where one of them is malformed.
 ANSWERED_BY_OTHERS = {
-    "miniature": {"Expect: rubbish"},
+    "miniature": {"Expect: rubbish", "Host not UTF-8"},
     "real": {
         "Expect: rubbish",
+        "Host not UTF-8",
         "Host an open bracket",
         "clear the queue from elsewhere, 'Origin: http://@HOST@.evil.example'",
     },
