@@ -17,8 +17,13 @@ PICTURE = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "picture"}},
 }
 
-#: So that neither a tour nor a dialog about missing models stands before the graph.
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingNodesWarning": False}
+#: So that nothing stands before the graph: no tour, no dialog about missing models, no map, no figures.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.ShowMissingNodesWarning": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from frontends import Frontend, wait_until_up
+from frontends import Frontend, load, menu_entry, preview_width, run, wait_until_up
 from login import NOTHING, expect_login_page, key_field, stored, submit
 from playwright.sync_api import Page, expect
+from screens import shoot
 from sites import WRONG_KEY, Site
 from traffic import Traffic
+
+#: One picture with a frame, saved, and its negative, shown.
+FRAMED = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 320, "height": 200, "batch_size": 1, "color": 0x2F6FB3}},
+    "2": {"class_type": "Frame", "inputs": {"image": ["1", 0], "width": 16, "color": "goldenrod"}},
+    "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "framed"}},
+    "4": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
+    "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+}
+
+#: For the screenshot: beside the menu, and side by side.
+ARRANGE = """() => {
+  const places = {
+    EmptyImage: [240, 180, 270, 150], Frame: [560, 180, 270, 100], SaveImage: [880, 180, 270, 250],
+    ImageInvert: [560, 490, 270, 30], PreviewImage: [880, 490, 270, 210],
+  };
+  for (const node of app.graph._nodes ?? app.graph.nodes) {
+    const [x, y, width, height] = places[node.type];
+    node.pos = [x, y];
+    node.setSize([width, height]);
+  }
+  app.canvas.ds.scale = 1;
+  app.canvas.ds.offset = [0, 0];
+  app.graph.setDirtyCanvas(true, true);
+}"""
 
 
 def test_a_wrong_key_is_refused_and_the_right_one_opens_comfyui(
@@ -29,6 +55,14 @@ def test_a_wrong_key_is_refused_and_the_right_one_opens_comfyui(
     assert traffic.statuses("/api/object_info") == {200}
     page.wait_for_function("() => comfyAPI.api.api.socket?.readyState === WebSocket.OPEN")
     assert any('"status"' in str(frame) for frame in traffic.frames), "its WebSocket told nothing"
+
+    load(page, FRAMED, "framed")
+    run(page)
+    assert preview_width(page) == 352
+    assert preview_width(page, "PreviewImage") == 320
+    page.evaluate(ARRANGE)
+    expect(menu_entry(page, "Log out")).to_be_visible()
+    shoot(page, f"comfyui-{frontend.name}")
 
     page.reload()
     wait_until_up(page)

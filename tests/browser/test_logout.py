@@ -69,6 +69,7 @@ def test_other_tabs_are_led_to_the_login_page_at_their_next_request(site: Site, 
     second.goto(f"{site.url}/")
     wait_until_up(second)
     load(second, PICTURE)
+    second.wait_for_load_state("networkidle")
     # Without the page, so that nobody tells the other tabs.
     assert first.evaluate("async () => (await fetch('/auth_session', { method: 'DELETE' })).status") == 204
     run(second)

@@ -19,6 +19,7 @@ def test_says_why_and_leads_back_after_a_login_with_another_key(serve: Serve, pa
         wait_until_up(page)
         load(page, PICTURE)
         page.evaluate("location.hash = '#here'")
+        page.wait_for_load_state("networkidle")
         site.set_keys(OTHER_KEY)
         run(page)
         expect_login_page(page)
