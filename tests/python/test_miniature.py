@@ -385,6 +385,15 @@ def test_flags_change_the_middlewares(tmp_path: Path) -> None:
         assert big.status_code == 413
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """A shell has what it starts in its background ignore SIGINT, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_stops_quietly_at_ctrl_c(tmp_path: Path) -> None:
     with start_server(MINI_COMFYUI, "--base-directory", str(tmp_path)) as server:
         server.process.send_signal(signal.SIGINT)
