@@ -1,5 +1,7 @@
 """A custom node that prints what the server answers, and has a route that leads to wherever it is told."""
 
+import asyncio
+
 from aiohttp import web
 from server import PromptServer
 
@@ -15,6 +17,12 @@ PromptServer.instance.app.on_response_prepare.append(say)
 @PromptServer.instance.routes.post("/witness/redirect")
 async def redirect(request: web.Request) -> web.Response:
     return web.Response(status=307, headers={"Location": request.query["to"]})
+
+
+@PromptServer.instance.routes.get("/witness/slow")
+async def wait(request: web.Request) -> web.Response:
+    await asyncio.sleep(5)
+    return web.Response()
 
 
 NODE_CLASS_MAPPINGS = {}
