@@ -58,6 +58,10 @@ pub trait Facts {
     fn method(&self) -> String;
     /// Calls `judge` with the resolved route.
     fn route(&self, judge: &mut dyn FnMut(Route<'_>));
+    /// The address at the other end of the connection, if that is the client's and comes cheaper than `client`.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
     /// Whether it asks for the `clientId` of a live socket that was opened with a credential.
@@ -215,23 +219,32 @@ impl Attempt<'_> {
 }
 
 fn admit(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, source: Source, now: Now) -> Result<Identity, Denial> {
-    if let Some(client) = facts.client() {
-        policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)?;
+    if !facts.peer().is_some_and(|peer| policy.throttle.knows(peer, key, now.monotonic)) {
+        remember(policy, facts, key, now)?;
     }
     Ok(Identity::Key { key, source })
 }
 
+#[cold]
+fn remember(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, now: Now) -> Result<(), Denial> {
+    let Some(client) = facts.client() else { return Ok(()) };
+    policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)
+}
+
 /// Rule 2.
 fn from_our_pages(facts: &impl Facts) -> Result<(), Denial> {
-    let reads = ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
-    let ours = provenance(facts, |provenance| if reads { provenance.may_read() } else { provenance.is_same_origin() });
+    let reads = || ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
+    let ours = provenance(facts, |provenance| provenance.is_same_origin() || (provenance.may_read() && reads()));
     if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
 }
 
 fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -> bool {
-    let [site, mode, destination, origin, host] =
-        [Field::SecFetchSite, Field::SecFetchMode, Field::SecFetchDest, Field::Origin, Field::Host]
-            .map(|field| last(facts, field));
+    let site = last(facts, Field::SecFetchSite);
+    // Only what a judgement on such a site looks at: most requests come from our own pages, and say so.
+    let ask = |asked: bool, field| if asked { last(facts, field) } else { None };
+    let foreign = site.as_deref().is_some_and(|site| !["same-origin", "none"].contains(&site));
+    let [mode, destination] = [Field::SecFetchMode, Field::SecFetchDest].map(|field| ask(foreign, field));
+    let [origin, host] = [Field::Origin, Field::Host].map(|field| ask(site.is_none(), field));
     judge(&Provenance {
         site: site.as_deref(),
         mode: mode.as_deref(),

@@ -97,12 +97,12 @@ impl Sessions {
 }
 
 fn mac(key: &Entry, session: &Session) -> Hmac<Sha256> {
-    let mut mac = key.session_mac();
+    let mut signed = Vec::with_capacity(SIGNED_LENGTH + 4 * size_of::<u32>());
     for field in [&[VERSION][..], &session.key.0, &session.id.0, &session.expires.to_be_bytes()] {
-        mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
-        mac.update(field);
+        signed.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+        signed.extend_from_slice(field);
     }
-    mac
+    key.session_mac().chain_update(signed)
 }
 
 fn decode(value: &str) -> Option<(Session, [u8; 32])> {

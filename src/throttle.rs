@@ -30,12 +30,18 @@ pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 /// Entries a generation, so that at most twice as many are kept.
 const GENERATION: usize = 32_768;
 
+/// Who was noted lately is found without the tables. Far fewer than [`GENERATION`], so that whoever is dropped from the
+/// tables was overwritten here before, and is noted again.
+const RECENT: usize = 1024;
+
 /// Counts failures by address. All times are of one monotonic clock.
 pub struct Throttle {
     tables: Mutex<Tables>,
     hasher: RandomState,
     /// End of the longest lock, in milliseconds: before it somebody may be locked.
     any_locked_until: AtomicU64,
+    /// Hashes of addresses and keys, each in the place that it gives.
+    recent: Box<[AtomicU64]>,
 }
 
 #[derive(Default)]
@@ -58,7 +64,12 @@ struct Record {
 
 impl Default for Throttle {
     fn default() -> Self {
-        Self { tables: Mutex::default(), hasher: RandomState::new(), any_locked_until: AtomicU64::new(0) }
+        Self {
+            tables: Mutex::default(),
+            hasher: RandomState::new(),
+            any_locked_until: AtomicU64::new(0),
+            recent: std::iter::repeat_with(AtomicU64::default).take(RECENT).collect(),
+        }
     }
 }
 
@@ -92,6 +103,14 @@ impl Throttle {
         Ok(())
     }
 
+    /// Whether nobody is locked and `key` was lately remembered as good from `address`, so that
+    /// [`succeeded`](Self::succeeded) would change nothing.
+    #[must_use]
+    pub fn knows(&self, address: IpAddr, key: KeyId, now: Duration) -> bool {
+        let (hash, place) = self.recent(network(address), key);
+        place.load(Ordering::Relaxed) == hash && millis(now) >= self.any_locked_until.load(Ordering::Relaxed)
+    }
+
     /// Remembers that `key` is good from `address`.
     ///
     /// # Errors
@@ -106,7 +125,17 @@ impl Throttle {
             record.locked(now)?;
         }
         tables.good.get_or_default((network, key));
+        let (hash, place) = self.recent(network, key);
+        place.store(hash, Ordering::Relaxed);
         Ok(())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
+    fn recent(&self, network: Network, key: KeyId) -> (u64, &AtomicU64) {
+        let Network(network) = network;
+        let [network, key] = [network, u128::from_le_bytes(key.0)].map(|number| (number >> 64 ^ number) as u64);
+        let hash = network ^ key;
+        (hash, &self.recent[hash as usize % RECENT])
     }
 }
 
@@ -203,6 +232,19 @@ mod tests {
         assert_eq!(throttle.succeeded(address(1), unknown, SECOND), Err(FIRST_LOCK));
         assert_eq!(throttle.succeeded(address(2), unknown, SECOND), Ok(()), "elsewhere it is good");
         assert_eq!(throttle.succeeded(address(1), unknown, SECOND + FIRST_LOCK), Ok(()));
+    }
+
+    #[test]
+    fn what_was_noted_lately_is_known_until_somebody_is_locked() {
+        let throttle = Throttle::default();
+        let [noted, other] = [1_u128, 2].map(|number| KeyId(number.to_be_bytes()));
+        assert!(!throttle.knows(address(1), noted, SECOND));
+        throttle.succeeded(address(1), noted, SECOND).unwrap();
+        assert!(throttle.knows(address(1), noted, SECOND));
+        assert!(!throttle.knows(address(1), other, SECOND));
+        assert!(!throttle.knows(address(2), noted, SECOND));
+        lock(&throttle, address(3), SECOND);
+        assert!(!throttle.knows(address(1), noted, SECOND), "now the tables must be asked");
     }
 
     #[test]

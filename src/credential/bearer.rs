@@ -10,7 +10,7 @@ pub const SCHEME: &str = "Bearer";
 pub fn parse(token: &str) -> Authorization<'_> {
     if token.is_empty() {
         Authorization::Absent
-    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    } else if token.bytes().fold(true, |graphic, byte| graphic & byte.is_ascii_graphic()) {
         Authorization::Key(Source::Bearer, Plain::Borrowed(token))
     } else {
         Authorization::Malformed

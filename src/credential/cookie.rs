@@ -8,7 +8,7 @@ const PREFIX: &str = "comfyui_session";
 #[must_use]
 pub fn name(host: Option<&str>) -> String {
     match host.and_then(port) {
-        Some(port) => format!("{PREFIX}_{port}"),
+        Some(port) => [PREFIX, "_", &port.to_string()].concat(),
         None => PREFIX.to_owned(),
     }
 }

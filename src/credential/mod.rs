@@ -66,9 +66,9 @@ impl std::fmt::Debug for Plain<'_> {
 /// Bearer and Basic belong to somebody else, often to a proxy, and count as absent.
 #[must_use]
 pub fn authorization(value: &str) -> Authorization<'_> {
-    let value = value.trim_matches([' ', '\t']);
-    let Some((scheme, rest)) = value.split_once([' ', '\t']) else { return Authorization::Absent };
-    let rest = rest.trim_start_matches([' ', '\t']);
+    let value = value.trim_ascii();
+    let Some(end) = value.bytes().position(|byte| byte == b' ' || byte == b'\t') else { return Authorization::Absent };
+    let (scheme, rest) = (&value[..end], value[end..].trim_ascii_start());
     if scheme.eq_ignore_ascii_case(bearer::SCHEME) {
         bearer::parse(rest)
     } else if scheme.eq_ignore_ascii_case(basic::SCHEME) {

@@ -1,10 +1,10 @@
 //! The aiohttp middleware.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use pyo3::prelude::*;
 
+use super::clock::Clock;
 use super::denial::Denial;
 use super::error::config_error;
 use super::key_store::KeyStore;
@@ -34,7 +34,7 @@ pub struct AuthMiddleware {
     sockets: LiveSockets,
     names: Names,
     refuse: Py<PyAny>,
-    started: Instant,
+    clock: Clock,
 }
 
 /// The cookie that a log-in sets.
@@ -81,7 +81,7 @@ impl AuthMiddleware {
             sockets: LiveSockets::default(),
             names: Names::new(py)?,
             refuse,
-            started: Instant::now(),
+            clock: Clock::start(),
         })
     }
 
@@ -151,7 +151,7 @@ impl AuthMiddleware {
         request: &Bound<'py, PyAny>,
         judgement: impl FnOnce(&Policy<'_>, &Request<'_, 'py>, Now) -> PyResult<T>,
     ) -> PyResult<T> {
-        let now = self.now();
+        let now = self.clock.now();
         let events = self.keys.refresh(now.monotonic);
         if !events.is_empty() {
             log::reloads(request.py(), &events)?;
@@ -167,11 +167,6 @@ impl AuthMiddleware {
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
         Policy { keys, sessions: &self.sessions, throttle: &self.throttle, exemptions: &self.exemptions }
-    }
-
-    fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |time| time.as_secs());
-        Now { monotonic: self.started.elapsed(), unix }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Python face of the core: `comfy_auth_rs._core`. The only files that know PyO3.
 
+mod clock;
 mod denial;
 mod error;
 mod key_store;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::sockets::LiveSockets;
 use crate::client::TrustedProxies;
@@ -111,12 +111,11 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     fn values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
-        let py = self.object.py();
-        let first = self.headers.call_method1(intern!(py, "get"), (name,))?;
-        if first.is_none() || visit(&first, each).is_break() {
+        // Not `get`: calling a method costs more than both of these.
+        if !self.headers.contains(name)? || visit(&self.headers.get_item(name)?, each).is_break() {
             return Ok(());
         }
-        let all = self.headers.call_method1(intern!(py, "getall"), (name,))?;
+        let all = self.headers.call_method1(intern!(self.object.py(), "getall"), (name,))?;
         for value in all.cast::<PyList>()?.iter().skip(1) {
             if visit(&value, each).is_break() {
                 break;
@@ -142,6 +141,16 @@ impl<'a, 'py> Request<'a, 'py> {
             judge(Route::Path(&canonical));
         }
         Ok(())
+    }
+
+    /// The first part of the peer's name as aiohttp keeps it. `remote`, which is made of it, is a Python function, and
+    /// costs more than everything else that an admitted request is asked.
+    fn peer_address(&self) -> Option<IpAddr> {
+        if !self.trusted.is_empty() {
+            return None;
+        }
+        let name = self.object.getattr(intern!(self.object.py(), "_transport_peername")).ok()?;
+        name.cast::<PyTuple>().ok()?.get_item(0).ok()?.cast::<PyString>().ok()?.to_str().ok()?.parse().ok()
     }
 
     fn address(&self) -> PyResult<Option<IpAddr>> {
@@ -197,6 +206,10 @@ impl Facts for Request<'_, '_> {
 
     fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
         self.read(|| self.resolved(judge));
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer_address()
     }
 
     fn client(&self) -> Option<IpAddr> {
