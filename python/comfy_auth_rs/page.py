@@ -118,8 +118,5 @@ def _range(request: web.Request, version: _Version) -> tuple[int, int] | None:
         return None
     if asked.start is None and asked.stop is None:
         return None
-    size = len(version.body)
-    start, stop, _ = asked.indices(size)
-    if asked.start is not None and asked.start >= size:
-        return (size, size)
+    start, stop, _ = asked.indices(len(version.body))
     return (start, stop)
