@@ -31,8 +31,11 @@ class Origin:
 
 
 @contextmanager
-def listening() -> Iterator[Origin]:
-    """Serve until the block ends. Every CORS request is allowed, so that nothing but the sender holds a header back."""
+def listening(host: str = "127.0.0.1") -> Iterator[Origin]:
+    """Serve at `host` until the block ends.
+
+    Every CORS request is allowed, so that nothing but the sender holds a header back.
+    """
     origin = Origin(free_port())
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,7 +59,7 @@ def listening() -> Iterator[Origin]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Not to stderr."""
 
-    with ThreadingHTTPServer(("127.0.0.1", origin.port), Handler) as server:
+    with ThreadingHTTPServer((host, origin.port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
