@@ -219,16 +219,13 @@ impl Attempt<'_> {
 }
 
 fn admit(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, source: Source, now: Now) -> Result<Identity, Denial> {
-    if !facts.peer().is_some_and(|peer| policy.throttle.knows(peer, key, now.monotonic)) {
-        remember(policy, facts, key, now)?;
+    let peer = facts.peer();
+    if !peer.is_some_and(|peer| policy.throttle.knows(peer, key, now.monotonic))
+        && let Some(client) = peer.or_else(|| facts.client())
+    {
+        policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)?;
     }
     Ok(Identity::Key { key, source })
-}
-
-#[cold]
-fn remember(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, now: Now) -> Result<(), Denial> {
-    let Some(client) = facts.client() else { return Ok(()) };
-    policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)
 }
 
 /// Rule 2.
