@@ -243,7 +243,7 @@ def test_says_how_long_to_wait_when_there_were_too_many_wrong_keys(serve: Serve,
         expect(page.get_by_role("alert")).to_contain_text("Too many wrong keys")
 
 
-def test_leads_only_to_pages_of_this_server(site: Site, page: Page, context: object) -> None:
+def test_leads_only_to_pages_of_this_server(site: Site, page: Page) -> None:
     log_in(page, site.url, site.key)
     for target in (
         "https://example.com/",

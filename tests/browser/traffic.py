@@ -15,7 +15,6 @@ class Traffic:
         self.requests: list[Request] = []
         self.console: list[ConsoleMessage] = []
         self.script_errors: list[str] = []
-        self.sockets: list[str] = []
         self.frames: list[str | bytes] = []
         self._responses: list[Response] = []
         self._mark = 0
@@ -32,7 +31,6 @@ class Traffic:
         page.on("websocket", self._take)
 
     def _take(self, socket: WebSocket) -> None:
-        self.sockets.append(socket.url)
         socket.on("framereceived", lambda frame: self.frames.append(frame))
 
     def mark(self) -> None:
