@@ -5,8 +5,8 @@ the machine does hits them all alike. Only ratios are worth comparing between ma
 
 Requests are aiohttp's own: parsed by its parser, resolved by a real router, and handed to the handler that aiohttp
 would build of the middleware. Each is used once, because `web.Request` remembers what it was asked; they are made, and
-the router has looked at them, before the clock starts. One coroutine awaits the handler for one batch after the other, as
-`web.Application` does for each request, and is driven by hand: there is no event loop in between.
+the router has looked at them, before the clock starts. One coroutine awaits the handler for one batch after the other,
+as `web.Application` does for each request, and is driven by hand: there is no event loop in between.
 
 The cost added is the time with the middleware less the time without any, in the same round. Medians are printed; with
 `--json FILE` all values go to a file that `python -m pyperf` reads.
@@ -37,8 +37,7 @@ from typing import Any, NamedTuple
 import pyperf
 from aiohttp import hdrs, web
 from aiohttp.http_parser import HttpRequestParser
-
-from comfy_auth_rs import KeyStore, create_auth_middleware, generate_key
+from comfy_auth_rs import create_auth_middleware, generate_key
 from comfy_auth_rs._core import SessionCookie
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -196,7 +195,7 @@ async def serve(handler: Handler, requests: list[web.Request]) -> None:
     """What `web.Application` does with a request that it has found a route for."""
     for request in requests:
         if request.headers.get(hdrs.EXPECT):
-            raise NotImplementedError
+            raise ValueError("the requests of this benchmark expect nothing")
         await handler(request)
 
 
@@ -282,13 +281,15 @@ def report(times: dict[str, list[float]], imports: dict[str, list[float]]) -> No
     row("refused: wrong key", "the 401", times["wrong key"], times["401"], "≤ 1.2")
     print("\nAll but the last three are what is added to a request without middleware", end=" ")
     print(f"({statistics.median(times['none']) * 1e9:.0f} ns here).")
-    print(f"\n`import comfy_auth_rs` after `import aiohttp.web`: {statistics.median(imports['import']) * 1e3:.1f} ms", end="")
-    print(f" (target ≤ 30), {statistics.median(imports['resident']) / 2**20:.1f} MiB resident.")
+    print("\n`import comfy_auth_rs` after `import aiohttp.web`:", end=" ")
+    print(f"{statistics.median(imports['import']) * 1e3:.1f} ms (target ≤ 30),", end=" ")
+    print(f"{statistics.median(imports['resident']) / 2**20:.1f} MiB resident.")
 
 
 def save(times: dict[str, list[float]], path: str) -> None:
     benchmarks = [
-        pyperf.Benchmark([pyperf.Run(values, metadata={"name": name, "loops": BATCH})]) for name, values in times.items()
+        pyperf.Benchmark([pyperf.Run(values, metadata={"name": name, "loops": BATCH})])
+        for name, values in times.items()
     ]
     pyperf.BenchmarkSuite(benchmarks).dump(path, replace=True)
 

@@ -254,7 +254,6 @@ def test_says_nothing_of_a_sound_key(copy_miniature: CopyMiniature, tmp_path: Pa
     ("flags", "warned"),
     [
         (("--listen", "0.0.0.0"), True),
-        (("--listen", "0.0.0.0", "--auth-require-ws"), True),
         (("--listen", "0.0.0.0", "--api-key", CANARY), False),
         (("--listen", "127.0.0.1"), False),
         (("--listen", "127.0.0.2,127.0.0.1"), False),

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _KeyAction(argparse.Action):
+class _KeySource(argparse.Action, ABC):
     def __call__(
         self,
         parser: argparse.ArgumentParser,
@@ -85,24 +86,26 @@ class _KeyAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        if values == REDACTED and (digests := os.environ.get(RESTART_VARIABLE)):
-            _append(namespace, self.dest, *map(Secret, digests.split(",")))
-            return
-        _check([values], [])
-        _redact(self.option_strings, values)
-        _append(namespace, self.dest, Secret(values))
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest, None) or []), *self.take(values)])
+
+    @abstractmethod
+    def take(self, value: str) -> list[Secret] | list[Path]:
+        """What one value of the flag stands for, once it is known to be good."""
 
 
-class _KeyFileAction(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        _check([], [values])
-        _append(namespace, self.dest, Path(values).absolute())
+class _KeyAction(_KeySource):
+    def take(self, value: str) -> list[Secret]:
+        if value == REDACTED and (digests := os.environ.get(RESTART_VARIABLE)):
+            return [Secret(digest) for digest in digests.split(",")]
+        _check([value], [])
+        _redact(self.option_strings, value)
+        return [Secret(value)]
+
+
+class _KeyFileAction(_KeySource):
+    def take(self, value: str) -> list[Path]:
+        _check([], [value])
+        return [Path(value).absolute()]
 
 
 def _check(keys: list[str], files: list[str]) -> None:
@@ -126,10 +129,6 @@ def _require_patched_server() -> None:
             refuse_to_start(_HALF_PATCHED.format(tree or "DIR"))
     except PatchError as fault:
         refuse_to_start(fault)
-
-
-def _append(namespace: argparse.Namespace, dest: str, *values: object) -> None:
-    setattr(namespace, dest, [*(getattr(namespace, dest, None) or []), *values])
 
 
 def _redact(options: Sequence[str], value: str) -> None:
