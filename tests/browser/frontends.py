@@ -100,7 +100,7 @@ def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float
 def node_menu(page: Page, node: str, entry: str) -> Locator:
     """Open a node's menu; its entry."""
     page.mouse.click(*place(page, node), button="right")
-    return page.get_by_text(entry).last
+    return page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
 
 
 def menu_entry(page: Page, entry: str) -> Locator:
