@@ -102,11 +102,16 @@ def setup(
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
-    app.middlewares.append(middleware)
+    wire(app, middleware, len(app.middlewares))
+    return middleware
+
+
+def wire(app: web.Application, middleware: AuthMiddleware, position: int) -> None:
+    """Puts the middleware among those of `app`, with what must go with it wherever it stands."""
+    app.middlewares.insert(position, middleware)
     keep_private(app, middleware)
     install_filters()
     app[AUTH] = middleware
-    return middleware
 
 
 def _listed(values: str | os.PathLike[str] | Iterable[_T]) -> list[_T]:

@@ -13,9 +13,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import KeyStore
-from comfy_auth_rs.access_log import install_filters
-from comfy_auth_rs.app import AUTH, create_auth_middleware
-from comfy_auth_rs.caches import keep_private
+from comfy_auth_rs.app import AUTH, create_auth_middleware, wire
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.errors import PatchError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
@@ -82,10 +80,7 @@ def _install(server: Any, args: argparse.Namespace) -> None:
         overrides=_comfyui_root(server),
         prefixes=("", _TWIN),
     )
-    app.middlewares.insert(_position(app), middleware)
-    app[AUTH] = middleware
-    keep_private(app, middleware)
-    install_filters()
+    wire(app, middleware, _position(app))
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
     app.on_startup.append(partial(_say, store, args.auth_require_ws))
