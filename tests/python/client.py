@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from servers import Server
+from typing import Any, Protocol
 
 CHALLENGE = 'Bearer realm="ComfyUI"'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+class Server(Protocol):
+    """What listens on 127.0.0.1: a process, or a proxy in front of one. `url` is its origin."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,17 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def connect(server: Server, source: str = "127.0.0.1") -> http.client.HTTPConnection:
+    """A connection that any certificate is good enough for."""
+    if server.url.startswith("https:"):
+        context = ssl._create_unverified_context()
+        address = (source, 0)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=20, source_address=address, context=context
+        )
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=20, source_address=(source, 0))
+
+
 def ask(
     server: Server,
     target: str,
@@ -45,7 +64,7 @@ def ask(
     source: str = "127.0.0.1",
 ) -> Answer:
     """One request on a connection of its own, from the address `source`. `target` is what follows the method."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20, source_address=(source, 0))
+    connection = connect(server, source)
     try:
         connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in (headers or {}).items():

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 
 import pytest
 from client import Answer, ask, bearer
+from proxies import NGINX, nginx
 from servers import Server, free_port, start_server
 
 PICTURE = base64.b64decode(
@@ -21,23 +18,16 @@ PICTURE = base64.b64decode(
 )
 
 #: It keeps whatever it may, and, as careless operators do, for an hour what doesn't say anything about it.
-NGINX = """
-daemon off; {user} worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    proxy_cache_path {folder}/cache keys_zone=shared:1m;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_set_header Host $http_host;
-            proxy_cache shared;
-            {careless}
-            add_header X-Cache $upstream_cache_status always;
-        }}
+SITE = """
+proxy_cache_path {folder}/cache keys_zone=shared:1m;
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://127.0.0.1:{upstream};
+        proxy_set_header Host $http_host;
+        proxy_cache shared;
+        {careless}
+        add_header X-Cache $upstream_cache_status always;
     }}
 }}
 """
@@ -50,8 +40,12 @@ class Cached:
     port: int
     server: Server
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def ask(self, target: str, headers: dict[str, str] | None = None) -> Answer:
-        return ask(self, target, headers)  # type: ignore[arg-type]
+        return ask(self, target, headers)
 
 
 @pytest.fixture(scope="module")
@@ -67,29 +61,13 @@ def comfyui(copy_miniature: Any, key: str) -> Iterator[tuple[Server, str]]:
 
 @pytest.fixture(scope="module", params=["obedient", "careless"])
 def cached(request: pytest.FixtureRequest, comfyui: tuple[Server, str], tmp_path_factory: Any) -> Iterator[Cached]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if nginx is None:
+    if NGINX is None:
         pytest.skip("nginx is not installed")
     server, _ = comfyui
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
-    user = "user root;" if os.getuid() == 0 else ""  # its folder is not for others
     careless = "proxy_cache_valid any 1h;" if request.param == "careless" else ""
-    configuration = NGINX.format(folder=folder, port=port, upstream=server.port, careless=careless, user=user)
-    (folder / "nginx.conf").write_text(configuration)
-    process = subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
-    try:
-        proxy = Cached(port, server)
-        for _ in range(100):
-            try:
-                proxy.ask("/health")
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "error.log").read_text()
-                time.sleep(0.05)
-        yield proxy
-    finally:
-        process.terminate()
-        process.wait(10)
+    with nginx(folder, SITE.format(folder=folder, port=port, upstream=server.port, careless=careless)):
+        yield Cached(port, server)
 
 
 #: What needs a credential. ComfyUI calls those that look like pictures public.
