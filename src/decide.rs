@@ -43,6 +43,8 @@ pub enum Field {
     SecWebSocketVersion,
     Accept,
     AccessControlRequestMethod,
+    XOriginalMethod,
+    XForwardedMethod,
 }
 
 /// Called with one value after the other, until it breaks.
@@ -251,7 +253,9 @@ fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -
     })
 }
 
-fn has(facts: &impl Facts, field: Field) -> bool {
+/// Whether a field is there.
+#[must_use]
+pub fn has(facts: &impl Facts, field: Field) -> bool {
     last(facts, field).is_some()
 }
 

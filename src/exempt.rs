@@ -102,8 +102,9 @@ impl Exemptions {
             "/health" if reads => Exemption::UnlessInvalid,
             "/ws" if reads && !self.require_ws => Exemption::Socket,
             "/auth_login.html" | "/auth_login.js" | "/auth_inject.js" if reads => Exemption::Open,
-            // Judges its requests by itself: it is where a credential becomes a session.
-            "/auth_session" => Exemption::Open,
+            // They judge their requests by themselves: one makes sessions of credentials, the other tells proxies, which
+            // nobody could lead to the login page, whether somebody else's request bears one.
+            "/auth_session" | "/auth_verify" => Exemption::Open,
             _ if reads && path == "/index.html" => Exemption::Open,
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
             _ => Exemption::None,
@@ -175,6 +176,7 @@ mod tests {
             ("/api/auth_inject.js", "GET", Open),
             ("/auth_login.html", "POST", None),
             ("/auth_session", "DELETE", Open),
+            ("/auth_verify", "GET", Open),
             ("/", "GET", None),
             ("/api/", "GET", None),
             ("/index.html", "GET", Open),

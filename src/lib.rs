@@ -15,6 +15,7 @@
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`throttle`] | addresses that guess |
 //! | [`decide`] | the numbered rules over all of these |
+//! | [`guarded`] | a request to a neighbour that a proxy asks about |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
@@ -23,6 +24,7 @@ pub mod credential;
 pub mod decide;
 pub mod error;
 pub mod exempt;
+pub mod guarded;
 pub mod inject;
 pub mod keys;
 pub mod origin;

@@ -12,6 +12,7 @@ use comfy_auth_rs::decide::{
 };
 use comfy_auth_rs::error::Denial;
 use comfy_auth_rs::exempt::{Exemptions, Route};
+use comfy_auth_rs::guarded::Guarded;
 use comfy_auth_rs::keys::{Keys, parse_file};
 use comfy_auth_rs::session::{self, Sessions};
 use comfy_auth_rs::throttle::{FIRST_LOCK, MAX_FAILURES, Throttle};
@@ -514,6 +515,59 @@ fn rule_2_reads_by_the_cookie_are_not_embedded_elsewhere() {
 }
 
 #[test]
+fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
+    use Field::{Origin, SecFetchDest, SecFetchMode, SecFetchSite, SecWebSocketKey, XForwardedMethod, XOriginalMethod};
+    let server = Server::new();
+    let ask = || request("GET", Route::Path("/auth_verify"));
+    let by_cookie = || ask().cookie(&server);
+    let ours = format!("http://{HOST}");
+    let (mine, foreign) = (|| by_cookie().with(Origin, &ours), || by_cookie().with(Origin, "http://evil.example"));
+    let link = || {
+        let request = by_cookie().with(SecFetchSite, "cross-site");
+        request.with(SecFetchMode, "navigate").with(SecFetchDest, "document")
+    };
+    for (name, request, expected) in [
+        ("nothing", ask(), "missing_credential"),
+        ("a key, whatever is asked", ask().bearer(KEY).with(XOriginalMethod, "POST"), "Bearer"),
+        ("a key from elsewhere", ask().bearer(KEY).with(Origin, "http://evil.example"), "Bearer"),
+        ("a read", by_cookie(), "Cookie"),
+        ("a read that says so", by_cookie().with(XOriginalMethod, "GET"), "Cookie"),
+        (
+            "a read that says so twice",
+            by_cookie().with(XOriginalMethod, "HEAD").with(XForwardedMethod, "GET"),
+            "Cookie",
+        ),
+        ("our page's read", by_cookie().with(SecFetchSite, "same-origin"), "Cookie"),
+        ("a link", link(), "Cookie"),
+        ("a link that says so", link().with(XForwardedMethod, "GET"), "Cookie"),
+        ("a form that was linked", link().with(XOriginalMethod, "POST"), "cross_origin"),
+        ("a form, by its Origin alone", link().with(Origin, "http://evil.example"), "cross_origin"),
+        ("a form of a page without address", link().with(Origin, "null"), "cross_origin"),
+        ("another page's picture", by_cookie().with(SecFetchSite, "same-site"), "cross_origin"),
+        ("our page's POST", mine().with(XOriginalMethod, "POST"), "Cookie"),
+        ("a foreign POST", foreign().with(XOriginalMethod, "POST"), "cross_origin"),
+        ("a foreign POST that nobody calls so", foreign(), "cross_origin"),
+        ("a foreign POST that calls itself GET", foreign().with(XForwardedMethod, "GET"), "cross_origin"),
+        ("a POST from who knows where", by_cookie().with(XOriginalMethod, "POST"), "cross_origin"),
+        (
+            "one that the client calls GET",
+            by_cookie().with(XForwardedMethod, "GET").with(XOriginalMethod, "PUT"),
+            "cross_origin",
+        ),
+        ("the same, repeated", by_cookie().with(XOriginalMethod, "GET").with(XOriginalMethod, "PUT"), "cross_origin"),
+        ("a method in small letters", by_cookie().with(XOriginalMethod, "post"), "cross_origin"),
+        ("an empty method", by_cookie().with(XOriginalMethod, ""), "cross_origin"),
+        ("our socket", mine().with(SecWebSocketKey, "k").with(XOriginalMethod, "GET"), "Cookie"),
+        ("a foreign socket", foreign().with(SecWebSocketKey, "k").with(XOriginalMethod, "GET"), "cross_origin"),
+        ("a socket from who knows where", by_cookie().with(SecWebSocketKey, "k"), "cross_origin"),
+        ("the same by its upgrade", by_cookie().upgrade().with(XOriginalMethod, "GET"), "cross_origin"),
+    ] {
+        let outcome = authenticate(&server.policy(), &Guarded(&request), None, server.now());
+        assert_eq!(word(outcome), expected, "{name}");
+    }
+}
+
+#[test]
 fn rule_2_what_is_exempt_needs_no_cookie_and_so_no_origin() {
     let server = Server::new();
     let load = |route| request("GET", route).cookie(&server).with(Field::SecFetchSite, "cross-site");
@@ -542,6 +596,7 @@ fn rule_3_exempt_routes() {
         ("GET", Route::Path("/ws"), "anonymous"),
         ("GET", Route::Path("/api/ws"), "anonymous"),
         ("POST", Route::Path("/auth_session"), "anonymous"),
+        ("GET", Route::Path("/auth_verify"), "anonymous"),
         ("GET", Route::Path("/"), "missing_credential"),
         ("GET", Route::Path("/api/"), "missing_credential"),
         ("GET", Route::Path("/docs/{path}"), "anonymous"),

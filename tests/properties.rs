@@ -532,7 +532,9 @@ impl Facts for Case {
             Field::SecFetchMode => one(self.mode),
             Field::SecFetchDest => one(self.destination),
             Field::Upgrade => one(self.upgrade.then_some("websocket")),
-            Field::SecWebSocketKey | Field::SecWebSocketVersion => vec![],
+            Field::SecWebSocketKey | Field::SecWebSocketVersion | Field::XOriginalMethod | Field::XForwardedMethod => {
+                vec![]
+            }
             Field::Accept => one(self.accept),
             Field::AccessControlRequestMethod => one(self.preflight.then_some("POST")),
         };

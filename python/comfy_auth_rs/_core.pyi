@@ -104,6 +104,9 @@ class AuthMiddleware:
         """Whether everybody may have what a request asks for, so that a cache may give it to everybody."""
     def authenticate(self, request: web.Request) -> Denial | None:
         """`None` if the request bears a valid credential, whatever its route; else why not."""
+    def identify(self, request: web.Request) -> str | Denial:
+        """The label of the key that lets the request pass about which a proxy asks, empty where the key has none; else
+        why it may not pass, which never leads to the login page."""
     def log_in(self, request: web.Request, *, remember: bool, form_key: str | None = None) -> SessionCookie | Denial:
         """A session for the key that a request presents in a header, in its query, or as `form_key`."""
     def log_out(self, request: web.Request) -> str:

@@ -14,7 +14,7 @@ from comfy_auth_rs._core import Denial, strip_credentials
 LOGIN_PAGE = "auth_login.html"
 
 #: The challenge (RFC 6750, section 3). auth_inject.js knows our 401s by it.
-_CHALLENGE = 'Bearer realm="ComfyUI"'
+CHALLENGE = 'Bearer realm="ComfyUI"'
 
 _MESSAGES = {
     "missing_credential": "This server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
@@ -41,7 +41,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
         return web.Response(status=302, headers=headers)
     if denial.status == 401:
         presented = denial.cause == "invalid_credential"
-        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if presented else "")
+        headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
     if denial.retry_after is not None:
         headers["Retry-After"] = str(denial.retry_after)
     body = {"error": _ERRORS[denial.status], "cause": denial.cause, "message": _MESSAGES[denial.cause]}

@@ -1,20 +1,21 @@
-"""The routes that this package adds to a server: health, the login page and its script, sessions."""
+"""The routes that this package adds to a server: health, the login page and its script, sessions, verification."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import IndexPage
-from comfy_auth_rs.refusal import LOGIN_PAGE, refuse
+from comfy_auth_rs.refusal import CHALLENGE, LOGIN_PAGE, refuse
 
 STATIC = Path(__file__).parent / "static"
 
@@ -24,6 +25,9 @@ ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_inject.js")
 _MAX_LOGIN_BODY = 16 * 1024
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
+
+#: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
+_PLAIN = string.punctuation.replace("%", "") + " "
 
 #: The login page is not to be framed, and keeps its address to this origin: with `no-referrer`, browsers would send
 #: `Origin: null` with the form, which a server cannot tell from a foreign page's.
@@ -126,6 +130,28 @@ class SessionRoute:
         return response
 
 
+class VerifyRoute:
+    """`/auth_verify`: a proxy asks it whether a request to one of our neighbours bears a valid credential.
+
+    Any status but 2xx, 401 and 403 makes nginx answer 500, so who is locked out gets a 401 too, with `Retry-After`.
+    """
+
+    def __init__(self, middleware: AuthMiddleware) -> None:
+        self._middleware = middleware
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """204 with the key's label, else 401."""
+        outcome = self._middleware.identify(request)
+        if isinstance(outcome, Denial):
+            response = await refuse(request, outcome)
+            response.set_status(401)
+            response.headers.setdefault(hdrs.WWW_AUTHENTICATE, CHALLENGE)
+            return response
+        # There even where the key has no label: a proxy that copies it then replaces the one that a client sent.
+        headers = {"X-Auth-Key-Label": quote(outcome, safe=_PLAIN), "Cache-Control": "no-store"}
+        return web.Response(status=204, headers=headers)
+
+
 def _foreign(middleware: AuthMiddleware, request: web.Request) -> Denial | None:
     """Why a request bears a session that a page of another origin may not use, not even to end it; else `None`."""
     denial = middleware.authenticate(request)
@@ -169,6 +195,7 @@ def add_routes(
         web.get("/auth_session", session.get),
         web.post("/auth_session", session.post),
         web.delete("/auth_session", session.delete),
+        web.get("/auth_verify", VerifyRoute(middleware).get),
     ]
     for prefix in prefixes:
         routes.append(web.get(f"{prefix}/health", health.get))

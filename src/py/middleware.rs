@@ -16,6 +16,7 @@ use crate::credential::{Source, cookie};
 use crate::decide::{self, Facts as _, Field, Identity, Now, Policy};
 use crate::error;
 use crate::exempt::{Exemption, Exemptions};
+use crate::guarded::Guarded;
 use crate::keys::{self, Keys};
 use crate::session::{self, Sessions};
 use crate::throttle::Throttle;
@@ -51,6 +52,12 @@ pub struct SessionCookie {
 #[derive(IntoPyObject)]
 enum LogIn {
     Admitted(SessionCookie),
+    Denied(Denial),
+}
+
+#[derive(IntoPyObject)]
+enum Verdict {
+    Label(String),
     Denied(Denial),
 }
 
@@ -108,6 +115,22 @@ impl AuthMiddleware {
     fn authenticate(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Denial>> {
         self.judge(request, |policy, facts, now| {
             Ok(decide::authenticate(policy, facts, None, now).err().map(|denial| denied(facts, denial)))
+        })
+    }
+
+    /// The label of the key that lets the request pass about which a proxy asks, empty where the key has none; else why
+    /// it may not pass. That never leads to the login page: it is the proxy that reads the answer.
+    fn identify(&self, request: &Bound<'_, PyAny>) -> PyResult<Verdict> {
+        self.judge(request, |policy, facts, now| {
+            let denial = match decide::authenticate(policy, &Guarded(facts), None, now) {
+                Ok(Identity::Key { key, .. }) => match policy.keys.by_id(key) {
+                    Some(entry) => return Ok(Verdict::Label(entry.label().unwrap_or_default().to_owned())),
+                    None => error::Denial::Invalid,
+                },
+                Ok(Identity::Anonymous) => error::Denial::Missing,
+                Err(denial) => denial,
+            };
+            Ok(Verdict::Denied(Denial::new(denial, facts.client(), false)))
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Names {
     accept: Py<PyAny>,
     access_control_request_method: Py<PyAny>,
     x_forwarded_for: Py<PyAny>,
+    x_original_method: Py<PyAny>,
+    x_forwarded_method: Py<PyAny>,
     static_resource: Py<PyAny>,
 }
 
@@ -51,6 +53,8 @@ impl Names {
             accept: name("Accept")?,
             access_control_request_method: name("Access-Control-Request-Method")?,
             x_forwarded_for: name("X-Forwarded-For")?,
+            x_original_method: name("X-Original-Method")?,
+            x_forwarded_method: name("X-Forwarded-Method")?,
             static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
         })
     }
@@ -70,6 +74,8 @@ impl Names {
             Field::SecWebSocketVersion => &self.sec_websocket_version,
             Field::Accept => &self.accept,
             Field::AccessControlRequestMethod => &self.access_control_request_method,
+            Field::XOriginalMethod => &self.x_original_method,
+            Field::XForwardedMethod => &self.x_forwarded_method,
         }
     }
 }

@@ -21,7 +21,10 @@ SUFFIXES = (
 )  # fmt: skip
 
 #: What this package adds or serves in ComfyUI's place.
-OURS = ("/", "/index.html", "/health", "/auth_login.html", "/auth_login.js", "/auth_inject.js", "/auth_session")
+OURS = (
+    "/", "/index.html", "/health", "/auth_login.html", "/auth_login.js", "/auth_inject.js", "/auth_session",
+    "/auth_verify",
+)  # fmt: skip
 
 _OPEN_PATHS = {*OURS, "/ws"} - {"/"}
 _OPEN_FOLDERS = ("/extensions/", "/templates/", "/docs/")

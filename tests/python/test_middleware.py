@@ -869,7 +869,7 @@ async def test_setup_of_a_running_application(aiohttp_server):
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/auth_session", "/auth_login.html", "/auth_inject.js", "/", "/index.html"]
+    "path", ["/health", "/auth_session", "/auth_verify", "/auth_login.html", "/auth_inject.js", "/", "/index.html"]
 )
 def test_setup_where_a_route_is_taken(tmp_path, path):
     """The first of two routes would win: somebody's own /health would say nothing about a key."""
