@@ -45,6 +45,7 @@ pub enum Field {
     AccessControlRequestMethod,
     XOriginalMethod,
     XForwardedMethod,
+    XForwardedHost,
 }
 
 /// Called with one value after the other, until it breaks.
@@ -66,6 +67,10 @@ pub trait Facts {
     }
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
+    /// Whether a proxy that the operator trusts is at the other end of the connection.
+    fn proxied(&self) -> bool {
+        false
+    }
     /// Whether it asks for the `clientId` of a live socket that was opened with a credential.
     fn takes_over(&self) -> bool;
 }

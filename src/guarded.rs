@@ -22,8 +22,11 @@ const METHODS: [Field; 2] = [Field::XOriginalMethod, Field::XForwardedMethod];
 const CHANGES: [Field; 3] = [Field::Origin, Field::SecWebSocketKey, Field::Upgrade];
 
 impl<F: Facts> Facts for Guarded<'_, F> {
+    /// `Host` is the one that the browser used: it names the session's cookie, and is what `Origin` is compared with.
+    /// Traefik puts its own address into the question's.
     fn visit(&self, field: Field, each: Visit<'_>) {
-        self.0.visit(field, each);
+        let forwarded = field == Field::Host && self.0.proxied() && has(self.0, Field::XForwardedHost);
+        self.0.visit(if forwarded { Field::XForwardedHost } else { field }, each);
     }
 
     fn query(&self, each: Visit<'_>) {
@@ -52,6 +55,10 @@ impl<F: Facts> Facts for Guarded<'_, F> {
 
     fn client(&self) -> Option<IpAddr> {
         self.0.client()
+    }
+
+    fn proxied(&self) -> bool {
+        self.0.proxied()
     }
 
     fn takes_over(&self) -> bool {

@@ -32,6 +32,7 @@ struct Request {
     query: Option<String>,
     client: Option<IpAddr>,
     takes_over: bool,
+    proxied: bool,
 }
 
 fn request(method: &'static str, route: Route<'static>) -> Request {
@@ -42,6 +43,7 @@ fn request(method: &'static str, route: Route<'static>) -> Request {
         query: None,
         client: Some([192, 0, 2, 1].into()),
         takes_over: false,
+        proxied: false,
     }
 }
 
@@ -107,6 +109,10 @@ impl Facts for Request {
 
     fn takes_over(&self) -> bool {
         self.takes_over
+    }
+
+    fn proxied(&self) -> bool {
+        self.proxied
     }
 }
 
@@ -522,6 +528,11 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
     let by_cookie = || ask().cookie(&server);
     let ours = format!("http://{HOST}");
     let (mine, foreign) = (|| by_cookie().with(Origin, &ours), || by_cookie().with(Origin, "http://evil.example"));
+    // As Traefik asks: its own address in `Host`.
+    let elsewhere = |proxied, host| {
+        let request = by_cookie().without(Field::Host).with(Field::Host, "127.0.0.1:9");
+        Request { proxied, ..request.with(Field::XForwardedHost, host) }
+    };
     let link = || {
         let request = by_cookie().with(SecFetchSite, "cross-site");
         request.with(SecFetchMode, "navigate").with(SecFetchDest, "document")
@@ -561,6 +572,11 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
         ("a foreign socket", foreign().with(SecWebSocketKey, "k").with(XOriginalMethod, "GET"), "cross_origin"),
         ("a socket from who knows where", by_cookie().with(SecWebSocketKey, "k"), "cross_origin"),
         ("the same by its upgrade", by_cookie().upgrade().with(XOriginalMethod, "GET"), "cross_origin"),
+        ("at the host that a proxy names", elsewhere(true, HOST), "Cookie"),
+        ("at the host that anybody names", elsewhere(false, HOST), "missing_credential"),
+        ("at another port's", elsewhere(true, "comfy.example:9"), "missing_credential"),
+        ("our page's POST there", elsewhere(true, HOST).with(Origin, &ours), "Cookie"),
+        ("a foreign one", elsewhere(true, HOST).with(Origin, "http://127.0.0.1:9"), "cross_origin"),
     ] {
         let outcome = authenticate(&server.policy(), &Guarded(&request), None, server.now());
         assert_eq!(word(outcome), expected, "{name}");

@@ -532,7 +532,11 @@ impl Facts for Case {
             Field::SecFetchMode => one(self.mode),
             Field::SecFetchDest => one(self.destination),
             Field::Upgrade => one(self.upgrade.then_some("websocket")),
-            Field::SecWebSocketKey | Field::SecWebSocketVersion | Field::XOriginalMethod | Field::XForwardedMethod => {
+            Field::SecWebSocketKey
+            | Field::SecWebSocketVersion
+            | Field::XOriginalMethod
+            | Field::XForwardedMethod
+            | Field::XForwardedHost => {
                 vec![]
             }
             Field::Accept => one(self.accept),

@@ -31,6 +31,7 @@ pub struct Names {
     x_forwarded_for: Py<PyAny>,
     x_original_method: Py<PyAny>,
     x_forwarded_method: Py<PyAny>,
+    x_forwarded_host: Py<PyAny>,
     static_resource: Py<PyAny>,
 }
 
@@ -55,6 +56,7 @@ impl Names {
             x_forwarded_for: name("X-Forwarded-For")?,
             x_original_method: name("X-Original-Method")?,
             x_forwarded_method: name("X-Forwarded-Method")?,
+            x_forwarded_host: name("X-Forwarded-Host")?,
             static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
         })
     }
@@ -76,6 +78,7 @@ impl Names {
             Field::AccessControlRequestMethod => &self.access_control_request_method,
             Field::XOriginalMethod => &self.x_original_method,
             Field::XForwardedMethod => &self.x_forwarded_method,
+            Field::XForwardedHost => &self.x_forwarded_host,
         }
     }
 }
@@ -159,14 +162,18 @@ impl<'a, 'py> Request<'a, 'py> {
         name.cast::<PyTuple>().ok()?.get_item(0).ok()?.cast::<PyString>().ok()?.to_str().ok()?.parse().ok()
     }
 
-    fn address(&self) -> PyResult<Option<IpAddr>> {
+    fn remote(&self) -> PyResult<Option<IpAddr>> {
         let remote = self.object.getattr(intern!(self.object.py(), "remote"))?;
         if remote.is_none() {
             return Ok(None);
         }
         let remote = remote.cast::<PyString>()?.to_string_lossy();
         // Link-local IPv6 addresses name their interface: fe80::1%eth0.
-        let Ok(peer) = remote.split('%').next().unwrap_or_default().parse() else { return Ok(None) };
+        Ok(remote.split('%').next().unwrap_or_default().parse().ok())
+    }
+
+    fn address(&self) -> PyResult<Option<IpAddr>> {
+        let Some(peer) = self.remote()? else { return Ok(None) };
         if self.trusted.is_empty() {
             return Ok(Some(peer));
         }
@@ -220,6 +227,10 @@ impl Facts for Request<'_, '_> {
 
     fn client(&self) -> Option<IpAddr> {
         self.read(|| self.address()).flatten()
+    }
+
+    fn proxied(&self) -> bool {
+        self.read(|| self.remote()).flatten().is_some_and(|peer| self.trusted.contains(peer))
     }
 
     fn takes_over(&self) -> bool {
