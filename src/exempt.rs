@@ -142,17 +142,19 @@ fn is_plain(file: &str) -> bool {
 }
 
 fn to_regex(pattern: &str) -> Result<String, String> {
+    let no_expression =
+        |error: regex::Error| format!("is no regular expression: {}", error.to_string().replace('\n', " "));
     let regex = if let Some(expression) = pattern.strip_prefix('^') {
+        // By itself first: of `a)|(b`, which is none, the parentheses below would make one that isn't anchored.
+        regex::Regex::new(expression).map_err(no_expression)?;
         format!("^(?:{expression})$")
     } else if pattern.starts_with('/') {
         format!("^{}$", regex::escape(pattern).replace(r"\*", ".*"))
     } else {
         return Err("must begin with / (a path, * for any characters) or with ^ (a regular expression)".to_owned());
     };
-    match regex::Regex::new(&regex) {
-        Ok(_) => Ok(regex),
-        Err(error) => Err(format!("is no regular expression: {}", error.to_string().replace('\n', " "))),
-    }
+    regex::Regex::new(&regex).map_err(no_expression)?;
+    Ok(regex)
 }
 
 #[cfg(test)]
@@ -254,7 +256,7 @@ mod tests {
         ] {
             assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
         }
-        for bad in ["view", "", "*", "^("] {
+        for bad in ["view", "", "*", "^(", "^/a)|(/b"] {
             assert_eq!(Exemptions::new(&[bad], false).unwrap_err().len(), 1, "{bad:?}");
         }
     }
