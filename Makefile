@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8188
 COMFYUI ?=
+FUZZ_SECONDS ?= 10
 
-# The one list of system packages: a C compiler for the stand-in NVIDIA library, node for the page's scripts,
-# chromium, nginx and openssl (for its certificate) for the browser tests and
-# the caches, git for the patch tests, fail2ban for its filter.
-SYSTEM_PACKAGES := gcc git nodejs chromium nginx openssl fail2ban
+# The one list of system packages: a C compiler for the stand-in NVIDIA library, one for C++ for libFuzzer, node for the
+# page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests, fail2ban for its filter.
+SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban
 
 .DEFAULT_GOAL := help
 
@@ -36,7 +36,7 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc git node chromium nginx openssl fail2ban-regex; do \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git node chromium nginx openssl fail2ban-regex; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -72,9 +72,14 @@ test-js:
 bench: develop ## Measure the middleware against reference middlewares
 	$(BIN)/python benches/middleware.py
 
+.PHONY: fuzz
+fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
+	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)
+
 .PHONY: lint
 lint: $(VENV)/.tools ## Check format, lints and types
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --quiet --all-targets -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --quiet --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check
@@ -84,9 +89,10 @@ lint: $(VENV)/.tools ## Check format, lints and types
 .PHONY: format
 format: $(VENV)/.tools ## Format all code
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf target $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf target fuzz/target $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,12 @@
+//! What must hold for whatever a client, an operator or a file may say. One parser a file; `check` panics where it
+//! doesn't hold.
+//!
+//! `fuzz_targets/` hands these to libFuzzer; `tests/fuzz_seeds.rs` runs them in `cargo test` on the seeds and on what is
+//! near them.
+
+pub mod credentials;
+pub mod exempt;
+pub mod forwarded;
+pub mod inject;
+pub mod keys;
+pub mod sessions;
