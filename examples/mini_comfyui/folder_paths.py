@@ -93,6 +93,11 @@ def get_folder_paths(kind: str) -> list[Path]:
     return list(folder_names_and_paths[kind][0])
 
 
+def is_enabled(custom_node: Path) -> bool:
+    """Whether the command line lets this file or folder of custom_nodes run."""
+    return not args.disable_all_custom_nodes or custom_node.name in args.whitelist_custom_nodes
+
+
 def get_filename_list(kind: str) -> list[str]:
     """Relative names of the model files of this kind, sorted. Raises KeyError for an unknown kind."""
     folders, suffixes = folder_names_and_paths[kind]

@@ -7,6 +7,7 @@ comfy.options.enable_args_parsing()
 import asyncio
 import importlib.util
 import logging
+import runpy
 import shutil
 import sys
 import threading
@@ -24,12 +25,27 @@ for name in ("output", "input", "user"):
     if directory := getattr(args, f"{name}_directory"):
         folder_paths.set_directory(name, directory)
 
+
+def execute_prestartup_script() -> None:
+    """Run what custom nodes want to run before anything else is imported; one that fails is logged."""
+    for folder in folder_paths.get_folder_paths("custom_nodes"):
+        for script in sorted(folder.glob("*/prestartup_script.py")):
+            if script.parent.suffix == ".disabled" or not folder_paths.is_enabled(script.parent):
+                continue
+            try:
+                runpy.run_path(str(script))
+            except Exception as error:
+                logging.error("Failed to execute startup-script: %s / %s", script, error)
+
+
 if args.enable_manager:
     if importlib.util.find_spec("comfyui_manager") is None:
         sys.exit(f"--enable-manager needs: {sys.executable} -m pip install comfyui-manager")
     import comfyui_manager
 
     comfyui_manager.prestartup()
+
+execute_prestartup_script()
 
 import comfy.utils
 import comfyui_version
@@ -82,7 +98,7 @@ def start_comfyui(
     prompt_server = server.PromptServer(asyncio_loop)
     if args.enable_manager:
         comfyui_manager.start()
-    asyncio_loop.run_until_complete(nodes.init_extra_nodes(init_custom_nodes=not args.disable_all_custom_nodes))
+    asyncio_loop.run_until_complete(nodes.init_extra_nodes())
     prompt_server.add_routes()
     threading.Thread(target=prompt_worker, daemon=True, args=(prompt_server.prompt_queue, prompt_server)).start()
 

@@ -209,16 +209,17 @@ EXTENSION_WEB_DIRS: dict[str, Path] = {}
 LOADED_MODULE_DIRS: dict[str, Path] = {}
 
 
-async def init_extra_nodes(init_custom_nodes: bool = True) -> None:
+async def init_extra_nodes() -> None:
     """Import everything in custom_nodes; one that fails is logged and left out."""
-    if not init_custom_nodes:
-        logging.info("Skipping loading of custom nodes")
-        return
     for folder in folder_paths.get_folder_paths("custom_nodes"):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             is_package = path.is_dir() and path.name != "__pycache__" and path.suffix != ".disabled"
-            if is_package or path.suffix == ".py":
+            if not is_package and path.suffix != ".py":
+                continue
+            if folder_paths.is_enabled(path):
                 load_custom_node(path)
+            else:
+                logging.info("Skipping %s due to disable_all_custom_nodes", path.name)
 
 
 def load_custom_node(path: Path) -> bool:

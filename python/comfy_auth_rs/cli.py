@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from comfy_auth_rs import PatchError, __version__, doctor, generate_key, probe_devices
-from comfy_auth_rs.comfyui import launcher, patch
+from comfy_auth_rs.comfyui import custom_node, launcher, patch
 
 __all__ = ["main"]
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(argument.partition("=")[0] for argument in unknown if argument.startswith("-"))
         hint = "; ComfyUI's own arguments go after --" if options.command is _run else ""
         # Values are left out: one of them may be a key.
-        parser.error(f"{options.command.__name__[1:]} does not take {names or 'so many arguments'}{hint}")
+        parser.error(f"{_name(options.command)} does not take {names or 'so many arguments'}{hint}")
     options.comfyui_arguments = comfyui_arguments
     try:
         status: int = options.command(options)
@@ -73,13 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _name(command: Callable[[argparse.Namespace], int]) -> str:
+    return command.__name__[1:].replace("_", "-")
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="comfy-auth-rs", description="API keys and a login page for ComfyUI.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"comfy-auth-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(command: Callable[[argparse.Namespace], int], summary: str, examples: Sequence[str]) -> _Parser:
-        name = command.__name__[1:]
+        name = _name(command)
         added = commands.add_parser(
             name,
             help=summary,
@@ -96,15 +100,35 @@ def _parser() -> _Parser:
         added.add_argument("directory", metavar="DIR", type=Path, help="ComfyUI's folder, which holds main.py")
         return added
 
+    def add_base(added: _Parser) -> None:
+        added.add_argument(
+            "--base-directory", metavar="BASE", type=Path, help="what ComfyUI's own flag of this name says"
+        )
+
     keygen = add(_keygen, "make an API key: 256 random bits, URL-safe", ["", "-o api_key.txt"])
     keygen.add_argument(
         "-o", dest="file", metavar="FILE", type=Path, help="write it to this new file, which only you can read"
     )
 
     patching = add_for_tree(_patch, "let a ComfyUI ask for a key", ["~/ComfyUI", "~/ComfyUI --diff"])
-    patching.add_argument("--diff", action="store_true", help="only show what would change")
+    instead = patching.add_mutually_exclusive_group()
+    instead.add_argument("--diff", action="store_true", help="only show what would change")
 
-    add_for_tree(_unpatch, "take the patch out again, byte for byte", ["~/ComfyUI"])
+    unpatching = add_for_tree(_unpatch, "take the patch out again, byte for byte", ["~/ComfyUI"])
+
+    examples = ["~/ComfyUI", "~/ComfyUI --base-directory ~/Documents/ComfyUI"]
+    summary = "protect a ComfyUI by a custom node instead of the patch"
+    installing = add_for_tree(_install_node, summary, examples)
+    installing.description = f"""{summary[0].upper()}{summary[1:]}.
+It takes its keys from the environment variable COMFYUI_API_KEY_FILE or
+COMFYUI_API_KEY, and other flags of a patched ComfyUI from COMFYUI_AUTH_FLAGS.
+Started with --disable-all-custom-nodes, ComfyUI does not load it and asks for
+no key."""
+    uninstalling = add_for_tree(_uninstall_node, "remove that custom node", examples)
+    for added in (installing, uninstalling):
+        add_base(added)
+    for changing in (instead, unpatching, installing, uninstalling):
+        changing.add_argument("--json", action="store_true", help="for programs: the files that changed")
 
     examples = ["~/ComfyUI", "~/ComfyUI --api-key-file api_key.txt --port 8188", "~/ComfyUI --json"]
     examining = add_for_tree(_doctor, "say what holds and what doesn't; exit with 1 if anything is unsafe", examples)
@@ -113,6 +137,7 @@ def _parser() -> _Parser:
     examining.add_argument(
         "--api-key-file", metavar="F", type=Path, action="append", default=[], help="a key file to check; repeatable"
     )
+    add_base(examining)
     examining.add_argument("--json", action="store_true", help="for programs")
 
     probe = add(_probe, "show the GPUs and their memory, without loading torch", ["", "--json"])
@@ -167,30 +192,63 @@ def _patch(options: argparse.Namespace) -> int:
             sys.stdout.buffer.write(difference)
         else:
             print(f"{directory} is patched already; nothing would change.", file=sys.stderr)
-    elif changed := patch.patch(directory):
-        print(f"Patched: {', '.join(map(str, changed))}.")
+        return 0
+    if custom_node.state(custom_node.folder(directory)):
+        raise PatchError(
+            f"{directory}: it has the custom node, and one of the two is enough; "
+            "run `comfy-auth-rs uninstall-node` first"
+        )
+    changed = patch.patch(directory)
+    _print_changes(options, changed, "Patched", f"{directory} is patched already; nothing changed.")
+    if changed and not options.json:
         print(f"Next, in that folder: python3 main.py --api-key-file FILE; then comfy-auth-rs doctor {directory}")
-    else:
-        print(f"{directory} is patched already; nothing changed.")
     return 0
 
 
 def _unpatch(options: argparse.Namespace) -> int:
     directory: Path = options.directory
-    if changed := patch.unpatch(directory):
-        print(f"As before the patch: {', '.join(map(str, changed))}.")
-    else:
-        print(f"{directory} is not patched; nothing changed.")
+    changed = patch.unpatch(directory)
+    _print_changes(options, changed, "As before the patch", f"{directory} is not patched; nothing changed.")
     return 0
 
 
+def _install_node(options: argparse.Namespace) -> int:
+    directory: Path = options.directory
+    changed = custom_node.install(directory, options.base_directory)
+    _print_changes(options, changed, "Written", f"{directory} has the custom node already; nothing changed.")
+    if changed and not options.json:
+        print(f"Next, in {directory}: COMFYUI_API_KEY_FILE=FILE python3 main.py; then comfy-auth-rs doctor {directory}")
+    return 0
+
+
+def _uninstall_node(options: argparse.Namespace) -> int:
+    directory: Path = options.directory
+    removed = custom_node.uninstall(directory, options.base_directory)
+    changed = [] if removed is None else [removed]
+    _print_changes(options, changed, "Removed", f"{directory} has no custom node of ours; nothing changed.")
+    return 0
+
+
+def _print_changes(options: argparse.Namespace, changed: Sequence[Path], done: str, nothing: str) -> None:
+    if options.json:
+        print(json.dumps({"changed": [str(path) for path in changed]}, indent=2))
+    else:
+        print(f"{done}: {', '.join(map(str, changed))}." if changed else nothing)
+
+
 def _doctor(options: argparse.Namespace) -> int:
-    checks = doctor.examine(options.directory, python=options.python, port=options.port, key_files=options.api_key_file)
+    checks = doctor.examine(
+        options.directory,
+        base=options.base_directory,
+        python=options.python,
+        port=options.port,
+        key_files=options.api_key_file,
+    )
     safe = all(check.state != "unsafe" for check in checks)
     if options.json:
         print(json.dumps({"safe": safe, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
     else:
-        coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         width = max(len(check.name) for check in checks)
         for check in checks:
             state = f"{check.state:6}"

@@ -5,23 +5,28 @@ from __future__ import annotations
 import ast
 import contextlib
 import http.client
+import json
+import os
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from comfy_auth_rs import KeyStore
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui import custom_node, patch
 
 __all__ = ["Check", "examine"]
 
 _TIMEOUT = 2.0  # seconds for one step of a request
 _PATHS = ("/queue", "/api/queue")
+_ASKS = "asks for the key"
+_NODE = "Custom node"
 
 
 @dataclass(frozen=True)
@@ -34,20 +39,30 @@ class Check:
 
 
 def examine(
-    directory: Path, *, python: str | None = None, port: int = 8188, key_files: Sequence[Path] = ()
+    directory: Path,
+    *,
+    base: Path | None = None,
+    python: str | None = None,
+    port: int = 8188,
+    key_files: Sequence[Path] = (),
 ) -> list[Check]:
     """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
 
-    `python` is the interpreter that runs it, if not the one in or beside its folder. Raises PatchError when
-    there is no ComfyUI.
+    `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
+    folder. Raises PatchError when there is no ComfyUI.
     """
     files = patch.status(directory)
+    node = custom_node.folder(directory, base)
+    runtime = _Runtime.of(python or _python_of(directory), directory)
+    listening = list(_port(port))
     return [
         _comfyui(directory),
-        _patched(files),
-        _importable(directory, python),
+        *_protected(files, node, listening),
+        _permissions(directory, node),
+        *runtime.checks(),
+        _manager(node.parent, runtime),
         *_keys(key_files),
-        *_port(port),
+        *listening,
         Check("WebSocket", "note", "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"),
     ]
 
@@ -60,11 +75,35 @@ def _comfyui(directory: Path) -> Check:
     return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py does not tell")
 
 
-def _patched(files: Sequence[patch.FileState]) -> Check:
+def _protected(files: Sequence[patch.FileState], node: Path, listening: Sequence[Check]) -> Iterator[Check]:
+    """The patch, the custom node, or neither: then it may have been started with `comfy-auth-rs run`."""
+    found = custom_node.state(node)
+    if found is None:
+        yield _patched(files, listening)
+        return
+    if any(file.version for file in files):
+        yield _patched(files, listening)
+        yield Check(_NODE, "unsafe", f"{node}: the patch is there too, and ComfyUI will not start; keep one of the two")
+        return
+    if found.fault:
+        yield Check(_NODE, "unsafe", found.fault)
+        return
+    yield Check(_NODE, "ok", f"written by version {found.version}; it takes its keys from COMFYUI_API_KEY_FILE")
+    yield Check(
+        _NODE,
+        "note",
+        "ComfyUI does not load it, and asks for no key, when started with --disable-all-custom-nodes (but for "
+        f"--whitelist-custom-nodes {custom_node.NAME}) or with another --base-directory",
+    )
+
+
+def _patched(files: Sequence[patch.FileState], listening: Sequence[Check]) -> Check:
     versions = {file.version for file in files}
     if faults := [file.fault for file in files if file.fault]:
         return Check("Patch", "unsafe", "; ".join(faults))
     if versions == {None}:
+        if any(check.detail.endswith(_ASKS) for check in listening):
+            return Check("Patch", "ok", "not patched, but what listens asks for the key: `comfy-auth-rs run` does that")
         return Check(
             "Patch",
             "unsafe",
@@ -76,24 +115,75 @@ def _patched(files: Sequence[patch.FileState]) -> Check:
     return Check("Patch", "ok", f"patched by version {' and '.join(sorted(map(str, versions)))}")
 
 
-def _importable(directory: Path, python: str | None) -> Check:
-    """Do what the inserted lines do, with the Python that will do it."""
-    python = python or _python_of(directory)
-    code = "import comfy_auth_rs.comfyui; print(comfy_auth_rs.__version__)"
-    try:
-        result = subprocess.run(
-            [python, "-c", code], cwd=directory, capture_output=True, text=True, errors="replace", timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("Package", "unsafe", f"{python} does not run ({error}); name ComfyUI's Python with --python")
-    if result.returncode == 0:
-        return Check("Package", "ok", f"{python} imports version {result.stdout.strip()}")
-    reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Check(
-        "Package",
-        "unsafe",
-        f"{python} cannot import it ({reason}); run `{python} -m pip install comfy-auth-rs`",
-    )
+def _permissions(directory: Path, node: Path) -> Check:
+    """Whoever may write these files may take the protection away."""
+    name = "Permissions"
+    if sys.platform == "win32":
+        return Check(name, "note", "not looked at on Windows")
+    paths = [directory, directory / patch.SERVER, directory / patch.CLI_ARGS, node, *node.glob("*.py")]
+    modes = {path: path.stat() for path in paths if path.exists()}
+    if writable := [path for path, mode in modes.items() if mode.st_mode & stat.S_IWOTH]:
+        return Check(name, "unsafe", f"every user of this machine can change {writable[0]}; run `chmod o-w` on it")
+    owners = {mode.st_uid for mode in modes.values()}
+    whose = "yours" if owners == {os.geteuid()} else "another user's"
+    return Check(name, "ok", f"the folder is {whose} (mode {stat.S_IMODE(modes[directory].st_mode):o})")
+
+
+#: Does what the inserted lines do, with the Python that will do it, and tells what else a helper would ask for.
+_ASK = """
+import comfy_auth_rs.comfyui, aiohttp, json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+try:
+    manager = version("comfyui-manager")
+except PackageNotFoundError:
+    manager = None
+gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else " without the GIL"
+print(json.dumps({"package": comfy_auth_rs.__version__, "manager": manager, "environment": ", ".join(
+    [f"{platform.python_implementation()} {platform.python_version()}{gil}", f"aiohttp {aiohttp.__version__}",
+     platform.platform()])}))
+"""
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """The Python that runs ComfyUI: what it answered to `_ASK`, or why it did not."""
+
+    python: str
+    answer: dict[str, str | None] = field(default_factory=dict)
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, python: str, directory: Path) -> _Runtime:
+        try:
+            result = subprocess.run(
+                [python, "-c", _ASK], cwd=directory, capture_output=True, text=True, errors="replace", timeout=60
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return cls(python, fault=f"{python} does not run ({error}); name ComfyUI's Python with --python")
+        if result.returncode == 0:
+            with contextlib.suppress(ValueError, IndexError):
+                return cls(python, json.loads(result.stdout.splitlines()[-1]))
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return cls(python, fault=f"{python} cannot import it ({reason}); run `{python} -m pip install comfy-auth-rs`")
+
+    def checks(self) -> Iterator[Check]:
+        if self.fault:
+            yield Check("Package", "unsafe", self.fault)
+            return
+        yield Check("Package", "ok", f"{self.python} imports version {self.answer['package']}")
+        yield Check("Environment", "ok", str(self.answer["environment"]))
+
+
+def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
+    """It restarts the server and has middlewares of its own, so that a helper wants to know."""
+    name = "Manager"
+    if version := runtime.answer.get("manager"):
+        return Check(name, "ok", f"ComfyUI-Manager {version}, which --enable-manager turns on")
+    if custom_nodes.is_dir():
+        for entry in custom_nodes.iterdir():
+            if entry.name.lower() == "comfyui-manager":
+                return Check(name, "ok", f"ComfyUI-Manager in {entry}")
+    return Check(name, "ok", "ComfyUI-Manager is not there")
 
 
 def _python_of(directory: Path) -> str:
@@ -136,7 +226,7 @@ def _port(port: int) -> Iterator[Check]:
             codes = ", ".join(f"{path} with {known[path]}" for path in open_paths)
             yield Check(name, "unsafe", f"{address} answers {whom} without a key: {codes}")
         elif known:
-            yield Check(name, "ok", f"{address} asks for the key")
+            yield Check(name, "ok", f"{address} {_ASKS}")
         else:
             yield Check(name, "note", f"{address} listens, but gave no HTTP answer; try again")
     if listening and listening.isdisjoint(remote):

@@ -1,4 +1,4 @@
-"""A real ComfyUI: patched on disk and in memory, started, used, and as it was before.
+"""A real ComfyUI: patched on disk and in memory, or with the custom node, started, used, and as it was before.
 
 `COMFYUI_DIR` names its folder, `COMFYUI_PYTHON` the interpreter that has its requirements (default: this one, and of
 this one's version in any case, since the package is compiled for it). With `COMFYUI_MANAGER`, a folder that
@@ -22,8 +22,9 @@ import aiohttp
 import comfy_auth_rs
 import pytest
 from client import BROWSER, Answer, ask, bearer, is_refusal
+from comfy_auth_rs.comfyui import custom_node
 from conftest import KEY, WITNESS
-from servers import Server, start_server
+from servers import Server, ServerDied, start_server
 from sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
 
 pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no real ComfyUI")
@@ -79,9 +80,19 @@ Start = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture(scope="module")
 def start(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts the ComfyUI in `tree` with data folders of its own: by its main.py, or `in_memory` by our launcher."""
+    """Starts the ComfyUI in `tree` with data folders of its own: by its main.py, or `in_memory` by our launcher.
 
-    def start(tree: Path, *args: str, in_memory: bool = False, manager: bool = False) -> AbstractContextManager[Server]:
+    With `node_key`, our custom node is among its nodes and gets that key.
+    """
+
+    def start(
+        tree: Path,
+        *args: str,
+        in_memory: bool = False,
+        manager: bool = False,
+        node_key: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> AbstractContextManager[Server]:
         base = tmp_path_factory.mktemp("base")
         shutil.copytree(WITNESS, base / "custom_nodes" / "witness", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("input", "output", "user", "models"):
@@ -90,6 +101,8 @@ def start(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
         if manager:
             paths.append(str(MANAGER))
             (base / "custom_nodes" / "banned.py").write_text(BANNED_NODE)
+        if node_key is not None:
+            custom_node.install(tree, base)
         flags = ["--cpu", "--base-directory", str(base), "--database-url", "sqlite:///:memory:", *args]
         command = ["-m", "comfy_auth_rs", "run", str(tree), "--"] if in_memory else ["main.py"]
         return start_server(
@@ -99,6 +112,8 @@ def start(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
                 "PYTHONPATH": os.pathsep.join(paths),
                 "WITNESS_ROUTES": str(base / "routes.json"),
                 "HF_HUB_OFFLINE": "1",
+                **({} if node_key is None else {"COMFYUI_API_KEY": node_key}),
+                **(env or {}),
             },
             python=PYTHON,
             command=command,
@@ -126,22 +141,26 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(TREE, folder, ignore=ignore, symlinks=True))
 
 
-@pytest.fixture(scope="module", params=["in memory", "patched"])
+@pytest.fixture(scope="module", params=["in memory", "custom node", "patched"])
 def real(request: pytest.FixtureRequest, start: Start, copy: Path) -> Iterator[Real]:
-    """Both deliveries, each with a key; afterwards the tree is byte for byte as it was."""
-    in_memory = request.param == "in memory"
-    tree = TREE if in_memory else copy
+    """All deliveries, each with a key; afterwards the tree is byte for byte as it was."""
+    patched = request.param == "patched"
+    tree = copy if patched else TREE
     before = contents(tree)
-    if not in_memory:
+    if patched:
         assert comfy_auth_rs_command("patch", tree) == 0
         assert {name for name, digest in contents(tree).items() if before.get(name) != digest} == {
             "server.py",
             "comfy/cli_args.py",
         }
-    with start(tree, "--api-key", KEY, "--verbose", "DEBUG", in_memory=in_memory) as server:
+    if request.param == "custom node":
+        starting = start(tree, "--verbose", "DEBUG", node_key=KEY)
+    else:
+        starting = start(tree, "--api-key", KEY, "--verbose", "DEBUG", in_memory=not patched)
+    with starting as server:
         yield Real(server, routes_of(server))
         assert KEY not in server.output
-    if not in_memory:
+    if patched:
         assert comfy_auth_rs_command("unpatch", tree) == 0
     assert {name: digest for name, digest in contents(tree).items() if "__pycache__" not in name} == before
 
@@ -295,7 +314,8 @@ async def test_runs_a_graph(real: Real) -> None:
 
 def test_the_key_is_nowhere_to_be_seen(real: Real) -> None:
     argv = ask(real.server, "/system_stats", bearer(KEY)).json["system"]["argv"]
-    assert argv[argv.index("--api-key") + 1] == "[redacted]"
+    if "--api-key" in argv:
+        assert argv[argv.index("--api-key") + 1] == "[redacted]"
     for target in ("/system_stats", "/internal/logs", "/internal/logs/raw"):
         answer = ask(real.server, target, bearer(KEY))
         assert answer.status == 200
@@ -318,6 +338,22 @@ def test_without_a_key_nothing_is_asked_for(start: Start) -> None:
         assert ask(server, "/queue").status == 200
         assert ask(server, "/health").json["status"] == "ok"
         assert "NO API KEY" not in server.output
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_the_custom_node_ends_it_without_a_key(start: Start, tmp_path: Path, key: str | None) -> None:
+    """ComfyUI would catch what a custom node raises, log it, and start without protection."""
+    custom_node.install(TREE, tmp_path)
+    environment = {} if key is None else {"COMFYUI_API_KEY": key}
+    with (
+        pytest.raises(ServerDied) as died,
+        start(TREE, "--base-directory", str(tmp_path), env=environment) as server,
+    ):
+        pytest.fail(f"it listens: {server.output}")
+    assert died.value.returncode == 2
+    lines = died.value.output.splitlines()
+    assert [line for line in lines if "comfy-auth-rs" in line] == lines[-1:]
+    assert lines[-1].startswith("comfy-auth-rs: error: " + ("no API key;" if key is None else "COMFYUI_API_KEY:"))
 
 
 # --- ComfyUI-Manager --------------------------------------------------------------------------------------------

@@ -39,6 +39,9 @@ parser.add_argument("--cpu", action="store_true", help="Accepted and ignored: th
 parser.add_argument("--enable-compress-response-body", action="store_true", help="Compress JSON and text.")
 parser.add_argument("--disable-metadata", action="store_true", help="Do not save the prompt in images.")
 parser.add_argument("--disable-all-custom-nodes", action="store_true", help="Load nothing from custom_nodes.")
+parser.add_argument(
+    "--whitelist-custom-nodes", nargs="+", default=[], help="Load these from custom_nodes all the same."
+)
 parser.add_argument("--disable-api-nodes", action="store_true", help="Keep the frontend to this server (CSP).")
 parser.add_argument("--enable-manager", action="store_true", help="Add the comfyui-manager package.")
 parser.add_argument("--enable-manager-legacy-ui", action="store_true", help="Show that package's old dialogs.")

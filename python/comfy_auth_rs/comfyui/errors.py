@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -14,3 +15,12 @@ def refuse_to_start(fault: object) -> NoReturn:
     """Ends the process with one line and exit code 2. A server that cannot ask for the key must not start."""
     print(f"comfy-auth-rs: error: {fault}", file=sys.stderr, flush=True)
     raise SystemExit(2)
+
+
+def end_process(fault: object) -> NoReturn:
+    """`refuse_to_start` where the caller would catch SystemExit and go on unprotected, or isn't the main thread."""
+    try:
+        print(f"comfy-auth-rs: error: {fault}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    finally:  # whatever became of those streams
+        os._exit(2)

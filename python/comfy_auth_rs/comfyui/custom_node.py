@@ -1,0 +1,150 @@
+"""The folder that `comfy-auth-rs install-node` writes into ComfyUI's `custom_nodes`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui.errors import PatchError
+
+__all__ = ["NAME", "NodeState", "contents", "folder", "install", "state", "uninstall"]
+
+#: The folder's name: what ComfyUI's `--whitelist-custom-nodes` takes.
+NAME = "comfy-auth-rs"
+
+# `finally`: even where nothing can be printed. There is no path and no key in here.
+_FILE = """\
+# Written by comfy-auth-rs {version}; `comfy-auth-rs uninstall-node DIR` removes this folder.
+# {when} ComfyUI catches what this file raises and would go on without protection: so the process ends here.
+import os
+import sys
+
+try:
+    from comfy_auth_rs.comfyui import prestart
+
+    prestart.{call}()
+except BaseException as error:
+    try:
+        print(f"comfy-auth-rs: error: the custom node in {{os.path.dirname(__file__)}} cannot use comfy_auth_rs"
+              f" ({{error!r}}); run `{{sys.executable}} -m pip install --upgrade comfy-auth-rs`, or remove that folder",
+              file=sys.stderr, flush=True)
+    finally:
+        os._exit(2)
+"""
+_WRITTEN_BY = re.compile(r"# Written by comfy-auth-rs (\S+);")
+_FILES = ("prestartup_script.py", "__init__.py")
+
+
+class NodeState(NamedTuple):
+    """The custom node of a ComfyUI: the `version` that wrote it and, if it is unsound, its `fault`."""
+
+    version: str
+    fault: str | None
+
+
+def folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path:
+    """Where it belongs: in the ComfyUI folder, or in the folder that ComfyUI's `--base-directory` names."""
+    return Path(directory if base is None else base, "custom_nodes", NAME)
+
+
+def contents() -> dict[str, str]:
+    """Its files, as this version writes them."""
+    from comfy_auth_rs import __version__  # late: the package imports `comfyui` first
+
+    before, after = _FILES
+    return {
+        before: _FILE.format(version=__version__, when="Runs before the server is made.", call="protect"),
+        after: _FILE.format(version=__version__, when="Runs when nodes are loaded.", call="confirm")
+        + "\nNODE_CLASS_MAPPINGS = {}\n",
+    }
+
+
+def state(node: Path) -> NodeState | None:
+    """What is there; None without the folder. Raises PatchError where it is not ours."""
+    if not node.exists() and not node.is_symlink():
+        return None
+    found = _read(node)
+    first = found[_FILES[0]] or found[_FILES[1]] or ""
+    written_by = _WRITTEN_BY.match(first)
+    version = written_by[1] if written_by else "unknown"
+    sound = all(
+        text is not None and _WRITTEN_BY.sub("", text) == _WRITTEN_BY.sub("", fresh)
+        for text, fresh in zip(found.values(), contents().values(), strict=True)
+    )
+    remedy = "run `comfy-auth-rs install-node` again"
+    return NodeState(version, None if sound else f"{node}: it was edited, is not whole or is outdated; {remedy}")
+
+
+def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Write the folder and return the files that changed: none when it was there already. Raises PatchError."""
+    if any(file.version for file in patch.status(directory)):
+        raise PatchError(f"{directory}: it is patched, and one of the two is enough; run `comfy-auth-rs unpatch` first")
+    node = _folder(directory, base)
+    if node.exists() or node.is_symlink():
+        _require_ours(node)
+    changed = []
+    try:
+        node.mkdir(parents=True, exist_ok=True)
+        for name, text in contents().items():
+            file = node / name
+            if not file.exists() or file.read_bytes() != text.encode():
+                temporary = node / f".{name}.tmp"
+                temporary.write_bytes(text.encode())
+                temporary.replace(file)
+                changed.append(file)
+    except OSError as error:
+        raise PatchError(
+            f"{node}: cannot be written ({error.strerror}); check permissions and space, then try again"
+        ) from None
+    return changed
+
+
+def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path | None:
+    """Remove the folder and return it: None when there was none. Raises PatchError where it holds anything else."""
+    node = _folder(directory, base)
+    if not node.exists() and not node.is_symlink():
+        return None
+    _require_ours(node)
+    try:
+        for name in _FILES:  # without the first one, the second one stops ComfyUI
+            (node / name).unlink(missing_ok=True)
+            (node / f".{name}.tmp").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(node / "__pycache__")
+        node.rmdir()
+    except OSError as error:
+        raise PatchError(f"{node}: cannot be removed ({error.strerror}); check permissions, then try again") from None
+    return node
+
+
+def _folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None) -> Path:
+    patch.read(directory, patch.SERVER)  # is it ComfyUI?
+    node = folder(directory, base)
+    if not node.parents[1].is_dir():
+        raise PatchError(f"{node.parents[1]}: no such folder; name the one that ComfyUI's --base-directory names")
+    return node
+
+
+def _read(node: Path) -> dict[str, str | None]:
+    try:
+        return {
+            name: (node / name).read_text("utf-8", "replace") if (node / name).is_file() else None for name in _FILES
+        }
+    except OSError as error:
+        raise PatchError(f"{node}: cannot be read ({error.strerror}); check permissions, then try again") from None
+
+
+def _require_ours(node: Path) -> None:
+    """Nothing in there that somebody else wrote, which could be lost."""
+    if node.is_symlink() or not node.is_dir():
+        raise PatchError(f"{node}: it exists and is no folder of ours; move it away, then try again")
+    known = {*_FILES, *(f".{name}.tmp" for name in _FILES), "__pycache__"}
+    foreign = sorted({entry.name for entry in node.iterdir()} - known)
+    foreign += [name for name, text in _read(node).items() if text and not _WRITTEN_BY.match(text)]
+    if foreign:
+        raise PatchError(f"{node}: it holds {foreign[0]}, which is not ours; move the folder away, then try again")
