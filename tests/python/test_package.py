@@ -15,6 +15,11 @@ import comfy_auth_rs
 import pytest
 from comfy_auth_rs import KeyFileError, KeyStore, PatchError, _core, generate_key
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,6 +83,15 @@ def test_public_names():
 def test_the_version_is_the_same_everywhere():
     assert f'version = "{comfy_auth_rs.__version__}"' in (ROOT / "Cargo.toml").read_text()
     assert f'version = "{comfy_auth_rs.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_unsafe_code_is_forbidden():
+    """`forbid`, unlike `deny`, cannot be lifted further down."""
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    assert manifest["lints"]["rust"]["unsafe_code"] == "forbid"
+    sources = {path: path.read_text() for path in (ROOT / "src").rglob("*.rs")}
+    assert len(sources) > 20
+    assert [path for path, text in sources.items() if re.search(r"\bunsafe\s*(\{|fn\b|impl\b|extern\b)", text)] == []
 
 
 def documented():
