@@ -1,8 +1,8 @@
 //! One request, one decision.
 //!
-//! 1. **Credentials.** `Authorization` (Bearer, Basic), `X-API-Key`, `?api_key=`/`?token=`, the session cookie. All that are
-//!    presented are looked at; any valid one admits, and a bad one never vetoes a good one. An empty value, or a cookie
-//!    that doesn't verify, counts as absent. From a locked address only what was good from it before is valid.
+//! 1. **Credentials.** `Authorization` (Bearer, Basic), `X-API-Key`, `?api_key=`/`?token=`, `/key/KEY/` before the path
+//!    where the operator wants that, the session cookie. All that are presented are looked at; any valid one admits, and
+//!    a bad one never vetoes a good one. An empty value, or a cookie that doesn't verify, counts as absent. From a locked address only what was good from it before is valid.
 //! 2. **Cookie alone.** A request that changes something, and a WebSocket upgrade, must come from this origin; a read must
 //!    not be embedded by another one. Browsers add the cookie by themselves, so it doesn't prove what the person wanted.
 //! 3. **Exempt.** See [`crate::exempt`].
@@ -57,6 +57,10 @@ pub trait Facts {
     fn visit(&self, field: Field, each: Visit<'_>);
     /// Visits the raw query string, if there is one.
     fn query(&self, each: Visit<'_>);
+    /// Visits the keys that stood before the path, decoded, in order. The route is that of the path without them.
+    fn url_prefix(&self, each: Visit<'_>) {
+        let _ = each;
+    }
     /// The method as sent.
     fn method(&self) -> String;
     /// Calls `judge` with the resolved route.
@@ -153,6 +157,9 @@ pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>,
         facts.query(&mut |value| {
             query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret()))
         });
+    }
+    if attempt.valid.is_none() {
+        facts.url_prefix(&mut |key| attempt.key(Source::UrlPrefix, key));
     }
     let Attempt { valid, wrong, malformed, .. } = attempt;
     if let Some((key, source)) = valid {

@@ -30,6 +30,7 @@ struct Request {
     route: Route<'static>,
     fields: Vec<(Field, String)>,
     query: Option<String>,
+    url_keys: Vec<&'static str>,
     client: Option<IpAddr>,
     takes_over: bool,
     proxied: bool,
@@ -41,6 +42,7 @@ fn request(method: &'static str, route: Route<'static>) -> Request {
         route,
         fields: vec![(Field::Host, HOST.to_owned())],
         query: None,
+        url_keys: Vec::new(),
         client: Some([192, 0, 2, 1].into()),
         takes_over: false,
         proxied: false,
@@ -72,6 +74,11 @@ impl Request {
         self
     }
 
+    fn url_key(mut self, key: &'static str) -> Self {
+        self.url_keys.push(key);
+        self
+    }
+
     fn cookie(self, server: &Server) -> Self {
         self.with(Field::Cookie, server.cookie(KEY))
     }
@@ -93,6 +100,10 @@ impl Facts for Request {
 
     fn query(&self, each: Visit<'_>) {
         let _ = self.query.iter().try_for_each(|query| each(query));
+    }
+
+    fn url_prefix(&self, each: Visit<'_>) {
+        let _ = self.url_keys.iter().try_for_each(|key| each(key));
     }
 
     fn method(&self) -> String {
@@ -226,6 +237,7 @@ fn rule_1_every_source_admits() {
             ("?api_key=", get().query("a=1&api_key=right&b"), "Query"),
             ("?token=", get().query("token=right"), "Query"),
             ("percent-encoded in the query", get().query("api_ke%79=%72ight"), "Query"),
+            ("before the path", get().url_key(KEY), "UrlPrefix"),
             ("cookie", cookie(&session), "Cookie"),
             ("cookie among others", cookie(&format!("a=b; {session}; c=d")), "Cookie"),
             ("cookie in a second field", cookie("a=b").with(Cookie, &session), "Cookie"),
@@ -289,6 +301,7 @@ fn rule_1_wrong_and_malformed_are_invalid() {
         ("X-API-Key", get().with(XApiKey, "wrong"), "invalid_credential"),
         ("X-API-Key with a scheme", get().with(XApiKey, "Bearer right"), "invalid_credential"),
         ("?api_key=", get().query("api_key=wrong"), "invalid_credential"),
+        ("before the path", get().url_key("wrong"), "invalid_credential"),
         ("? with a plus", get().query("api_key=+right"), "invalid_credential"),
         (
             "wrong beside a forged cookie",
@@ -319,6 +332,14 @@ fn rule_1_a_bad_one_never_vetoes_a_good_one() {
             ("two Authorization fields, the first right", get().bearer(KEY).bearer("wrong"), "Bearer"),
             ("two X-API-Key fields", get().with(XApiKey, "wrong").with(XApiKey, KEY), "Header"),
             ("?token= wrong, ?api_key= right", get().query("token=wrong&api_key=right"), "Query"),
+            (
+                "wrong elsewhere, right before the path",
+                get().bearer("wrong").query("token=no").url_key(KEY),
+                "UrlPrefix",
+            ),
+            ("before the path, twice", get().url_key("wrong").url_key(KEY), "UrlPrefix"),
+            ("wrong before the path, right query", get().url_key("wrong").query("token=right"), "Query"),
+            ("wrong before the path, right cookie", get().url_key("wrong").with(Cookie, &session), "Cookie"),
             ("?api_key= twice", get().query("api_key=wrong&api_key=right"), "Query"),
             (
                 "a forged cookie before the right one",

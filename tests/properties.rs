@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
 use comfy_auth_rs::client::TrustedProxies;
-use comfy_auth_rs::credential::{Authorization, Source, authorization, cookie, header, query};
+use comfy_auth_rs::credential::{Authorization, Source, authorization, cookie, header, query, url_prefix};
 use comfy_auth_rs::decide::{Facts, Field, Identity, Now, Policy, Visit, decide, leads_to_login};
 use comfy_auth_rs::error::Denial;
 use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
@@ -190,6 +190,28 @@ proptest! {
         let others: Vec<_> = pairs.iter().filter(|pair| !is_ours(pair)).cloned().collect();
         prop_assert_eq!(query_keys(&encode(&pairs)), expected);
         prop_assert_eq!(query::without_credentials(&encode(&pairs)), encode(&others));
+    }
+
+    #[test]
+    fn url_prefix_any_text(path in prop_oneof![".*", "(/key)?(/(key|%2e|\\.|[a-z%]{0,3})?){0,6}"]) {
+        if let Some((key, left)) = url_prefix::parse(&path) {
+            prop_assert!(!["", ".", ".."].contains(&key.expose_secret()));
+            prop_assert!(left.starts_with('/') && left.len() < path.len());
+            prop_assert!(path.starts_with("/key/") && (path.ends_with(left) || left == "/"));
+        }
+    }
+
+    #[test]
+    fn url_prefix_round_trip(key in key(), all in any::<bool>(), left in "(/[!-~]{0,5}){1,3}") {
+        prop_assume!(![".", ".."].contains(&key.as_str()));
+        let write = |byte: u8| match byte {
+            b'/' | b'%' | b'?' | b'#' => format!("%{byte:02X}"),
+            _ if all => format!("%{byte:02x}"),
+            _ => char::from(byte).to_string(),
+        };
+        let path = format!("/key/{}{left}", key.bytes().map(write).collect::<String>());
+        let found = url_prefix::parse(&path).map(|(key, left)| (key.expose_secret().to_owned(), left));
+        prop_assert_eq!(found, Some((key, left.as_str())));
     }
 
     #[test]
@@ -418,6 +440,7 @@ struct Case {
     authorization: Vec<Presented>,
     header: Vec<Presented>,
     query: Vec<Presented>,
+    url_prefix: Vec<Presented>,
     /// `Malformed` is a forged one, `Wrong` one of a key that is gone.
     cookie: Presented,
     method: &'static str,
@@ -456,7 +479,8 @@ impl Case {
 
     /// The whole decision, in the words of the design.
     fn model(&self) -> &'static str {
-        let presented: Vec<_> = [&self.authorization, &self.header, &self.query].into_iter().flatten().collect();
+        let presented: Vec<_> =
+            [&self.authorization, &self.header, &self.query, &self.url_prefix].into_iter().flatten().collect();
         let has = |what| presented.contains(&&what);
         if has(Presented::Right) {
             return "key";
@@ -556,6 +580,16 @@ impl Facts for Case {
         let _: ControlFlow<()> = each(&self.query.iter().map(value).collect::<Vec<_>>().join("&"));
     }
 
+    fn url_prefix(&self, each: Visit<'_>) {
+        let value = |presented: &Presented| match presented {
+            Presented::Nothing | Presented::Empty => None,
+            Presented::Wrong => Some("wrong"),
+            Presented::Malformed => Some("\u{fffd}"),
+            Presented::Right => Some("right"),
+        };
+        let _ = self.url_prefix.iter().filter_map(value).try_for_each(each);
+    }
+
     fn method(&self) -> String {
         self.method.to_owned()
     }
@@ -587,9 +621,9 @@ fn case() -> impl Strategy<Value = Case> {
         proptest::option::of(select(vec!["*/*", "text/html", "application/json"])),
     );
     let flags = any::<[bool; 4]>();
-    let credentials = (rarely_right(), rarely_right(), rarely_right(), cookie);
+    let credentials = (rarely_right(), rarely_right(), rarely_right(), rarely_right(), cookie);
     (credentials, methods, browser, flags, select(&ROUTES[..])).prop_map(
-        |((authorization, header, query, cookie), method, browser, flags, route)| {
+        |((authorization, header, query, url_prefix, cookie), method, browser, flags, route)| {
             let (site, mode, destination, origin, accept) = browser;
             let [upgrade, preflight, takes_over, address] = flags;
             let cookies = Default::default();
@@ -597,6 +631,7 @@ fn case() -> impl Strategy<Value = Case> {
                 authorization,
                 header,
                 query,
+                url_prefix,
                 cookie,
                 method,
                 upgrade,

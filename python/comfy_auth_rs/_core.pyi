@@ -16,10 +16,12 @@ __all__ = [
     "KeyFileError",
     "KeyStore",
     "SessionCookie",
+    "UrlKeys",
     "generate_key",
     "inject_script",
     "probe_device",
     "probe_devices",
+    "split_url_keys",
     "strip_credentials",
 ]
 
@@ -100,6 +102,8 @@ class AuthMiddleware:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
     ) -> Awaitable[_T | web.StreamResponse]:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns."""
+    def accept_url_keys(self, name: object) -> None:
+        """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def is_public(self, request: web.Request) -> bool:
         """Whether everybody may have what a request asks for, so that a cache may give it to everybody."""
     def authenticate(self, request: web.Request) -> Denial | None:
@@ -121,6 +125,14 @@ class DeviceSampler:
     def sample(self) -> list[Device]:
         """Fresh figures, or the last known ones where a driver hangs. Call it off the event loop."""
 
+@final
+class UrlKeys:
+    """The keys that stood before a path. It never prints them."""
+
+    @property
+    def depth(self) -> int:
+        """How many folders deeper the address that the client used lies than the path that was left."""
+
 REDACTED: Final[str]
 
 def generate_key() -> str:
@@ -134,6 +146,9 @@ def probe_device() -> Device:
 
 def probe_devices() -> list[Device]:
     """Every device, accelerators first, the CPU last. Imports neither torch nor CUDA."""
+
+def split_url_keys(path: str) -> tuple[UrlKeys, str] | None:
+    """The keys before a raw path (`/key/KEY/prompt`), and the path without them; `None` where there are none."""
 
 def strip_credentials(query: str) -> str:
     """A raw query string without `api_key` and `token`."""

@@ -17,6 +17,12 @@ _NAMES = ("api_key", "token")
 #: A pair of a query string, up to the next pair or to the end of the address, which may stand in quotation marks.
 _PAIR = re.compile(r'([?&])([^=&?\s]+)=([^&\s]*?)(?="?(?:[&\s]|$))')
 
+#: What stands before a key in a path, in any spelling, and the rest of the path: where it is not well formed, the key
+#: may stand anywhere in it.
+_URL_KEY = re.compile(
+    r'((?:[/\\]|%2f|%5c)(?:k|%[46]b)(?:e|%[46]5)(?:y|%[57]9)(?:[/\\]|%2f|%5c))[^?#\s"]+', re.IGNORECASE
+)
+
 
 def install_filters() -> None:
     """Has aiohttp log no credentials, in this process; calling it again changes nothing.
@@ -30,7 +36,11 @@ def install_filters() -> None:
 
 
 def without_credentials(record: logging.LogRecord) -> bool:
-    """A filter for access logs: puts `[redacted]` in place of each `api_key` and `token` of a query. Drops nothing."""
+    """A filter for access logs: puts `[redacted]` in place of each `api_key` and `token` of a query. Drops nothing.
+
+    Likewise in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not: clients may send
+    a key there all the same.
+    """
     record.msg, record.args = _redact(record.getMessage()), ()
     for name in ("first_request_line", "request_header"):  # for formatters that don't use the message
         field = getattr(record, name, None)
@@ -49,8 +59,13 @@ def _without_malformed_lines(record: logging.LogRecord) -> bool:
     return True
 
 
+def without_url_keys(text: str) -> str:
+    """A path, or a line with paths in it, with `[redacted]` in place of what stands behind `/key/`."""
+    return _URL_KEY.sub(rf"\1{REDACTED}", text)
+
+
 def _redact(text: str) -> str:
-    return _PAIR.sub(_redact_pair, text)
+    return _PAIR.sub(_redact_pair, without_url_keys(text))
 
 
 def _redact_pair(pair: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import refuse
 from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.url_prefix import accept_url_keys
 
 PathLike = str | os.PathLike[str]
 _T = TypeVar("_T")
@@ -63,6 +64,7 @@ def setup(
     exempt: str | Iterable[str] = (),
     require_ws: bool = False,
     trusted_proxy: str | Iterable[str] = (),
+    url_key: bool = False,
     index: PathLike | None = None,
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
@@ -70,6 +72,7 @@ def setup(
     """Protects `app`: the middleware, `/health`, the login page and its sessions.
 
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
+    With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
 
     Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
     `index`, the path of a page, `/` and `/index.html` serve that page with the login script in it. Files in the folder
@@ -102,12 +105,14 @@ def setup(
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
-    wire(app, middleware, len(app.middlewares))
+    wire(app, middleware, len(app.middlewares), url_key=url_key)
     return middleware
 
 
-def wire(app: web.Application, middleware: AuthMiddleware, position: int) -> None:
+def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url_key: bool) -> None:
     """Puts the middleware among those of `app`, with what must go with it wherever it stands."""
+    if url_key:
+        accept_url_keys(app, middleware)
     app.middlewares.insert(position, middleware)
     keep_private(app, middleware)
     install_filters()

@@ -5,14 +5,11 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import SessionCookie
+from comfy_auth_rs.url_prefix import url_depth
 
 
 def set_session(request: web.Request, response: web.StreamResponse, cookie: SessionCookie) -> None:
-    """Sets the session's cookie.
-
-    Without a `Path` attribute: the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which
-    under a proxy's sub-path only it knows. So servers under different sub-paths of one host keep their own.
-    """
+    """Sets the session's cookie."""
     response.set_cookie(
         cookie.name,
         cookie.value,
@@ -20,7 +17,7 @@ def set_session(request: web.Request, response: web.StreamResponse, cookie: Sess
         httponly=True,
         samesite="Strict",
         secure=_browser_used_tls(request),
-        path="",
+        path=_path(request),
     )
 
 
@@ -34,8 +31,18 @@ def clear_session(request: web.Request, response: web.StreamResponse, name: str)
         httponly=True,
         samesite="Strict",
         secure=_browser_used_tls(request),
-        path="",
+        path=_path(request),
     )
+
+
+def _path(request: web.Request) -> str:
+    """The cookie's `Path` attribute; empty for none.
+
+    Without one the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which under a proxy's
+    sub-path only it knows: so servers under different sub-paths of one host keep their own. But where a key stands in
+    that address, the folder would be the key's, and no page of ours lies there.
+    """
+    return "/" if url_depth(request) else ""
 
 
 def _browser_used_tls(request: web.Request) -> bool:

@@ -15,6 +15,7 @@ from aiohttp import ETag, hdrs, web
 from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
 from comfy_auth_rs.cookies import set_session
 from comfy_auth_rs.refusal import refuse
+from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 #: What a browser shows for the moment between a log-in by link and the page. A page, not a 3xx: a Strict cookie isn't
 #: sent along a redirect that another site began.
@@ -45,7 +46,7 @@ class IndexPage:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
-        if request.query_string and _is_login_link(request):
+        if (request.query_string or url_depth(request)) and _is_login_link(request):
             return await self._log_in(request)
         version = await self._current()
         headers = {**_HEADERS, "ETag": f'"{version.etag}"'}
@@ -79,8 +80,7 @@ class IndexPage:
         if not isinstance(outcome, SessionCookie):
             return await refuse(request, outcome)
         query = strip_credentials(request.rel_url.raw_query_string)
-        name = request.rel_url.raw_path.rsplit("/", 1)[-1]
-        target = html.escape(f"./{name}" + (f"?{query}" if query else ""))
+        target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
         response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
         response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         set_session(request, response, outcome)
@@ -88,8 +88,8 @@ class IndexPage:
 
 
 def _is_login_link(request: web.Request) -> bool:
-    named = any(request.query.get(name) for name in ("api_key", "token"))
-    return named and "text/html" in request.headers.get(hdrs.ACCEPT, "")
+    named = url_depth(request) or any(request.query.get(name) for name in ("api_key", "token"))
+    return bool(named) and "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from comfy_auth_rs._core import Denial, strip_credentials
+from comfy_auth_rs.access_log import without_url_keys
+from comfy_auth_rs.url_prefix import url_depth
 
 LOGIN_PAGE = "auth_login.html"
 
@@ -51,7 +53,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
 def _login_location(request: web.Request) -> str:
     """Relative, so that it works under a proxy's sub-path."""
     url = request.rel_url
-    depth = url.raw_path.count("/") - 1
+    depth = url.raw_path.count("/") - 1 + url_depth(request)
     query = strip_credentials(url.raw_query_string)
     target = url.raw_path + (f"?{query}" if query else "")
     prefix = "../" * depth if depth <= _MAX_DEPTH else "/"
@@ -91,6 +93,8 @@ def _log(request: web.Request, denial: Denial) -> None:
     if _allowance.suppressed:
         _logger.log(level, "comfy-auth-rs: %d log lines were suppressed", _allowance.suppressed)
         _allowance.suppressed = 0
-    path = quote(request.rel_url.raw_path[:256], safe="/%:@!$&'()*+,;=-._~", errors="replace")
+    # A key in the address that isn't valid may be one whose slashes were not encoded: then the path is part of it.
+    path = "/key/-" if url_depth(request) else request.rel_url.raw_path[:256]
+    path = without_url_keys(quote(path, safe="/%:@!$&'()*+,;=-._~", errors="replace"))
     client = denial.client or "unknown"
     _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method, path, denial.cause)

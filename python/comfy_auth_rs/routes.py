@@ -11,11 +11,12 @@ from urllib.parse import parse_qs, quote
 
 from aiohttp import hdrs, web
 
-from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie
+from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie, strip_credentials
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import CHALLENGE, LOGIN_PAGE, refuse
+from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 STATIC = Path(__file__).parent / "static"
 
@@ -50,6 +51,10 @@ class Assets:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serves one asset; `auth_login.html?logout=true` also ends the session."""
         name = request.path.rsplit("/", 1)[-1]
+        if name == LOGIN_PAGE and url_depth(request):
+            query = strip_credentials(request.rel_url.raw_query_string)
+            location = address_without_key(request) + (f"?{query}" if query else "")
+            return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
         file = self._find(name)
         if name != LOGIN_PAGE or request.query.get("logout") != "true":
             return web.FileResponse(file, headers=_PAGE_HEADERS)
@@ -110,7 +115,8 @@ class SessionRoute:
         target = _safe_next(fields.get("next", ["/"])[0])
         outcome = self._middleware.log_in(request, remember="remember" in fields, form_key=key)
         if isinstance(outcome, SessionCookie):
-            response: web.StreamResponse = web.Response(status=303, headers={"Location": "." + target})
+            here = "/".join([".."] * url_depth(request)) or "."
+            response: web.StreamResponse = web.Response(status=303, headers={"Location": here + target})
             set_session(request, response, outcome)
         else:
             response = await refuse(request, outcome)

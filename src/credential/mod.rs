@@ -8,6 +8,7 @@ pub mod bearer;
 pub mod cookie;
 pub mod header;
 pub mod query;
+pub mod url_prefix;
 
 /// Where a credential stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +21,8 @@ pub enum Source {
     Header,
     /// `?api_key=KEY` or `?token=KEY`
     Query,
+    /// `/key/KEY/…` before the path
+    UrlPrefix,
     /// The session cookie
     Cookie,
     /// A field of the login form

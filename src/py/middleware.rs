@@ -1,6 +1,6 @@
 //! The aiohttp middleware.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 
@@ -33,6 +33,7 @@ pub struct AuthMiddleware {
     exemptions: Exemptions,
     trusted: TrustedProxies,
     sockets: LiveSockets,
+    url_keys: OnceLock<Py<PyAny>>,
     names: Names,
     refuse: Py<PyAny>,
     clock: Clock,
@@ -86,6 +87,7 @@ impl AuthMiddleware {
             exemptions: Exemptions::new(&exempt, require_ws).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(&trusted_proxy).map_err(|faults| config_error(&faults))?,
             sockets: LiveSockets::default(),
+            url_keys: OnceLock::new(),
             names: Names::new(py)?,
             refuse,
             clock: Clock::start(),
@@ -104,9 +106,14 @@ impl AuthMiddleware {
         }
     }
 
+    /// From now on, looks for keys that stood before the path under `name` in each request's state.
+    fn accept_url_keys(&self, name: Py<PyAny>) {
+        let _ = self.url_keys.set(name);
+    }
+
     /// Whether everybody may have what a request asks for, so that a cache may give it to everybody.
     fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let facts = Request::new(request, &self.names, &self.trusted, &self.sockets)?;
+        let facts = self.facts(request)?;
         let exemption = decide::exemption(&self.exemptions, &facts);
         facts.into_error().map_or(Ok(exemption != Exemption::None), Err)
     }
@@ -180,12 +187,16 @@ impl AuthMiddleware {
             log::reloads(request.py(), &events)?;
         }
         let keys = self.keys.current();
-        let facts = Request::new(request, &self.names, &self.trusted, &self.sockets)?;
+        let facts = self.facts(request)?;
         let outcome = judgement(&self.policy(&keys), &facts, now);
         match facts.into_error() {
             Some(error) => Err(error),
             None => outcome,
         }
+    }
+
+    fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
+        Request::new(request, &self.names, &self.trusted, &self.sockets, self.url_keys.get())
     }
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {

@@ -9,6 +9,7 @@ mod middleware;
 mod probe;
 mod request;
 mod sockets;
+mod url_keys;
 
 use pyo3::prelude::*;
 
@@ -25,6 +26,8 @@ mod _core {
     use super::middleware::{AuthMiddleware, SessionCookie};
     #[pymodule_export]
     use super::probe::{DeviceSampler, probe_device, probe_devices};
+    #[pymodule_export]
+    use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]
     use super::{generate_key, inject_script, strip_credentials};
 

@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::sockets::LiveSockets;
+use super::url_keys::UrlKeys;
 use crate::client::TrustedProxies;
 use crate::decide::{Facts, Field, Visit};
 use crate::exempt::Route;
@@ -91,6 +92,7 @@ pub struct Request<'a, 'py> {
     names: &'a Names,
     trusted: &'a TrustedProxies,
     sockets: &'a LiveSockets,
+    url_keys: Option<&'a Py<PyAny>>,
     error: RefCell<Option<PyErr>>,
 }
 
@@ -100,9 +102,10 @@ impl<'a, 'py> Request<'a, 'py> {
         names: &'a Names,
         trusted: &'a TrustedProxies,
         sockets: &'a LiveSockets,
+        url_keys: Option<&'a Py<PyAny>>,
     ) -> PyResult<Self> {
         let headers = object.getattr(intern!(object.py(), "headers"))?;
-        Ok(Self { object, headers, names, trusted, sockets, error: RefCell::new(None) })
+        Ok(Self { object, headers, names, trusted, sockets, url_keys, error: RefCell::new(None) })
     }
 
     /// The exception that reading a fact raised.
@@ -208,6 +211,19 @@ impl Facts for Request<'_, '_> {
         self.read(|| {
             let query = self.object.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
             let _ = visit(&query, each);
+            Ok(())
+        });
+    }
+
+    /// Looks into the dictionary that is the request's state: its own methods are Python functions.
+    fn url_prefix(&self, each: Visit<'_>) {
+        let Some(name) = self.url_keys else { return };
+        let py = self.object.py();
+        self.read(|| {
+            let state = self.object.getattr(intern!(py, "_state"))?;
+            if let Some(keys) = state.cast::<PyDict>()?.get_item(name)? {
+                keys.cast::<UrlKeys>()?.get().visit(each);
+            }
             Ok(())
         });
     }

@@ -327,7 +327,14 @@ def test_help_shows_the_flags(package: Path) -> None:
     command = [PYTHON, "-m", "comfy_auth_rs", "run", str(TREE), "--", "--help"]
     environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    for flag in ("--api-key", "--api-key-file", "--auth-exempt", "--auth-require-ws", "--auth-trusted-proxy"):
+    for flag in (
+        "--api-key",
+        "--api-key-file",
+        "--auth-exempt",
+        "--auth-require-ws",
+        "--auth-trusted-proxy",
+        "--auth-url-key",
+    ):
         assert f"\n  {flag} " in result.stdout or f"\n  {flag}\n" in result.stdout
 
 

@@ -54,7 +54,7 @@ async def crash(request):
 app = web.Application()
 app.router.add_route("*", "/fail", fail)
 app.router.add_route("*", "/crash", crash)
-comfy_auth_rs.setup(app, api_key_file="keys.txt")
+comfy_auth_rs.setup(app, api_key_file="keys.txt", url_key=True)
 web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]), access_log_format='%a "%r" %s "%{Referer}i" "%{User-Agent}i"')
 """
 
@@ -96,6 +96,18 @@ def everywhere(key: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield path, {"Cookie": f"comfyui_session={key}; a={key}"}
         yield path, {"Referer": f"http://127.0.0.1/?api_key={key}", **bearer(key)}
         yield path, {"Referer": f"http://127.0.0.1/?a=b&token={key}&c=d", **BROWSER}
+        yield path, {"Referer": f"http://127.0.0.1/key/{key}/", **bearer(key)}
+        for prefix in (
+            "/key/{}",
+            "/key/{}/key/{}",
+            "http://127.0.0.1/key/{}",
+            "//key/{}",
+            "/KEY/{}",
+            "/%6bey/{}",
+            "/key//{}",
+        ):
+            yield f"{prefix.replace('{}', key)}{path}", {}
+            yield f"{prefix.replace('{}', key)}{path}", BROWSER
         for query in (
             "api_key={}",
             "token={}",
@@ -253,6 +265,10 @@ def test_no_repr_shows_a_key() -> None:
         ("GET /?my_token=1&tokens=2&x=token", "GET /?my_token=1&tokens=2&x=token"),
         ("GET /token=1 100%", "GET /token=1 100%"),
         ("GET /?api_key=K", "GET /?api_key=[redacted]"),
+        ('"GET /key/K/prompt?a=b HTTP/1.1" 401', '"GET /key/[redacted]?a=b HTTP/1.1" 401'),
+        ('"GET /key/K HTTP/1.1" "http://h/key/K/"', '"GET /key/[redacted] HTTP/1.1" "http://h/key/[redacted]"'),
+        ('"GET //%4bEY%2fK/x HTTP/1.1" 401', '"GET //%4bEY%2f[redacted] HTTP/1.1" 401'),
+        ('"GET /keys/K/x/keyK?/monkey/K=1 HTTP/1.1"', '"GET /keys/K/x/keyK?/monkey/K=1 HTTP/1.1"'),
         ("GET /?a=1#&api_key=K", "GET /?a=1#&api_key=[redacted]"),
     ],
 )

@@ -171,7 +171,9 @@ def test_refuses_bad_patterns_and_networks(patched_miniature: Path, flag: str, v
 
 
 @pytest.mark.parametrize(
-    "flags", [("--auth-require-ws",), ("--auth-exempt", "/view"), ("--auth-trusted-proxy", "10.0.0.1")], ids=str
+    "flags",
+    [("--auth-require-ws",), ("--auth-exempt", "/view"), ("--auth-trusted-proxy", "10.0.0.1"), ("--auth-url-key",)],
+    ids=str,
 )
 def test_refuses_flags_that_need_a_key_without_one(patched_miniature: Path, flags: tuple[str, ...]) -> None:
     found = fault(patched_miniature, *flags, silent=False)

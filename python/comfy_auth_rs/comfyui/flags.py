@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client. May be "
         "repeated.",
     )
+    group.add_argument(
+        "--auth-url-key",
+        action="store_true",
+        help="Take the key from the beginning of the path too: /key/KEY/prompt is /prompt with that key. For clients "
+        "that can be given nothing but an address; proxies on the way write addresses into their logs.",
+    )
 
 
 class _KeySource(argparse.Action, ABC):

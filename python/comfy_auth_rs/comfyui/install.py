@@ -80,15 +80,15 @@ def _install(server: Any, args: argparse.Namespace) -> None:
         overrides=_comfyui_root(server),
         prefixes=("", _TWIN),
     )
-    wire(app, middleware, _position(app))
+    wire(app, middleware, _position(app), url_key=args.auth_url_key)
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
-    app.on_startup.append(partial(_say, store, args.auth_require_ws))
+    app.on_startup.append(partial(_say, store, args.auth_require_ws, args.auth_url_key))
 
 
 def _require_no_policy(args: argparse.Namespace) -> None:
     """Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open."""
-    for flag in ("auth_require_ws", "auth_exempt", "auth_trusted_proxy"):
+    for flag in ("auth_require_ws", "auth_exempt", "auth_trusted_proxy", "auth_url_key"):
         if getattr(args, flag):
             name = flag.replace("_", "-")
             raise ValueError(f"--{name}: nothing asks for a key yet; give --api-key-file FILE too, or leave it out")
@@ -143,9 +143,11 @@ async def _allow_api_key_header(request: web.Request, response: web.StreamRespon
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = f"{allowed}, X-API-Key"
 
 
-async def _say(store: KeyStore, require_ws: bool, app: web.Application) -> None:
+async def _say(store: KeyStore, require_ws: bool, url_key: bool, app: web.Application) -> None:
     for warning in store.warnings():
         _logger.warning("comfy-auth-rs: %s", warning)
     _logger.info("comfy-auth-rs: an API key is required (%d in force)", len(store))
     if not require_ws:
         _logger.info("comfy-auth-rs: /ws is open to everybody; --auth-require-ws closes it (recommended)")
+    if url_key:
+        _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")

@@ -36,7 +36,7 @@ def target(
     (base / "custom_nodes").mkdir()
     (base / "models").mkdir()
     shutil.copy(HERE / "canary_node.py", base / "custom_nodes")
-    flags = ["--base-directory", str(base), "--verbose", "DEBUG"]
+    flags = ["--base-directory", str(base), "--verbose", "DEBUG", "--auth-url-key"]
     with ExitStack() as servers:
         if request.param == "real":
             server = servers.enter_context(start_real(base, key, environment, *flags))

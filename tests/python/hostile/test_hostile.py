@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from hostile import bodies, cookies, headers, methods, paths, prefixes, queries, suffixes, websockets
+from hostile import bodies, cookies, headers, methods, paths, prefixes, queries, suffixes, url_keys, websockets
 from hostile.target import SECRETS, Target, statuses
 
 TABLES = {
     module.__name__.rsplit(".", 1)[-1]: module.ATTACKS
-    for module in (paths, suffixes, prefixes, methods, headers, queries, cookies, websockets, bodies)
+    for module in (paths, suffixes, prefixes, methods, headers, queries, url_keys, cookies, websockets, bodies)
 }
 
 

@@ -1,0 +1,62 @@
+//! `/key/KEY/prompt`, which is `/prompt` with that key: for clients that can be given nothing but a host and a path.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::Plain;
+
+/// What stands before the key.
+pub const PREFIX: &str = "/key/";
+
+/// Takes one prefix off a raw (still percent-encoded) path: the key, and the path that is left, which begins with `/`.
+///
+/// `None` where there is no prefix, and where the key would be empty or a dot segment: servers and proxies on the way
+/// don't agree on what such a path means.
+#[must_use]
+pub fn parse(path: &str) -> Option<(Plain<'_>, &str)> {
+    let rest = path.strip_prefix(PREFIX)?;
+    let (key, left) = rest.find('/').map_or((rest, "/"), |end| rest.split_at(end));
+    let key = match percent_decode_str(key).decode_utf8_lossy() {
+        Cow::Borrowed(text) => Plain::Borrowed(text),
+        Cow::Owned(text) => Plain::Decoded(Zeroizing::new(text)),
+    };
+    (!["", ".", ".."].contains(&key.expose_secret())).then_some((key, left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_key_off_the_path() {
+        for (path, expected) in [
+            ("/key/K/prompt", Some(("K", "/prompt"))),
+            ("/key/K/", Some(("K", "/"))),
+            ("/key/K", Some(("K", "/"))),
+            ("/key/K//prompt", Some(("K", "//prompt"))),
+            ("/key/K/../prompt", Some(("K", "/../prompt"))),
+            ("/key/K/key/L/prompt", Some(("K", "/key/L/prompt"))),
+            ("/key/a%2Fb%2b+%3D/x%2Fy", Some(("a/b++=", "/x%2Fy"))),
+            ("/key/%ff/x", Some(("\u{fffd}", "/x"))),
+            ("/key/%/x", Some(("%", "/x"))),
+            ("/key/", None),
+            ("/key//prompt", None),
+            ("/key/./prompt", None),
+            ("/key/../prompt", None),
+            ("/key/%2e%2E/prompt", None),
+            ("/key", None),
+            ("/keys/K/prompt", None),
+            ("/Key/K/prompt", None),
+            ("/%6bey/K/prompt", None),
+            ("//key/K/prompt", None),
+            ("/api/key/K/prompt", None),
+            ("key/K/prompt", None),
+            ("", None),
+        ] {
+            let found = parse(path);
+            assert_eq!(found.as_ref().map(|(key, left)| (key.expose_secret(), *left)), expected, "{path:?}");
+        }
+    }
+}

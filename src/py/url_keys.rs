@@ -1,0 +1,48 @@
+//! The keys of a URL prefix, on their way from the router to the decision.
+
+use std::ops::ControlFlow;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use zeroize::Zeroizing;
+
+use crate::credential::url_prefix;
+use crate::decide::Visit;
+
+/// The keys that stood before a path, in plain text. It never prints them.
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct UrlKeys {
+    keys: Vec<Zeroizing<String>>,
+    /// How many folders deeper the address that the client used lies than the path that was left.
+    #[pyo3(get)]
+    depth: usize,
+}
+
+#[pymethods]
+impl UrlKeys {
+    #[expect(clippy::unused_self, reason = "what it holds is nobody's business")]
+    fn __repr__(&self) -> &'static str {
+        "UrlKeys([redacted])"
+    }
+}
+
+impl UrlKeys {
+    pub fn visit(&self, each: Visit<'_>) {
+        let _: ControlFlow<()> = self.keys.iter().try_for_each(|key| each(key));
+    }
+}
+
+/// The keys before a raw path, and the path without them; `None` where there are none. No path that comes out begins
+/// with a key. Bytes that are not UTF-8 make it no path of ours.
+#[pyfunction]
+pub fn split_url_keys(path: &Bound<'_, PyString>) -> Option<(UrlKeys, String)> {
+    let path = path.to_str().ok()?;
+    let mut keys = Vec::new();
+    let mut left = path;
+    while let Some((key, rest)) = url_prefix::parse(left) {
+        keys.push(Zeroizing::new(key.expose_secret().to_owned()));
+        left = rest;
+    }
+    let slashes = |path: &str| path.matches('/').count();
+    (!keys.is_empty()).then(|| (UrlKeys { keys, depth: slashes(path) - slashes(left) }, left.to_owned()))
+}
