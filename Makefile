@@ -9,8 +9,9 @@ COMFYUI ?=
 FUZZ_SECONDS ?= 10
 
 # The one list of system packages: a C compiler for the stand-in NVIDIA library, one for C++ for libFuzzer, node for the
-# page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests, fail2ban for its filter.
-SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban
+# page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests,
+# fail2ban for its filter, caddy and systemd for the files under deploy/.
+SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban caddy systemd
 
 .DEFAULT_GOAL := help
 
@@ -21,6 +22,11 @@ help: ## Show what can be made
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+# Only tests and `make docs` need these.
+$(VENV)/.more-tools: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --group deploy --group docs
+	touch $@
 
 $(VENV)/.tools: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
@@ -43,7 +49,8 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git node chromium nginx openssl fail2ban-regex; do \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git node chromium nginx openssl fail2ban-regex caddy \
+	    systemd-analyze; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -58,7 +65,7 @@ test-rust:
 	cargo test --quiet
 
 .PHONY: test-python
-test-python: develop
+test-python: develop $(VENV)/.more-tools
 	$(BIN)/python -m pytest
 
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser

@@ -1,4 +1,4 @@
-"""nginx as a child of a test, with a configuration of the test's own or one that is shipped under deploy/."""
+"""nginx, Caddy and Traefik as children of a test, with what is shipped under deploy/ or a configuration of its own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import ask
+from servers import free_port
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
-#: Debian keeps nginx where only root looks for programs.
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+# Debian keeps nginx where only root looks for programs; pip puts Traefik beside Python.
+_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin"])
+NGINX, CADDY, TRAEFIK = (shutil.which(name, path=_PATH) for name in ("nginx", "caddy", "traefik"))
 
-_MAIN = """
+_NGINX_MAIN = """
 daemon off; {user} worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
 http {{
@@ -31,15 +36,29 @@ http {{
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that listens on `port` of 127.0.0.1."""
+    """A proxy that listens on `port` of 127.0.0.1. `folder` has all that it writes."""
 
+    name: str
     port: int
-    scheme: str = "https"
+    folder: Path
 
     @property
     def url(self) -> str:
         """Its origin: no trailing slash."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def logs(self) -> str:
+        """All that it has logged."""
+        return "".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
+
+
+@dataclass(frozen=True)
+class Upstreams:
+    """`address:port` of ComfyUI and of a neighbour below /neighbour/."""
+
+    comfyui: str
+    neighbour: str
 
 
 def shipped(name: str, changes: Mapping[str, str]) -> str:
@@ -51,11 +70,37 @@ def shipped(name: str, changes: Mapping[str, str]) -> str:
     return text
 
 
-def make_certificate(folder: Path) -> None:
-    """`fullchain.pem` and `privkey.pem` for 127.0.0.1."""
+@contextmanager
+def deployed(name: str, folder: Path, upstreams: Upstreams) -> Iterator[Proxy]:
+    """What deploy/ has for the proxy `name`, with a neighbour, until the block ends."""
+    _make_certificate(folder)
+    proxy = Proxy(name, free_port(), folder)
+    with {"nginx": _shipped_nginx, "caddy": _shipped_caddy, "traefik": _shipped_traefik}[name](proxy, upstreams):
+        yield proxy
+
+
+def _make_certificate(folder: Path) -> None:
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
     names = "-addext subjectAltName=IP:127.0.0.1 -keyout privkey.pem -out fullchain.pem"
     subprocess.run(["openssl", *request.split(), *names.split()], cwd=folder, check=True, capture_output=True)
+
+
+@contextmanager
+def _shipped_nginx(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
+    changes = {"127.0.0.1:9000": upstreams.neighbour}
+    (proxy.folder / "neighbour.conf").write_text(shipped("nginx/neighbour.conf", changes))
+    changes = {
+        "listen 443": f"listen 127.0.0.1:{proxy.port}",
+        "listen [::]:443 ssl;": "",
+        "listen 80": f"listen 127.0.0.1:{free_port()}",
+        "listen [::]:80;": "",
+        "/etc/ssl/comfyui/": f"{proxy.folder}/",
+        "/var/log/nginx/": f"{proxy.folder}/",
+        "127.0.0.1:8188": upstreams.comfyui,
+        "# include /etc/nginx/comfyui-neighbour.conf;": f"include {proxy.folder}/neighbour.conf;",
+    }
+    with nginx(proxy.folder, shipped("nginx/comfyui.conf", changes)):
+        yield
 
 
 @contextmanager
@@ -66,24 +111,94 @@ def nginx(folder: Path, site: str) -> Iterator[None]:
     """
     assert NGINX, "nginx is not installed"
     user = "user root;" if os.getuid() == 0 else ""  # its folder is not for others
-    (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
+    (folder / "nginx.conf").write_text(_NGINX_MAIN.format(folder=folder, user=user))
     (folder / "site.conf").write_text(site)
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
-    test = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert test.returncode == 0, test.stderr
-    assert not re.search(r"\[(warn|error|emerg)\]", test.stderr), test.stderr
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    _check([*command, "-t"], folder, r"\[(warn|error|emerg)\]")
+    with _child(command, folder) as process:
+        pid = folder / "nginx.pid"
+        _until(process, lambda: pid.exists() and pid.read_text().strip() != "")
+        yield
+
+
+@contextmanager
+def _shipped_caddy(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
+    assert CADDY, "caddy is not installed"
+    folder, port = proxy.folder, proxy.port
+    changes = {"127.0.0.1:8188": upstreams.comfyui, "127.0.0.1:9000": upstreams.neighbour}
+    (folder / "neighbour.caddy").write_text(shipped("caddy/neighbour.caddy", changes))
+    changes = {
+        # With a certificate at hand it asks nobody for one.
+        "comfyui.example.com {": f"https://127.0.0.1:{port} {{\n\ttls {folder}/fullchain.pem {folder}/privkey.pem\n",
+        "\tlog default {": "\tadmin off\n\tauto_https disable_redirects\n\n\tlog default {",
+        "127.0.0.1:8188": upstreams.comfyui,
+        "# import /etc/caddy/comfyui-neighbour.caddy": f"import {folder}/neighbour.caddy",
+    }
+    (folder / "Caddyfile").write_text(shipped("caddy/Caddyfile", changes))
+    options = ["--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    _check([CADDY, "validate", *options], folder, r'"level":"error"|not formatted')
+    with _child([CADDY, "run", *options], folder) as process:
+        _until(process, lambda: '"serving initial configuration"' in proxy.logs)
+        yield
+
+
+@contextmanager
+def _shipped_traefik(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
+    assert TRAEFIK, "traefik is not installed"
+    changes = {
+        "comfyui.example.com": "127.0.0.1",
+        "/etc/ssl/comfyui/": f"{proxy.folder}/",
+        "comfyui:8188": upstreams.comfyui,
+        "neighbour:9000": upstreams.neighbour,
+    }
+    (proxy.folder / "comfyui.yml").write_text(shipped("traefik/comfyui.yml", changes))
+    changes = {
+        '":80"': f'"127.0.0.1:{free_port()}"',
+        '":443"': f'"127.0.0.1:{proxy.port}"',
+        "/etc/traefik/": f"{proxy.folder}/",
+    }
+    (proxy.folder / "traefik.yml").write_text(shipped("traefik/traefik.yml", changes))
+    with _child([TRAEFIK, f"--configFile={proxy.folder}/traefik.yml"], proxy.folder) as process:
+        _until(process, lambda: _answers(proxy))
+        yield
+
+
+def _answers(proxy: Proxy) -> bool:
+    """Whether it listens, and has read what it serves: it says nothing of that."""
+    assert '"error"' not in proxy.logs and " ERR " not in proxy.logs, proxy.logs
+    try:
+        return ask(proxy, "/health").status == 200
+    except OSError:
+        return False
+
+
+def _check(command: list[str], folder: Path, bad: str) -> None:
+    """What the proxy itself says about a configuration."""
+    result = subprocess.run(command, capture_output=True, text=True, env=_environment(folder), check=False)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    assert not re.search(bad, said), said
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+
+
+@contextmanager
+def _child(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "output.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder))
         try:
-            _wait_for(folder / "nginx.pid", process)
-            yield
+            yield process
         finally:
             process.terminate()
+            process.wait(20)
 
 
-def _wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while not file.exists() or not file.read_text().strip():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"nginx did not start: {process.communicate()[1].decode()}")
+def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    """Waits for a proxy that is starting."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, f"it ended with exit status {process.returncode}"
+        assert time.monotonic() < deadline, "it did not start in time"
         time.sleep(0.02)

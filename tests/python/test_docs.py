@@ -36,7 +36,7 @@ def dependencies() -> set[str]:
     """Everything that a manifest names: what is shipped, what is built with, what only developers need."""
 
     def names(needs: list[str]) -> set[str]:
-        return {re.split(r"[<>=;\s]", need)[0] for need in needs}
+        return {re.split(r"[<>=;\[\s]", need)[0] for need in needs}
 
     found: set[str] = set()
     for manifest in ("Cargo.toml", "fuzz/Cargo.toml"):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
 import apps
 import pytest
 from apps import BEARER, KEY, UPGRADE, basic, log_in
-from client import BROWSER, CHALLENGE, Answer, ask, bearer
+from client import BROWSER, CHALLENGE, bearer
 from comfy_auth_rs import create_auth_middleware, setup
-from proxies import NGINX, Proxy, make_certificate, nginx, shipped
-from servers import Server, free_port, start_server
+from servers import Server
 
 WRONG = bearer("wrong-key-of-the-neighbours-tests")
 LABELS = [
@@ -149,178 +143,3 @@ async def test_a_middleware_without_setup_verifies_nothing(aiohttp_server: Any) 
 async def test_without_a_key_nothing_is_verified(unprotected: Server) -> None:
     """A proxy that asks a ComfyUI without protection lets nobody through."""
     assert (await apps.ask(unprotected, "/auth_verify", BEARER)).status == 404
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Through nginx, as deploy/ has it
-
-
-class Neighbour(BaseHTTPRequestHandler):
-    """Answers with what reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def handle_request(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        seen = {"method": self.command, "target": self.path, "headers": dict(self.headers.items()), "body": body}
-        answer = json.dumps(seen).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer)
-
-    do_GET = do_HEAD = do_POST = handle_request
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture(scope="module")
-def guarded(copy_miniature: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """nginx in front of ComfyUI and, below /neighbour/, of something else."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed")
-    folder = tmp_path_factory.mktemp("nginx")
-    make_certificate(folder)
-    tree: Path = copy_miniature()
-    keys = tree / "keys.txt"
-    keys.write_text(f"{KEY} alice\n{apps.OTHER_KEY} Zoë's 100% laptop\nkey-without-label\n", encoding="utf-8")
-    keys.chmod(0o600)
-    with ExitStack() as running:
-        neighbour = running.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Neighbour))
-        Thread(target=neighbour.serve_forever, daemon=True).start()
-        running.callback(neighbour.shutdown)
-        flags = ["--api-key-file", str(keys), "--auth-require-ws", "--auth-trusted-proxy", "127.0.0.1"]
-        comfyui = running.enter_context(start_server(tree, *flags))
-        (folder / "neighbour.conf").write_text(
-            shipped("nginx/neighbour.conf", {"127.0.0.1:9000": f"127.0.0.1:{neighbour.server_port}"})
-        )
-        proxy = Proxy(free_port())
-        changes = {
-            "# include /etc/nginx/comfyui-neighbour.conf;": f"include {folder}/neighbour.conf;",
-            "127.0.0.1:8188": f"127.0.0.1:{comfyui.port}",
-        }
-        running.enter_context(nginx(folder, nginx_site(folder, proxy.port, changes)))
-        yield proxy
-        logs = "".join(file.read_text() for file in folder.glob("*.log"))
-        assert "/neighbour/" in logs
-        assert not any(key in logs for key in (KEY, apps.OTHER_KEY, "key-without-label"))
-
-
-def nginx_site(folder: Path, port: int, changes: dict[str, str]) -> str:
-    """deploy/nginx/comfyui.conf on a port of ours."""
-    ours = {
-        "listen 443": f"listen 127.0.0.1:{port}",
-        "listen [::]:443 ssl;": "",
-        "listen 80": f"listen 127.0.0.1:{free_port()}",
-        "listen [::]:80;": "",
-        "/etc/ssl/comfyui/": f"{folder}/",
-        "/var/log/nginx/": f"{folder}/",
-    }
-    return shipped("nginx/comfyui.conf", {**ours, **changes})
-
-
-def through(proxy: Proxy, headers: Any = None, target: str = "/neighbour/x", **options: Any) -> Answer:
-    return ask(proxy, target, headers, **options)
-
-
-def cookie_of(proxy: Proxy) -> dict[str, str]:
-    login = through(proxy, BEARER, "/auth_session", method="POST", body=b"")
-    assert login.status == 204
-    return {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
-
-
-def test_the_key_leads_to_the_neighbour_and_stays_behind(guarded: Proxy) -> None:
-    for headers in (BEARER, basic(KEY), {"X-API-Key": KEY}, {**WRONG, "X-API-Key": KEY}):
-        answer = through(guarded, {**headers, "X-Auth-Key-Label": "admin"})
-        assert answer.status == 200
-        seen = answer.json["headers"]
-        assert seen["X-Auth-Key-Label"] == "alice"
-        assert not {"Authorization", "X-API-Key", "X-Api-Key"} & set(seen)
-        assert answer.json["target"] == "/x"
-
-
-def test_labels_cannot_be_forged(guarded: Proxy) -> None:
-    forged = {"X-Auth-Key-Label": "admin", "X-Original-Method": "GET"}
-    seen = through(guarded, {**bearer(apps.OTHER_KEY), **forged}).json["headers"]
-    assert seen["X-Auth-Key-Label"] == "Zo%C3%AB's 100%25 laptop"
-    assert "X-Auth-Key-Label" not in through(guarded, {**bearer("key-without-label"), **forged}).json["headers"]
-
-
-def test_nobody_else_gets_through(guarded: Proxy) -> None:
-    for headers in ({}, WRONG, {"X-API-Key": ""}, {"X-Auth-Key-Label": "alice"}):
-        for method in ("GET", "HEAD", "POST", "DELETE"):
-            answer = through(guarded, headers, method=method)
-            assert (answer.status, answer.headers["Location"]) == (401, None)
-            assert answer.headers["WWW-Authenticate"].startswith(CHALLENGE)
-    assert through(guarded, BEARER, "/auth_verify").status == 404  # the proxy's own question
-
-
-def test_browsers_are_led_to_the_login_and_back(guarded: Proxy) -> None:
-    answer = through(guarded, BROWSER, "/neighbour/a%20b?x=1")
-    assert (answer.status, answer.headers["Location"]) == (302, "/auth_login.html?next=/neighbour/a%20b?x=1")
-    assert through(guarded, target="/auth_login.html?next=/neighbour/").status == 200
-
-
-def test_a_key_in_the_address(guarded: Proxy) -> None:
-    assert through(guarded, target=f"/neighbour/x?a=1&api_key={KEY}&b=2").json["headers"]["X-Auth-Key-Label"] == "alice"
-    for query in ("api_key=", "api_key=wrong", f"xapi_key={KEY}", f"token={KEY}", f"x=%26api_key={KEY}"):
-        assert through(guarded, target=f"/neighbour/x?{query}").status == 401
-    for number in range(12):
-        assert through(guarded, target=f"/neighbour/x?token=neighbours-own-{number}", source="127.0.0.9").status == 401
-    assert through(guarded, bearer("key-without-label"), source="127.0.0.9").status == 200
-
-
-def test_a_session_leads_there_from_our_own_pages(guarded: Proxy) -> None:
-    cookie = cookie_of(guarded)
-    ours, foreign = {"Origin": guarded.url}, {"Origin": "https://evil.example"}
-    for method, headers, status in [
-        ("GET", {}, 200),
-        ("HEAD", {}, 200),
-        ("GET", {"Sec-Fetch-Site": "same-origin"}, 200),
-        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
-        ("POST", ours, 200),
-        ("POST", {"Sec-Fetch-Site": "same-origin"}, 200),
-        ("GET", {**ours, **UPGRADE}, 200),
-        ("POST", {}, 401),
-        ("POST", foreign, 401),
-        ("POST", {"X-Original-Method": "GET", "X-Forwarded-Method": "GET"}, 401),
-        ("POST", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 401),
-        ("GET", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 401),
-        ("GET", {**foreign, **UPGRADE}, 401),
-        ("GET", UPGRADE, 401),
-    ]:
-        answer = through(guarded, {**cookie, **headers}, method=method)
-        # At a loopback address ComfyUI itself answers 403 to a foreign Origin, to whatever it is asked.
-        assert answer.status == (403 if "evil" in str(headers) else status), (method, headers)
-        if status == 200 and method != "HEAD":
-            assert answer.json["method"] == method
-            assert answer.json["headers"]["X-Auth-Key-Label"] == "alice"
-
-
-def test_bodies_go_to_the_neighbour(guarded: Proxy) -> None:
-    body = b"x" * 200_000
-    answer = through(guarded, BEARER, method="POST", body=body)
-    assert (answer.status, answer.json["method"], answer.json["body"].encode()) == (200, "POST", body)
-
-
-def test_who_guesses_is_locked_out_by_address(guarded: Proxy) -> None:
-    attacker = "127.0.0.7"
-    assert through(guarded, BEARER, source=attacker).status == 200
-    for number in range(10):
-        claimed = {"X-Forwarded-For": f"192.0.2.{number}"}
-        assert through(guarded, {**bearer(f"guess-{number}"), **claimed}, source=attacker).status == 401
-    for headers in (bearer("one more"), bearer("key-without-label")):
-        answer = through(guarded, headers, source=attacker)
-        assert answer.status == 401
-        assert 0 < int(answer.headers["Retry-After"]) <= 60
-    assert through(guarded, BEARER, source=attacker).status == 200  # good from there before
-    answer = through(guarded, bearer("key-without-label"), source="127.0.0.8")
-    assert (answer.status, answer.headers["Retry-After"]) == (200, None)
-
-
-def test_other_pages_of_comfyui_are_as_before(guarded: Proxy) -> None:
-    assert through(guarded, target="/health").status == 200
-    assert through(guarded, target="/queue").status == 401
-    assert through(guarded, BEARER, "/queue").status == 200

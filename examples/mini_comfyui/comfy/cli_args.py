@@ -33,6 +33,7 @@ parser.add_argument("--output-directory", help="Overrides --base-directory.")
 parser.add_argument("--temp-directory", help="A folder named temp is made in here. Overrides --base-directory.")
 parser.add_argument("--input-directory", help="Overrides --base-directory.")
 parser.add_argument("--user-directory", type=existing_directory, help="Overrides --base-directory.")
+parser.add_argument("--database-url", help="Accepted and ignored: there is no database here.")
 parser.add_argument("--front-end-root", type=existing_directory, help="Serve this folder as the frontend.")
 
 parser.add_argument("--cpu", action="store_true", help="Accepted and ignored: there is nothing else here.")
