@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyImportError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::ConfigError;
@@ -27,6 +27,11 @@ pub fn config_error(faults: &[ConfigError]) -> PyErr {
 /// A bad argument.
 pub fn value_error(message: &impl Display) -> PyErr {
     PyValueError::new_err(message.to_string())
+}
+
+/// A place where this library cannot be used.
+pub fn import_error(message: &'static str) -> PyErr {
+    PyImportError::new_err(message)
 }
 
 fn one_line(faults: &[ConfigError]) -> String {

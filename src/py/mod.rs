@@ -3,6 +3,7 @@
 mod clock;
 mod denial;
 mod error;
+mod interpreter;
 mod key_store;
 mod log;
 mod middleware;
@@ -14,8 +15,17 @@ mod url_keys;
 use pyo3::prelude::*;
 
 /// The compiled core of `comfy_auth_rs`. Import the package, not this module.
-#[pymodule]
+///
+/// Needs no GIL: all that is shared stands behind locks and atomics.
+#[pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::interpreter::claim(module.py())
+    }
+
     #[pymodule_export]
     use super::denial::Denial;
     #[pymodule_export]

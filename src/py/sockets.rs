@@ -4,15 +4,18 @@
 //! anonymous socket must not get at somebody's pictures this way.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt as _;
 
 /// From this many entries on, the closed ones are swept out before one is added.
 const SWEEP: usize = 256;
 
 /// Client ids and the transports of the sockets that own them.
+///
+/// Asking a transport whether it is open may let another thread run: whoever waits for the lock gives up the interpreter.
 #[derive(Default)]
 pub struct LiveSockets(Mutex<Owners>);
 
@@ -28,7 +31,7 @@ impl LiveSockets {
         let py = request.py();
         let Some(id) = client_id(request)? else { return Ok(()) };
         let transport = request.getattr(intern!(py, "transport"))?;
-        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.lock(py);
         if owners.transports.len() >= owners.sweep_at.max(SWEEP) {
             owners.transports.retain(|_, transport| is_open(transport.bind(py)));
             owners.sweep_at = owners.transports.len() * 2;
@@ -39,9 +42,14 @@ impl LiveSockets {
 
     /// Whether a request asks for a `clientId` that a live socket owns.
     pub fn owned(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = request.py();
         let Some(id) = client_id(request)? else { return Ok(false) };
-        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(owners.transports.get(&id).is_some_and(|transport| is_open(transport.bind(request.py()))))
+        let owner = self.lock(py).transports.get(&id).map(|transport| transport.clone_ref(py));
+        Ok(owner.is_some_and(|transport| is_open(transport.bind(py))))
+    }
+
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Owners> {
+        self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
