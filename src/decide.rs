@@ -26,6 +26,10 @@ use crate::throttle::Throttle;
 /// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
 pub const MAX_CREDENTIALS: usize = 16;
 
+/// Most session cookies of one request that are looked at: more than a browser sends, so that another server on the same
+/// host cannot end somebody's session by setting cookies of that name in front of it.
+pub const MAX_COOKIES: usize = 256;
+
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of its name")]
@@ -133,8 +137,7 @@ pub fn decide(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Result<Ident
 pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>, now: Now) -> Result<Identity, Denial> {
     let mut attempt = Attempt { policy, valid: None, wrong: Vec::new(), malformed: false };
     if let Some(key) = form.filter(|key| !key.is_empty()) {
-        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method's path is less general")]
-        if provenance(facts, |provenance| provenance.is_foreign()) {
+        if is_foreign(facts) {
             return Err(Denial::CrossOrigin);
         }
         let _ = attempt.key(Source::Form, key);
@@ -183,7 +186,7 @@ pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>,
 pub fn session(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Option<Session> {
     let mut name = None;
     let mut session = None;
-    let mut left = MAX_CREDENTIALS;
+    let mut left = MAX_COOKIES;
     facts.visit(Field::Cookie, &mut |value| {
         let name = name.get_or_insert_with(|| cookie::name(last(facts, Field::Host).as_deref()));
         cookie::parse(value, name).try_for_each(|value| {
@@ -247,6 +250,13 @@ fn from_our_pages(facts: &impl Facts) -> Result<(), Denial> {
     let reads = || ["GET", "HEAD", "OPTIONS"].contains(&facts.method().as_str()) && !has(facts, Field::Upgrade);
     let ours = provenance(facts, |provenance| provenance.is_same_origin() || (provenance.may_read() && reads()));
     if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+}
+
+/// Whether a page of another origin sends this request.
+#[must_use]
+pub fn is_foreign(facts: &impl Facts) -> bool {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method's path is less general")]
+    provenance(facts, |provenance| provenance.is_foreign())
 }
 
 fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -> bool {

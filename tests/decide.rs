@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use comfy_auth_rs::decide::{
-    self, Facts, Field, Identity, MAX_CREDENTIALS, Now, Policy, Visit, authenticate, decide, leads_to_login,
+    self, Facts, Field, Identity, MAX_COOKIES, MAX_CREDENTIALS, Now, Policy, Visit, authenticate, decide,
+    leads_to_login,
 };
 use comfy_auth_rs::error::Denial;
 use comfy_auth_rs::exempt::{Exemptions, Route};
@@ -364,8 +365,9 @@ fn rule_1_one_request_carries_only_so_many_guesses() {
     ]);
     // The cookie is no guess: it bears a signature.
     assert_eq!(server.outcome(&guesses(MAX_CREDENTIALS).with(Field::Cookie, session)), "Cookie");
-    let forged = format!("{}{}", "comfyui_session_8188=A; ".repeat(MAX_CREDENTIALS), server.cookie(KEY));
-    assert_eq!(server.outcome(&get().with(Field::Cookie, forged)), "missing_credential");
+    let behind = |forged: usize| format!("{}{}", "comfyui_session_8188=A; ".repeat(forged), server.cookie(KEY));
+    assert_eq!(server.outcome(&get().with(Field::Cookie, behind(MAX_COOKIES - 1))), "Cookie");
+    assert_eq!(server.outcome(&get().with(Field::Cookie, behind(MAX_COOKIES))), "missing_credential");
 }
 
 #[test]
