@@ -83,6 +83,10 @@ impl Exemptions {
         let reads = method == "GET" || method == "HEAD";
         match route {
             Route::Unmatched => Exemption::None,
+            // They judge their requests by themselves: one makes sessions of credentials, the other tells proxies, which
+            // nobody could lead to the login page, whether somebody else's request bears one.
+            Route::Path("/auth_session") if reads || method == "POST" || method == "DELETE" => Exemption::Open,
+            Route::Path("/auth_verify") if reads => Exemption::Open,
             Route::Path(path) => match self.of_path(path, reads) {
                 Exemption::None if self.patterns.is_match(path) => Exemption::Open,
                 exemption => exemption,
@@ -102,9 +106,6 @@ impl Exemptions {
             "/health" if reads => Exemption::UnlessInvalid,
             "/ws" if reads && !self.require_ws => Exemption::Socket,
             "/auth_login.html" | "/auth_login.js" | "/auth_inject.js" if reads => Exemption::Open,
-            // They judge their requests by themselves: one makes sessions of credentials, the other tells proxies, which
-            // nobody could lead to the login page, whether somebody else's request bears one.
-            "/auth_session" | "/auth_verify" => Exemption::Open,
             _ if reads && path == "/index.html" => Exemption::Open,
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
             _ => Exemption::None,
@@ -179,6 +180,10 @@ mod tests {
             ("/auth_login.html", "POST", None),
             ("/auth_session", "DELETE", Open),
             ("/auth_verify", "GET", Open),
+            ("/auth_verify", "PUT", None),
+            ("/api/auth_verify", "GET", None),
+            ("/auth_session", "PUT", None),
+            ("/api/auth_session", "POST", None),
             ("/", "GET", None),
             ("/api/", "GET", None),
             ("/index.html", "GET", Open),

@@ -503,7 +503,7 @@ impl Case {
             _ => "missing_credential",
         };
         let exempt = match self.route {
-            Route::Path("/auth_session") => true,
+            Route::Path("/auth_session") => self.is_read() || ["POST", "DELETE"].contains(&self.method),
             Route::Path("/auth_login.html") | Route::Static { prefix: "" | "/extensions/node", .. } => self.is_read(),
             Route::Path("/health") if self.is_read() => refused == "missing_credential",
             Route::Path("/ws" | "/api/ws") if self.is_read() => {

@@ -94,6 +94,7 @@ class AuthMiddleware:
         keys: KeyStore,
         *,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
+        answer_preflight: Callable[[web.Request], Awaitable[web.StreamResponse]],
         exempt: Sequence[str] = ...,
         require_ws: bool = False,
         trusted_proxy: Sequence[str] = ...,
@@ -101,7 +102,11 @@ class AuthMiddleware:
     def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
     ) -> Awaitable[_T | web.StreamResponse]:
-        """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns."""
+        """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns.
+
+        A CORS preflight of a route that takes every method gets what `answer_preflight(request)` returns: its handler
+        was not made for that.
+        """
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def is_public(self, request: web.Request) -> bool:

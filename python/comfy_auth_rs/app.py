@@ -14,7 +14,7 @@ from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.caches import keep_private
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
-from comfy_auth_rs.refusal import refuse
+from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
 from comfy_auth_rs.url_prefix import accept_url_keys
 
@@ -49,6 +49,7 @@ def create_auth_middleware(
     return AuthMiddleware(
         keys,
         refuse=refuse,
+        answer_preflight=answer_preflight,
         exempt=_listed(exempt),
         require_ws=require_ws,
         trusted_proxy=_listed(trusted_proxy),

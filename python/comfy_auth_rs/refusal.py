@@ -50,6 +50,14 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     return web.Response(status=denial.status, text=json.dumps(body), content_type="application/json", headers=headers)
 
 
+async def answer_preflight(request: web.Request) -> web.StreamResponse:
+    """The response to a CORS preflight in place of a handler that would do for `OPTIONS` what it does for `GET`.
+
+    CORS middlewares in front add their headers to it, as to every other.
+    """
+    return web.Response(headers={"Cache-Control": "no-store"})
+
+
 def _login_location(request: web.Request) -> str:
     """Relative, so that it works under a proxy's sub-path."""
     url = request.rel_url
@@ -84,17 +92,21 @@ class _Allowance:
 
 _allowance = _Allowance()
 
+#: Those at the level DEBUG have their own: whoever sends no key at all could use the other up, and guess unseen.
+_quiet_allowance = _Allowance()
+
 
 def _log(request: web.Request, denial: Denial) -> None:
     """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
-    level = logging.DEBUG if denial.cause == "missing_credential" else logging.WARNING
-    if not _logger.isEnabledFor(level) or not _allowance.take():
+    quiet = denial.cause == "missing_credential"
+    level, allowance = (logging.DEBUG, _quiet_allowance) if quiet else (logging.WARNING, _allowance)
+    if not _logger.isEnabledFor(level) or not allowance.take():
         return
-    if _allowance.suppressed:
-        _logger.log(level, "comfy-auth-rs: %d log lines were suppressed", _allowance.suppressed)
-        _allowance.suppressed = 0
+    if allowance.suppressed:
+        _logger.log(level, "comfy-auth-rs: %d log lines were suppressed", allowance.suppressed)
+        allowance.suppressed = 0
     # A key in the address that isn't valid may be one whose slashes were not encoded: then the path is part of it.
     path = "/key/-" if url_depth(request) else request.rel_url.raw_path[:256]
     path = without_url_keys(quote(path, safe="/%:@!$&'()*+,;=-._~", errors="replace"))
     client = denial.client or "unknown"
-    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method, path, denial.cause)
+    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, denial.cause)

@@ -25,6 +25,9 @@ ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_inject.js")
 #: Largest body of a log-in, in bytes. It is read before anybody is authenticated.
 _MAX_LOGIN_BODY = 16 * 1024
 
+#: How long it may take to arrive, in seconds. Whoever sends it byte by byte is not waited for.
+_LOGIN_TIMEOUT = 10.0
+
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 #: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
@@ -166,17 +169,22 @@ def _foreign(middleware: AuthMiddleware, request: web.Request) -> Denial | None:
 
 async def _read_body(request: web.Request) -> bytes:
     if (request.content_length or 0) <= _MAX_LOGIN_BODY:
-        body = b""
         try:
-            while chunk := await request.content.read(_MAX_LOGIN_BODY):
-                body += chunk
-                if len(body) > _MAX_LOGIN_BODY:
-                    break
-            else:
-                return body
+            body = await asyncio.wait_for(_read_a_little_more_than_the_most(request), _LOGIN_TIMEOUT)
         except (web.RequestPayloadError, ConnectionError):
             raise web.HTTPBadRequest(text="the body is malformed, or not whole") from None
+        except asyncio.TimeoutError:
+            raise web.HTTPRequestTimeout(text="the body did not arrive in time") from None
+        if len(body) <= _MAX_LOGIN_BODY:
+            return body
     raise web.HTTPRequestEntityTooLarge(max_size=_MAX_LOGIN_BODY, actual_size=_MAX_LOGIN_BODY + 1)
+
+
+async def _read_a_little_more_than_the_most(request: web.Request) -> bytes:
+    body = b""
+    while len(body) <= _MAX_LOGIN_BODY and (chunk := await request.content.read(_MAX_LOGIN_BODY)):
+        body += chunk
+    return body
 
 
 def _safe_next(target: str) -> str:

@@ -24,7 +24,8 @@ use crate::throttle::Throttle;
 /// An aiohttp middleware (new style) that admits requests by their keys.
 ///
 /// Calling it returns what `handler(request)` returns when the request is admitted, with no coroutine in between, and
-/// what `refuse(request, denial)` returns when it isn't.
+/// what `refuse(request, denial)` returns when it isn't. A CORS preflight that would run a handler of every method is
+/// neither: it gets what `answer_preflight(request)` returns.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
     keys: Arc<keys::KeyStore>,
@@ -36,7 +37,15 @@ pub struct AuthMiddleware {
     url_keys: OnceLock<Py<PyAny>>,
     names: Names,
     refuse: Py<PyAny>,
+    answer_preflight: Py<PyAny>,
     clock: Clock,
+}
+
+/// Who answers a request.
+enum Answerer {
+    Handler,
+    Preflight,
+    Refusal(Denial),
 }
 
 /// The cookie that a log-in sets.
@@ -70,12 +79,15 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (keys, *, refuse, exempt = Vec::new(), require_ws = false, trusted_proxy = Vec::new()))]
+    #[pyo3(signature = (
+        keys, *, refuse, answer_preflight, exempt = Vec::new(), require_ws = false, trusted_proxy = Vec::new()
+    ))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
     fn new(
         py: Python<'_>,
         keys: &KeyStore,
         refuse: Py<PyAny>,
+        answer_preflight: Py<PyAny>,
         exempt: Vec<String>,
         require_ws: bool,
         trusted_proxy: Vec<String>,
@@ -90,19 +102,22 @@ impl AuthMiddleware {
             url_keys: OnceLock::new(),
             names: Names::new(py)?,
             refuse,
+            answer_preflight,
             clock: Clock::start(),
         })
     }
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let outcome = self.judge(request, |policy, facts, now| match decide::decide(policy, facts, now) {
-            Ok(Identity::Key { .. }) if facts.is_upgrade() => self.sockets.opened(request).map(Ok),
-            Ok(_) => Ok(Ok(())),
-            Err(denial) => Ok(Err(denied(facts, denial))),
+        let answerer = self.judge(request, |policy, facts, now| match decide::decide(policy, facts, now) {
+            Ok(Identity::Key { .. }) if facts.is_upgrade() => self.sockets.opened(request).map(|()| Answerer::Handler),
+            Ok(Identity::Anonymous) if self.runs_a_handler_of_every_method(facts) => Ok(Answerer::Preflight),
+            Ok(_) => Ok(Answerer::Handler),
+            Err(denial) => Ok(Answerer::Refusal(denied(facts, denial))),
         })?;
-        match outcome {
-            Ok(()) => handler.call1((request,)),
-            Err(denial) => self.refuse.bind(request.py()).call1((request, denial)),
+        match answerer {
+            Answerer::Handler => handler.call1((request,)),
+            Answerer::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
+            Answerer::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
         }
     }
 
@@ -147,6 +162,12 @@ impl AuthMiddleware {
     fn log_in(&self, request: &Bound<'_, PyAny>, remember: bool, form_key: Option<&str>) -> PyResult<LogIn> {
         self.judge(request, |policy, facts, now| {
             let denial = match decide::authenticate(policy, facts, form_key, now) {
+                // Any page can have a browser send this, with a key of its own. A link that a person follows is a GET.
+                Ok(Identity::Key { source: Source::Query, .. })
+                    if facts.method() == "POST" && decide::is_foreign(facts) =>
+                {
+                    error::Denial::CrossOrigin
+                }
                 Ok(Identity::Key { key, source }) if source != Source::Cookie => match policy.keys.by_id(key) {
                     Some(entry) => {
                         let life = if remember { session::REMEMBERED } else { session::BROWSER };
@@ -197,6 +218,13 @@ impl AuthMiddleware {
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         Request::new(request, &self.names, &self.trusted, &self.sockets, self.url_keys.get())
+    }
+
+    /// Whether a preflight that nothing but its method exempts leads to a handler that was not made for it.
+    fn runs_a_handler_of_every_method(&self, facts: &Request<'_, '_>) -> bool {
+        facts.method() == "OPTIONS"
+            && decide::exemption(&self.exemptions, facts) == Exemption::None
+            && facts.is_for_every_method()
     }
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::sockets::LiveSockets;
 use super::url_keys::UrlKeys;
@@ -116,6 +116,18 @@ impl<'a, 'py> Request<'a, 'py> {
     /// Whether it asks for another protocol, as a WebSocket does.
     pub fn is_upgrade(&self) -> bool {
         self.read(|| self.headers.contains(self.names.of(Field::Upgrade))).unwrap_or(true)
+    }
+
+    /// Whether it was resolved to a function that is called for whatever method. (A class has a function for each.)
+    pub fn is_for_every_method(&self) -> bool {
+        let py = self.object.py();
+        let is_catch_all = || {
+            let route = self.object.getattr(intern!(py, "match_info"))?.getattr(intern!(py, "route"))?;
+            Ok(route.getattr(intern!(py, "method"))?.eq(intern!(py, "*"))?
+                && !route.getattr(intern!(py, "resource"))?.is_none()
+                && !route.getattr(intern!(py, "handler"))?.is_instance_of::<PyType>())
+        };
+        self.read(is_catch_all).unwrap_or(true)
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {

@@ -576,6 +576,46 @@ async def test_rule_3_preflights_pass(server):
         assert (await ask(server, method=method, headers=preflight)).status == 401
 
 
+class ByMethod(web.View):
+    async def get(self):
+        return web.Response(text=SECRET)
+
+    async def options(self):
+        return web.Response(text="allowed")
+
+
+async def test_rule_3_preflights_run_only_what_was_made_for_them(aiohttp_server, middleware):
+    """A handler of every method would answer OPTIONS with what it answers GET with."""
+    app = secret_app(middleware)
+    app.router.add_route("OPTIONS", "/own", secret)
+    app.router.add_view("/view", ByMethod)
+    app.router.add_get("/get", secret)
+    inner = web.Application()
+    inner.router.add_route("*", "/{tail:.*}", secret)
+    app.add_subapp("/sub", inner)
+    server = await aiohttp_server(app)
+    preflight = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "GET"}
+    for target, status, text in [
+        ("/prompt", 200, ""),
+        ("/sub/x", 200, ""),
+        ("/own", 200, SECRET),
+        ("/view", 200, "allowed"),
+        ("/get", 405, "405: Method Not Allowed"),
+        ("/nothing", 404, "404: Not Found"),
+    ]:
+        reply = await ask(server, target, preflight, method="OPTIONS")
+        assert (reply.status, reply.text) == (status, text), target
+        assert (await ask(server, target, {**preflight, **BEARER}, method="OPTIONS")).status == status
+    assert (await ask(server, "/prompt", {**preflight, **BEARER}, method="OPTIONS")).text == SECRET
+    assert (await ask(server, "/prompt", preflight, method="OPTIONS")).headers["Cache-Control"] == "no-store"
+
+
+async def test_rule_3_an_exempt_handler_of_every_method_runs(aiohttp_server):
+    server = await aiohttp_server(secret_app(create_auth_middleware(api_key=KEY, exempt="/prompt")))
+    for headers in ({}, {"Access-Control-Request-Method": "GET"}):
+        assert (await ask(server, "/prompt", headers, method="OPTIONS")).text == SECRET
+
+
 async def echo_socket(request):
     socket = web.WebSocketResponse()
     await socket.prepare(request)

@@ -14,11 +14,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 from apps import BEARER, BROWSER, FORM, JSON, KEY, OTHER_KEY, SECRET, Connection, ask, basic, bearer, log_in, secret_app
-from comfy_auth_rs import create_auth_middleware, setup
+from comfy_auth_rs import create_auth_middleware, routes, setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 DAY = 24 * 60 * 60
+CHUNKED = "Transfer-Encoding: chunked"
 
 
 def app_with(**settings):
@@ -412,6 +413,35 @@ async def test_a_foreign_page_cannot_log_somebody_in(server, headers, key):
         assert (reply.status, reply.json["cause"]) == (403, "cross_origin")
         assert "Set-Cookie" not in reply.headers
     assert (await post_form(server, api_key=KEY)).location == "./", "nor lock them out"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data; boundary=b", ""])
+async def test_nor_with_a_key_in_the_address(server, content_type):
+    """A form of any page can be sent to any address."""
+    for name in ("api_key", "token"):
+        target, sent = f"/auth_session?{name}={KEY}", {"Content-Type": content_type}
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
+            reply = await ask(server, target, {**sent, **headers}, method="POST", body=b"")
+            assert (reply.status, reply.json["cause"]) == (403, "cross_origin")
+            assert "Set-Cookie" not in reply.headers
+        assert (await ask(server, target, sent, method="POST", body=b"")).status == 204, "a program may"
+        assert (await ask(server, target, {"Sec-Fetch-Site": "same-origin"}, method="POST")).status == 204
+
+
+async def test_a_body_that_trickles_is_not_waited_for(server, monkeypatch):
+    monkeypatch.setattr(routes, "_LOGIN_TIMEOUT", 0.3)
+    for framing, first, more in (("Content-Length: 9000", b"api_key=", b"x"), (CHUNKED, b"1\r\na\r\n", b"1\r\nx\r\n")):
+        async with Connection(server) as connection:
+            head = (
+                f"POST /auth_session HTTP/1.1\r\nHost: x\r\n{framing}\r\nContent-Type: {FORM['Content-Type']}\r\n\r\n"
+            )
+            await connection.send(head.encode() + first)
+            for _ in range(10):
+                await asyncio.sleep(0.05)
+                await connection.send(more)
+            reply = await connection.reply()
+            assert (reply.status, reply.text) == (408, "the body did not arrive in time")
+    assert (await post_form(server, api_key=KEY)).status == 303
 
 
 async def test_a_form_with_too_many_or_repeated_fields(server):

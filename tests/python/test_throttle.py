@@ -23,7 +23,8 @@ several_addresses = pytest.mark.skipif(sys.platform != "linux", reason="only Lin
 @pytest.fixture(autouse=True)
 def full_allowance(monkeypatch):
     """Log lines are limited for the whole process."""
-    monkeypatch.setattr(refusal, "_allowance", refusal._Allowance())
+    for name in ("_allowance", "_quiet_allowance"):
+        monkeypatch.setattr(refusal, name, refusal._Allowance())
 
 
 @pytest.fixture
@@ -211,9 +212,11 @@ def lines(caplog):
     """What was logged since the last call, checked line by line against the fixed form."""
     caplog.set_level(logging.DEBUG, "comfy_auth_rs")
 
-    def take():
+    def take(suppressed=False):
         texts = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "comfy_auth_rs"]
         caplog.clear()
+        if suppressed:
+            texts = [(level, text) for level, text in texts if "were suppressed" not in text]
         for _, text in texts:
             assert LINE.fullmatch(text), text
             assert "canary" not in text
@@ -324,6 +327,20 @@ async def test_lines_are_limited(server, caplog, monkeypatch):
     told, line = [record.getMessage() for record in caplog.records]
     assert re.fullmatch(r"comfy-auth-rs: \d+ log lines were suppressed", told)
     assert LINE.fullmatch(line)
+
+
+async def test_nobody_hides_guesses_behind_requests_without_a_key(server, lines):
+    for _ in range(refusal._Allowance.RESERVE + 50):
+        await ask(server)
+    assert {level for level, *_ in lines(suppressed=True)} == {"DEBUG"}
+    await guess(server, 1)
+    assert lines() == [("WARNING", "127.0.0.1", "GET", "/prompt", "invalid_credential")]
+
+
+async def test_no_method_makes_a_line_long(server, caplog):
+    caplog.set_level(logging.DEBUG, "comfy_auth_rs")
+    await ask(server, method="X" * 300)
+    assert [record for record in caplog.records if record.name == "comfy_auth_rs" and "X" * 33 in record.msg] == []
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
