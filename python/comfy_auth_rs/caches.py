@@ -24,13 +24,13 @@ class _Marker:
         self._known: dict[web.AbstractResource | None, bool] = {}
 
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
-        if request.method not in ("GET", "HEAD"):
-            return  # caches keep no other answers
+        reads = request.method in ("GET", "HEAD")
         control = response.headers.get(hdrs.CACHE_CONTROL)
         if control is None:
-            if not self._is_public(request):
+            # Answers to other methods are kept only where they say so (RFC 9110, section 9.2.3).
+            if reads and not self._is_public(request):
                 response.headers[hdrs.CACHE_CONTROL] = "private"
-        elif "no-store" not in control and "private" not in control and not self._is_public(request):
+        elif not _is_private(control) and not (reads and self._is_public(request)):
             directives = [directive.strip() for directive in control.split(",")]
             kept = [directive for directive in directives if directive and directive.lower() != "public"]
             response.headers[hdrs.CACHE_CONTROL] = ", ".join(["private", *kept])
@@ -43,3 +43,8 @@ class _Marker:
             if not isinstance(resource, web.StaticResource):
                 self._known[resource] = public
         return public
+
+
+def _is_private(control: str) -> bool:
+    """`private="Field"` is not: it is about that field only."""
+    return any(directive.strip().lower() in ("no-store", "private") for directive in control.split(","))

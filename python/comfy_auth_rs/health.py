@@ -26,12 +26,13 @@ class Health:
         self._queue = queue
         self._choose = choose
         self._sampler = DeviceSampler()
+        self._sampling: asyncio.Task[list[Device]] | None = None
 
     async def get(self, request: web.Request) -> web.Response:
         """Answers with the guide's JSON; memory in bytes."""
         devices = self._sampler.fresh()
         if devices is None:
-            devices = await asyncio.to_thread(self._sampler.sample)
+            devices = await self._sample()
         device = self._choose(devices)
         queue = self._queue()
         return web.json_response(
@@ -43,6 +44,12 @@ class Health:
             },
             headers={"Cache-Control": "no-store"},
         )
+
+    async def _sample(self) -> list[Device]:
+        """One thread for all who ask: anybody may, and the event loop has few, which send files too."""
+        if self._sampling is None or self._sampling.done():
+            self._sampling = asyncio.create_task(asyncio.to_thread(self._sampler.sample))
+        return await asyncio.shield(self._sampling)
 
 
 def no_queue() -> QueueLength:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apps
+import comfy_auth_rs
 import pytest
+from aiohttp import web
 from client import Answer, ask, bearer
 from proxies import NGINX, nginx
 from servers import Server, free_port, start_server
@@ -44,8 +47,9 @@ class Cached:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(self, target: str, headers: dict[str, str] | None = None) -> Answer:
-        return ask(self, target, headers)
+    def ask(self, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
+        body = b"{}" if method == "POST" else None
+        return ask(self, target, headers, method=method, body=body)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def cached(request: pytest.FixtureRequest, comfyui: tuple[Server, str], tmp_path
         pytest.skip("nginx is not installed")
     server, _ = comfyui
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
-    careless = "proxy_cache_valid any 1h;" if request.param == "careless" else ""
+    careless = "proxy_cache_valid any 1h; proxy_cache_methods POST;" if request.param == "careless" else ""
     with nginx(folder, SITE.format(folder=folder, port=port, upstream=server.port, careless=careless)):
         yield Cached(port, server)
 
@@ -95,6 +99,16 @@ def test_a_cache_gives_nobody_what_needed_a_credential(
     assert cached.ask(by_query).headers["X-Cache"] != "HIT"
     assert cached.ask(target).status == 401
     assert cached.ask(target, bearer(key)).status in (200, 404)  # nor is the refusal kept
+
+
+@pytest.mark.parametrize("target", ["/witness/x.png", "/userdata/secret.png"])
+def test_nor_what_another_method_got(cached: Cached, key: str, target: str) -> None:
+    """ComfyUI calls the answer to any method public where the path looks like a picture's."""
+    for _ in range(2):
+        mine = cached.ask(target, bearer(key), "POST")
+        assert mine.status in (200, 400, 405, 409)
+        assert mine.headers["X-Cache"] != "HIT"
+    assert cached.ask(target, method="POST").status == 401
 
 
 def test_pictures_of_the_frontend_may_be_kept(cached: Cached, key: str) -> None:
@@ -132,6 +146,34 @@ def test_what_a_handler_says_is_kept_otherwise(comfyui: tuple[Server, str], key:
     for target in ("/queue", "/userdata/secret.png", "/"):
         assert ask(server, target).headers["Cache-Control"] == "no-store"
     assert "Cache-Control" not in ask(server, "/interrupt", bearer(key), method="POST", body=b"{}").headers
+    posted = ask(server, "/witness/x.png", bearer(key), method="POST", body=b"{}")
+    assert posted.headers["Cache-Control"] == "private, max-age=86400"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, "private"),
+        ("public", "private"),
+        ("Public, Max-Age=60", "private, Max-Age=60"),
+        ("public, s-maxage=60", "private, s-maxage=60"),
+        ("no-cache", "private, no-cache"),
+        ('private="X-Name", max-age=60', 'private, private="X-Name", max-age=60'),
+        ("max-age=60, x-private", "private, max-age=60, x-private"),
+        ("Private, max-age=60", "Private, max-age=60"),
+        ("NO-STORE", "NO-STORE"),
+        ("", "private"),
+    ],
+)
+async def test_whatever_a_handler_says(aiohttp_server: Any, said: str | None, kept: str) -> None:
+    async def get_secret(request: web.Request) -> web.Response:
+        return web.Response(headers={} if said is None else {"Cache-Control": said})
+
+    app = web.Application()
+    app.router.add_get("/secret", get_secret)
+    comfy_auth_rs.setup(app, api_key=apps.KEY)
+    server = await aiohttp_server(app)
+    assert (await apps.ask(server, "/secret", apps.BEARER)).headers["Cache-Control"] == kept
 
 
 def frontend_picture() -> str:
