@@ -320,6 +320,8 @@ async def test_lines_are_limited(server, caplog, monkeypatch):
         await guess(server, "the same")
     logged = [record for record in caplog.records if record.name == "comfy_auth_rs"]
     assert refusal._Allowance.RESERVE <= len(logged) <= refusal._Allowance.RESERVE + 100
+    monkeypatch.setattr(refusal._Allowance, "PER_SECOND", 0)
+    monkeypatch.setattr(refusal._allowance, "left", 0.0)
     assert (await guess(server, "the same")).status == 401, "the answer does not depend on the line"
     monkeypatch.setattr(refusal._allowance, "left", 5.0)
     caplog.clear()
