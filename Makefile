@@ -10,14 +10,14 @@ FUZZ_SECONDS ?= 10
 
 # The one list of system packages: a C compiler for the stand-in NVIDIA library, one for C++ for libFuzzer, node for the
 # page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests,
-# fail2ban for its filter, caddy and systemd for the files under deploy/.
-SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban caddy systemd
+# fail2ban for its filter, caddy and systemd for the files under deploy/, zsh and fish for their completions.
+SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban caddy systemd zsh fish
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,7 +50,7 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 .PHONY: system-packages
 system-packages:
 	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git node chromium nginx openssl fail2ban-regex caddy \
-	    systemd-analyze; do \
+	    systemd-analyze zsh fish; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -107,6 +107,10 @@ format: $(VENV)/.tools ## Format all code
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+.PHONY: completions
+completions: develop ## Write the shell completions anew, after a change of the command line
+	$(BIN)/python tools/completions.py
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -28,7 +28,11 @@ What to do next (PATH/TO/ComfyUI is the folder that holds main.py):
 
 `comfy-auth-rs --help` lists all commands, `comfy-auth-rs COMMAND --help` explains one.
 """
+#: Those that `completion` knows.
+SHELLS = ("bash", "zsh", "fish")
+
 _GIB = 1024**3
+_COMPLETIONS = Path(__file__).parent / "completions"
 _COLOURS = {"ok": "32", "note": "33", "unsafe": "1;31"}
 
 
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if own[0] == "run" and "--" in own:
         separator = own.index("--")
         own, comfyui_arguments = own[:separator], own[separator + 1 :]
-    parser = _parser()
+    parser = make_parser()
     options, unknown = parser.parse_known_args(own)
     if unknown:
         names = ", ".join(argument.partition("=")[0] for argument in unknown if argument.startswith("-"))
@@ -77,7 +81,8 @@ def _name(command: Callable[[argparse.Namespace], int]) -> str:
     return command.__name__[1:].replace("_", "-")
 
 
-def _parser() -> _Parser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, which `tools/completions.py` reads too."""
     parser = _Parser(prog="comfy-auth-rs", description="API keys and a login page for ComfyUI.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"comfy-auth-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -149,6 +154,11 @@ no key."""
     running.description = f"""{running.description}
 What follows -- goes to its main.py, which runs in DIR with this Python: relative
 paths in ARGS start there."""
+
+    examples = ["bash > ~/.local/share/bash-completion/completions/comfy-auth-rs", 'zsh > "${fpath[1]}/_comfy-auth-rs"']
+    examples += ["fish > ~/.config/fish/completions/comfy-auth-rs.fish"]
+    completing = add(_completion, "print the completion script of a shell", examples)
+    completing.add_argument("shell", choices=SHELLS, help="which shell")
     return parser
 
 
@@ -267,6 +277,11 @@ def _probe(options: argparse.Namespace) -> int:
         kind = device["type"] if device["index"] is None else f"{device['type']}:{device['index']}"
         free, total = device["free"] / _GIB, device["total"] / _GIB
         print(f"{kind:8}  {free:7.1f} of {total:7.1f} GiB free  {device['name']}")
+    return 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print((_COMPLETIONS / f"comfy-auth-rs.{options.shell}").read_text(encoding="utf-8"), end="")
     return 0
 
 

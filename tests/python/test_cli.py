@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import socket
@@ -24,7 +25,7 @@ from servers import free_port
 from trees import SERVER, make_tree
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "help"
-COMMANDS = ["keygen", "patch", "unpatch", "doctor", "probe", "run"]
+COMMANDS = ["keygen", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "completion"]
 KEY = "a-key-of-at-least-thirty-two-characters"
 
 
@@ -154,6 +155,16 @@ def test_patch_and_unpatch_say_what_they_did(tmp_path):
     assert run("patch", tree, "--diff").stdout == ""
     assert str(tree / "server.py") in run("unpatch", tree).stdout
     assert (tree / "server.py").read_text() == SERVER
+
+
+def test_patch_and_unpatch_tell_programs_which_files_changed(tmp_path):
+    tree = make_tree(tmp_path / "tree")
+    changed = [str(tree / "server.py"), str(tree / "comfy" / "cli_args.py")]
+    assert json.loads(run("patch", tree, "--json").stdout) == {"changed": changed}
+    assert json.loads(run("patch", tree, "--json").stdout) == {"changed": []}
+    assert json.loads(run("unpatch", tree, "--json").stdout) == {"changed": changed[::-1]}
+    assert json.loads(run("unpatch", tree, "--json").stdout) == {"changed": []}
+    assert_one_line_error(run("patch", tree, "--json", "--diff"), "--diff: not allowed with argument --json")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes break differently elsewhere")
@@ -292,6 +303,43 @@ def test_doctor_asks_the_python_that_runs_the_tree(tmp_path, tree, venv):
     assert (state, "does not run" in detail) == ("unsafe", True)
 
 
+def test_doctor_tells_what_a_bug_report_needs(tree):
+    import aiohttp
+
+    (tree / "custom_nodes" / "ComfyUI-Manager").mkdir(parents=True)
+    result = run("doctor", tree, "--json", "--port", free_port())
+    [(state, detail)] = checks(result, "Environment")
+    expected = [f"{platform.python_implementation()} {platform.python_version()}", f"aiohttp {aiohttp.__version__}"]
+    assert (state, detail.split(", ")) == ("ok", [*expected, platform.platform()])
+    assert checks(result, "Manager") == [("ok", f"ComfyUI-Manager in {tree / 'custom_nodes' / 'ComfyUI-Manager'}")]
+    (tree / "custom_nodes" / "ComfyUI-Manager").rename(tree / "custom_nodes" / "else")
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", free_port()), "Manager")
+    assert (state, detail) == ("ok", "ComfyUI-Manager is not there")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+@pytest.mark.parametrize("name", [".", "server.py", "comfy/cli_args.py"])
+def test_doctor_calls_files_unsafe_that_everybody_can_change(tree, name):
+    tree.chmod(0o755)
+    expected = ("ok", "the folder is yours (mode 755)")
+    assert checks(run("doctor", tree, "--json", "--port", free_port()), "Permissions") == [expected]
+    (tree / name).chmod(0o777)
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", free_port()), "Permissions")
+    assert (state, detail) == (
+        "unsafe",
+        f"every user of this machine can change {tree / name}; run `chmod o-w` on it",
+    )
+
+
+def test_doctor_knows_what_was_patched_in_memory(tree):
+    patch.unpatch(tree)
+    with answering(401) as port:
+        [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
+    assert (state, detail.split(":")[0]) == ("ok", "not patched, but what listens asks for the key")
+    with answering(200) as port:
+        assert checks(run("doctor", tree, "--json", "--port", port), "Patch")[0][0] == "unsafe"
+
+
 def test_doctor_lists_every_fault_of_a_key_file(tmp_path, tree, key_file):
     arguments = ["doctor", tree, "--json", "--port", free_port(), "--api-key-file", key_file, "--api-key-file"]
     other = tmp_path / "other.txt"
@@ -359,13 +407,21 @@ def test_doctor_speaks_tls(tree, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_doctor_is_coloured_on_a_terminal_unless_no_color(tree, no_color, coloured):
+@pytest.mark.parametrize(
+    ("settings", "coloured"),
+    [
+        ({"NO_COLOR": "", "TERM": "xterm"}, True),
+        ({"NO_COLOR": "1", "TERM": "xterm"}, False),
+        ({"NO_COLOR": "", "TERM": "dumb"}, False),
+    ],
+    ids=str,
+)
+def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured):
     import pty
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "comfy_auth_rs", "doctor", tree, "--port", str(free_port())]
-    environment = {**os.environ, "NO_COLOR": no_color}
+    environment = {**os.environ, **settings}
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         output = b""

@@ -1,0 +1,38 @@
+"""Writes the shell completions that `comfy-auth-rs completion` prints: `make completions`.
+
+They are written beforehand by shtab, so that the package itself needs nothing but aiohttp.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import shtab
+from comfy_auth_rs import cli
+
+FOLDER = Path(cli.__file__).parent / "completions"
+
+
+def complete_paths(parser: argparse.ArgumentParser) -> None:
+    """Has every argument that is a path complete as one: folders by their names in `--help`."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                complete_paths(command)
+        elif action.type is Path or action.dest == "python":
+            folder = action.metavar in ("DIR", "BASE")
+            action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
+
+
+def written() -> dict[str, str]:
+    """The file of each shell."""
+    parser = cli.make_parser()
+    complete_paths(parser)
+    return {shell: f"{shtab.complete(parser, shell).rstrip()}\n" for shell in cli.SHELLS}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for shell, text in written().items():
+        (FOLDER / f"comfy-auth-rs.{shell}").write_text(text, encoding="utf-8")
+        print(f"{FOLDER / f'comfy-auth-rs.{shell}'}", file=sys.stderr)
