@@ -135,7 +135,7 @@ pub fn decide(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Result<Ident
 /// # Errors
 /// [`Denial::Missing`] where nothing was presented.
 pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>, now: Now) -> Result<Identity, Denial> {
-    let mut attempt = Attempt { policy, valid: None, wrong: Vec::new(), malformed: false };
+    let mut attempt = Attempt { policy, facts, now, admitted: None, locked: None, wrong: Vec::new(), malformed: false };
     if let Some(key) = form.filter(|key| !key.is_empty()) {
         if is_foreign(facts) {
             return Err(Denial::CrossOrigin);
@@ -150,27 +150,30 @@ pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>,
         }
         Authorization::Key(source, plain) => attempt.key(source, plain.expose_secret()),
     });
-    if attempt.valid.is_none() {
+    if attempt.admitted.is_none() {
         facts.visit(Field::XApiKey, &mut |value| match header::parse(value) {
             Some(plain) => attempt.key(Source::Header, plain.expose_secret()),
             None => ControlFlow::Continue(()),
         });
     }
-    if attempt.valid.is_none() {
+    if attempt.admitted.is_none() {
         facts.query(&mut |value| {
             query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret()))
         });
     }
-    if attempt.valid.is_none() {
+    if attempt.admitted.is_none() {
         facts.url_prefix(&mut |key| attempt.key(Source::UrlPrefix, key));
     }
-    let Attempt { valid, wrong, malformed, .. } = attempt;
-    if let Some((key, source)) = valid {
-        return admit(policy, facts, key, source, now);
+    let Attempt { admitted, locked, wrong, malformed, .. } = attempt;
+    if let Some(identity) = admitted {
+        return Ok(identity);
     }
     if let Some(session) = session(policy, facts, now) {
         from_our_pages(facts)?;
         return admit(policy, facts, session.key, Source::Cookie, now);
+    }
+    if let Some(denial) = locked {
+        return Err(denial);
     }
     if wrong.is_empty() && !malformed {
         return Err(Denial::Missing);
@@ -210,23 +213,33 @@ pub fn last(facts: &impl Facts, field: Field) -> Option<String> {
 }
 
 /// The credentials of one request, as they are found.
-struct Attempt<'a> {
+struct Attempt<'a, F> {
     policy: &'a Policy<'a>,
-    valid: Option<(KeyId, Source)>,
+    facts: &'a F,
+    now: Now,
+    admitted: Option<Identity>,
+    /// A key is valid, but was not good from this locked address before: one of the others may have been.
+    locked: Option<Denial>,
     wrong: Vec<Digest>,
     malformed: bool,
 }
 
-impl Attempt<'_> {
+impl<F: Facts> Attempt<'_, F> {
     fn key(&mut self, source: Source, candidate: &str) -> ControlFlow<()> {
-        if self.valid.is_some() || self.wrong.len() >= MAX_CREDENTIALS {
+        if self.admitted.is_some() || self.wrong.len() >= MAX_CREDENTIALS {
             return ControlFlow::Break(());
         }
         match self.policy.keys.verify(candidate.as_bytes()) {
-            Ok(entry) => {
-                self.valid = Some((entry.id(), source));
-                ControlFlow::Break(())
-            }
+            Ok(entry) => match admit(self.policy, self.facts, entry.id(), source, self.now) {
+                Ok(identity) => {
+                    self.admitted = Some(identity);
+                    ControlFlow::Break(())
+                }
+                Err(denial) => {
+                    self.locked = Some(denial);
+                    ControlFlow::Continue(())
+                }
+            },
             Err(digest) => {
                 self.wrong.push(digest);
                 ControlFlow::Continue(())

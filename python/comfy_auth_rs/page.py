@@ -14,7 +14,6 @@ from aiohttp import ETag, hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
 from comfy_auth_rs.cookies import set_session
-from comfy_auth_rs.refusal import refuse
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 #: What a browser shows for the moment between a log-in by link and the page. A page, not a 3xx: a Strict cookie isn't
@@ -47,7 +46,9 @@ class IndexPage:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
         if (request.query_string or url_depth(request)) and _is_login_link(request):
-            return await self._log_in(request)
+            logged_in = self._log_in(request)
+            if logged_in is not None:
+                return logged_in
         version = await self._current()
         headers = {**_HEADERS, "ETag": f'"{version.etag}"'}
         if _matches(request, version.etag):
@@ -75,10 +76,10 @@ class IndexPage:
             raise web.HTTPNotFound(text=f"index.html cannot be read: {os.strerror(error.errno or 0)}") from None
         return self._version
 
-    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+    def _log_in(self, request: web.Request) -> web.Response | None:
         outcome = self._middleware.log_in(request, remember=False)
         if not isinstance(outcome, SessionCookie):
-            return await refuse(request, outcome)
+            return None  # a session admitted the request, or nothing had to: a bad key never vetoes it
         query = strip_credentials(request.rel_url.raw_query_string)
         target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
         response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
