@@ -10,8 +10,9 @@ FUZZ_SECONDS ?= 10
 
 # The one list of system packages: a C compiler for the stand-in NVIDIA library, one for C++ for libFuzzer, node for the
 # page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests,
-# fail2ban for its filter, caddy and systemd for the files under deploy/, zsh and fish for their completions.
-SYSTEM_PACKAGES := gcc g++ git nodejs chromium nginx openssl fail2ban caddy systemd zsh fish
+# fail2ban for its filter, caddy and systemd for the files under deploy/, zsh and fish for their completions, curl for the
+# examples in the documents.
+SYSTEM_PACKAGES := gcc g++ git curl nodejs chromium nginx openssl fail2ban caddy systemd zsh fish
 
 .DEFAULT_GOAL := help
 
@@ -49,7 +50,7 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git node chromium nginx openssl fail2ban-regex caddy \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git curl node chromium nginx openssl fail2ban-regex caddy \
 	    systemd-analyze zsh fish; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -81,6 +82,12 @@ test-browser: develop $(VENV)/.newest-frontend
 .PHONY: test-js
 test-js:
 	node --test tests/js/*.test.mjs
+
+# Material for MkDocs says that its time ends in May 2027; its makers' Zensical reads the same mkdocs.yml.
+.PHONY: docs
+docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 .PHONY: bench
 bench: develop ## Measure the middleware against reference middlewares
