@@ -93,6 +93,10 @@ docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 bench: develop ## Measure the middleware against reference middlewares
 	$(BIN)/python benches/middleware.py
 
+.PHONY: load
+load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 15 minutes in all
+	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
+
 .PHONY: fuzz
 fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
 	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)

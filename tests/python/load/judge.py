@@ -1,0 +1,55 @@
+"""Which version of a key file can have judged a request, and which one did."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+
+#: A version is in force this long after it was written at the latest, in seconds: files are looked at once a second.
+INTERVAL = 1.0
+
+#: What the look itself may take on a busy machine: reading, hashing and swapping.
+SLACK = 0.5
+
+
+@dataclass
+class Judge:
+    """Times of changes, and of requests that tell by their answer whether an even or an odd version judged them.
+
+    Version 0 was there first; change number n, begun at `begun[n]` and done at `done[n]`, brought version n + 1.
+    """
+
+    begun: list[float] = field(default_factory=list)
+    done: list[float] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
+    received: list[float] = field(default_factory=list)
+    odd: list[bool] = field(default_factory=list)
+
+    def note(self, sent: float, received: float, odd: bool) -> None:
+        """A request, and which kind of version its answer speaks of."""
+        self.sent.append(sent)
+        self.received.append(received)
+        self.odd.append(odd)
+
+    def verdict(self) -> tuple[int, list[str]]:
+        """How many requests only one version can have judged, and what none of those possible can explain.
+
+        Also where a version judged a request that was sent after another one had been answered by its successor.
+        """
+        sharp, faults = 0, []
+        #: For each version, when the first answer was here that none before it explains.
+        succeeded: dict[int, float] = {}
+        deadlines = [done + INTERVAL + SLACK for done in self.done]
+        for index in sorted(range(len(self.sent)), key=self.received.__getitem__):
+            sent, received, odd = self.sent[index], self.received[index], self.odd[index]
+            newest = bisect_right(self.begun, received)
+            oldest = bisect_left(deadlines, sent)
+            sharp += oldest == newest
+            by = [version for version in range(oldest, newest + 1) if version % 2 == odd]
+            if not by:
+                faults.append(f"{sent:.4f} to {received:.4f}: judged by none of the versions {oldest} to {newest}")
+            elif len(by) == 1 and succeeded.get(by[0] + 1, received) < sent:
+                faults.append(f"{sent:.4f} to {received:.4f}: judged by version {by[0]} after its successor had judged")
+            elif len(by) == 1:
+                succeeded.setdefault(by[0], received)
+        return sharp, faults
