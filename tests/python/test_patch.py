@@ -459,9 +459,9 @@ def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
 def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path, patcher):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
-    for _ in range(20):
+    for _ in range(200):
         pid = patcher.start("both")
-        time.sleep(random.uniform(0, 0.05))
+        time.sleep(random.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
         assert patcher.wait() == -signal.SIGKILL
         assert_whole_and_not_open(tree, before)

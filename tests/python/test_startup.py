@@ -201,27 +201,104 @@ def test_refuses_to_start_half_patched(copy_miniature: CopyMiniature, name: str,
         assert "comfy/cli_args.py is not patched; run `comfy-auth-rs patch" in fault(tree, silent=False)
 
 
-@pytest.mark.parametrize("unpatched", [None, SERVER, CLI_ARGS], ids=["both", CLI_ARGS, SERVER])
-def test_refuses_to_start_without_the_package(
-    copy_miniature: CopyMiniature, tmp_path: Path, unpatched: str | None
-) -> None:
-    """A Python that has all that ComfyUI needs, but not us. `unpatched` is left as it was."""
+# -S: no site-packages but those in PYTHONPATH.
+BARE = (sys.executable, "-S")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """All that ComfyUI needs of this Python, but not us."""
     import aiohttp
 
-    installed = Path(aiohttp.__file__).parents[1]
     site = tmp_path / "site"
     site.mkdir()
-    for entry in installed.iterdir():
+    for entry in Path(aiohttp.__file__).parents[1].iterdir():
         if not entry.name.startswith("comfy_auth_rs") and entry.suffix not in (".pth", ".egg-link"):
             (site / entry.name).symlink_to(entry)
+    return site
+
+
+@pytest.mark.parametrize("unpatched", [None, SERVER, CLI_ARGS], ids=["both", CLI_ARGS, SERVER])
+def test_refuses_to_start_without_the_package(copy_miniature: CopyMiniature, site: Path, unpatched: str | None) -> None:
+    """`unpatched` is left as it was."""
     tree = copy_miniature()
     if unpatched:
         shutil.copyfile(MINI_COMFYUI / unpatched, tree / unpatched)
-    # -S: no site-packages but those in PYTHONPATH.
-    python = (sys.executable, "-S")
-    found = fault(tree, python=python, env={"PYTHONPATH": str(site)}, silent=unpatched != CLI_ARGS)
+    found = fault(tree, python=BARE, env={"PYTHONPATH": str(site)}, silent=unpatched != CLI_ARGS)
     assert f"ComfyUI is patched, but {sys.executable} cannot import comfy_auth_rs" in found
     assert f"{sys.executable} -m pip install comfy-auth-rs" in found
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "has no attribute"),
+        ("raise RuntimeError('wrong ABI')", "wrong ABI"),
+        ("raise AttributeError('module has no attribute AppKey')", "no attribute AppKey"),
+        ("import nothing_like_it", "No module named 'nothing_like_it'"),
+        ("(", "'(' was never closed"),
+    ],
+)
+@pytest.mark.parametrize("unpatched", [None, CLI_ARGS], ids=["both", SERVER])
+def test_refuses_to_start_with_another_package(
+    copy_miniature: CopyMiniature, site: Path, content: str, words: str, unpatched: str | None
+) -> None:
+    """A version that knows nothing of what the inserted lines call, or one that this Python cannot run."""
+    (site / "comfy_auth_rs").mkdir()
+    (site / "comfy_auth_rs" / "__init__.py").touch()
+    (site / "comfy_auth_rs" / "comfyui.py").write_text(content)
+    tree = copy_miniature()
+    if unpatched:
+        shutil.copyfile(MINI_COMFYUI / unpatched, tree / unpatched)
+    found = fault(tree, python=BARE, env={"PYTHONPATH": str(site)}, silent=unpatched is None)
+    assert f"ComfyUI is patched, but {sys.executable} cannot import comfy_auth_rs (" in found
+    assert words in found
+    assert f"{sys.executable} -m pip install comfy-auth-rs --upgrade" in found
+
+
+@pytest.mark.parametrize("version", ["3.8.6", "2.0", "3.8.0rc1"])
+def test_refuses_an_aiohttp_that_is_too_old(patched_miniature: Path, tmp_path: Path, version: str) -> None:
+    old = tmp_path / "aiohttp"
+    old.mkdir()
+    (old / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    found = fault(patched_miniature, "--api-key", CANARY, env={"PYTHONPATH": str(tmp_path)})
+    assert f"comfy_auth_rs needs aiohttp 3.9 or later, and this is {version}; run `" in found
+    assert f"{sys.executable} -m pip install --upgrade aiohttp`" in found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("self.app.router.add_get('/health', print_nothing)", "", "the server already has a route /health"),
+        ("self.app.router.add_get('/api/health', print_nothing)", "", "the server already has a route /api/health"),
+        ("self.app.router.add_get('/', print_nothing)", "", "the server already has a route /;"),
+        ("self.app.router.add_post('/auth_session', print_nothing)", "", "already has a route /auth_session"),
+        ("self.app.freeze()", "", "must be called once, before ComfyUI starts to serve"),
+        ("", "_comfy_auth_rs.install(self, args)", "must be called once, before ComfyUI starts to serve"),
+        ("import comfy_auth_rs; comfy_auth_rs.setup(self.app, api_key='x')", "", "must be called once"),
+    ],
+)
+def test_refuses_a_server_that_it_cannot_protect(
+    copy_miniature: CopyMiniature, before: str, after: str, words: str
+) -> None:
+    """A fork that has such routes of its own, or one that was changed by hand."""
+    tree = copy_miniature()
+    indent = " " * 8
+    begin, end = f"{indent}# >>> comfy-auth-rs >>>\n", f"{indent}# <<< comfy-auth-rs <<<\n"
+    source = (tree / SERVER).read_text()
+    source = source.replace(begin, f"{indent}{before}\n{begin}").replace(end, f"{end}{indent}{after}\n")
+    (tree / SERVER).write_text(source + "\n\nasync def print_nothing(request): ...\n")
+    assert words in fault(tree, "--api-key", CANARY, silent=False)
+
+
+@pytest.mark.parametrize("flags", [(), ("--whitelist-custom-nodes", "frame")], ids=str)
+def test_the_key_is_asked_for_without_custom_nodes_too(copy_miniature: CopyMiniature, flags: tuple[str, ...]) -> None:
+    flags = ("--disable-all-custom-nodes", *flags)
+    with start_server(copy_miniature(), "--api-key", CANARY, *flags) as server:
+        for target in ("/queue", "/api/queue", "/userdata/x.json", "/nothing"):
+            assert ask(server, target).status == 401
+        assert ask(server, "/queue", bearer(CANARY)).status == 200
+    assert "--api-key: the key is empty" in fault(copy_miniature(), "--api-key", "", *flags)
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------

@@ -32,15 +32,18 @@ SERVER = "server.py"
 CLI_ARGS = "comfy/cli_args.py"
 
 # Deliberately no path and no key in here: the logic lives in the package, so that an upgrade needs no new patch.
+# Where a version of the package lacks what the lines call, or cannot be imported for whatever reason, the process ends.
 _BLOCK = """\
 # >>> comfy-auth-rs >>>
 # Written by comfy-auth-rs {version}; `comfy-auth-rs unpatch` takes these lines out again.
 try:
     import comfy_auth_rs.comfyui as _comfy_auth_rs
-except ImportError as _error:
+    getattr(_comfy_auth_rs, "{name}")
+except Exception as _error:
     import sys as _sys
     print(f"comfy-auth-rs: error: ComfyUI is patched, but {{_sys.executable}} cannot import comfy_auth_rs ({{_error}});"
-          f" run `{{_sys.executable}} -m pip install comfy-auth-rs`, or `comfy-auth-rs unpatch DIR`", file=_sys.stderr)
+          f" run `{{_sys.executable}} -m pip install comfy-auth-rs --upgrade`, or `comfy-auth-rs unpatch DIR`",
+          file=_sys.stderr)
     raise SystemExit(2) from None
 _comfy_auth_rs.{call}
 # <<< comfy-auth-rs <<<
@@ -109,7 +112,8 @@ def remove(name: str, source: bytes) -> bytes:
 def _block_lines(name: str) -> list[bytes]:
     from comfy_auth_rs import __version__  # late: the package imports `comfyui` first
 
-    return _BLOCK.format(version=__version__, call=_CALLS[name]).encode().splitlines()
+    call = _CALLS[name]
+    return _BLOCK.format(version=__version__, name=call.partition("(")[0], call=call).encode().splitlines()
 
 
 def _parse(name: str, source: bytes) -> ast.Module:
