@@ -25,7 +25,7 @@ INSTRUMENTATION = (
 )
 
 #: Seconds after which one input counts as a hang, and the memory that a target may take, in MiB.
-HANG, MEMORY = 5, 1024
+HANG, MEMORY = 30, 1024
 
 
 def build() -> Path:
