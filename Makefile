@@ -50,13 +50,14 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git curl node chromium nginx openssl fail2ban-regex caddy \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git curl node npm chromium nginx openssl fail2ban-regex caddy \
 	    systemd-analyze zsh fish; do \
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(SYSTEM_PACKAGES) >/dev/null; \
-	else echo "make: these tools are missing:$$missing (Debian: apt-get install $(SYSTEM_PACKAGES))" >&2; exit 2; fi
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	        $(SYSTEM_PACKAGES) $$(command -v npm >/dev/null || echo npm) >/dev/null; \
+	else echo "make: these tools are missing:$$missing (Debian: apt-get install $(SYSTEM_PACKAGES) npm)" >&2; exit 2; fi
 
 .PHONY: test
 test: system-packages test-rust test-python test-browser test-js ## Run all tests, Rust, Python and JavaScript
@@ -65,8 +66,15 @@ test: system-packages test-rust test-python test-browser test-js ## Run all test
 test-rust:
 	cargo test --quiet
 
+# Clients of ComfyUI as their authors publish them.
+$(VENV)/.clients: $(VENV)/.tools $(addprefix tests/clients/,requirements.txt package.json package-lock.json .npmrc)
+	rm -rf $(VENV)/clients
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/clients --requirement tests/clients/requirements.txt
+	npm ci --silent --prefix tests/clients
+	touch $@
+
 .PHONY: test-python
-test-python: develop $(VENV)/.more-tools
+test-python: develop $(VENV)/.more-tools $(VENV)/.clients
 	$(BIN)/python -m pytest
 
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser
@@ -125,4 +133,4 @@ completions: develop ## Write the shell completions anew, after a change of the 
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf target fuzz/target $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf target fuzz/target tests/clients/node_modules $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -10,12 +10,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import comfy_auth_rs
+
 MINI_COMFYUI = Path(__file__).resolve().parents[2] / "examples" / "mini_comfyui"
+
+#: How long a real ComfyUI may take until it listens, in seconds: it imports torch.
+REAL_STARTS_WITHIN = 180
 
 
 class ServerDied(RuntimeError):
@@ -99,6 +104,30 @@ def start_server(
             yield server
         finally:
             server.stop()
+
+
+def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
+    """The ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
+
+    Nothing is written into its own folder; there is no model, and it computes on the CPU.
+    """
+    package = base / "package"
+    package.mkdir()
+    (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
+    tree = Path(os.environ["COMFYUI_DIR"]).resolve()
+    return start_server(
+        tree,
+        "--cpu",
+        "--base-directory",
+        str(base),
+        "--database-url",
+        "sqlite:///:memory:",
+        *args,
+        env={**(env or {}), "PYTHONPATH": str(package), "HF_HUB_OFFLINE": "1"},
+        python=os.environ.get("COMFYUI_PYTHON", sys.executable),
+        command=["-m", "comfy_auth_rs", "run", str(tree), "--"],
+        timeout=REAL_STARTS_WITHIN,
+    )
 
 
 def _wait_until_it_answers(server: Server, timeout: float) -> None:
