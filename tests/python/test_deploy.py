@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,12 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 
 @contextmanager
-def started(copy_miniature: Any, command: list[str], paths: Mapping[str, Path], *, patched: bool) -> Iterator[Server]:
-    """Starts what a file says, on a loopback port of ours, with our `paths` in place of its own."""
-    words = ["127.0.0.1" if word == "0.0.0.0" else word for word in command]
-    for old, new in paths.items():
-        assert any(old in word for word in words), old
-        words = [word.replace(old, str(new)) for word in words]
-    with start_server(copy_miniature(patched=patched), command=words) as server:
+def started(copy_miniature: Any, credentials: Path) -> Iterator[Server]:
+    """What the unit starts, with the credentials in our folder."""
+    [command] = unit("ExecStart")
+    words = [word.replace("%d", str(credentials)) for word in shlex.split(command)]
+    assert words[0] == "/opt/comfyui/.venv/bin/python"
+    with start_server(copy_miniature(), command=words[1:]) as server:
         yield server
 
 
@@ -82,21 +82,15 @@ def test_systemd_calls_the_unit_safe() -> None:
 
 
 def test_the_unit_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: Path) -> None:
-    [command] = unit("ExecStart")
     assert unit("LoadCredential") == ["keys:/etc/comfyui/keys"]
     write_keys(tmp_path / "keys")
-    words = shlex.split(command)[1:]
-    with started(copy_miniature, words, {"%d": tmp_path}, patched=True) as server:
+    with started(copy_miniature, tmp_path) as server:
         assert_asks_for_the_key(server)
 
 
 def test_the_unit_does_not_repeat_what_cannot_succeed(copy_miniature: Any, tmp_path: Path) -> None:
-    [command] = unit("ExecStart")
     write_keys(tmp_path / "keys", "not a key\u00e9\n# \u00fc\nk\u00e9y\n")
-    with (
-        pytest.raises(ServerDied) as died,
-        started(copy_miniature, shlex.split(command)[1:], {"%d": tmp_path}, patched=True),
-    ):
+    with pytest.raises(ServerDied) as died, started(copy_miniature, tmp_path):
         pass
     assert unit("RestartPreventExitStatus") == [str(died.value.returncode)]
 
@@ -134,13 +128,6 @@ def dockerfile(instruction: str) -> str:
     return str(found)
 
 
-def entry_point() -> list[str]:
-    """What the image starts, as words for Python; its arguments are still to come."""
-    program, *words = json.loads(dockerfile("ENTRYPOINT"))
-    assert program == "comfy-auth-rs"
-    return ["-m", "comfy_auth_rs", *words]
-
-
 def test_compose_file_follows_its_schema(tmp_path: Path) -> None:
     check = tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"
     result = run(*check, str(DEPLOY / "docker" / "compose.yaml"))
@@ -162,9 +149,7 @@ def test_kubernetes_manifest_follows_its_schemas(tmp_path: Path) -> None:
 
 
 def test_the_image_alone_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: Path) -> None:
-    write_keys(tmp_path / "keys")
-    words = [*entry_point(), *json.loads(dockerfile("CMD"))]
-    assert_container_works(copy_miniature, words, "/run/secrets/comfyui_keys", tmp_path)
+    assert_container_works(copy_miniature, json.loads(dockerfile("CMD")), "/run/secrets/comfyui_keys", tmp_path)
 
 
 def test_compose_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: Path) -> None:
@@ -172,9 +157,7 @@ def test_compose_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: Pa
     service = compose["services"]["comfyui"]
     [secret] = service["secrets"]
     assert compose["secrets"][secret] == {"file": "./keys.txt"}
-    write_keys(tmp_path / "keys")
-    words = [*entry_point(), *service["command"]]
-    assert_container_works(copy_miniature, words, f"/run/secrets/{secret}", tmp_path)
+    assert_container_works(copy_miniature, service["command"], f"/run/secrets/{secret}", tmp_path)
     assert service["user"].split(":")[0] == dockerfile("USER").split(":")[0] != "0"
     assert service["healthcheck"]["test"] == ["CMD", *health_check()]
 
@@ -184,9 +167,7 @@ def test_kubernetes_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path:
     pod = deployment["spec"]["template"]["spec"]
     [container] = pod["containers"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    write_keys(tmp_path / "keys")
-    words = [*entry_point(), *container["args"]]
-    assert_container_works(copy_miniature, words, f"{mounts['keys']}/keys", tmp_path)
+    assert_container_works(copy_miniature, container["args"], f"{mounts['keys']}/keys", tmp_path)
     assert mounts["data"] == dockerfile("VOLUME")
     assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == dockerfile("USER")
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -195,13 +176,29 @@ def test_kubernetes_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path:
     assert "subPath" not in str(container)
 
 
-def assert_container_works(copy_miniature: Any, words: list[str], keys: str, folder: Path) -> None:
-    """It asks for the key, and its health check tells whether it is up. It is started in what it calls `/comfyui`."""
-    (folder / "data").mkdir()
-    words = ["." if word == "/comfyui" else word for word in words]
-    with started(copy_miniature, words, {keys: folder / "keys", "/data": folder / "data"}, patched=False) as server:
+def assert_container_works(copy_miniature: Any, arguments: list[str], keys: str, folder: Path) -> None:
+    """What the image starts with these arguments asks for the key, and its health check tells whether it is up."""
+    write_keys(folder / "keys")
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "comfy-auth-rs").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m comfy_auth_rs "$@"\n')
+    (programs / "comfy-auth-rs").chmod(0o755)
+    tree = copy_miniature(patched=False)
+    words = [*json.loads(dockerfile("ENTRYPOINT")), *arguments]
+    ours = {
+        keys: folder / "keys",
+        "/data": folder / "data",
+        "/comfyui ": f"{tree} ",
+        "--listen 0.0.0.0": "--listen 127.0.0.1",
+    }
+    for old, new in ours.items():
+        assert any(old in word for word in words), old
+        words = [word.replace(old, str(new)) if old in word else word for word in words]
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    with start_server(tree, python=words[0], command=words[1:], env=path) as server:
         assert_asks_for_the_key(server)
         assert health(server.port) == 0
+    assert (folder / "data" / "custom_nodes").is_dir()  # ComfyUI itself would not make it
     assert health(free_port()) != 0
 
 
