@@ -106,7 +106,8 @@ class Model:
         refused = self.authenticate(request, client)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session":
-            return self.session_route(request, refused)
+            # It judges by itself, and once more: who has just guessed for the tenth time hears of the lock at once.
+            return self.session_route(request, self.authenticate(request, client))
         if refused is None:
             if request.client_id and request.upgrade:
                 self.socket_is_live = True

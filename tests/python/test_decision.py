@@ -110,6 +110,10 @@ SOCKETS = tuple(place for place in PLACES if place.route.endswith("/ws"))
 SESSIONS = tuple(place for place in PLACES if place.route == "/auth_session" or "logout" in place.target)
 
 
+#: Of several valid keys in one request the first in this order is the one that counts as good from there.
+ORDER = {"bearer": 0, "basic": 0, "x-api-key": 1, "api_key": 2, "token": 2, "url": 3}
+
+
 class Choices:
     """Random bytes, each of which chooses something. Zeros choose what comes first, so that histories shrink."""
 
@@ -138,7 +142,9 @@ def a_request(choices, policy):
     return Request(
         method=method,
         place=place,
-        credentials=tuple(pair for pair in several if pair not in in_authorization[1:]),
+        credentials=tuple(
+            pair for pair in sorted(several, key=lambda pair: ORDER[pair.source]) if pair not in in_authorization[1:]
+        ),
         cookies=choices.some(COOKIES, 2),
         host=host,
         site=choices.of(None, None, "same-origin", "none", "same-site", "cross-site"),
@@ -159,6 +165,9 @@ def sound(request):
     if request.method == "DELETE" or "logout" in request.place.target:  # no session that others use
         cookies = tuple(cookie._replace(own=True, key=KEY) for cookie in request.cookies)
         request = replace(request, cookies=cookies)
+    if request.place.route == "/auth_login.html":  # with a key in its address it only leads to the one without
+        credentials = tuple(pair for pair in request.credentials if pair.source != "url")
+        request = replace(request, credentials=credentials)
     if request.place not in SOCKETS or request.method != "GET":
         request = replace(request, client_id=False)
     return request
