@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from login import expect_login_page, stored
+from login import expect_login_page, stored, submit
 from origins import Origin
 from playwright.sync_api import Page, expect
-from sites import WRONG_KEY, Site
+from sites import WRONG_KEY, Serve, Site
 from traffic import Traffic
+
+
+@pytest.fixture(scope="module")
+def site_with_url_keys(serve: Serve) -> Iterator[Site]:
+    with serve("--auth-url-key") as site:
+        yield site
 
 
 def history(page: Page) -> list[str]:
@@ -43,3 +51,29 @@ def test_a_link_with_a_wrong_key_leads_to_the_login_page_without_it(site: Site, 
     expect_login_page(page)
     assert WRONG_KEY not in page.url
     assert not [url for url in history(page) if WRONG_KEY in url]
+
+
+@pytest.mark.parametrize("end", ["/", "", "/index.html"])
+def test_a_key_in_the_path_logs_in_and_stays_in_no_address(
+    site_with_url_keys: Site, page: Page, traffic: Traffic, end: str
+) -> None:
+    site = site_with_url_keys
+    page.goto(f"{site.url}/key/{site.key}{end}?kept=yes", wait_until="commit")
+    expect(page).to_have_url(f"{site.url}{end or '/'}?kept=yes")
+    page.wait_for_function("() => document.readyState === 'complete'")
+    assert [cookie["path"] for cookie in page.context.cookies()] == ["/"]
+    assert not [url for url in history(page) if site.key in url]
+    later = [request for request in traffic.requests if "/key/" not in request.url]
+    assert len(later) > 10
+    assert len(traffic.requests) == len(later) + 1
+    assert not [request.url for request in later if site.key in str(request.all_headers())]
+    assert page.evaluate("async () => (await fetch('/api/queue')).status") == 200
+
+
+def test_a_wrong_key_in_the_path_leads_to_the_login_page_without_it(site_with_url_keys: Site, page: Page) -> None:
+    site = site_with_url_keys
+    page.goto(f"{site.url}/key/{WRONG_KEY}/?kept=yes")
+    expect_login_page(page)
+    assert WRONG_KEY not in page.url
+    submit(page, site.key)
+    expect(page).to_have_url(f"{site.url}/?kept=yes")

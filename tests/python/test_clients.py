@@ -76,6 +76,12 @@ WAYS = {
     "@stable-canvas/comfyui-client, ?token=": Way("stable_canvas.mjs", tries=(SOCKET, QUEUE)),
     "@saintno/comfyui-sdk, Bearer": Way("saintno.mjs", tries=(QUEUE, "GET /prompt")),
     "comfy-ui-client, host/key": Way("comfy_ui_client.mjs", "{host}/key/{key}", tries=(SOCKET, QUEUE)),
+    "SillyTavern's requests, host/key": Way(
+        "sillytavern_requests.mjs",
+        "{host}/key/{key}",
+        steps=("GET /system_stats", QUEUE, PICTURE, "POST /interrupt"),
+        tries=("GET /system_stats",),
+    ),
     "script_examples, host/key": Way("script_examples.py", "{host}/key/{key}", tries=(SOCKET,)),
 }
 
@@ -201,6 +207,23 @@ def test_with_a_wrong_key_it_fails_and_says_so(host: Host, tmp_path: Path, name:
         assert outcome.statuses(request) == {"401"}, (request, outcome.answers)
 
 
+def test_the_key_as_password_of_the_address_is_lost_on_websocket_client(host: Host, key: str, tmp_path: Path) -> None:
+    """So `script_examples` need it in the path."""
+    outcome = host.run(Way("script_examples.py", "any:{key}@{host}"), key, tmp_path, 0)
+    assert (outcome.returncode, outcome.answers) == (1, ["GET /ws 401"])
+    assert "401" in outcome.said
+
+
+def test_the_table_names_the_versions_that_are_tested() -> None:
+    rows = (ROOT / "docs" / "clients.md").read_text().splitlines()
+    pinned = [line.split("==") for line in (PROGRAMS / "requirements.txt").read_text().splitlines() if "==" in line]
+    npm = json.loads((PROGRAMS / "package.json").read_text())["dependencies"]
+    pinned += [[name, npm[name]] for name in npm if "comfy" in name]
+    assert len(pinned) == 6
+    for name, version in pinned:
+        assert [row for row in rows if row.startswith("| ") and f"`{name}`" in row and f"| {version} |" in row], name
+
+
 # --- ComfyUI's own examples -------------------------------------------------------------------------------------
 
 SAVE, SEND = "SaveImage", "SaveImageWebsocket"
@@ -267,7 +290,10 @@ def test_script_examples_need_only_an_address(
 
 # --- facts of life ----------------------------------------------------------------------------------------------
 
-JUNK = ("", "Bearer", "Bearer ", "Bearer undefined", "Bearer null", "Basic", "Basic Og==", "Basic !", "null", "Token x")
+JUNK = (
+    "", "Bearer", "Bearer ", "Bearer undefined", "Bearer null", "Basic", "Basic Og==", "Basic !", "null", "Token x",
+    "Basic dW5kZWZpbmVk",
+)  # fmt: skip
 
 
 def good(way: str, key: str) -> tuple[str, dict[str, str]]:
