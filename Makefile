@@ -127,6 +127,10 @@ format: $(VENV)/.tools ## Format all code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+.PHONY: node
+node: develop ## Write the custom node for ComfyUI's registry into dist/node
+	$(BIN)/python tools/registry_node.py dist/node
+
 .PHONY: completions
 completions: develop ## Write the shell completions anew, after a change of the command line
 	$(BIN)/python tools/completions.py

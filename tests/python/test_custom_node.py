@@ -448,6 +448,17 @@ def test_leaves_what_is_not_ours(tmp_path: Path, name: str) -> None:
     assert [entry.name for entry in node.iterdir()] == [name]
 
 
+def test_a_copy_from_the_registry_is_ours_but_not_ours_to_remove(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    [script, _] = custom_node.install(tree)
+    (script.parent / "pyproject.toml").write_text("")
+    script.write_text(script.read_text().replace(__version__, "0.0.1"))
+    assert custom_node.install(tree) == [script]
+    with pytest.raises(PatchError, match=r"it holds pyproject\.toml too; remove it as you installed it"):
+        custom_node.uninstall(tree)
+    assert custom_node.state(script.parent) == (__version__, None)
+
+
 def test_leaves_a_file_or_a_link_of_that_name(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     node = tree / "custom_nodes" / "comfy-auth-rs"

@@ -93,7 +93,7 @@ def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | No
         for name, text in contents().items():
             file = node / name
             if not file.exists() or file.read_bytes() != text.encode():
-                temporary = node / f".{name}.tmp"
+                temporary = node / _temporary(name)
                 temporary.write_bytes(text.encode())
                 temporary.replace(file)
                 changed.append(file)
@@ -110,10 +110,12 @@ def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | 
     if not node.exists() and not node.is_symlink():
         return None
     _require_ours(node)
+    if others := _others(node):
+        raise PatchError(f"{node}: it holds {others[0]} too; remove it as you installed it, or by hand")
     try:
         for name in _FILES:  # without the first one, the second one stops ComfyUI
             (node / name).unlink(missing_ok=True)
-            (node / f".{name}.tmp").unlink(missing_ok=True)
+            (node / _temporary(name)).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(node / "__pycache__")
         node.rmdir()
@@ -140,11 +142,22 @@ def _read(node: Path) -> dict[str, str | None]:
 
 
 def _require_ours(node: Path) -> None:
-    """Nothing in there that somebody else wrote, which could be lost."""
+    """Nothing in the place of our files that somebody else wrote, which would be lost."""
     if node.is_symlink() or not node.is_dir():
         raise PatchError(f"{node}: it exists and is no folder of ours; move it away, then try again")
-    known = {*_FILES, *(f".{name}.tmp" for name in _FILES), "__pycache__"}
-    foreign = sorted({entry.name for entry in node.iterdir()} - known)
-    foreign += [name for name, text in _read(node).items() if text and not _WRITTEN_BY.match(text)]
+    found = {name: text for name, text in _read(node).items() if text is not None}
+    foreign = [name for name, text in found.items() if not _WRITTEN_BY.match(text)]
+    if not found:
+        foreign = _others(node)
     if foreign:
         raise PatchError(f"{node}: it holds {foreign[0]}, which is not ours; move the folder away, then try again")
+
+
+def _others(node: Path) -> list[str]:
+    """What else is in there: ComfyUI's registry adds metadata, for example."""
+    ours = {*_FILES, *map(_temporary, _FILES), "__pycache__"}
+    return sorted({entry.name for entry in node.iterdir()} - ours)
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.tmp"
