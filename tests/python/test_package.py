@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import os
 import pickle
 import re
 import subprocess
@@ -238,6 +240,41 @@ def test_is_typed(tmp_path):
     assert [line.rsplit("[")[-1] for line in result.stdout.splitlines()[:-1] if ": error: " in line] == [
         "arg-type]", "call-arg]", "typeddict-item]", "attr-defined]",
     ]  # fmt: skip
+
+
+def pyright(*arguments, cwd):
+    """Run by the environment's own Node, and kept in the environment."""
+    pytest.importorskip("pyright", reason="pyright reads the types")
+    commands = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",  # it looks for the package where this `python` does
+        "PYRIGHT_PYTHON_CACHE_DIR": str(Path(sys.prefix) / "pyright"),
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+    }
+    command = [sys.executable, "-m", "pyright", "--outputjson", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=cwd, env=environment)
+    return json.loads(result.stdout)
+
+
+def test_is_typed_for_pyright_too(tmp_path):
+    (tmp_path / "example.py").write_text(EXAMPLE)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    found = pyright("example.py", "wrong.py", cwd=tmp_path)["generalDiagnostics"]
+    assert [fault for fault in found if "example.py" in fault["file"]] == []
+    assert {fault["range"]["start"]["line"] for fault in found} == {5, 6, 7, 8}
+
+
+def test_every_public_type_is_known(tmp_path):
+    """To pyright, which infers nothing for others."""
+    completeness = pyright("--verifytypes", "comfy_auth_rs", "--ignoreexternal", cwd=tmp_path)["typeCompleteness"]
+    faults = [
+        symbol["name"] for symbol in completeness["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]
+    ]
+    assert faults == []
+    assert completeness["completenessScore"] == 1
+    assert completeness["exportedSymbolCounts"]["withKnownType"] > 100
 
 
 def test_the_stub_is_true(tmp_path):

@@ -96,6 +96,6 @@ def _patch_workers_too(main: Path) -> None:
 if __name__ == "__mp_main__":  # in such a process, in place of main.py
     from comfy_auth_rs.comfyui import launcher
 
-    main = Path(os.environ[_MAIN])
+    main: Path = Path(os.environ[_MAIN])
     launcher._patch_workers_too(main)
     globals().update(launcher._run_patched(main, "__mp_main__"))

@@ -51,7 +51,8 @@ _comfy_auth_rs.{call}
 _CALLS = {SERVER: "install(self, args)", CLI_ARGS: "add_arguments(parser)"}
 _SHAPES = {SERVER: "self.app = web.Application(middlewares=...)", CLI_ARGS: "parser.parse_args()"}
 _BY_HAND = "put that statement on lines of its own and try again"
-_BEGIN, *_, _END = (line.encode() for line in _BLOCK.splitlines())
+_BEGIN = _BLOCK.splitlines()[0].encode()
+_END = _BLOCK.splitlines()[-1].encode()
 _WRITTEN_BY = re.compile(rb"# Written by comfy-auth-rs (\S+);")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE_END_BEFORE = re.compile(rb"(?:\r\n|\r|\n)\Z")
