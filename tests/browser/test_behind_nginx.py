@@ -15,7 +15,7 @@ from proxy import nginx
 from sites import WRONG_KEY, Serve, Site
 from traffic import Traffic
 
-#: All that the frontends ask for at the root of the host here, whatever folder they lie in; docs/deployment.md names it.
+#: All that the frontends ask for at the root of the host here, whatever folder they lie in (docs/deployment.md).
 ROOT_ABSOLUTE = re.compile(r"/assets/images/favicon_progress_16x16/frame_\d\.png")
 
 

@@ -73,13 +73,14 @@ def shipped(name: str, changes: Mapping[str, str]) -> str:
 @contextmanager
 def deployed(name: str, folder: Path, upstreams: Upstreams) -> Iterator[Proxy]:
     """What deploy/ has for the proxy `name`, with a neighbour, until the block ends."""
-    _make_certificate(folder)
+    make_certificate(folder)
     proxy = Proxy(name, free_port(), folder)
     with {"nginx": _shipped_nginx, "caddy": _shipped_caddy, "traefik": _shipped_traefik}[name](proxy, upstreams):
         yield proxy
 
 
-def _make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path) -> None:
+    """`fullchain.pem` and `privkey.pem` for 127.0.0.1, of our own."""
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
     names = "-addext subjectAltName=IP:127.0.0.1 -keyout privkey.pem -out fullchain.pem"
     subprocess.run(["openssl", *request.split(), *names.split()], cwd=folder, check=True, capture_output=True)
