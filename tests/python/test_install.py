@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 from client import ask, bearer
 from comfy_auth_rs import __version__
 from pythons import RUNNING, VERSIONS, clean_environment, find_python, make_venv
-from servers import Server, start_server
+from servers import Server, free_port, start_server
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "target" / "install"
@@ -174,3 +175,46 @@ def test_sdist_without_make_run_and_custom_node(
         assert_protected(server)
     execute(commands / "comfy-auth-rs", "uninstall-node", tree, env=env)
     assert {file: file.read_bytes() for file in tree.rglob("*.py")} == before
+
+
+# --- Windows' portable build ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a Python made of a shell script")
+def test_the_commands_for_the_portable_build(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
+    """Those of docs/installing.md, in its layout: `python_embeded` beside ComfyUI."""
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    section = page.split("## Windows' portable build")[1].split("\n## ")[0]
+    lines = [line for block in re.findall(r"```text\n(.*?)```", section, re.S) for line in block.splitlines()]
+    assert len(lines) == 7
+    prefix = ".\\python_embeded\\python.exe "
+    pip, patching, keygen, starting, running, installing, variable = (
+        shlex.split(line.removeprefix(prefix).replace("\\", "/")) for line in lines
+    )
+    assert pip == ["-s", "-m", "pip", "install", "comfy-auth-rs"]
+    portable = tmp_path / "ComfyUI_windows_portable"
+    python = portable / "python_embeded" / "python.exe"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    shutil.copytree(copy_miniature(patched=False), portable / "ComfyUI")
+
+    def do(*arguments: str) -> str:
+        return execute(python, *arguments, cwd=portable)
+
+    def assert_asks(arguments: list[str], env: Mapping[str, str] | None = None) -> None:
+        with start_server(portable, python=str(python), command=arguments, env=env) as server:
+            assert ask(server, "/queue").status == 401
+            assert ask(server, "/queue", bearer(key)).status == 200
+
+    do(*patching)
+    do(*keygen)
+    key = (portable / "api_key.txt").read_text().strip()
+    assert_asks(starting)
+    do(*[word.replace("patch", "unpatch") for word in patching])
+    assert_asks(running)
+    do(*installing)
+    name, _, value = variable[1].partition("=")
+    assert_asks([word for word in starting if "api" not in word], {name: value})
+    found = do("-s", "-m", "comfy_auth_rs", "doctor", "ComfyUI", "--port", str(free_port()))
+    assert f"{python} imports version" in found

@@ -46,6 +46,7 @@ parser.add_argument(
 parser.add_argument("--disable-api-nodes", action="store_true", help="Keep the frontend to this server (CSP).")
 parser.add_argument("--enable-manager", action="store_true", help="Add the comfyui-manager package.")
 parser.add_argument("--enable-manager-legacy-ui", action="store_true", help="Show that package's old dialogs.")
+parser.add_argument("--windows-standalone-build", action="store_true", help="Accepted and ignored, as --cpu.")
 parser.add_argument("--dont-print-server", action="store_true", help="Do not print the address at start.")
 parser.add_argument("--quick-test-for-ci", action="store_true", help="Set everything up, then exit.")
 parser.add_argument(
