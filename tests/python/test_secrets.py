@@ -129,6 +129,11 @@ def malformed(key: str) -> Iterator[bytes]:
     yield b"GET /fail HTTP/1.1\r\n" + good + b"X-API-Key " + key_bytes + b"\r\n\r\n"
     yield b"GET /fail?api_key=" + key_bytes + b" HTTP/9.9\r\n" + good + b"\r\n"
     yield b"GET /fail?api_key=" + key_bytes + b" x HTTP/1.1\r\n" + good + b"\r\n"
+    yield b"GET /key/" + key_bytes + b"/fail HTTP/9.9\r\n" + good + b"\r\n"
+    yield b"GET /key/" + key_bytes + b"/fail x HTTP/1.1\r\n" + good + b"\r\n"
+    yield b"GET /key/" + key_bytes + b"\xff\xfe/fail HTTP/1.1\r\n" + good + b"\r\n"
+    yield b"GET /key/" + key_bytes + b"/fail HTTP/1.1\r\n" + good + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+    yield b"CONNECT /key/" + key_bytes + b":80 HTTP/1.1\r\n" + good + b"\r\n"
     yield b"GET /fail?api_key=" + key_bytes + b"\x00 HTTP/1.1\r\n" + good + b"\r\n"
     yield b"G\x00T /fail?api_key=" + key_bytes + b" HTTP/1.1\r\n" + good + b"\r\n"
     if AIOHTTP >= (3, 10):  # 3.9 lets asyncio log that one, and its locals hold what was received
