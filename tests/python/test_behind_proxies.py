@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import ssl
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import machine
 import proxies
 import pytest
 from apps import BEARER, KEY, OTHER_KEY, UPGRADE, basic
-from client import BROWSER, CHALLENGE, Answer, ask, bearer
+from client import BROWSER, CHALLENGE, Answer, ask, bearer, connect
 from proxies import Proxy, Upstreams, deployed
 from servers import Server, free_port, start_server
 
@@ -26,11 +28,13 @@ MEGABYTE = 1024 * 1024
 
 
 class Neighbour(BaseHTTPRequestHandler):
-    """Answers with what reached it."""
+    """Answers with what reached it; at /socket a WebSocket that greets and goes."""
 
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
+        if self.path == "/socket" and "Upgrade" in self.headers:
+            return self.greet()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         seen = {"method": self.command, "target": self.path, "headers": dict(self.headers.items()), "body": body}
         answer = json.dumps(seen).encode()
@@ -39,6 +43,17 @@ class Neighbour(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer)
+
+    def greet(self) -> None:
+        """RFC 6455: the handshake, one text, the end."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.wfile.write(b"\x81\x05hello\x88\x00")
+        self.close_connection = True
 
     do_GET = do_HEAD = do_POST = answer
 
@@ -280,6 +295,28 @@ def test_bodies_go_to_the_neighbour(proxy: Proxy) -> None:
     body = b"x" * 200_000
     answer = through(proxy, BEARER, method="POST", body=body)
     assert (answer.status, answer.json["method"], answer.json["body"].encode()) == (200, "POST", body)
+
+
+def test_bodies_without_a_length_go_to_the_neighbour_too(proxy: Proxy) -> None:
+    """The proxy's question has no body; nobody must wait for one."""
+    connection = connect(proxy)
+    try:
+        connection.request("POST", "/neighbour/x", iter([b"one", b"two"]), BEARER, encode_chunked=True)
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+async def test_websockets_go_to_the_neighbour(proxy: Proxy) -> None:
+    context = ssl._create_unverified_context()
+    url = f"{proxy.url}/neighbour/socket"
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(url, ssl=context)
+        assert refused.value.status == 401
+        async with session.ws_connect(url, headers=BEARER, ssl=context) as socket:
+            assert await socket.receive_str(timeout=10) == "hello"
+    await asyncio.sleep(0.25)  # until TLS has said goodbye
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
