@@ -11,7 +11,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import Denial, strip_credentials
 from comfy_auth_rs.access_log import without_url_keys
-from comfy_auth_rs.url_prefix import url_depth
+from comfy_auth_rs.url_prefix import hide_refused_path, url_depth
 
 LOGIN_PAGE = "auth_login.html"
 
@@ -36,10 +36,12 @@ _logger = logging.getLogger("comfy_auth_rs")
 
 async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     """The response to a refused request: 302 to the login page for browsers loading a page, else JSON."""
-    _log(request, denial)
     headers = {"Cache-Control": "no-store"}
     if denial.leads_to_login:
         headers["Location"] = _login_location(request)
+    hide_refused_path(request)
+    _log(request, denial)
+    if denial.leads_to_login:
         return web.Response(status=302, headers=headers)
     if denial.status == 401:
         presented = denial.cause == "invalid_credential"
@@ -105,8 +107,7 @@ def _log(request: web.Request, denial: Denial) -> None:
     if allowance.suppressed:
         _logger.log(level, "comfy-auth-rs: %d log lines were suppressed", allowance.suppressed)
         allowance.suppressed = 0
-    # A key in the address that isn't valid may be one whose slashes were not encoded: then the path is part of it.
-    path = "/key/-" if url_depth(request) else request.rel_url.raw_path[:256]
-    path = without_url_keys(quote(path, safe="/%:@!$&'()*+,;=-._~", errors="replace"))
+    path = quote(request.rel_url.raw_path[:256], safe="/%:@!$&'()*+,;=-._~", errors="replace")
+    path = without_url_keys(path)
     client = denial.client or "unknown"
     _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, denial.cause)

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from comfy_auth_rs._core import AuthMiddleware, UrlKeys, split_url_keys
+from comfy_auth_rs._core import REDACTED, AuthMiddleware, UrlKeys, split_url_keys
 
 _PATH = "/key"
 
@@ -48,6 +48,15 @@ def address_without_key(request: web.Request) -> str:
     if not depth:
         return "./" + path.rsplit("/", 1)[-1]
     return "../" * (path.count("/") - 1 + depth) + path.lstrip("/")
+
+
+def hide_refused_path(request: web.Request) -> None:
+    """Takes the path off a refused request that had a key before it, for all who log it.
+
+    A key that isn't valid may be one whose slashes were not encoded: then what was left of the path is part of it.
+    """
+    if url_depth(request):
+        _move(request, f"{_PATH}/{REDACTED}")
 
 
 #: What a request remembers once it was asked for it.

@@ -413,16 +413,18 @@ async def test_no_log_line_shows_it(aiohttp_server, tmp_path, caplog, url_key):
     server = await aiohttp_server(make_app(tmp_path, url_key=url_key))
     for prefix in (
         PREFIX,
-        "/key/canary-wrong/slash",
+        "/key/wrong/canary-its-slash-is-not-encoded",
         f"/{PREFIX}",
         f"/key/.{PREFIX}",
         f"/x{PREFIX}",
         f"{PREFIX}{PREFIX}",
     ):
         for path in ("/prompt", "/nothing", "/health", "/", "?api_key=canary"):
-            for headers in ({}, BROWSER, {"Referer": f"http://h{PREFIX}/"}, bearer("canary-wrong")):
+            for headers in ({}, {"Referer": f"http://h{PREFIX}/"}, bearer("canary-wrong")):
                 await ask(server, prefix + path, headers)
+        await ask(server, prefix, BROWSER)
     assert "aiohttp.access" in caplog.text
     assert "canary" not in caplog.text
     lines = [record.getMessage() for record in caplog.records if record.name == "comfy_auth_rs"]
     assert "comfy-auth-rs: refused 127.0.0.1: GET /key/[redacted]: invalid_credential" in lines
+    assert '"GET /key/[redacted] HTTP/1.1" 401' in caplog.text
