@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -258,14 +260,23 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"safe": safe, "checks": [dataclasses.asdict(check) for check in checks]}, indent=2))
     else:
-        coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            state = f"{check.state:6}"
-            if coloured:
-                state = f"\033[{_COLOURS[check.state]}m{state}\033[0m"
-            print(f"{state}  {check.name:{width}}  {check.detail}")
+        _print_table(checks)
     return 0 if safe else 1
+
+
+def _print_table(checks: Sequence[doctor.Check]) -> None:
+    """One line a check; on a terminal, in colour and folded to its width."""
+    terminal = sys.stdout.isatty()
+    coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        state = f"{check.state:6}"
+        if coloured:
+            state = f"\033[{_COLOURS[check.state]}m{state}\033[0m"
+        indent = 6 + 2 + width + 2
+        room = max(shutil.get_terminal_size().columns - indent, 40) if terminal else len(check.detail)
+        lines = textwrap.wrap(check.detail, room, break_long_words=False, break_on_hyphens=False)
+        print(f"{state}  {check.name:{width}}  {lines[0]}", *lines[1:], sep=f"\n{' ' * indent}")
 
 
 def _probe(options: argparse.Namespace) -> int:

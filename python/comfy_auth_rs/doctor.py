@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import socket
 import ssl
 import stat
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from comfy_auth_rs import KeyStore
+from comfy_auth_rs import KeyStore, __version__
 from comfy_auth_rs.comfyui import custom_node, patch
 
 __all__ = ["Check", "examine"]
@@ -63,8 +64,13 @@ def examine(
         _manager(node.parent, runtime),
         *_keys(key_files),
         *listening,
-        Check("WebSocket", "note", "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"),
+        _web_socket(node),
     ]
+
+
+def _web_socket(node: Path) -> Check:
+    how = "set COMFYUI_AUTH_FLAGS=--auth-require-ws" if node.is_dir() else "start ComfyUI with --auth-require-ws"
+    return Check("WebSocket", "note", f"{how}, so that /ws asks for the key too")
 
 
 def _comfyui(directory: Path) -> Check:
@@ -169,6 +175,8 @@ class _Runtime:
     def checks(self) -> Iterator[Check]:
         if self.fault:
             yield Check("Package", "unsafe", self.fault)
+            own = f"version {__version__} on Python {platform.python_version()}, {platform.platform()}"
+            yield Check("Environment", "note", f"ComfyUI's is unknown; doctor's own is {own}")
             return
         yield Check("Package", "ok", f"{self.python} imports version {self.answer['package']}")
         yield Check("Environment", "ok", str(self.answer["environment"]))

@@ -421,7 +421,7 @@ def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "comfy_auth_rs", "doctor", tree, "--port", str(free_port())]
-    environment = {**os.environ, **settings}
+    environment = {**os.environ, "COLUMNS": "80", **settings}
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         output = b""
@@ -433,6 +433,10 @@ def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured
     os.close(ours)
     assert process.returncode == 0
     assert b"Patch" in output
+    assert re.search(rb"\n {12,}\S", output)  # folded
+    assert all(
+        len(re.sub(rb"\033\[[0-9;]*m", b"", line)) <= 80 or b" " not in line[24:] for line in output.splitlines()
+    )
     assert (b"\033[32m" in output) == coloured
 
 
