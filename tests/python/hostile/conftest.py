@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from client import ask, bearer
 from servers import Server, start_real, start_server
 
+from hostile.forging import DAY, forgeries, token
 from hostile.target import Target, occupy, plant
 
 HERE = Path(__file__).parent
@@ -43,7 +45,9 @@ def target(
             server = servers.enter_context(starting)
         stranger = servers.enter_context(start_server(copy_miniature(), "--api-key", OTHER_KEY))
         occupy(server, key)
-        yield Target(request.param, server, key, log_in(server, key), log_in(stranger, OTHER_KEY))
+        assert is_admitted(server, token(key, expires=time.time() + DAY)), "else the forgeries are none"
+        forged = {**forgeries(key), "LOGGED-OUT": log_out(server, log_in(server, key))}
+        yield Target(request.param, server, key, log_in(server, key), log_in(stranger, OTHER_KEY), forged)
         assert key not in server.output
 
 
@@ -52,3 +56,14 @@ def log_in(server: Server, key: str) -> str:
     answer = ask(server, "/auth_session", bearer(key), method="POST", body=b"")
     assert answer.status == 204
     return answer.headers["Set-Cookie"].split(";")[0]
+
+
+def log_out(server: Server, cookie: str) -> str:
+    """The value of a session that has ended."""
+    headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+    assert ask(server, "/auth_session", headers, method="DELETE").status == 204
+    return cookie.split("=")[1]
+
+
+def is_admitted(server: Server, value: str) -> bool:
+    return ask(server, "/queue", {"Cookie": f"comfyui_session_{server.port}={value}"}).status == 200

@@ -1,9 +1,13 @@
 """Session cookies that were tampered with, or belong elsewhere. `@VALUE@` is a valid one's value."""
 
+from hostile.forging import forgeries
 from hostile.wire import request
 
 #: A valid value is 98 characters of base64 for these bytes: version, key, session, expiry and signature.
 LENGTH = 1 + 16 + 16 + 8 + 32
+
+#: What `forging` writes, and a session that was logged out.
+FORGED = (*forgeries("any"), "LOGGED-OUT")
 
 NAMES = (
     "comfyui_session",
@@ -52,6 +56,9 @@ ATTACKS = {
     **{f"named {name!r}": _cookie(f"{name}=@VALUE@") for name in NAMES},
     **{f"cut to {length}": _cookie(f"@NAME@=@CUT{length}@") for length in (1, 2, 10, 40, 60, 70, 80, 90)},
     **{f"byte {number} is one more": _cookie(f"@NAME@=@BYTE{number}@") for number in range(LENGTH)},
+    **{f"bit {number} is flipped": _cookie(f"@NAME@=@BIT{number}@") for number in range(3, 8 * LENGTH, 5)},
+    **{f"forged: {name}": _cookie(f"@NAME@=@FORGED-{name}@") for name in FORGED},
+    **{f"forged, twice: {name}": _cookie(f"@NAME@=@FORGED-{name}@; @NAME@=@FORGED-{name}@") for name in FORGED[:3]},
     "empty": _cookie(""),
     "no value": _cookie("@NAME@"),
     "an empty value": _cookie("@NAME@="),

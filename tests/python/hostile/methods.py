@@ -65,6 +65,15 @@ ATTACKS = {
     "HTTP/1.0": b"GET /canary/x HTTP/1.0\r\n\r\n",
     "HTTP/1.0 with a host": b"GET /canary/x HTTP/1.0\r\nHost: @HOST@\r\n\r\n",
     "HTTP/1.1 without a host": b"GET /canary/x HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "HTTP/1.0 that stays": b"GET /canary/x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2,
+    "HTTP/1.0, chunked": b"POST /queue HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n"
+    + CLEAR.encode()
+    + b"\r\n0\r\n\r\n",
+    "HTTP/1.1 with a space behind": b"GET /canary/x HTTP/1.1 \r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
+    "a path with spaces behind": b"GET /canary/x   HTTP/1.1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
+    "a path with a space in it": b"GET /canary/x .js HTTP/1.1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
+    "http/1.1": b"GET /canary/x http/1.1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
+    "HTTP/1": b"GET /canary/x HTTP/1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
     "HTTP/2.0": b"GET /canary/x HTTP/2.0\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
     "HTTP/9.9": b"GET /canary/x HTTP/9.9\r\nHost: @HOST@\r\nConnection: close\r\n\r\n",
     "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",

@@ -11,7 +11,7 @@ PREFIXES = (
     "/auth_session", "/auth_login.html", "/auth_login.html?next=", "/health?x=", "/extensions/../extensions/..",
     "/api/extensions/..", "/api/health/..", "/api/ws/..",
 )  # fmt: skip
-WANTED = ("/canary/x", "/queue", "/userdata/secret.json")
+WANTED = ("/canary/x", "/queue", "/prompt", "/userdata/secret.json")
 
 #: Static folders: the way out of them, into the folders beside them.
 OUT = (

@@ -50,27 +50,38 @@ STATE = (
 #: Slowest answer that counts as healthy, in seconds. The machine may be busy with other things.
 SLOWEST = 2.0
 
+#: How long aiohttp waits for the rest of a body that nobody reads, in seconds, and some more.
+LINGERING = 15.0
+
+#: Files that come and go.
+FEW = 4
+
+#: What a group of a few hundred requests may leave in memory, in bytes: caches that are filled once.
+MOST_MEMORY = 24 * 2**20
+
 
 @dataclass
 class Target:
-    """One server under attack. `key` opens it, `stranger` is a valid session cookie of another server's key."""
+    """One server under attack. `key` opens it, `stranger` is a valid session cookie of another server's key, and
+    `forged` are values of cookies that almost are sessions of this one's."""
 
     name: str
     server: Server
     key: str
     cookie: str
     stranger: str
+    forged: Mapping[str, str]
     _answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     def answers(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
         """Attacks with a whole group, once, and notes in `faults` what it left behind."""
         if group not in self._answers:
-            before = self.state()
+            before, held, files = self.state(), self.memory, self.open_files
             filled = {name: self.fill(data) for name, data in attacks.items()}
             network = 100 + len(self._answers)
             self._answers[group] = asyncio.run(barrage(self.server.port, filled, network))
-            self.faults[group] = self._damage(before)
+            self.faults[group] = [*self._damage(before), *self._left_behind(held, files)]
         return self._answers[group]
 
     def fill(self, data: bytes) -> bytes:
@@ -85,15 +96,20 @@ class Target:
             b"@KEY@": self.key,
         }.items():
             data = data.replace(mark, value.encode())
-        return re.sub(rb"@(CUT|BYTE)(\d+)@", self._tampered, data)
+        for mark, value in self.forged.items():
+            data = data.replace(f"@FORGED-{mark}@".encode(), value.encode())
+        return re.sub(rb"@(CUT|BYTE|BIT)(\d+)@", self._tampered, data)
 
     def _tampered(self, mark: re.Match[bytes]) -> bytes:
-        """The session cookie's value, cut to so many characters, or with one of its bytes counted up."""
+        """The session cookie's value, cut to so many characters, or with one byte counted up, or one bit flipped."""
         value, number = self.cookie.split("=")[1], int(mark[2])
         if mark[1] == b"CUT":
             return value[:number].encode()
         token = bytearray(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
-        token[number] = (token[number] + 1) % 256
+        if mark[1] == b"BYTE":
+            token[number] = (token[number] + 1) % 256
+        else:
+            token[number // 8] ^= 1 << number % 8
         return base64.urlsafe_b64encode(token).rstrip(b"=")
 
     def state(self) -> dict[str, Any]:
@@ -116,6 +132,17 @@ class Target:
             status = ask(self.server, target, headers).status
             if (taken := time.monotonic() - started) > SLOWEST or status >= 500:
                 found.append(f"{target} answered {status} in {taken:.1f} s")
+        return found
+
+    def _left_behind(self, held: int, files: int) -> list[str]:
+        """Memory and connections that the server still holds when all the attackers are gone."""
+        deadline = time.monotonic() + LINGERING
+        while self.open_files > files + FEW and time.monotonic() < deadline:
+            time.sleep(0.2)
+        left = self.open_files - files
+        found = [f"{left} connections are open"] if left > FEW else []
+        if (grown := self.memory - held) > MOST_MEMORY:
+            found.append(f"{grown / 2**20:.1f} MiB more in memory")
         return found
 
     @property
