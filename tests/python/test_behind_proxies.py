@@ -262,6 +262,7 @@ def test_a_key_in_the_neighbours_address(proxy: Proxy) -> None:
 @pytest.mark.parametrize(("method", "headers", "passes"), [
     ("GET", {}, True),
     ("HEAD", {}, True),
+    ("GET", {"X-Forwarded-Host": "another.example:9"}, True),
     ("GET", {"Sec-Fetch-Site": "same-origin"}, True),
     ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, True),
     ("POST", {"Origin": "ours"}, True),
