@@ -92,6 +92,16 @@ def test_finds_the_attackers_and_nobody_else(log: str, tmp_path: Path, form: str
     assert fail2ban(tmp_path, lines) == ATTACKERS
 
 
+def test_finds_clients_behind_a_trusted_proxy(copy_miniature: Any, key: str, tmp_path: Path) -> None:
+    """IPv6 among them, and in the one form that fail2ban bans."""
+    with start_server(copy_miniature(), "--api-key", key, "--auth-trusted-proxy", "127.0.0.1") as server:
+        for client in ("2001:db8::7", "[2001:db8::8]:4711", "::ffff:192.0.2.9", "198.51.100.3, 192.0.2.10:80", "x y"):
+            ask(server, "/queue", {"X-Forwarded-For": client, **bearer("wrong")})
+        lines = [JOURNAL.format(number, line) for number, line in enumerate(ours(server.output))]
+    found = {"2001:db8::7", "2001:db8::8", "192.0.2.9", "192.0.2.10", "127.0.0.1"}
+    assert fail2ban(tmp_path, lines) == found
+
+
 def test_finds_them_in_a_log_without_times(log: str, tmp_path: Path) -> None:
     """As ComfyUI writes it into a file: its lines bear no time, so fail2ban takes the time when it reads them."""
     assert fail2ban(tmp_path, log.splitlines(), "comfyui-plain.conf") == ATTACKERS
