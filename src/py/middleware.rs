@@ -163,7 +163,7 @@ impl AuthMiddleware {
         self.judge(request, |policy, facts, now| {
             let denial = match decide::authenticate(policy, facts, form_key, now) {
                 // Any page can have a browser send this, with a key of its own. A link that a person follows is a GET.
-                Ok(Identity::Key { source: Source::Query, .. })
+                Ok(Identity::Key { source: Source::Query | Source::UrlPrefix, .. })
                     if facts.method() == "POST" && decide::is_foreign(facts) =>
                 {
                     error::Denial::CrossOrigin

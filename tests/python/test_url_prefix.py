@@ -398,6 +398,18 @@ async def test_sessions_that_are_made_and_ended_inside_belong_to_the_whole_serve
     assert (await ask(server, "/prompt", {"Cookie": cookie})).status == 401
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}]
+)
+async def test_a_foreign_page_logs_nobody_in_with_a_key_in_the_path(server, headers):
+    """A form of any page can be sent to any address."""
+    for sent in ({"Content-Type": "text/plain"}, FORM, {}):
+        reply = await ask(server, f"{PREFIX}/auth_session", {**sent, **headers}, method="POST", body=b"")
+        assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
+        if sent != FORM:
+            assert (await ask(server, f"{PREFIX}/auth_session", sent, method="POST", body=b"")).status == 204
+
+
 async def test_without_a_prefix_cookies_have_no_path(server):
     reply = await ask(server, "/auth_session", BEARER, method="POST", body=b"")
     assert "Path" not in reply.headers["Set-Cookie"]
