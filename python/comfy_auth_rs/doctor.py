@@ -69,8 +69,10 @@ def examine(
 
 
 def _web_socket(node: Path) -> Check:
-    how = "set COMFYUI_AUTH_FLAGS=--auth-require-ws" if node.is_dir() else "start ComfyUI with --auth-require-ws"
-    return Check("WebSocket", "note", f"{how}, so that /ws asks for the key too")
+    advice = "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"
+    if node.is_dir():
+        advice = "set COMFYUI_AUTH_FLAGS=--auth-require-ws, so that /ws asks for the key too"
+    return Check("WebSocket", "note", advice)
 
 
 def _comfyui(directory: Path) -> Check:
@@ -175,8 +177,12 @@ class _Runtime:
     def checks(self) -> Iterator[Check]:
         if self.fault:
             yield Check("Package", "unsafe", self.fault)
-            own = f"version {__version__} on Python {platform.python_version()}, {platform.platform()}"
-            yield Check("Environment", "note", f"ComfyUI's is unknown; doctor's own is {own}")
+            yield Check(
+                "Environment",
+                "note",
+                f"ComfyUI's is unknown; doctor's own: comfy-auth-rs {__version__}, Python {platform.python_version()}, "
+                f"{platform.platform()}",
+            )
             return
         yield Check("Package", "ok", f"{self.python} imports version {self.answer['package']}")
         yield Check("Environment", "ok", str(self.answer["environment"]))
