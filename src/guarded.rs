@@ -18,8 +18,8 @@ pub struct Guarded<'a, F>(pub &'a F);
 const METHODS: [Field; 2] = [Field::XOriginalMethod, Field::XForwardedMethod];
 
 /// Browsers send `Origin` with all that may change something and with every WebSocket, but not with a link (Fetch,
-/// section 3.2). Proxies keep `Upgrade` to themselves, but not the key of the handshake.
-const CHANGES: [Field; 3] = [Field::Origin, Field::SecWebSocketKey, Field::Upgrade];
+/// section 3.2). Rule 2 looks at `Upgrade` itself, but proxies keep that one to themselves, unlike the handshake's key.
+const CHANGES: [Field; 2] = [Field::Origin, Field::SecWebSocketKey];
 
 impl<F: Facts> Facts for Guarded<'_, F> {
     /// `Host` is the one that the browser used: it names the session's cookie, and is what `Origin` is compared with.
