@@ -585,6 +585,7 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
         ("a foreign POST that nobody calls so", foreign(), "cross_origin"),
         ("a foreign POST that calls itself GET", foreign().with(XForwardedMethod, "GET"), "cross_origin"),
         ("a POST from who knows where", by_cookie().with(XOriginalMethod, "POST"), "cross_origin"),
+        ("the same in Traefik's words", by_cookie().with(XForwardedMethod, "POST"), "cross_origin"),
         (
             "one that the client calls GET",
             by_cookie().with(XForwardedMethod, "GET").with(XOriginalMethod, "PUT"),
