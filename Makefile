@@ -15,11 +15,12 @@ PORT ?= 8188
 COMFYUI ?=
 FUZZ_SECONDS ?= 10
 
-# The one list of system packages: a C compiler for the stand-in NVIDIA library, one for C++ for libFuzzer, node for the
-# page's scripts, chromium, nginx and openssl (for its certificate) for the browser tests and the caches, git for the patch tests,
-# fail2ban for its filter, caddy and systemd for the files under deploy/, zsh and fish for their completions, curl for the
-# examples in the documents.
-SYSTEM_PACKAGES := gcc g++ git curl nodejs chromium nginx openssl fail2ban caddy systemd zsh fish
+# The one list of what tests need of the system, each program with its Debian package: a C compiler for the stand-in NVIDIA
+# library, one for C++ for libFuzzer, node for the page's scripts, npm for clients that come from there, chromium, nginx and
+# openssl (for its certificate) for the browser tests and the caches, git for the patch tests, fail2ban for its filter, caddy
+# and systemd for the files under deploy/, zsh and fish for their completions, curl for the examples in the documents.
+SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium nginx=nginx openssl=openssl \
+    fail2ban-regex=fail2ban caddy=caddy systemd-analyze=systemd zsh=zsh fish=fish
 
 .DEFAULT_GOAL := help
 
@@ -57,14 +58,12 @@ demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/C
 
 .PHONY: system-packages
 system-packages:
-	@missing=""; PATH="$$PATH:/usr/sbin"; for tool in gcc c++ git curl node npm chromium nginx openssl fail2ban-regex caddy \
-	    systemd-analyze zsh fish; do \
-	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; PATH="$$PATH:/usr/sbin"; for pair in $(SYSTEM_PACKAGES); do \
+	    command -v "$${pair%=*}" >/dev/null || missing="$$missing $${pair#*=}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	        $(SYSTEM_PACKAGES) $$(command -v npm >/dev/null || echo npm) >/dev/null; \
-	else echo "make: these tools are missing:$$missing (Debian: apt-get install $(SYSTEM_PACKAGES) npm)" >&2; exit 2; fi
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
+	else echo "make: programs are missing; install the packages that have them (Debian: apt-get install$$missing)" >&2; exit 2; fi
 
 .PHONY: test
 test: system-packages test-rust test-python test-browser test-js ## Run all tests, Rust, Python and JavaScript

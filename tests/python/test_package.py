@@ -105,7 +105,7 @@ def documented():
                 continue
             yield f"{module.__name__}.{name}", thing
             if inspect.isclass(thing):
-                for inner in vars(thing):
+                for inner in sorted(vars(thing)):
                     if not inner.startswith("_"):
                         yield f"{module.__name__}.{name}.{inner}", getattr(thing, inner)
 

@@ -16,7 +16,12 @@ WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for pat
 JOBS = {(name, job): body for name, workflow in WORKFLOWS.items() for job, body in workflow["jobs"].items()}
 
 #: What is not ours to put behind `make`.
-TOOLS = ("choco install make ", "python -m pip install comfy-cli", "comfy --skip-prompt ")
+TOOLS = (
+    'sudo ln -s "$(command -v google-chrome)"',
+    "choco install make ",
+    "python -m pip install comfy-cli",
+    "comfy --skip-prompt ",
+)
 
 
 def steps(name: str, job: str) -> list[dict[str, Any]]:
