@@ -114,7 +114,7 @@ bench: develop ## Measure the middleware against reference middlewares
 	$(BIN)/python benches/middleware.py
 
 .PHONY: load
-load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 15 minutes in all
+load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 20 minutes in all
 	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
 
 .PHONY: fuzz
