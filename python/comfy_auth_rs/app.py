@@ -11,6 +11,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, KeyStore
 from comfy_auth_rs.access_log import install_filters
+from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.caches import keep_private
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
@@ -116,6 +117,7 @@ def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url
         accept_url_keys(app, middleware)
     app.middlewares.insert(position, middleware)
     keep_private(app, middleware)
+    leave_packed(app)
     install_filters()
     app[AUTH] = middleware
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -150,6 +151,12 @@ class Target:
         """What the process holds in memory, in bytes."""
         lines = Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the process has had of a processor."""
+        times = Path(f"/proc/{self.server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
     @property
     def open_files(self) -> int:

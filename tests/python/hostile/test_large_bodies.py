@@ -5,7 +5,9 @@ from __future__ import annotations
 import select
 import socket
 import time
+import zlib
 from contextlib import suppress
+from functools import cache
 
 import pytest
 from client import ask, bearer
@@ -51,6 +53,44 @@ def test_a_refused_body_is_not_kept(target: Target, path: str, frame: str) -> No
     assert not any(secret in answer for secret in SECRETS)
     assert all(400 <= status < 500 for status in statuses(answer)), answer[:300]
     assert target.state() == state
+
+
+@cache
+def bomb(size: int) -> bytes:
+    """`size` zeros, packed to a thousandth."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(MIB)) for _ in range(size // MIB)) + packer.flush()
+
+
+@pytest.mark.parametrize("frame", ["chunked", "with a length"])
+@pytest.mark.parametrize(
+    "path", ["/prompt", "/upload/image", "/no/such/path", "/auth_session", "/health", "/auth_login.html"]
+)
+def test_what_is_packed_and_not_read_is_not_unpacked(target: Target, path: str, frame: str) -> None:
+    """It would keep the server busy for seconds; so little that it doesn't keeps its connection."""
+    packed = bomb(1024 * MIB)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed) if frame == "chunked" else packed
+    frames = {"chunked": "Transfer-Encoding: chunked", "with a length": f"Content-Length: {len(packed)}"}
+    method = "GET" if path in ("/health", "/auth_login.html") else "POST"
+    head = HEAD.format(path, target.server.port, "application/json", f"{frames[frame]}\r\nContent-Encoding: gzip")
+    before, busy = target.memory, target.busy
+    with socket.create_connection(("127.0.0.1", target.server.port), 20) as connection, suppress(ConnectionError):
+        connection.sendall(head.replace("POST", method, 1).encode() + body)
+        while connection.recv(65536):
+            pass
+    assert ask(target.server, "/queue", bearer(target.key)).status == 200
+    assert target.busy - busy < 0.5, "seconds of processor time"
+    assert target.memory - before < 8 * MIB
+
+
+def test_a_little_that_is_packed_keeps_its_connection(target: Target) -> None:
+    little = bomb(MIB)
+    head = HEAD.format("/prompt", target.server.port, "x/y", f"Content-Length: {len(little)}\r\nContent-Encoding: gzip")
+    with socket.create_connection(("127.0.0.1", target.server.port), 20) as connection:
+        for _ in range(3):
+            connection.sendall(head.encode() + little[:100])
+            assert statuses(connection.recv(65536)) == [401]
+            connection.sendall(little[100:])
 
 
 def test_the_answer_does_not_wait_for_the_body(target: Target) -> None:

@@ -69,13 +69,18 @@ def run(folder: Path, seconds: float, warm_up: float) -> dict[str, str]:
     warm = [held for at, held, _ in samples if warm_up / 2 <= at < warm_up]
     later = [held for at, held, _ in samples if at >= warm_up]
     end = later[-len(later) // 5 :]
+    part = (seconds + warm_up) / 12
+    starts = [number * part for number in range(12)]
     grown = _median(end) - max(warm)
-    assert grown < FLAT, f"{grown / MIB:.2f} MiB more"
+    course = [_median([held for at, held, _ in samples if start <= at < start + part]) for start in starts]
+    told = ", ".join(f"{held / MIB:.2f}" for held in course)
+    assert grown < FLAT, f"{grown / MIB:.2f} MiB more; in twelve parts of the time: {told}"
     return {
         "traffic": f"{sum(counts.values()):,} requests in {seconds + warm_up:.0f} s: "
         + ", ".join(f"{number:,} {name}" for name, number in counts.items()),
         "memory when warm": f"{max(warm) / MIB:.2f} MiB",
         "memory at the end": f"{_median(end) / MIB:.2f} MiB, at most {max(later) / MIB:.2f} MiB",
+        "memory in twelve parts of the time": f"{told} MiB",
         "grown": f"{grown / MIB:+.2f} MiB",
         "descriptors": f"{samples[len(samples) // 2][2]} in the middle, {samples[-1][2]} at the end",
     }

@@ -1,0 +1,25 @@
+"""Bodies that nobody reads."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+#: What may be unpacked, in bytes as they are sent: a thousand times as much takes no more than milliseconds.
+_LITTLE = 16 * 1024
+
+
+def leave_packed(app: web.Application) -> None:
+    """Has `app` close the connection behind a compressed body that no handler has read, without unpacking it.
+
+    aiohttp reads the rest of such a body for ten seconds, to keep the connection, and unpacks what it reads: two
+    megabytes of a stranger's would keep the event loop busy for seconds. Other bodies are read and dropped as ever.
+    """
+    app.on_response_prepare.append(_leave_packed)
+
+
+async def _leave_packed(request: web.Request, response: web.StreamResponse) -> None:
+    if hdrs.CONTENT_ENCODING not in request.headers or request.content.is_eof():
+        return
+    if request.content_length is None or request.content_length > _LITTLE:
+        # There is no public way to say so for one connection. It is looked at when the handler is done.
+        request.protocol._lingering_time = 0.0
