@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from comfy_auth_rs._core import Denial, strip_credentials
 from comfy_auth_rs.access_log import without_url_keys
@@ -36,20 +39,35 @@ _logger = logging.getLogger("comfy_auth_rs")
 
 async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     """The response to a refused request: 302 to the login page for browsers loading a page, else JSON."""
-    headers = {"Cache-Control": "no-store"}
-    if denial.leads_to_login:
-        headers["Location"] = _login_location(request)
+    cause = denial.cause
+    location = _login_location(request) if denial.leads_to_login else None
     hide_refused_path(request)
-    _log(request, denial)
-    if denial.leads_to_login:
+    _log(request, denial, cause)
+    if location is not None:
+        headers = {"Cache-Control": "no-store", "Location": location}
         return web.Response(status=302, headers=headers)
-    if denial.status == 401:
-        presented = denial.cause == "invalid_credential"
-        headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
+    answer = _answer(denial.status, cause)
+    response = web.Response(status=answer.status, body=answer.body, headers=answer.headers.copy())
     if denial.retry_after is not None:
-        headers["Retry-After"] = str(denial.retry_after)
-    body = {"error": _ERRORS[denial.status], "cause": denial.cause, "message": _MESSAGES[denial.cause]}
-    return web.Response(status=denial.status, text=json.dumps(body), content_type="application/json", headers=headers)
+        response.headers["Retry-After"] = str(denial.retry_after)
+    return response
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: CIMultiDict[str]
+
+
+@cache
+def _answer(status: int, cause: str) -> _Answer:
+    """What is alike in all refusals for this cause: whoever guesses is not to make the server work."""
+    headers = CIMultiDict({"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"})
+    if status == 401:
+        presented = cause == "invalid_credential"
+        headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
+    body = {"error": _ERRORS[status], "cause": cause, "message": _MESSAGES[cause]}
+    return _Answer(status, json.dumps(body).encode(), headers)
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:
@@ -98,9 +116,9 @@ _allowance = _Allowance()
 _quiet_allowance = _Allowance()
 
 
-def _log(request: web.Request, denial: Denial) -> None:
+def _log(request: web.Request, denial: Denial, cause: str) -> None:
     """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
-    quiet = denial.cause == "missing_credential"
+    quiet = cause == "missing_credential"
     level, allowance = (logging.DEBUG, _quiet_allowance) if quiet else (logging.WARNING, _allowance)
     if not _logger.isEnabledFor(level) or not allowance.take():
         return
@@ -110,4 +128,4 @@ def _log(request: web.Request, denial: Denial) -> None:
     path = quote(request.rel_url.raw_path[:256], safe="/%:@!$&'()*+,;=-._~", errors="replace")
     path = without_url_keys(path)
     client = denial.client or "unknown"
-    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, denial.cause)
+    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, cause)
