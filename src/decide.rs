@@ -69,12 +69,16 @@ pub trait Facts {
     fn method(&self) -> String;
     /// Calls `judge` with the resolved route.
     fn route(&self, judge: &mut dyn FnMut(Route<'_>));
-    /// The address at the other end of the connection, if that is the client's and comes cheaper than `client`.
-    fn peer(&self) -> Option<IpAddr> {
+    /// A number for the other end of the connection, if that comes cheaper than `client`: others have other numbers.
+    fn peer(&self) -> Option<u64> {
         None
     }
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
+    /// Whether the other end of the connection is the client, and not a proxy that may speak for many.
+    fn client_is_peer(&self) -> bool {
+        false
+    }
     /// Whether a proxy that the operator trusts is at the other end of the connection.
     fn proxied(&self) -> bool {
         false
@@ -123,20 +127,37 @@ pub enum Identity {
 /// # Errors
 /// Why the request is refused.
 pub fn decide(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Result<Identity, Denial> {
-    let presented = authenticate(policy, facts, None, now);
+    let presented = authenticate(policy, facts, Purpose::Access, now);
     match presented {
         Ok(key) => Ok(key),
         Err(refused) => exempt(policy, facts, refused),
     }
 }
 
-/// Rules 1 and 2. `form` is a key that a login form presents in the request's body.
+/// What a request is authenticated for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// To be let through, by whatever credential is found first.
+    Access,
+    /// To begin a session, for which a key is wanted rather than another session. A login form presents it in the request's
+    /// body.
+    LogIn(Option<&'a str>),
+}
+
+/// Rules 1 and 2.
 ///
 /// # Errors
 /// [`Denial::Missing`] where nothing was presented.
-pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>, now: Now) -> Result<Identity, Denial> {
+pub fn authenticate(
+    policy: &Policy<'_>,
+    facts: &impl Facts,
+    purpose: Purpose<'_>,
+    now: Now,
+) -> Result<Identity, Denial> {
     let mut attempt = Attempt { policy, facts, now, admitted: None, locked: None, wrong: Vec::new(), malformed: false };
-    if let Some(key) = form.filter(|key| !key.is_empty()) {
+    if let Purpose::LogIn(Some(key)) = purpose
+        && !key.is_empty()
+    {
         if is_foreign(facts) {
             return Err(Denial::CrossOrigin);
         }
@@ -156,6 +177,18 @@ pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>,
             None => ControlFlow::Continue(()),
         });
     }
+    let by_session = || {
+        let session = session(policy, facts, now)?;
+        Some(from_our_pages(facts).and_then(|()| admit(policy, facts, session.key, Source::Cookie, now)))
+    };
+    let mut cookie = None;
+    // Before the query, which the address of every picture has.
+    if attempt.admitted.is_none() && purpose == Purpose::Access {
+        cookie = by_session();
+        if let Some(Ok(identity)) = cookie {
+            return Ok(identity);
+        }
+    }
     if attempt.admitted.is_none() {
         facts.query(&mut |value| {
             query::parse(value).try_for_each(|plain| attempt.key(Source::Query, plain.expose_secret()))
@@ -168,9 +201,11 @@ pub fn authenticate(policy: &Policy<'_>, facts: &impl Facts, form: Option<&str>,
     if let Some(identity) = admitted {
         return Ok(identity);
     }
-    if let Some(session) = session(policy, facts, now) {
-        from_our_pages(facts)?;
-        return admit(policy, facts, session.key, Source::Cookie, now);
+    if purpose != Purpose::Access {
+        cookie = by_session();
+    }
+    if let Some(outcome) = cookie {
+        return outcome;
     }
     if let Some(denial) = locked {
         return Err(denial);
@@ -191,7 +226,7 @@ pub fn session(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Option<Sess
     let mut session = None;
     let mut left = MAX_COOKIES;
     facts.visit(Field::Cookie, &mut |value| {
-        let name = name.get_or_insert_with(|| cookie::name(last(facts, Field::Host).as_deref()));
+        let name = *name.get_or_insert_with(|| cookie_name(facts));
         cookie::parse(value, name).try_for_each(|value| {
             session = policy.sessions.verify(value, policy.keys, now.unix);
             left -= 1;
@@ -201,13 +236,29 @@ pub fn session(policy: &Policy<'_>, facts: &impl Facts, now: Now) -> Option<Sess
     session
 }
 
-/// A field's value; the last one where it is repeated.
+/// The name of the session cookie at the address that the browser used.
 #[must_use]
-pub fn last(facts: &impl Facts, field: Field) -> Option<String> {
+pub fn cookie_name(facts: &impl Facts) -> cookie::Name {
+    cookie::Name::at(first(facts, Field::Host, cookie::port).flatten())
+}
+
+/// A field's value; where it is repeated, its values with commas between them (RFC 9110, section 5.3), which none of those
+/// that may not be repeated equals.
+fn combined(facts: &impl Facts, field: Field) -> Option<String> {
+    let mut found: Option<String> = None;
+    facts.visit(field, &mut |value| {
+        found = Some(found.as_ref().map_or_else(|| value.to_owned(), |before| [before, ", ", value].concat()));
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// What `read` makes of a field's first value.
+fn first<T>(facts: &impl Facts, field: Field, read: impl Fn(&str) -> T) -> Option<T> {
     let mut found = None;
     facts.visit(field, &mut |value| {
-        found = Some(value.to_owned());
-        ControlFlow::Continue(())
+        found = Some(read(value));
+        ControlFlow::Break(())
     });
     found
 }
@@ -250,12 +301,21 @@ impl<F: Facts> Attempt<'_, F> {
 
 fn admit(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, source: Source, now: Now) -> Result<Identity, Denial> {
     let peer = facts.peer();
-    if !peer.is_some_and(|peer| policy.throttle.knows(peer, key, now.monotonic))
-        && let Some(client) = peer.or_else(|| facts.client())
-    {
-        policy.throttle.succeeded(client, key, now.monotonic).map_err(Denial::locked)?;
+    if !peer.is_some_and(|peer| policy.throttle.knows(peer, key, now.monotonic)) {
+        note(policy, facts, key, peer, now).map_err(Denial::locked)?;
     }
     Ok(Identity::Key { key, source })
+}
+
+/// The first request of a client, or one while somebody is locked.
+#[cold]
+fn note(policy: &Policy<'_>, facts: &impl Facts, key: KeyId, peer: Option<u64>, now: Now) -> Result<(), Duration> {
+    let Some(client) = facts.client() else { return Ok(()) };
+    policy.throttle.succeeded(client, key, now.monotonic)?;
+    if let Some(peer) = peer.filter(|_| facts.client_is_peer()) {
+        policy.throttle.note(peer, key);
+    }
+    Ok(())
 }
 
 /// Rule 2.
@@ -273,12 +333,19 @@ pub fn is_foreign(facts: &impl Facts) -> bool {
 }
 
 fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -> bool {
-    let site = last(facts, Field::SecFetchSite);
-    // Only what a judgement on such a site looks at: most requests come from our own pages, and say so.
-    let ask = |asked: bool, field| if asked { last(facts, field) } else { None };
-    let foreign = site.as_deref().is_some_and(|site| !["same-origin", "none"].contains(&site));
-    let [mode, destination] = [Field::SecFetchMode, Field::SecFetchDest].map(|field| ask(foreign, field));
-    let [origin, host] = [Field::Origin, Field::Host].map(|field| ask(site.is_none(), field));
+    // Most requests come from our own pages, and say so: for them nothing else is looked at.
+    let mut ours = None;
+    facts.visit(Field::SecFetchSite, &mut |site| {
+        ours = Some(ours != Some(false) && site == Provenance::OURS);
+        ControlFlow::Continue(())
+    });
+    if ours == Some(true) {
+        return judge(&Provenance { site: Some(Provenance::OURS), ..Provenance::default() });
+    }
+    let read = |field| combined(facts, field);
+    let site = read(Field::SecFetchSite);
+    let [mode, destination] = [Field::SecFetchMode, Field::SecFetchDest].map(read);
+    let [origin, host] = [Field::Origin, Field::Host].map(read);
     judge(&Provenance {
         site: site.as_deref(),
         mode: mode.as_deref(),
@@ -291,7 +358,7 @@ fn provenance(facts: &impl Facts, judge: impl FnOnce(&Provenance<'_>) -> bool) -
 /// Whether a field is there.
 #[must_use]
 pub fn has(facts: &impl Facts, field: Field) -> bool {
-    last(facts, field).is_some()
+    first(facts, field, |_| ()).is_some()
 }
 
 /// Rule 3, for a request that `refused` says why rules 1 and 2 did not admit it.
@@ -341,11 +408,20 @@ pub fn leads_to_login(facts: &impl Facts, denial: Denial) -> bool {
     facts.route(&mut |route| {
         is_root = matches!(route, Route::Path("/" | "/api/") | Route::Static { prefix: "", file: "" });
     });
-    is_root || last(facts, Field::Accept).is_some_and(|accept| takes_html(&accept))
+    is_root || takes_html(facts)
 }
 
-/// Whether an `Accept` value names HTML (RFC 9110, section 12.5.1). `*/*` doesn't: it is what programs send.
-fn takes_html(accept: &str) -> bool {
+/// Whether `Accept` names HTML (RFC 9110, section 12.5.1). `*/*` doesn't: it is what programs send.
+fn takes_html(facts: &impl Facts) -> bool {
+    let mut taken = false;
+    facts.visit(Field::Accept, &mut |accept| {
+        taken = names_html(accept);
+        if taken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    taken
+}
+
+fn names_html(accept: &str) -> bool {
     accept.split(',').any(|range| {
         let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
         let refused = parameters.split(';').any(|parameter| {

@@ -49,12 +49,16 @@ impl<F: Facts> Facts for Guarded<'_, F> {
         self.0.route(judge);
     }
 
-    fn peer(&self) -> Option<IpAddr> {
+    fn peer(&self) -> Option<u64> {
         self.0.peer()
     }
 
     fn client(&self) -> Option<IpAddr> {
         self.0.client()
+    }
+
+    fn client_is_peer(&self) -> bool {
+        self.0.client_is_peer()
     }
 
     fn proxied(&self) -> bool {

@@ -19,12 +19,15 @@ pub struct Provenance<'a> {
 }
 
 impl Provenance<'_> {
+    /// What `Sec-Fetch-Site` says of a request from our own pages.
+    pub const OURS: &'static str = "same-origin";
+
     /// For requests that change something: they must be known to come from our own pages, or from the person at the
     /// address bar (`none`).
     #[must_use]
     pub fn is_same_origin(&self) -> bool {
         match self.site {
-            Some(site) => site == "same-origin" || site == "none",
+            Some(site) => site == Self::OURS || site == "none",
             None => match (self.origin, self.host) {
                 (Some(origin), Some(host)) => is_origin_of(origin, host),
                 _ => false,
@@ -44,7 +47,7 @@ impl Provenance<'_> {
     #[must_use]
     pub fn may_read(&self) -> bool {
         match self.site {
-            None | Some("same-origin" | "none") => true,
+            None | Some(Self::OURS | "none") => true,
             Some(_) => self.mode == Some("navigate") && self.destination == Some("document"),
         }
     }

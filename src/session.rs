@@ -24,6 +24,7 @@ pub const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const BROWSER: Duration = Duration::from_secs(24 * 60 * 60);
 
 const VERSION: u8 = 1;
+const FIELDS: usize = 4;
 const SIGNED_LENGTH: usize = 1 + 16 + 16 + 8;
 const LENGTH: usize = SIGNED_LENGTH + 32;
 const ENCODED_LENGTH: usize = (LENGTH * 4).div_ceil(3);
@@ -97,10 +98,16 @@ impl Sessions {
 }
 
 fn mac(key: &Entry, session: &Session) -> Hmac<Sha256> {
-    let mut signed = Vec::with_capacity(SIGNED_LENGTH + 4 * size_of::<u32>());
-    for field in [&[VERSION][..], &session.key.0, &session.id.0, &session.expires.to_be_bytes()] {
-        signed.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
-        signed.extend_from_slice(field);
+    let expires = session.expires.to_be_bytes();
+    let fields: [&[u8]; FIELDS] = [&[VERSION], &session.key.0, &session.id.0, &expires];
+    // Short enough for one block of SHA-256.
+    let mut signed = [0; SIGNED_LENGTH + FIELDS];
+    let mut rest = &mut signed[..];
+    for field in fields {
+        let (framed, behind) = rest.split_at_mut(1 + field.len());
+        framed[0] = u8::try_from(field.len()).unwrap_or(u8::MAX);
+        framed[1..].copy_from_slice(field);
+        rest = behind;
     }
     key.session_mac().chain_update(signed)
 }

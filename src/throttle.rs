@@ -40,7 +40,7 @@ pub struct Throttle {
     hasher: RandomState,
     /// End of the longest lock, in milliseconds: before it somebody may be locked.
     any_locked_until: AtomicU64,
-    /// Hashes of addresses and keys, each in the place that it gives.
+    /// Hashes of peers and keys, each in the place that it gives.
     recent: Box<[AtomicU64]>,
 }
 
@@ -103,12 +103,19 @@ impl Throttle {
         Ok(())
     }
 
-    /// Whether nobody is locked and `key` was lately remembered as good from `address`, so that
-    /// [`succeeded`](Self::succeeded) would change nothing.
+    /// Whether nobody is locked and `key` was lately noted for `peer`, so that [`succeeded`](Self::succeeded) would change
+    /// nothing.
     #[must_use]
-    pub fn knows(&self, address: IpAddr, key: KeyId, now: Duration) -> bool {
-        let (hash, place) = self.recent(network(address), key);
+    pub fn knows(&self, peer: u64, key: KeyId, now: Duration) -> bool {
+        let (hash, place) = self.recent(peer, key);
         place.load(Ordering::Relaxed) == hash && millis(now) >= self.any_locked_until.load(Ordering::Relaxed)
+    }
+
+    /// Notes that `key` was remembered as good from the address that the caller calls `peer`, a number that is evenly
+    /// spread.
+    pub fn note(&self, peer: u64, key: KeyId) {
+        let (hash, place) = self.recent(peer, key);
+        place.store(hash, Ordering::Relaxed);
     }
 
     /// Remembers that `key` is good from `address`.
@@ -125,16 +132,14 @@ impl Throttle {
             record.locked(now)?;
         }
         tables.good.get_or_default((network, key));
-        let (hash, place) = self.recent(network, key);
-        place.store(hash, Ordering::Relaxed);
         Ok(())
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
-    fn recent(&self, network: Network, key: KeyId) -> (u64, &AtomicU64) {
-        let Network(network) = network;
-        let [network, key] = [network, u128::from_le_bytes(key.0)].map(|number| (number >> 64 ^ number) as u64);
-        let hash = network ^ key;
+    fn recent(&self, peer: u64, key: KeyId) -> (u64, &AtomicU64) {
+        let key = u128::from_le_bytes(key.0);
+        // 0 is a place where nobody was noted.
+        let hash = (peer ^ (key >> 64 ^ key) as u64).max(1);
         (hash, &self.recent[hash as usize % RECENT])
     }
 }
@@ -238,13 +243,13 @@ mod tests {
     fn what_was_noted_lately_is_known_until_somebody_is_locked() {
         let throttle = Throttle::default();
         let [noted, other] = [1_u128, 2].map(|number| KeyId(number.to_be_bytes()));
-        assert!(!throttle.knows(address(1), noted, SECOND));
-        throttle.succeeded(address(1), noted, SECOND).unwrap();
-        assert!(throttle.knows(address(1), noted, SECOND));
-        assert!(!throttle.knows(address(1), other, SECOND));
-        assert!(!throttle.knows(address(2), noted, SECOND));
+        assert!(!throttle.knows(1, noted, SECOND));
+        throttle.note(1, noted);
+        assert!(throttle.knows(1, noted, SECOND));
+        assert!(!throttle.knows(1, other, SECOND));
+        assert!(!throttle.knows(2, noted, SECOND));
         lock(&throttle, address(3), SECOND);
-        assert!(!throttle.knows(address(1), noted, SECOND), "now the tables must be asked");
+        assert!(!throttle.knows(1, noted, SECOND), "now the tables must be asked");
     }
 
     #[test]

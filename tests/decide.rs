@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use comfy_auth_rs::decide::{
-    self, Facts, Field, Identity, MAX_COOKIES, MAX_CREDENTIALS, Now, Policy, Visit, authenticate, decide,
+    self, Facts, Field, Identity, MAX_COOKIES, MAX_CREDENTIALS, Now, Policy, Purpose, Visit, authenticate, decide,
     leads_to_login,
 };
 use comfy_auth_rs::error::Denial;
@@ -171,7 +171,7 @@ impl Server {
     }
 
     fn log_in(&self, request: &Request, form: &str) -> String {
-        word(authenticate(&self.policy(), request, Some(form), self.now()))
+        word(authenticate(&self.policy(), request, Purpose::LogIn(Some(form)), self.now()))
     }
 
     /// A `Cookie` field value of a browser that logged in with `key`.
@@ -348,7 +348,11 @@ fn rule_1_a_bad_one_never_vetoes_a_good_one() {
                 "Cookie",
             ),
             ("all right: headers come before the query", get().with(XApiKey, KEY).query("api_key=right"), "Header"),
-            ("all right: the cookie comes last", get().query("api_key=right").with(Cookie, &session), "Query"),
+            (
+                "all right: the cookie comes before the query",
+                get().query("api_key=right").with(Cookie, &session),
+                "Cookie",
+            ),
         ],
     );
 }
@@ -604,7 +608,7 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
         ("our page's POST there", elsewhere(true, HOST).with(Origin, &ours), "Cookie"),
         ("a foreign one", elsewhere(true, HOST).with(Origin, "http://127.0.0.1:9"), "cross_origin"),
     ] {
-        let outcome = authenticate(&server.policy(), &Guarded(&request), None, server.now());
+        let outcome = authenticate(&server.policy(), &Guarded(&request), Purpose::Access, server.now());
         assert_eq!(word(outcome), expected, "{name}");
     }
 }

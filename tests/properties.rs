@@ -216,9 +216,9 @@ proptest! {
 
     #[test]
     fn cookie_any_text(value in ".*", host in proptest::option::of(".*")) {
-        let name = cookie::name(host.as_deref());
-        prop_assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
-        for found in cookie::parse(&value, &name) {
+        let name = cookie::Name::at(host.as_deref().and_then(cookie::port));
+        prop_assert!(name.to_string().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+        for found in cookie::parse(&value, name) {
             prop_assert!(!found.is_empty() && !found.contains(';') && value.contains(found));
         }
     }
@@ -231,12 +231,12 @@ proptest! {
         value in "[A-Za-z0-9_-]{1,9}",
         gap in "[ \t]{0,2}",
     ) {
-        let name = cookie::name(Some(&format!("{host}:{port}")));
-        prop_assert_eq!(&name, &format!("comfyui_session_{port}"));
-        prop_assert_eq!(cookie::name(Some(&host)), "comfyui_session");
+        let name = cookie::Name::at(cookie::port(&format!("{host}:{port}")));
+        prop_assert_eq!(name.to_string(), format!("comfyui_session_{port}"));
+        prop_assert_eq!(cookie::Name::at(cookie::port(&host)).to_string(), "comfyui_session");
         let pairs: Vec<_> = before.into_iter().chain([format!("{name}={value}"), format!("{name}x=no")]).collect();
         let text = pairs.join(&format!(";{gap}"));
-        prop_assert_eq!(cookie::parse(&text, &name).collect::<Vec<_>>(), [value]);
+        prop_assert_eq!(cookie::parse(&text, name).collect::<Vec<_>>(), [value]);
     }
 
     #[test]
@@ -482,7 +482,7 @@ impl Case {
         let presented: Vec<_> =
             [&self.authorization, &self.header, &self.query, &self.url_prefix].into_iter().flatten().collect();
         let has = |what| presented.contains(&&what);
-        if has(Presented::Right) {
+        if self.authorization.iter().chain(&self.header).any(|field| *field == Presented::Right) {
             return "key";
         }
         let ours = match self.site {
@@ -498,6 +498,7 @@ impl Case {
             Presented::Right if !((self.is_read() || self.method == "OPTIONS") && !self.upgrade) && ours => {
                 return "cookie";
             }
+            _ if has(Presented::Right) => return "key",
             Presented::Right => "cross_origin",
             _ if has(Presented::Wrong) || has(Presented::Malformed) => "invalid_credential",
             _ => "missing_credential",

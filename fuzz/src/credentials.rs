@@ -13,8 +13,9 @@ pub fn check(data: &[u8]) {
 }
 
 fn check_authorization(text: &str) {
-    let (scheme, rest) = text.trim_ascii().split_once([' ', '\t']).unwrap_or_default();
-    let rest = rest.trim_ascii_start();
+    let space = [' ', '\t'];
+    let (scheme, rest) = text.trim_matches(space).split_once(space).unwrap_or_default();
+    let rest = rest.trim_start_matches(space);
     let scheme = scheme.to_ascii_lowercase();
     let expected = match scheme.as_str() {
         "bearer" if rest.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(rest.to_owned()),

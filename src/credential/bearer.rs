@@ -10,9 +10,16 @@ pub const SCHEME: &str = "Bearer";
 pub fn parse(token: &str) -> Authorization<'_> {
     if token.is_empty() {
         Authorization::Absent
-    } else if token.bytes().fold(true, |graphic, byte| graphic & byte.is_ascii_graphic()) {
+    } else if is_graphic(token.as_bytes()) {
         Authorization::Key(Source::Bearer, Plain::Borrowed(token))
     } else {
         Authorization::Malformed
     }
+}
+
+/// Whether all are visible ASCII characters. Looks at every byte, eight at a time.
+fn is_graphic(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let graphic = |graphic, bytes: &[u8]| bytes.iter().fold(graphic, |graphic, byte| graphic & byte.is_ascii_graphic());
+    graphic(chunks.iter().fold(true, |all, chunk| graphic(all, chunk)), rest)
 }

@@ -1,28 +1,64 @@
 //! The session cookie in a `Cookie` field (RFC 6265, section 4.2.1).
 
+use std::fmt;
+use std::iter::once;
+
+use memchr::memchr_iter;
+
+use super::OWS;
+
 /// What every session cookie's name begins with.
 const PREFIX: &str = "comfyui_session";
 
-/// The cookie's name for a server reached as `host` (the `Host` field's value). Browsers share the cookies of a host
-/// among its ports, so the name carries the port that the browser used; without a port it is the scheme's own.
-#[must_use]
-pub fn name(host: Option<&str>) -> String {
-    match host.and_then(port) {
-        Some(port) => [PREFIX, "_", &port.to_string()].concat(),
-        None => PREFIX.to_owned(),
+/// The name of a server's session cookie. Browsers share the cookies of a host among its ports, so it carries the port
+/// that the browser used; without a port it is the scheme's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    port: Option<u16>,
+}
+
+impl Name {
+    /// The name at an address with this port.
+    #[must_use]
+    pub fn at(port: Option<u16>) -> Self {
+        Self { port }
+    }
+
+    /// The value of a `name=value` pair, if the name is this one.
+    fn value_of(self, pair: &str) -> Option<&str> {
+        let (suffix, value) = pair.strip_prefix(PREFIX)?.split_once('=')?;
+        let is_ours = match self.port {
+            None => suffix.is_empty(),
+            Some(port) => suffix.strip_prefix('_').is_some_and(|digits| {
+                digits.parse() == Ok(port) && (digits.len() == 1 || !digits.starts_with(['+', '0']))
+            }),
+        };
+        (is_ours && !value.is_empty()).then_some(value)
     }
 }
 
-/// The values of all cookies called `name` in one field value, in order, without parsing the others.
-pub fn parse<'a>(value: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    value.split(';').filter_map(move |pair| {
-        let value = pair.trim_matches([' ', '\t']).strip_prefix(name)?.strip_prefix('=')?;
-        (!value.is_empty()).then_some(value)
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{PREFIX}_{port}"),
+            None => f.write_str(PREFIX),
+        }
+    }
+}
+
+/// The values of all cookies called `name` in one field value, in order. The others are passed over.
+pub fn parse(value: &str, name: Name) -> impl Iterator<Item = &str> {
+    let ends = memchr_iter(b';', value.as_bytes()).chain(once(value.len()));
+    let mut start = 0;
+    ends.filter_map(move |end| {
+        let pair = &value[std::mem::replace(&mut start, end + 1)..end];
+        name.value_of(pair.trim_matches(OWS))
     })
 }
 
 /// The port in a `Host` field value: `name:port`, `1.2.3.4:port`, `[::1]:port`.
-fn port(host: &str) -> Option<u16> {
+#[must_use]
+pub fn port(host: &str) -> Option<u16> {
     let (_, port) = host.rsplit_once(':')?;
     if host.starts_with('[') && !host.contains("]:") {
         return None;
@@ -37,23 +73,26 @@ mod tests {
     #[test]
     fn the_name_carries_the_port() {
         for (host, expected) in [
-            (Some("localhost:8188"), "comfyui_session_8188"),
-            (Some("[::1]:9000"), "comfyui_session_9000"),
-            (Some("[::1]"), "comfyui_session"),
-            (Some("example.org"), "comfyui_session"),
-            (Some("example.org:port"), "comfyui_session"),
-            (Some("example.org:99999"), "comfyui_session"),
-            (None, "comfyui_session"),
+            ("localhost:8188", "comfyui_session_8188"),
+            ("[::1]:9000", "comfyui_session_9000"),
+            ("[::1]", "comfyui_session"),
+            ("example.org", "comfyui_session"),
+            ("example.org:port", "comfyui_session"),
+            ("example.org:99999", "comfyui_session"),
         ] {
-            assert_eq!(name(host), expected, "{host:?}");
+            assert_eq!(Name::at(port(host)).to_string(), expected, "{host:?}");
         }
     }
 
     #[test]
     fn finds_values_by_the_whole_name() {
-        let found = |value| parse(value, "c_1").collect::<Vec<_>>();
-        assert_eq!(found("c_1=a; c_12=b; xc_1=c;c_1=d"), ["a", "d"]);
-        assert_eq!(found("c_1=; c_1"), Vec::<&str>::new());
-        assert_eq!(found("c_1=a=b"), ["a=b"]);
+        let found = |value, port| parse(value, Name::at(port)).collect::<Vec<_>>();
+        let cookies =
+            "comfyui_session_1=a; comfyui_session_12=b; xcomfyui_session_1=c;comfyui_session_1=d=;comfyui_session=e";
+        assert_eq!(found(cookies, Some(1)), ["a", "d="]);
+        assert_eq!(found(cookies, None), ["e"]);
+        for other in ["comfyui_session_1=", "comfyui_session_1", "comfyui_session_01=x; comfyui_session_+1=x"] {
+            assert_eq!(found(other, Some(1)), Vec::<&str>::new(), "{other}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `X-API-Key: KEY`.
 
-use super::Plain;
+use super::{OWS, Plain};
 
 /// The field's name.
 pub const NAME: &str = "X-API-Key";
@@ -8,7 +8,7 @@ pub const NAME: &str = "X-API-Key";
 /// Reads one field value; `None` where it is empty.
 #[must_use]
 pub fn parse(value: &str) -> Option<Plain<'_>> {
-    let key = value.trim_matches([' ', '\t']);
+    let key = value.trim_matches(OWS);
     (!key.is_empty()).then_some(Plain::Borrowed(key))
 }
 

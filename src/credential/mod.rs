@@ -10,6 +10,9 @@ pub mod header;
 pub mod query;
 pub mod url_prefix;
 
+/// Space that may stand around a value (RFC 9110, section 5.6.3).
+const OWS: [char; 2] = [' ', '\t'];
+
 /// Where a credential stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -69,9 +72,14 @@ impl std::fmt::Debug for Plain<'_> {
 /// Bearer and Basic belong to somebody else, often to a proxy, and count as absent.
 #[must_use]
 pub fn authorization(value: &str) -> Authorization<'_> {
-    let value = value.trim_ascii();
-    let Some(end) = value.bytes().position(|byte| byte == b' ' || byte == b'\t') else { return Authorization::Absent };
-    let (scheme, rest) = (&value[..end], value[end..].trim_ascii_start());
+    // What nearly everybody sends.
+    if let Some(("Bearer ", token)) = value.split_at_checked("Bearer ".len())
+        && let key @ Authorization::Key(..) = bearer::parse(token)
+    {
+        return key;
+    }
+    let Some((scheme, rest)) = value.trim_matches(OWS).split_once(OWS) else { return Authorization::Absent };
+    let rest = rest.trim_start_matches(OWS);
     if scheme.eq_ignore_ascii_case(bearer::SCHEME) {
         bearer::parse(rest)
     } else if scheme.eq_ignore_ascii_case(basic::SCHEME) {

@@ -19,6 +19,12 @@ use crate::secret::{Digest, SHORT_KEY_LENGTH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 16]);
 
+impl KeyId {
+    fn number(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+}
+
 /// One accepted key, with all that is derived from it once.
 pub struct Entry {
     digest: Digest,
@@ -68,9 +74,10 @@ fn derive(digest: &Digest, purpose: &[u8]) -> [u8; 32] {
 
 /// An immutable set of keys; a reload makes a new one.
 pub struct Keys {
-    entries: Vec<Entry>,
-    by_digest: HashMap<u128, usize, BuildHasherDefault<PrefixHasher>>,
-    by_id: HashMap<KeyId, usize>,
+    /// By the first half of the digest.
+    entries: HashMap<u128, Entry, BuildHasherDefault<PrefixHasher>>,
+    /// That half by the key's id.
+    by_id: HashMap<u128, u128, BuildHasherDefault<PrefixHasher>>,
 }
 
 impl Keys {
@@ -78,18 +85,13 @@ impl Keys {
     #[must_use]
     pub fn new(records: &[Record]) -> Self {
         let mut keys = Self {
-            entries: Vec::with_capacity(records.len()),
-            by_digest: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
-            by_id: HashMap::with_capacity(records.len()),
+            entries: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
+            by_id: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
         };
         for record in records {
-            let index = keys.entries.len();
-            let slot = keys.by_digest.entry(prefix(&record.digest)).or_insert(index);
-            if *slot == index {
-                let entry = Entry::new(record);
-                keys.by_id.insert(entry.id, index);
-                keys.entries.push(entry);
-            }
+            let prefix = prefix(&record.digest);
+            let entry = keys.entries.entry(prefix).or_insert_with(|| Entry::new(record));
+            keys.by_id.insert(entry.id.number(), prefix);
         }
         keys
     }
@@ -113,8 +115,7 @@ impl Keys {
     /// The candidate's digest, for counting distinct wrong ones.
     pub fn verify(&self, candidate: &[u8]) -> Result<&Entry, Digest> {
         let digest = Digest::of(candidate);
-        let found = self.by_digest.get(&prefix(&digest)).copied();
-        let entry = found.and_then(|index| self.entries.get(index));
+        let entry = self.entries.get(&prefix(&digest));
         let equal = entry.map_or(&digest, |entry| &entry.digest).ct_eq(&digest);
         match entry {
             Some(entry) if equal.into() => Ok(entry),
@@ -125,7 +126,7 @@ impl Keys {
     /// The key with this id, if it is still accepted.
     #[must_use]
     pub fn by_id(&self, id: KeyId) -> Option<&Entry> {
-        self.by_id.get(&id).and_then(|&index| self.entries.get(index))
+        self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix))
     }
 }
 
@@ -133,7 +134,8 @@ fn prefix(digest: &Digest) -> u128 {
     digest.halves()[0]
 }
 
-/// Part of a SHA-256 digest is as evenly spread as any hash of it, and nobody can choose it: take it as it is.
+/// Part of a SHA-256 digest, or of an HMAC, is as evenly spread as any hash of it: take it as it is. Nobody can choose what
+/// stands in the tables, only what is looked for.
 #[derive(Default)]
 struct PrefixHasher(u64);
 

@@ -6,11 +6,13 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::parse::{Record, parse_file, parse_flag};
@@ -45,7 +47,7 @@ pub enum Reload {
 pub struct KeyStore {
     inline: Vec<Record>,
     files: Mutex<Vec<WatchedFile>>,
-    current: RwLock<Arc<Keys>>,
+    current: ArcSwap<Keys>,
     /// Next look at the files, in milliseconds of the caller's monotonic clock.
     next_check: AtomicU64,
 }
@@ -93,14 +95,13 @@ impl KeyStore {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let current = RwLock::new(Arc::new(union(&records, &files)));
+        let current = ArcSwap::from_pointee(union(&records, &files));
         Ok(Self { inline: records, files: Mutex::new(files), current, next_check: AtomicU64::new(0) })
     }
 
     /// The keys in force now.
-    #[must_use]
-    pub fn current(&self) -> Arc<Keys> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn current(&self) -> impl Deref<Target = Arc<Keys>> {
+        self.current.load()
     }
 
     /// Looks at the files when the last look is a second ago. `now` is any monotonic clock.
@@ -123,8 +124,7 @@ impl KeyStore {
             file.look(&mut events);
         }
         if events.iter().any(|event| matches!(event, Reload::Loaded { .. })) {
-            let keys = Arc::new(union(&self.inline, &files));
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            self.current.store(Arc::new(union(&self.inline, &files)));
         }
         events
     }

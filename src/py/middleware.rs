@@ -12,8 +12,8 @@ use super::log;
 use super::request::{Names, Request};
 use super::sockets::LiveSockets;
 use crate::client::TrustedProxies;
-use crate::credential::{Source, cookie};
-use crate::decide::{self, Facts as _, Field, Identity, Now, Policy};
+use crate::credential::Source;
+use crate::decide::{self, Facts as _, Identity, Now, Policy, Purpose, cookie_name};
 use crate::error;
 use crate::exempt::{Exemption, Exemptions};
 use crate::guarded::Guarded;
@@ -136,7 +136,7 @@ impl AuthMiddleware {
     /// `None` if the request bears a valid credential, whatever its route; else why not.
     fn authenticate(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Denial>> {
         self.judge(request, |policy, facts, now| {
-            Ok(decide::authenticate(policy, facts, None, now).err().map(|denial| denied(facts, denial)))
+            Ok(decide::authenticate(policy, facts, Purpose::Access, now).err().map(|denial| denied(facts, denial)))
         })
     }
 
@@ -144,7 +144,7 @@ impl AuthMiddleware {
     /// it may not pass. That never leads to the login page: it is the proxy that reads the answer.
     fn identify(&self, request: &Bound<'_, PyAny>) -> PyResult<Verdict> {
         self.judge(request, |policy, facts, now| {
-            let denial = match decide::authenticate(policy, &Guarded(facts), None, now) {
+            let denial = match decide::authenticate(policy, &Guarded(facts), Purpose::Access, now) {
                 Ok(Identity::Key { key, .. }) => match policy.keys.by_id(key) {
                     Some(entry) => return Ok(Verdict::Label(entry.label().unwrap_or_default().to_owned())),
                     None => error::Denial::Invalid,
@@ -161,7 +161,7 @@ impl AuthMiddleware {
     #[pyo3(signature = (request, *, remember, form_key = None))]
     fn log_in(&self, request: &Bound<'_, PyAny>, remember: bool, form_key: Option<&str>) -> PyResult<LogIn> {
         self.judge(request, |policy, facts, now| {
-            let denial = match decide::authenticate(policy, facts, form_key, now) {
+            let denial = match decide::authenticate(policy, facts, Purpose::LogIn(form_key), now) {
                 // Any page can have a browser send this, with a key of its own. A link that a person follows is a GET.
                 Ok(Identity::Key { source: Source::Query | Source::UrlPrefix, .. })
                     if facts.method() == "POST" && decide::is_foreign(facts) =>
@@ -173,7 +173,11 @@ impl AuthMiddleware {
                         let life = if remember { session::REMEMBERED } else { session::BROWSER };
                         let value = self.sessions.issue(entry, life, now.unix);
                         let max_age = remember.then_some(life.as_secs());
-                        return Ok(LogIn::Admitted(SessionCookie { name: cookie_name(facts), value, max_age }));
+                        return Ok(LogIn::Admitted(SessionCookie {
+                            name: cookie_name(facts).to_string(),
+                            value,
+                            max_age,
+                        }));
                     }
                     None => error::Denial::Invalid,
                 },
@@ -190,7 +194,7 @@ impl AuthMiddleware {
             if let Some(session) = decide::session(policy, facts, now) {
                 self.sessions.revoke(&session, now.unix);
             }
-            Ok(cookie_name(facts))
+            Ok(cookie_name(facts).to_string())
         })
     }
 }
@@ -230,10 +234,6 @@ impl AuthMiddleware {
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
         Policy { keys, sessions: &self.sessions, throttle: &self.throttle, exemptions: &self.exemptions }
     }
-}
-
-fn cookie_name(facts: &Request<'_, '_>) -> String {
-    cookie::name(decide::last(facts, Field::Host).as_deref())
 }
 
 #[cold]

@@ -1,9 +1,11 @@
 //! Facts about an aiohttp request, read when the decision asks for them.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
+use memchr::memchr;
+use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
@@ -34,12 +36,16 @@ pub struct Names {
     x_forwarded_method: Py<PyAny>,
     x_forwarded_host: Py<PyAny>,
     static_resource: Py<PyAny>,
+    /// The other resources of aiohttp's. Asking whether something is a `StaticResource`, an abstract class's child, is slow.
+    other_resources: [Py<PyAny>; 2],
 }
 
 impl Names {
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         let istr = py.import("multidict")?.getattr("istr")?;
         let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
+        let web = py.import("aiohttp.web")?;
+        let class = |name: &str| web.getattr(name).map(Bound::unbind);
         Ok(Self {
             authorization: name("Authorization")?,
             x_api_key: name(crate::credential::header::NAME)?,
@@ -58,7 +64,8 @@ impl Names {
             x_original_method: name("X-Original-Method")?,
             x_forwarded_method: name("X-Forwarded-Method")?,
             x_forwarded_host: name("X-Forwarded-Host")?,
-            static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
+            static_resource: class("StaticResource")?,
+            other_resources: [class("PlainResource")?, class("DynamicResource")?],
         })
     }
 
@@ -93,7 +100,14 @@ pub struct Request<'a, 'py> {
     trusted: &'a TrustedProxies,
     sockets: &'a LiveSockets,
     url_keys: Option<&'a Py<PyAny>>,
+    resolved: OnceCell<Option<Resolved<'py>>>,
     error: RefCell<Option<PyErr>>,
+}
+
+/// What the router found: the resource's canonical path and, below a static mount, the file.
+struct Resolved<'py> {
+    canonical: Bound<'py, PyString>,
+    file: Option<Bound<'py, PyString>>,
 }
 
 impl<'a, 'py> Request<'a, 'py> {
@@ -104,8 +118,12 @@ impl<'a, 'py> Request<'a, 'py> {
         sockets: &'a LiveSockets,
         url_keys: Option<&'a Py<PyAny>>,
     ) -> PyResult<Self> {
-        let headers = object.getattr(intern!(object.py(), "headers"))?;
-        Ok(Self { object, headers, names, trusted, sockets, url_keys, error: RefCell::new(None) })
+        // What the property `headers` returns, without what a property costs.
+        let headers = object
+            .getattr(intern!(object.py(), "_headers"))
+            .or_else(|_| object.getattr(intern!(object.py(), "headers")))?;
+        let (resolved, error) = (OnceCell::new(), RefCell::new(None));
+        Ok(Self { object, headers, names, trusted, sockets, url_keys, resolved, error })
     }
 
     /// The exception that reading a fact raised.
@@ -136,7 +154,33 @@ impl<'a, 'py> Request<'a, 'py> {
 
     fn values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
         // Not `get`: calling a method costs more than both of these.
-        if !self.headers.contains(name)? || visit(&self.headers.get_item(name)?, each).is_break() {
+        if !self.headers.contains(name)? {
+            return Ok(());
+        }
+        self.values_of(name, &self.headers.get_item(name)?, each)
+    }
+
+    /// `values` of a field all of which are looked at.
+    fn all_values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
+        let py = self.object.py();
+        let all = self.headers.call_method1(intern!(py, "getall"), (name, py.None()))?;
+        if let Ok(all) = all.cast::<PyList>() {
+            let _ = all.iter().try_for_each(|value| visit(&value, each));
+        }
+        Ok(())
+    }
+
+    /// `values` of a field that hardly any request lacks that is asked for it: an exception is dear, but rare.
+    fn expected_values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
+        match self.headers.get_item(name) {
+            Ok(first) => self.values_of(name, &first, each),
+            Err(error) if error.is_instance_of::<PyKeyError>(self.object.py()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn values_of(&self, name: &Py<PyAny>, first: &Bound<'py, PyAny>, each: Visit<'_>) -> PyResult<()> {
+        if visit(first, each).is_break() {
             return Ok(());
         }
         let all = self.headers.call_method1(intern!(self.object.py(), "getall"), (name,))?;
@@ -148,37 +192,41 @@ impl<'a, 'py> Request<'a, 'py> {
         Ok(())
     }
 
-    fn resolved(&self, judge: &mut dyn FnMut(Route<'_>)) -> PyResult<()> {
+    /// Whether the request line holds no `?`, so that the address need not be taken apart to find no query.
+    fn has_no_query(&self) -> Option<bool> {
+        let py = self.object.py();
+        let target = self.object.getattr(intern!(py, "_message")).ok()?.getattr(intern!(py, "path")).ok()?;
+        Some(memchr(b'?', target.cast::<PyString>().ok()?.to_str().ok()?.as_bytes()).is_none())
+    }
+
+    fn resolve(&self) -> PyResult<Option<Resolved<'py>>> {
         let py = self.object.py();
         let matched = self.object.getattr(intern!(py, "match_info"))?;
         let resource = matched.getattr(intern!(py, "route"))?.getattr(intern!(py, "resource"))?;
         if resource.is_none() {
-            judge(Route::Unmatched);
-            return Ok(());
+            return Ok(None);
         }
-        let canonical = resource.getattr(intern!(py, "canonical"))?;
-        let canonical = canonical.cast::<PyString>()?.to_string_lossy();
-        if resource.is_instance(self.names.static_resource.bind(py))? {
-            let file = matched.get_item(intern!(py, "filename"))?;
-            judge(Route::Static { prefix: &canonical, file: &file.cast::<PyString>()?.to_string_lossy() });
-        } else {
-            judge(Route::Path(&canonical));
-        }
-        Ok(())
+        let canonical = resource.getattr(intern!(py, "canonical"))?.cast_into()?;
+        let class = resource.get_type();
+        let is_static = !self.names.other_resources.iter().any(|other| class.is(other))
+            && resource.is_instance(self.names.static_resource.bind(py))?;
+        let file = is_static.then(|| matched.get_item(intern!(py, "filename"))).transpose()?;
+        Ok(Some(Resolved { canonical, file: file.map(Bound::cast_into).transpose()? }))
     }
 
-    /// The first part of the peer's name as aiohttp keeps it. `remote`, which is made of it, is a Python function, and
-    /// costs more than everything else that an admitted request is asked.
-    fn peer_address(&self) -> Option<IpAddr> {
-        if !self.trusted.is_empty() {
-            return None;
-        }
+    /// The address at the other end of the connection as aiohttp keeps it. `remote`, which is made of it, is a Python
+    /// function, and costs more than everything else that an admitted request is asked.
+    fn peer_address(&self) -> Option<Bound<'py, PyAny>> {
         let name = self.object.getattr(intern!(self.object.py(), "_transport_peername")).ok()?;
-        name.cast::<PyTuple>().ok()?.get_item(0).ok()?.cast::<PyString>().ok()?.to_str().ok()?.parse().ok()
+        name.cast::<PyTuple>().ok()?.get_item(0).ok()
+    }
+
+    fn remote_name(&self) -> PyResult<Bound<'py, PyAny>> {
+        self.object.getattr(intern!(self.object.py(), "remote"))
     }
 
     fn remote(&self) -> PyResult<Option<IpAddr>> {
-        let remote = self.object.getattr(intern!(self.object.py(), "remote"))?;
+        let remote = self.remote_name()?;
         if remote.is_none() {
             return Ok(None);
         }
@@ -215,11 +263,19 @@ fn visit(value: &Bound<'_, PyAny>, each: Visit<'_>) -> ControlFlow<()> {
 
 impl Facts for Request<'_, '_> {
     fn visit(&self, field: Field, each: Visit<'_>) {
-        self.read(|| self.values(self.names.of(field), each));
+        let name = self.names.of(field);
+        self.read(|| match field {
+            Field::Host | Field::Cookie => self.expected_values(name, each),
+            Field::SecFetchSite => self.all_values(name, each),
+            _ => self.values(name, each),
+        });
     }
 
     fn query(&self, each: Visit<'_>) {
         let py = self.object.py();
+        if self.has_no_query() == Some(true) {
+            return;
+        }
         self.read(|| {
             let query = self.object.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
             let _ = visit(&query, each);
@@ -246,15 +302,32 @@ impl Facts for Request<'_, '_> {
     }
 
     fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        self.read(|| self.resolved(judge));
+        let resolved = self.resolved.get_or_init(|| self.read(|| self.resolve()).flatten());
+        match resolved {
+            None => judge(Route::Unmatched),
+            Some(Resolved { canonical, file: None }) => judge(Route::Path(&canonical.to_string_lossy())),
+            Some(Resolved { canonical, file: Some(file) }) => {
+                judge(Route::Static { prefix: &canonical.to_string_lossy(), file: &file.to_string_lossy() });
+            }
+        }
     }
 
-    fn peer(&self) -> Option<IpAddr> {
-        self.peer_address()
+    fn peer(&self) -> Option<u64> {
+        if !self.trusted.is_empty() {
+            return None;
+        }
+        // A string remembers its hash, and this one stays with the connection.
+        Some(self.peer_address()?.cast::<PyString>().ok()?.hash().ok()?.cast_unsigned() as u64)
     }
 
     fn client(&self) -> Option<IpAddr> {
         self.read(|| self.address()).flatten()
+    }
+
+    fn client_is_peer(&self) -> bool {
+        // A middleware in front of this one may have put another address there.
+        let (Some(peer), Ok(remote)) = (self.peer_address(), self.remote_name()) else { return false };
+        self.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
     }
 
     fn proxied(&self) -> bool {

@@ -107,7 +107,7 @@ class Model:
         resource = self.resource(request)
         if resource and resource.route == "/auth_session":
             # It judges by itself, and once more: who has just guessed for the tenth time hears of the lock at once.
-            return self.session_route(request, self.authenticate(request, client))
+            return self.session_route(request, self.authenticate(request, client, log_in=request.method == "POST"))
         if refused is None:
             if request.client_id and request.upgrade:
                 self.socket_is_live = True
@@ -121,23 +121,26 @@ class Model:
 
     # --- rule 1: credentials; rule 2: the cookie alone; failed attempts ---------------------------------------------
 
-    def authenticate(self, request: Request, client: str) -> str | None:
-        """Why no credential admits, or None. Any valid one admits, and a bad one never vetoes a good one."""
-        presented = [credential.value for credential in request.credentials if credential.value]
+    def authenticate(self, request: Request, client: str, *, log_in: bool = False) -> str | None:
+        """Why no credential admits, or None. Any valid one admits, and a bad one never vetoes a good one.
+
+        The first that does is remembered: a header's, the cookie's, the address's. Whoever logs in wants a key's.
+        """
+        presented = [credential for credential in request.credentials if credential.value]
         session = next((cookie.key for cookie in request.cookies if self.verifies(cookie)), None)
-        keys = [value for value in presented if value in KEYS]
-        wrong = {value for value in presented if value not in KEYS}
+        usable = [session] if session and self.may_use_the_cookie(request) else []
+        in_headers = [pair.value for pair in presented if pair.source in ("bearer", "basic", "x-api-key")]
+        in_address = [pair.value for pair in presented if pair.source in ("api_key", "token", "url")]
+        order = [*in_headers, *in_address, *usable] if log_in else [*in_headers, *usable, *in_address]
+        keys = [value for value in order if value in KEYS]
+        wrong = {pair.value for pair in presented if pair.value not in KEYS}
         for key in keys:
             if self.passes(client, key):
                 self.good.add((client, key))
                 return None
-        if session:
-            if not self.may_use_the_cookie(request):
-                return FOREIGN
-            if self.passes(client, session):
-                self.good.add((client, session))
-                return None
-        if keys or session:
+        if session and not usable:
+            return FOREIGN
+        if keys:
             return LOCKED
         if not wrong:
             return MISSING
@@ -248,7 +251,12 @@ class Model:
         if request.method == "DELETE":
             return self.log_out(request)
         client = self.client(request)
-        by_key = any(value in KEYS and self.passes(client, value) for _, value in request.credentials)
+        good = {source for source, value in request.credentials if value in KEYS and self.passes(client, value)}
+        by_key = bool(good)
+        # Any page can have a browser send it, to log a person in under somebody else's key.
+        foreign = (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
+        if request.method == "POST" and refused is None and good and good <= {"api_key", "token", "url"} and foreign:
+            return FOREIGN
         if request.method == "POST" and refused is None and not by_key:
             refused = MISSING
         if refused is None:

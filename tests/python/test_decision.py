@@ -390,7 +390,7 @@ def forge(key, expires):
     digest = hashlib.sha256(key.encode()).digest()
     key_id = mac(digest, b"comfy-auth-rs key id v1")[:16]
     fields = [b"\x01", key_id, b"any session id..", expires.to_bytes(8, "big")]
-    framed = [part for field in fields for part in (len(field).to_bytes(4, "big"), field)]
+    framed = [part for field in fields for part in (len(field).to_bytes(1, "big"), field)]
     signature = mac(mac(digest, b"comfy-auth-rs session key v1"), *framed)
     return base64.urlsafe_b64encode(b"".join(fields) + signature).rstrip(b"=").decode()
 
@@ -522,27 +522,27 @@ class ForgetsLogouts(Mutant):
 
 
 class TakesKeysThatAreNearlyRight(Mutant):
-    def authenticate(self, request, client):
+    def authenticate(self, request, client, **purpose):
         near = {KEY[:-1]: KEY, KEY.upper(): KEY, KEY + "x": KEY}
         values = tuple(Credential(source, near.get(value, value)) for source, value in request.credentials)
-        return super().authenticate(replace(request, credentials=values), client)
+        return super().authenticate(replace(request, credentials=values), client, **purpose)
 
 
 class LetsABadOneVeto(Mutant):
-    def authenticate(self, request, client):
+    def authenticate(self, request, client, **purpose):
         wrong = any(value and value not in KEYS for _, value in request.credentials)
-        return INVALID if wrong else super().authenticate(request, client)
+        return INVALID if wrong else super().authenticate(request, client, **purpose)
 
 
 class CallsAnEmptyOneWrong(Mutant):
-    def authenticate(self, request, client):
+    def authenticate(self, request, client, **purpose):
         values = tuple(Credential(source, value or "wrong") for source, value in request.credentials)
-        return super().authenticate(replace(request, credentials=values), client)
+        return super().authenticate(replace(request, credentials=values), client, **purpose)
 
 
 class CountsOneSourceOnly(Mutant):
-    def authenticate(self, request, client):
-        return super().authenticate(replace(request, credentials=request.credentials[:1]), client)
+    def authenticate(self, request, client, **purpose):
+        return super().authenticate(replace(request, credentials=request.credentials[:1]), client, **purpose)
 
 
 class LetsForeignPagesWrite(Mutant):

@@ -41,8 +41,9 @@ def dependencies() -> set[str]:
     found: set[str] = set()
     for manifest in ("Cargo.toml", "fuzz/Cargo.toml"):
         tables = tomllib.loads((REPOSITORY / manifest).read_text(encoding="utf-8"))
-        for table in ("dependencies", "dev-dependencies", "build-dependencies"):
-            found |= tables.get(table, {}).keys()
+        for part in [tables, *tables.get("target", {}).values()]:
+            for table in ("dependencies", "dev-dependencies", "build-dependencies"):
+                found |= part.get(table, {}).keys()
     python = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     found |= names(python["build-system"]["requires"]) | names(python["project"]["dependencies"])
     for group in python["dependency-groups"].values():

@@ -20,7 +20,7 @@ def token(key: str, *, expires: float, version: int = 1, signing_key: bytes | No
         secrets.token_bytes(16),
         int(expires).to_bytes(8, "big"),
     ]
-    signed = b"".join(len(field).to_bytes(4, "big") * framed + field for field in fields)
+    signed = b"".join(len(field).to_bytes(1, "big") * framed + field for field in fields)
     signature = _hmac(signing_key or _hmac(digest, b"comfy-auth-rs session key v1"), signed)
     return base64.urlsafe_b64encode(b"".join(fields) + signature).rstrip(b"=").decode()
 

@@ -1,0 +1,42 @@
+//! What the parts of a decision cost, without Python.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use comfy_auth_rs::credential::{authorization, cookie};
+use comfy_auth_rs::keys::{KeyStore, Keys, parse_file};
+use comfy_auth_rs::secret::{ApiKey, Digest};
+use comfy_auth_rs::session::{self, Sessions};
+use comfy_auth_rs::throttle::Throttle;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+const KEY: &str = "RPdGJgbnSQpQyhvWNd6eGTIRaJDzWyMCzcdNfGNyLBk";
+const NOW: u64 = 1_800_000_000;
+
+fn parts(criterion: &mut Criterion) {
+    let keys = Keys::new(&parse_file("keys", KEY.as_bytes()).expect("a good file"));
+    let entry = keys.verify(KEY.as_bytes()).expect("the key");
+    let sessions = Sessions::default();
+    let session = sessions.issue(entry, session::BROWSER, NOW);
+    let cookies = format!("theme=dark; comfyui_session_8188={session}");
+    let throttle = Throttle::default();
+    throttle.note(1, entry.id());
+    let store = KeyStore::open(&[ApiKey::new(KEY.to_owned())], &[]).expect("a good key");
+
+    let mut group = criterion.benchmark_group("part");
+    group.bench_function("clock", |b| b.iter(Instant::now));
+    group.bench_function("SHA-256 of a key", |b| b.iter(|| Digest::of(black_box(KEY.as_bytes()))));
+    group.bench_function("key", |b| b.iter(|| keys.verify(black_box(KEY.as_bytes())).is_ok()));
+    let bearer = format!("Bearer {KEY}");
+    group.bench_function("Authorization", |b| b.iter(|| drop(black_box(authorization(black_box(&bearer))))));
+    let name = cookie::Name::at(Some(8188));
+    group.bench_function("Cookie", |b| b.iter(|| cookie::parse(black_box(&cookies), name).count()));
+    group.bench_function("session", |b| b.iter(|| sessions.verify(black_box(&session), &keys, NOW).is_some()));
+    let now = Duration::from_secs(1);
+    group.bench_function("known client", |b| b.iter(|| throttle.knows(black_box(1), entry.id(), now)));
+    group.bench_function("keys in force", |b| b.iter(|| store.current()));
+    group.bench_function("look at files", |b| b.iter(|| store.refresh(black_box(Duration::ZERO))));
+}
+
+criterion_group!(benches, parts);
+criterion_main!(benches);
