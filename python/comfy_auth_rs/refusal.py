@@ -62,7 +62,7 @@ class _Answer(NamedTuple):
 @cache
 def _answer(status: int, cause: str) -> _Answer:
     """What is alike in all refusals for this cause: whoever guesses is not to make the server work."""
-    headers = CIMultiDict({"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"})
+    headers = CIMultiDict({"Content-Type": "application/json", "Cache-Control": "no-store"})
     if status == 401:
         presented = cause == "invalid_credential"
         headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
