@@ -101,12 +101,13 @@ class _Allowance:
 
     def take(self) -> bool:
         now = time.monotonic()
-        self.left = min(self.RESERVE, self.left + (now - self.at) * self.PER_SECOND)
+        left = self.left + (now - self.at) * self.PER_SECOND
         self.at = now
-        if self.left < 1:
+        if left < 1:
+            self.left = left
             self.suppressed += 1
             return False
-        self.left -= 1
+        self.left = min(self.RESERVE, left) - 1
         return True
 
 

@@ -37,7 +37,7 @@ def accept_url_keys(app: web.Application, middleware: AuthMiddleware) -> None:
 
 def url_depth(request: web.Request) -> int:
     """How many folders deeper the address that the client used lies than the request's path; 0 without a prefix."""
-    keys = request.get(_KEYS)
+    keys = request._state.get(_KEYS)  # a dictionary; the request's own `get` raises an exception to find nothing
     return keys.depth if isinstance(keys, UrlKeys) else 0
 
 
