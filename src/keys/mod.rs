@@ -4,7 +4,7 @@ mod parse;
 mod reload;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 pub use parse::{REDACTED, Record, parse_file, parse_flag};
 pub use reload::{KeyStore, Reload, faults_of_file};
 
-use crate::secret::{Digest, SHORT_KEY_LENGTH};
+use crate::secret::{Digest, SHORT_KEY_LENGTH, random_bytes};
 
 /// Names a key without telling anything about it: derived from its digest, the same on every replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,9 +75,9 @@ fn derive(digest: &Digest, purpose: &[u8]) -> [u8; 32] {
 /// An immutable set of keys; a reload makes a new one.
 pub struct Keys {
     /// By the first half of the digest.
-    entries: HashMap<u128, Entry, BuildHasherDefault<PrefixHasher>>,
+    entries: HashMap<u128, Entry, Slots>,
     /// That half by the key's id.
-    by_id: HashMap<u128, u128, BuildHasherDefault<PrefixHasher>>,
+    by_id: HashMap<u128, u128, Slots>,
 }
 
 impl Keys {
@@ -85,8 +85,8 @@ impl Keys {
     #[must_use]
     pub fn new(records: &[Record]) -> Self {
         let mut keys = Self {
-            entries: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
-            by_id: HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default()),
+            entries: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
+            by_id: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
         };
         for record in records {
             let prefix = prefix(&record.digest);
@@ -134,22 +134,47 @@ fn prefix(digest: &Digest) -> u128 {
     digest.halves()[0]
 }
 
-/// Part of a SHA-256 digest, or of an HMAC, is as evenly spread as any hash of it: take it as it is. Nobody can choose what
-/// stands in the tables, only what is looked for.
-#[derive(Default)]
-struct PrefixHasher(u64);
+/// Where a digest goes in a table, which takes longer where seven bits of its hash are those of an entry's. Whoever sends
+/// a candidate knows its digest, but not these numbers: so the time tells nothing of the entry's digest.
+struct Slots(u64, u64);
 
-impl Hasher for PrefixHasher {
+impl Default for Slots {
+    fn default() -> Self {
+        let [offset, factor] = [u64::from_le_bytes(random_bytes()), u64::from_le_bytes(random_bytes())];
+        Self(offset, factor | 1)
+    }
+}
+
+impl BuildHasher for Slots {
+    type Hasher = SlotHasher;
+
+    fn build_hasher(&self) -> SlotHasher {
+        SlotHasher { offset: self.0, factor: self.1, hash: 0 }
+    }
+}
+
+struct SlotHasher {
+    offset: u64,
+    factor: u64,
+    hash: u64,
+}
+
+impl Hasher for SlotHasher {
     fn finish(&self) -> u64 {
-        self.0
+        self.hash
     }
 
+    /// Part of a SHA-256 digest is spread evenly as it is; it only must be mixed with what is secret.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
     fn write_u128(&mut self, prefix: u128) {
-        self.0 = u64::try_from(prefix >> 64).unwrap_or_default();
+        let product = u128::from(prefix as u64 ^ self.offset) * u128::from(self.factor);
+        self.hash = (product >> 64) as u64 ^ product as u64;
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().take(8).fold(0, |value, &byte| value << 8 | u64::from(byte));
+        for &byte in bytes {
+            self.write_u128(u128::from(self.hash << 8 | u64::from(byte)));
+        }
     }
 }
 
