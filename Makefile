@@ -117,6 +117,10 @@ bench: develop ## Measure the middleware against reference middlewares
 load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 20 minutes in all
 	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
 
+.PHONY: timing
+timing: ## See whether the time of a refusal tells anything of a key
+	cargo bench --quiet --bench timing
+
 .PHONY: fuzz
 fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
 	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)
