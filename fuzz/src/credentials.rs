@@ -1,8 +1,8 @@
 //! The credentials of a request: what each source is read as, against a slow reading of it.
 
-use comfy_auth_rs::credential::{Authorization, Source, authorization, header, query};
+use comfy_auth_rs::credential::{Authorization, Source, authorization, header, query, url_prefix};
 
-/// Checks any text as `Authorization`, as `X-API-Key` and as a query string.
+/// Checks any text as `Authorization`, as `X-API-Key`, as a query string and as a path.
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     check_authorization(&text);
@@ -10,6 +10,8 @@ pub fn check(data: &[u8]) {
     assert_eq!(found.unwrap_or_default(), text.trim_matches([' ', '\t']));
     // A space ends the target in a request's first line.
     check_query(&text.replace(' ', ""));
+    let found = url_prefix::parse(&text).map(|(key, left)| (key.expose_secret().to_owned(), left.to_owned()));
+    assert_eq!(found, in_front(&text));
 }
 
 fn check_authorization(text: &str) {
@@ -75,6 +77,17 @@ fn check_query(text: &str) {
 fn credential(pair: &str) -> Option<String> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     ["api_key", "token"].contains(&decoded(name).as_str()).then(|| decoded(value))
+}
+
+/// The key in front of a path, and the path that is left.
+fn in_front(path: &str) -> Option<(String, String)> {
+    let mut parts = path.splitn(4, '/');
+    let (Some(""), Some("key"), Some(key), left) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let key = decoded(&key.replace('+', "%2B"));
+    let sound = !key.is_empty() && key != "." && key != "..";
+    sound.then(|| (key, format!("/{}", left.unwrap_or_default())))
 }
 
 /// As the URL standard's `application/x-www-form-urlencoded` parser reads it.
