@@ -118,8 +118,9 @@ load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses s
 	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
-timing: ## See whether the time of a refusal tells anything of a key
+timing: develop ## See whether the time of a refusal tells anything of a key
 	cargo bench --quiet --bench timing
+	$(BIN)/python benches/timing.py
 
 .PHONY: fuzz
 fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
