@@ -17,6 +17,8 @@ import pytest
 from aiohttp import web
 from client import BROWSER, ask, bearer
 from comfy_auth_rs.access_log import without_credentials
+from hypothesis import given
+from hypothesis import strategies as st
 from servers import Server, start_server
 
 #: Hard to write by accident. Half of it would be a leak too.
@@ -228,13 +230,13 @@ def test_ps_shows_what_was_typed_and_nothing_more(copy_miniature: Any, tmp_path:
 def test_no_exception_quotes_a_key(key: str, tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     file.write_text(f"{KEY}\n{key} label {key}\n{KEY}\n")
-    for given in (
+    for sources in (
         {"api_key": [key]},
         {"api_key_file": [file]},
         {"api_key": [KEY], "api_key_file": [file]},
     ):
         with pytest.raises(comfy_auth_rs.KeyFileError) as fault:
-            comfy_auth_rs.create_auth_middleware(**given)
+            comfy_auth_rs.create_auth_middleware(**sources)
         assert is_silent(str(fault.value) + repr(fault.value))
     assert all(map(is_silent, comfy_auth_rs.KeyStore.faults(file)))
     with pytest.raises((ValueError, TypeError)) as fault:
@@ -290,3 +292,15 @@ def test_the_filter_is_installed_once() -> None:
         comfy_auth_rs.setup(web.Application(), api_key=KEY)
     assert logging.getLogger("aiohttp.access").filters.count(without_credentials) == 1
     assert len(logging.getLogger("aiohttp.server").filters) == 1
+
+
+@given(
+    pairs=st.lists(st.sampled_from(["api_key=@", "token=@", "%61pi_key=@", "tok%65n=@", "x=1", "y", ""]), max_size=6),
+    value=st.text("abcXYZ019-_.~%+/=!", min_size=1, max_size=20),
+)
+def test_no_query_shows_its_credentials_in_the_access_log(pairs, value):
+    query = "&".join(pairs)
+    line = f'127.0.0.1 "GET /x?{query.replace("@", "canary" + value)} HTTP/1.1" 200'
+    record = logging.LogRecord("aiohttp.access", logging.INFO, "", 0, line, (), None)
+    assert without_credentials(record)
+    assert record.getMessage() == f'127.0.0.1 "GET /x?{query.replace("@", "[redacted]")} HTTP/1.1" 200'
