@@ -110,8 +110,17 @@ docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	@echo "build/site/index.html"
 
 .PHONY: bench
-bench: develop ## Measure the middleware against reference middlewares
+bench: SYSTEM_PACKAGES += wrk=wrk
+bench: system-packages develop $(VENV)/.bench-tools ## Measure what the protection costs; BENCH_PYTHONS=1 on every Python here
 	$(BIN)/python benches/middleware.py
+	$(BIN)/python benches/end_to_end.py
+	$(BIN)/python benches/scaling.py
+	cargo bench --quiet --bench core
+	$(if $(BENCH_PYTHONS),$(BIN)/python benches/versions.py)
+
+$(VENV)/.bench-tools: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
 
 .PHONY: load
 load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 20 minutes in all

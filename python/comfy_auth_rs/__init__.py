@@ -10,7 +10,7 @@ from comfy_auth_rs._core import (
     probe_devices,
 )
 from comfy_auth_rs.app import create_auth_middleware, setup
-from comfy_auth_rs.comfyui.errors import PatchError
+from comfy_auth_rs.errors import PatchError
 
 __version__ = "0.1.0"
 

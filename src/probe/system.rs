@@ -1,6 +1,11 @@
 //! RAM, which is also the GPU's memory on Apple silicon and on NVIDIA's unified-memory systems.
 
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use sysinfo::{MemoryRefreshKind, System};
+
+/// A new one looks at what the processors did since the start, which is dearer than the memory.
+static SYSTEM: LazyLock<Mutex<System>> = LazyLock::new(|| Mutex::new(System::new()));
 
 /// Bytes of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +18,7 @@ pub(super) struct Memory {
 /// RAM as this process may use it: a container's memory limit counts as the machine's end. Zeros where the system doesn't
 /// say.
 pub(super) fn memory() -> Memory {
-    let mut system = System::new();
+    let mut system = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     let machine = Memory { total: system.total_memory(), free: system.available_memory() };
     if machine.total == 0 {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from comfy_auth_rs.comfyui import patch
-from comfy_auth_rs.comfyui.errors import PatchError
+from comfy_auth_rs.errors import PatchError
 
 __all__ = ["NAME", "NodeState", "contents", "folder", "install", "state", "uninstall"]
 

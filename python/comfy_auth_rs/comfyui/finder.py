@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from comfy_auth_rs.comfyui.errors import end_process
 from comfy_auth_rs.comfyui.patch import insert
+from comfy_auth_rs.errors import end_process
 
 __all__ = ["Finder"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_auth_rs._core import REDACTED, KeyFileError, KeyStore
-from comfy_auth_rs.comfyui.errors import PatchError, refuse_to_start
+from comfy_auth_rs.errors import PatchError, refuse_to_start
 
 #: Digests of the keys that were taken out of `sys.argv`, for a process that restarts itself with its own arguments, as
 #: ComfyUI-Manager does. A child of this process sees no more in it than in this process's memory.

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, create_auth_middleware, wire
 from comfy_auth_rs.comfyui.device import chosen_device
-from comfy_auth_rs.comfyui.errors import PatchError, refuse_to_start
+from comfy_auth_rs.errors import PatchError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.routes import add_routes

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from comfy_auth_rs.comfyui.errors import PatchError
 from comfy_auth_rs.comfyui.finder import Finder
 from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, insert, read
+from comfy_auth_rs.errors import PatchError
 
 __all__ = ["is_active", "run"]
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from comfy_auth_rs.comfyui.errors import PatchError
+from comfy_auth_rs.errors import PatchError
 
 if sys.platform != "win32":
     import fcntl

@@ -15,9 +15,9 @@ from typing import Any
 
 from comfy_auth_rs.app import AUTH
 from comfy_auth_rs.comfyui.environment import read_arguments
-from comfy_auth_rs.comfyui.errors import end_process
 from comfy_auth_rs.comfyui.finder import Finder
 from comfy_auth_rs.comfyui.patch import SERVER, insert, read
+from comfy_auth_rs.errors import end_process
 
 __all__ = ["confirm", "protect"]
 
