@@ -6,11 +6,9 @@ import json
 import logging
 import time
 from functools import cache
-from typing import NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from comfy_auth_rs._core import Denial, strip_credentials
 from comfy_auth_rs.access_log import without_url_keys
@@ -53,21 +51,15 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     return response
 
 
-class _Answer(NamedTuple):
-    status: int
-    body: bytes
-    headers: CIMultiDict[str]
-
-
 @cache
-def _answer(status: int, cause: str) -> _Answer:
-    """What is alike in all refusals for this cause: whoever guesses is not to make the server work."""
-    headers = CIMultiDict({"Content-Type": "application/json", "Cache-Control": "no-store"})
+def _answer(status: int, cause: str) -> web.Response:
+    """What is alike in all refusals for this cause, never sent itself: whoever guesses is not to make the server work."""
+    headers = {"Cache-Control": "no-store"}
     if status == 401:
         presented = cause == "invalid_credential"
         headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
     body = {"error": _ERRORS[status], "cause": cause, "message": _MESSAGES[cause]}
-    return _Answer(status, json.dumps(body).encode(), headers)
+    return web.Response(status=status, text=json.dumps(body), content_type="application/json", headers=headers)
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:
