@@ -53,7 +53,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
 
 @cache
 def _answer(status: int, cause: str) -> web.Response:
-    """What is alike in all refusals for this cause, never sent itself: whoever guesses is not to make the server work."""
+    """What refusals for this cause have in common. It is made once: whoever guesses is not to make the server work."""
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         presented = cause == "invalid_credential"
