@@ -118,6 +118,12 @@ bench: system-packages develop $(VENV)/.bench-tools ## Measure what the protecti
 	cargo bench --quiet --bench core
 	$(if $(BENCH_PYTHONS),$(BIN)/python benches/versions.py)
 
+.PHONY: profile
+profile: SYSTEM_PACKAGES += valgrind=valgrind
+profile: system-packages $(VENV)/.bench-tools ## Count what the instructions of one request are spent on, with callgrind
+	CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=1 $(MAKE) --no-print-directory develop
+	$(BIN)/python benches/instructions.py
+
 $(VENV)/.bench-tools: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
