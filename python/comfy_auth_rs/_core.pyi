@@ -126,7 +126,7 @@ class DeviceSampler:
     """`probe_devices()` for a server: cached for a second, one probe at a time, two seconds at most."""
 
     def fresh(self) -> list[Device] | None:
-        """The last figures if they are fresh. Never waits."""
+        """The last figures if they are fresh: the same list as long as they are the same. Never waits."""
     def sample(self) -> list[Device]:
         """Fresh figures, or the last known ones where a driver hangs. Call it off the event loop."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,14 @@ class QueueLength(NamedTuple):
     running: int
 
 
+class _Told(NamedTuple):
+    """What was answered, and of what: the same as long as neither changes."""
+
+    devices: list[Device]
+    queue: QueueLength
+    body: bytes
+
+
 class Health:
     """The handler. It never waits for a driver on the event loop, nor longer than two seconds off it."""
 
@@ -27,23 +36,28 @@ class Health:
         self._choose = choose
         self._sampler = DeviceSampler()
         self._sampling: asyncio.Task[list[Device]] | None = None
+        self._told: _Told | None = None
 
     async def get(self, request: web.Request) -> web.Response:
         """Answers with the guide's JSON; memory in bytes."""
         devices = self._sampler.fresh()
         if devices is None:
             devices = await self._sample()
-        device = self._choose(devices)
         queue = self._queue()
-        return web.json_response(
-            {
-                "status": "ok",
-                "queue": {"pending": queue.pending, "running": queue.running},
-                "device": {"name": device["name"], "type": device["type"]},
-                "vram": {"total": device["total"], "free": device["free"]},
-            },
-            headers={"Cache-Control": "no-store"},
-        )
+        if self._told is None or self._told.devices is not devices or self._told.queue != queue:
+            self._told = _Told(devices, queue, self._tell(devices, queue))
+        headers = {"Cache-Control": "no-store"}
+        return web.Response(body=self._told.body, headers=headers, content_type="application/json", charset="utf-8")
+
+    def _tell(self, devices: list[Device], queue: QueueLength) -> bytes:
+        device = self._choose(devices)
+        told = {
+            "status": "ok",
+            "queue": {"pending": queue.pending, "running": queue.running},
+            "device": {"name": device["name"], "type": device["type"]},
+            "vram": {"total": device["total"], "free": device["free"]},
+        }
+        return json.dumps(told).encode()
 
     async def _sample(self) -> list[Device]:
         """One thread for all who ask: anybody may, and the event loop has few, which send files too."""

@@ -1,9 +1,10 @@
 //! The device probe, with the interpreter released while drivers answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt as _;
 use pyo3::types::{PyDict, PyList};
 
 use crate::probe::{self, Device, Environment, FLIGHT_TIME, Sampler};
@@ -23,24 +24,41 @@ pub fn probe_device(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 
 /// `probe_devices()` for a server: cached for a second, one probe at a time, two seconds at most.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
-pub struct DeviceSampler(Sampler);
+pub struct DeviceSampler {
+    sampler: Sampler,
+    /// The last list that was made, and when its figures were taken.
+    told: Mutex<Option<(Instant, Py<PyList>)>>,
+}
 
 #[pymethods]
 impl DeviceSampler {
     #[new]
     fn new() -> Self {
         let environment = Environment::from_process();
-        Self(Sampler::new(move || probe::probe(&environment).devices))
+        Self { sampler: Sampler::new(move || probe::probe(&environment).devices), told: Mutex::default() }
     }
 
-    /// The last figures if they are fresh. Never waits.
+    /// The last figures if they are fresh: the same list as long as they are the same. Never waits.
     fn fresh<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.0.fresh(Instant::now()).map(|sample| list(py, &sample.devices)).transpose()
+        let Some(sample) = self.sampler.fresh(Instant::now()) else { return Ok(None) };
+        let told = self.told.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        if let Some((taken, devices)) = &*told
+            && *taken == sample.taken
+        {
+            return Ok(Some(devices.bind(py).clone()));
+        }
+        drop(told);
+        let devices = list(py, &sample.devices)?;
+        let mut told = self.told.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        let before = told.replace((sample.taken, devices.clone().unbind()));
+        drop(told); // before what it held is, which may run Python
+        drop(before);
+        Ok(Some(devices))
     }
 
     /// Fresh figures, or the last known ones where a driver hangs, or those that need no driver. Call it off the event loop.
     fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let devices: Arc<[Device]> = py.detach(|| match self.0.sample(FLIGHT_TIME) {
+        let devices: Arc<[Device]> = py.detach(|| match self.sampler.sample(FLIGHT_TIME) {
             Ok(sample) => sample.devices,
             Err(_) => probe::system_devices().into(),
         });
