@@ -12,7 +12,7 @@ from aiohttp import web
 from comfy_auth_rs._core import AuthMiddleware, KeyStore
 from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.bodies import leave_packed
-from comfy_auth_rs.caches import keep_private
+from comfy_auth_rs.caches import PrivateMarker
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
@@ -116,8 +116,13 @@ def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url
     if url_key:
         accept_url_keys(app, middleware)
     app.middlewares.insert(position, middleware)
-    keep_private(app, middleware)
-    leave_packed(app)
+    marker = PrivateMarker(middleware)
+
+    async def before_sending(request: web.Request, response: web.StreamResponse) -> None:
+        leave_packed(request)
+        marker.mark(request, response)
+
+    app.on_response_prepare.append(before_sending)
     install_filters()
     app[AUTH] = middleware
 

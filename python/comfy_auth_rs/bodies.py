@@ -8,16 +8,13 @@ from aiohttp import hdrs, web
 _LITTLE = 16 * 1024
 
 
-def leave_packed(app: web.Application) -> None:
-    """Has `app` close the connection behind a compressed body that no handler has read, without unpacking it.
+def leave_packed(request: web.Request) -> None:
+    """Has the connection closed behind a compressed body that no handler has read, without unpacking it.
 
     aiohttp reads the rest of such a body for ten seconds, to keep the connection, and unpacks what it reads: two
     megabytes of a stranger's would keep the event loop busy for seconds. Other bodies are read and dropped as ever.
+    To be called when the response's headers are about to be sent.
     """
-    app.on_response_prepare.append(_leave_packed)
-
-
-async def _leave_packed(request: web.Request, response: web.StreamResponse) -> None:
     if hdrs.CONTENT_ENCODING not in request.headers or request.content.is_eof():
         return
     if request.content_length is None or request.content_length > _LITTLE:

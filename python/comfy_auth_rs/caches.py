@@ -7,23 +7,20 @@ from aiohttp import hdrs, web
 from comfy_auth_rs._core import AuthMiddleware
 
 
-def keep_private(app: web.Application, middleware: AuthMiddleware) -> None:
-    """Marks each such response of `app` as `private`, whatever else says how long it may be kept.
+class PrivateMarker:
+    """Marks each such response as `private`, whatever else says how long it may be kept.
 
     ComfyUI marks pictures as `public`, which shared caches take for leave to give them to everybody; and many of them
     keep what isn't marked at all. `Vary` would not do: it names header fields, and a key may stand in the query.
-    It is done when a response's headers are about to be sent, behind every middleware.
     """
-    app.on_response_prepare.append(_Marker(middleware).mark)
 
-
-class _Marker:
     def __init__(self, middleware: AuthMiddleware) -> None:
         self._middleware = middleware
         #: Whether everybody may have what a resource answers, for those whose every answer is alike.
         self._known: dict[web.AbstractResource | None, bool] = {}
 
-    async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
+    def mark(self, request: web.Request, response: web.StreamResponse) -> None:
+        """To be called when the headers are about to be sent, behind every middleware."""
         reads = request.method in ("GET", "HEAD")
         control = response.headers.get(hdrs.CACHE_CONTROL)
         if control is None:

@@ -6,9 +6,11 @@ import json
 import logging
 import time
 from functools import cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from comfy_auth_rs._core import Denial, strip_credentials
 from comfy_auth_rs.access_log import without_url_keys
@@ -51,15 +53,23 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     return response
 
 
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: CIMultiDict[str]
+
+
 @cache
-def _answer(status: int, cause: str) -> web.Response:
+def _answer(status: int, cause: str) -> _Answer:
     """What refusals for this cause have in common. It is made once: whoever guesses is not to make the server work."""
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         presented = cause == "invalid_credential"
         headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
     body = {"error": _ERRORS[status], "cause": cause, "message": _MESSAGES[cause]}
-    return web.Response(status=status, text=json.dumps(body), content_type="application/json", headers=headers)
+    text = json.dumps(body)
+    response = web.Response(status=status, text=text, content_type="application/json", headers=headers)
+    return _Answer(status, text.encode(), response.headers)
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:
@@ -111,8 +121,9 @@ _quiet_allowance = _Allowance()
 
 def _log(request: web.Request, denial: Denial, cause: str) -> None:
     """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
-    quiet = cause == "missing_credential"
-    level, allowance = (logging.DEBUG, _quiet_allowance) if quiet else (logging.WARNING, _allowance)
+    level, allowance = logging.WARNING, _allowance
+    if cause == "missing_credential":
+        level, allowance = logging.DEBUG, _quiet_allowance
     if not _logger.isEnabledFor(level) or not allowance.take():
         return
     if allowance.suppressed:

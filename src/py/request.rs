@@ -101,6 +101,7 @@ pub struct Request<'a, 'py> {
     sockets: &'a LiveSockets,
     url_keys: Option<&'a Py<PyAny>>,
     resolved: OnceCell<Option<Resolved<'py>>>,
+    client: OnceCell<Option<IpAddr>>,
     error: RefCell<Option<PyErr>>,
 }
 
@@ -122,8 +123,8 @@ impl<'a, 'py> Request<'a, 'py> {
         let headers = object
             .getattr(intern!(object.py(), "_headers"))
             .or_else(|_| object.getattr(intern!(object.py(), "headers")))?;
-        let (resolved, error) = (OnceCell::new(), RefCell::new(None));
-        Ok(Self { object, headers, names, trusted, sockets, url_keys, resolved, error })
+        let (resolved, client, error) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
+        Ok(Self { object, headers, names, trusted, sockets, url_keys, resolved, client, error })
     }
 
     /// The exception that reading a fact raised.
@@ -321,7 +322,7 @@ impl Facts for Request<'_, '_> {
     }
 
     fn client(&self) -> Option<IpAddr> {
-        self.read(|| self.address()).flatten()
+        *self.client.get_or_init(|| self.read(|| self.address()).flatten())
     }
 
     fn client_is_peer(&self) -> bool {
