@@ -8,7 +8,7 @@ import inspect
 import json
 import tracemalloc
 from functools import partial
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 import pytest
@@ -29,7 +29,7 @@ from apps import (
     secret_app,
 )
 from comfy_auth_rs import KeyFileError, KeyStore, create_auth_middleware, setup
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -538,6 +538,25 @@ async def test_rule_3_no_made_up_spelling_opens_a_route(running, tree, target):
     reply = await ask(server, target)
     assert SECRET not in reply.text
     assert reply.status != 500
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    target=st.lists(st.sampled_from([piece for piece in PIECES if piece not in "?#"]), max_size=7).map(
+        lambda pieces: "/" + "".join(pieces)
+    ),
+    query=st.sampled_from(["", "?a=1", "?api_key=canary", "?a=1&tok%65n=canary&b=%2F%2Fcanary.example"]),
+)
+async def test_rule_4_the_way_to_the_login_page_stays_on_this_server(running, tree, target, query):
+    server = await running(lambda: comfyui_like(tree))
+    reply = await ask(server, target + query, {"Accept": "text/html"})
+    assume(reply.status == 302 and "auth_login.html" in reply.location)
+    assert reply.location.isascii() and reply.location.isprintable()
+    there = urlsplit(urljoin(f"http://here.example{target}", reply.location))
+    assert (there.scheme, there.netloc, there.path) == ("http", "here.example", "/auth_login.html")
+    (back,) = parse_qs(there.query)["next"]
+    assert back.startswith("/")
+    assert "=canary" not in back
 
 
 async def test_rule_3_sub_applications_that_are_frontends_of_their_own(aiohttp_server, tree):
