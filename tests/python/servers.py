@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import comfy_auth_rs
 
@@ -40,13 +39,12 @@ class Server:
     url: str
     port: int
     process: subprocess.Popen[bytes]
-    _log: IO[bytes]
+    _log: Path
 
     @property
     def output(self) -> str:
         """Everything on stdout and stderr up to now."""
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+        return self._log.read_bytes().decode(errors="replace")
 
     def stop(self) -> None:
         """End this process, and no other; safe to call twice."""
@@ -89,7 +87,8 @@ def start_server(
     port = port or free_port()
     scheme = "https" if "--tls-keyfile" in args else "http"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-    with tempfile.TemporaryFile() as log:
+    # Windows removes no file that a child of the server's, should one be left, still has open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, open(Path(folder, "log"), "wb") as log:
         process = subprocess.Popen(
             [python, *command, "--port", str(port), *args],
             cwd=tree,
@@ -98,7 +97,7 @@ def start_server(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        server = Server(f"{scheme}://127.0.0.1:{port}", port, process, log)
+        server = Server(f"{scheme}://127.0.0.1:{port}", port, process, Path(log.name))
         try:
             _wait_until_it_answers(server, timeout)
             yield server
