@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 #: `make test-browser` installs the newest frontend of PyPI here.
 _NEWEST = Path(__file__).resolve().parents[2] / ".venv" / "frontends" / "newest" / "comfyui_frontend_package" / "static"
@@ -98,9 +99,15 @@ def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float
 
 
 def node_menu(page: Page, node: str, entry: str) -> Locator:
-    """Open a node's menu; its entry."""
-    page.mouse.click(*place(page, node), button="right")
-    return page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
+    """Open a node's menu; its entry. A click while the canvas moves opens another menu, or none: then once more."""
+    found = page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
+    for _ in range(4):
+        page.mouse.click(*place(page, node), button="right")
+        with suppress(TimeoutError):
+            found.wait_for(timeout=3000)
+            break
+        page.keyboard.press("Escape")
+    return found
 
 
 def menu_entry(page: Page, entry: str) -> Locator:
