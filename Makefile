@@ -97,7 +97,9 @@ $(VENV)/.newest-frontend: $(VENV)/.tools
 
 .PHONY: test-browser
 test-browser: develop $(VENV)/.newest-frontend
-	$(BIN)/python -m pytest tests/browser || $(BIN)/python -m pytest tests/browser --last-failed
+	$(BIN)/python -m pytest tests/browser || { \
+	    $(BIN)/python -m pytest tests/browser --last-failed --collect-only -q | grep '::' > $(VENV)/missed && \
+	    while read -r test; do $(BIN)/python -m pytest "$$test" </dev/null || exit 1; done < $(VENV)/missed; }
 
 .PHONY: test-js
 test-js:
