@@ -2,7 +2,8 @@
 //!
 //! 1. **Credentials.** `Authorization` (Bearer, Basic), `X-API-Key`, `?api_key=`/`?token=`, `/key/KEY/` before the path
 //!    where the operator wants that, the session cookie. All that are presented are looked at; any valid one admits, and
-//!    a bad one never vetoes a good one. An empty value, or a cookie that doesn't verify, counts as absent. From a locked address only what was good from it before is valid.
+//!    a bad one never vetoes a good one. An empty value, or a cookie that doesn't verify, counts as absent. From a locked
+//!    address only what was good from it before is valid.
 //! 2. **Cookie alone.** A request that changes something, and a WebSocket upgrade, must come from this origin; a read must
 //!    not be embedded by another one. Browsers add the cookie by themselves, so it doesn't prove what the person wanted.
 //! 3. **Exempt.** See [`crate::exempt`].
