@@ -14,11 +14,13 @@
 //! | [`session`] | the cookie that stands for a key |
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`throttle`] | addresses that guess |
+//! | [`caching`] | what shared caches must not keep |
 //! | [`decide`] | the numbered rules over all of these |
 //! | [`guarded`] | a request to a neighbour that a proxy asks about |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
+pub mod caching;
 pub mod client;
 pub mod credential;
 pub mod decide;

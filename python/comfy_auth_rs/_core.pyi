@@ -11,6 +11,7 @@ from comfy_auth_rs.devices import Device
 __all__ = [
     "REDACTED",
     "AuthMiddleware",
+    "BeforeSending",
     "Denial",
     "DeviceSampler",
     "KeyFileError",
@@ -109,8 +110,6 @@ class AuthMiddleware:
         """
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
-    def is_public(self, request: web.Request) -> bool:
-        """Whether everybody may have what a request asks for, so that a cache may give it to everybody."""
     def authenticate(self, request: web.Request) -> Denial | None:
         """`None` if the request bears a valid credential, whatever its route; else why not."""
     def identify(self, request: web.Request) -> str | Denial:
@@ -120,6 +119,17 @@ class AuthMiddleware:
         """A session for the key that a request presents in a header, in its query, or as `form_key`."""
     def log_out(self, request: web.Request) -> str:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
+
+@final
+class BeforeSending:
+    """What `comfy_auth_rs.setup` adds to `on_response_prepare`, behind every middleware.
+
+    It marks what needed a credential as `private`, so that shared caches don't keep it (RFC 9111, section 5.2.2.7), and
+    has `leave_packed(request)` called where the request's body is compressed.
+    """
+
+    def __new__(cls, middleware: AuthMiddleware, *, leave_packed: Callable[[web.Request], None]) -> BeforeSending: ...
+    def __call__(self, request: web.Request, response: web.StreamResponse) -> Awaitable[None]: ...
 
 @final
 class DeviceSampler:

@@ -9,10 +9,9 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from comfy_auth_rs._core import AuthMiddleware, KeyStore
+from comfy_auth_rs._core import AuthMiddleware, BeforeSending, KeyStore
 from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.bodies import leave_packed
-from comfy_auth_rs.caches import PrivateMarker
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
@@ -116,13 +115,7 @@ def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url
     if url_key:
         accept_url_keys(app, middleware)
     app.middlewares.insert(position, middleware)
-    marker = PrivateMarker(middleware)
-
-    async def before_sending(request: web.Request, response: web.StreamResponse) -> None:
-        leave_packed(request)
-        marker.mark(request, response)
-
-    app.on_response_prepare.append(before_sending)
+    app.on_response_prepare.append(BeforeSending(middleware, leave_packed=leave_packed))
     install_filters()
     app[AUTH] = middleware
 

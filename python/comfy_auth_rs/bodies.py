@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 #: What may be unpacked, in bytes as they are sent: a thousand times as much takes no more than milliseconds.
 _LITTLE = 16 * 1024
@@ -13,9 +13,9 @@ def leave_packed(request: web.Request) -> None:
 
     aiohttp reads the rest of such a body for ten seconds, to keep the connection, and unpacks what it reads: two
     megabytes of a stranger's would keep the event loop busy for seconds. Other bodies are read and dropped as ever.
-    To be called when the response's headers are about to be sent.
+    To be called for a compressed body when the response's headers are about to be sent.
     """
-    if hdrs.CONTENT_ENCODING not in request.headers or request.content.is_eof():
+    if request.content.is_eof():
         return
     if request.content_length is None or request.content_length > _LITTLE:
         # There is no public way to say so for one connection. It is looked at when the handler is done.

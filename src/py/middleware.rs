@@ -126,13 +126,6 @@ impl AuthMiddleware {
         let _ = self.url_keys.set(name);
     }
 
-    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody.
-    fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let facts = self.facts(request)?;
-        let exemption = decide::exemption(&self.exemptions, &facts);
-        facts.into_error().map_or(Ok(exemption != Exemption::None), Err)
-    }
-
     /// `None` if the request bears a valid credential, whatever its route; else why not.
     fn authenticate(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Denial>> {
         self.judge(request, |policy, facts, now| {
@@ -200,6 +193,13 @@ impl AuthMiddleware {
 }
 
 impl AuthMiddleware {
+    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody.
+    pub fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let facts = self.facts(request)?;
+        let exemption = decide::exemption(&self.exemptions, &facts);
+        facts.into_error().map_or(Ok(exemption != Exemption::None), Err)
+    }
+
     /// Runs `judgement` on the facts of a request, with the keys in force.
     fn judge<'py, T>(
         &self,

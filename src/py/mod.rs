@@ -9,6 +9,7 @@ mod log;
 mod middleware;
 mod probe;
 mod request;
+mod responses;
 mod sockets;
 mod url_keys;
 
@@ -36,6 +37,8 @@ mod _core {
     use super::middleware::{AuthMiddleware, SessionCookie};
     #[pymodule_export]
     use super::probe::{DeviceSampler, probe_device, probe_devices};
+    #[pymodule_export]
+    use super::responses::BeforeSending;
     #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]

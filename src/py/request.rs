@@ -119,10 +119,7 @@ impl<'a, 'py> Request<'a, 'py> {
         sockets: &'a LiveSockets,
         url_keys: Option<&'a Py<PyAny>>,
     ) -> PyResult<Self> {
-        // What the property `headers` returns, without what a property costs.
-        let headers = object
-            .getattr(intern!(object.py(), "_headers"))
-            .or_else(|_| object.getattr(intern!(object.py(), "headers")))?;
+        let headers = headers(object)?;
         let (resolved, client, error) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
         Ok(Self { object, headers, names, trusted, sockets, url_keys, resolved, client, error })
     }
@@ -202,8 +199,7 @@ impl<'a, 'py> Request<'a, 'py> {
 
     fn resolve(&self) -> PyResult<Option<Resolved<'py>>> {
         let py = self.object.py();
-        let matched = self.object.getattr(intern!(py, "match_info"))?;
-        let resource = matched.getattr(intern!(py, "route"))?.getattr(intern!(py, "resource"))?;
+        let resource = resource(self.object)?;
         if resource.is_none() {
             return Ok(None);
         }
@@ -211,7 +207,8 @@ impl<'a, 'py> Request<'a, 'py> {
         let class = resource.get_type();
         let is_static = !self.names.other_resources.iter().any(|other| class.is(other))
             && resource.is_instance(self.names.static_resource.bind(py))?;
-        let file = is_static.then(|| matched.get_item(intern!(py, "filename"))).transpose()?;
+        let file = || self.object.getattr(intern!(py, "match_info"))?.get_item(intern!(py, "filename"));
+        let file = is_static.then(file).transpose()?;
         Ok(Some(Resolved { canonical, file: file.map(Bound::cast_into).transpose()? }))
     }
 
@@ -249,6 +246,26 @@ impl<'a, 'py> Request<'a, 'py> {
         })?;
         Ok(Some(self.trusted.client(peer, &forwarded)))
     }
+}
+
+/// The header fields of a request or a response: what the property returns, without what a property costs.
+pub fn headers<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = message.py();
+    message.getattr(intern!(py, "_headers")).or_else(|_| message.getattr(intern!(py, "headers")))
+}
+
+/// The method of a request as sent.
+pub fn method<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = request.py();
+    request.getattr(intern!(py, "_method")).or_else(|_| request.getattr(intern!(py, "method")))
+}
+
+/// The resource that the router found for a request; `None` where it found none.
+pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = request.py();
+    let read = |match_info, route, resource| request.getattr(match_info)?.getattr(route)?.getattr(resource);
+    read(intern!(py, "_match_info"), intern!(py, "_route"), intern!(py, "_resource"))
+        .or_else(|_: PyErr| read(intern!(py, "match_info"), intern!(py, "route"), intern!(py, "resource")))
 }
 
 /// Bytes that are not UTF-8 reach Python as surrogates; they become U+FFFD, which no key and no path holds.
@@ -298,8 +315,7 @@ impl Facts for Request<'_, '_> {
     }
 
     fn method(&self) -> String {
-        let py = self.object.py();
-        self.read(|| self.object.getattr(intern!(py, "method"))?.extract()).unwrap_or_default()
+        self.read(|| method(self.object)?.extract()).unwrap_or_default()
     }
 
     fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {

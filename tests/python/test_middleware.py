@@ -143,7 +143,13 @@ async def test_exceptions_of_handlers_pass_through(aiohttp_server, middleware):
 
 
 #: What aiohttp keeps some facts under itself, which is cheaper to look at.
-CHEAPER = {"headers": "_headers", "rel_url": "_message", "remote": "_transport_peername"}
+CHEAPER = {
+    "headers": "_headers",
+    "match_info": "_match_info",
+    "method": "_method",
+    "rel_url": "_message",
+    "remote": "_transport_peername",
+}
 
 
 @pytest.mark.parametrize("broken", ["headers", "rel_url", "match_info", "method", "remote"])

@@ -1,0 +1,114 @@
+//! What happens to every response whose headers are about to be sent.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use super::middleware::AuthMiddleware;
+use super::request;
+use crate::caching::{PRIVATE, made_private};
+
+/// A receiver of aiohttp's `on_response_prepare`. It keeps what needed a credential out of shared caches, and has
+/// `leave_packed(request)` called where the request's body is compressed.
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct BeforeSending {
+    middleware: Py<AuthMiddleware>,
+    leave_packed: Py<PyAny>,
+    cache_control: Py<PyAny>,
+    content_encoding: Py<PyAny>,
+    static_resource: Py<PyAny>,
+    /// Whether everybody may have what a resource answers, for those whose every answer is alike.
+    public: Py<PyDict>,
+    done: Py<Done>,
+}
+
+#[pymethods]
+impl BeforeSending {
+    #[new]
+    #[pyo3(signature = (middleware, *, leave_packed))]
+    fn new(py: Python<'_>, middleware: Py<AuthMiddleware>, leave_packed: Py<PyAny>) -> PyResult<Self> {
+        let istr = py.import("multidict")?.getattr("istr")?;
+        Ok(Self {
+            middleware,
+            leave_packed,
+            cache_control: istr.call1(("Cache-Control",))?.unbind(),
+            content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
+            static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
+            public: PyDict::new(py).unbind(),
+            done: Py::new(py, Done)?,
+        })
+    }
+
+    fn __call__<'py>(&self, request: &Bound<'py, PyAny>, response: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, Done>> {
+        let py = request.py();
+        if request::headers(request)?.contains(&self.content_encoding)? {
+            self.leave_packed.bind(py).call1((request,))?;
+        }
+        let headers = request::headers(response)?;
+        let reads = reads(request)?;
+        if headers.contains(&self.cache_control)? {
+            let all = headers.call_method1(intern!(py, "getall"), (&self.cache_control,))?;
+            let control: Vec<String> = all.cast::<PyList>()?.extract()?;
+            if let Some(control) = made_private(&control.join(", "))
+                && !(reads && self.is_public(request)?)
+            {
+                headers.set_item(&self.cache_control, control)?;
+            }
+        // Answers to other methods are kept only where they say so (RFC 9110, section 9.2.3).
+        } else if reads && !self.is_public(request)? {
+            headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
+        }
+        Ok(self.done.bind(py))
+    }
+
+    /// The application that keeps this is reached from its resources.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.middleware)?;
+        visit.call(&self.leave_packed)?;
+        visit.call(&self.public)
+    }
+}
+
+impl BeforeSending {
+    fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = request.py();
+        let resource = request::resource(request)?;
+        let known = self.public.bind(py);
+        if let Some(public) = known.get_item(&resource)? {
+            return public.extract();
+        }
+        let public = self.middleware.get().is_public(request)?;
+        if !resource.is_instance(self.static_resource.bind(py))? {
+            known.set_item(resource, public)?;
+        }
+        Ok(public)
+    }
+}
+
+fn reads(request: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let method = request::method(request)?;
+    let method = method.cast::<PyString>()?.to_str()?;
+    Ok(method == "GET" || method == "HEAD")
+}
+
+/// An awaitable that has nothing to wait for: aiohttp awaits its receivers, and a coroutine that is done at once costs as
+/// much as one that isn't.
+#[pyclass(frozen)]
+struct Done;
+
+#[pymethods]
+impl Done {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[expect(clippy::unused_self, reason = "the iterator protocol")]
+    fn __next__(&self) -> Option<()> {
+        None
+    }
+}
