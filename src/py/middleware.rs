@@ -15,7 +15,7 @@ use crate::client::TrustedProxies;
 use crate::credential::Source;
 use crate::decide::{self, Facts as _, Identity, Now, Policy, Purpose, cookie_name};
 use crate::error;
-use crate::exempt::{Exemption, Exemptions};
+use crate::exempt::{Exemption, Exemptions, Route};
 use crate::guarded::Guarded;
 use crate::keys::{self, Keys};
 use crate::session::{self, Sessions};
@@ -193,11 +193,14 @@ impl AuthMiddleware {
 }
 
 impl AuthMiddleware {
-    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody.
-    pub fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody; and whether that is
+    /// said of the one file of a static mount rather than of all that the resource answers.
+    pub fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<(bool, bool)> {
         let facts = self.facts(request)?;
-        let exemption = decide::exemption(&self.exemptions, &facts);
-        facts.into_error().map_or(Ok(exemption != Exemption::None), Err)
+        let public = decide::exemption(&self.exemptions, &facts) != Exemption::None;
+        let mut of_one_file = false;
+        facts.route(&mut |route| of_one_file = matches!(route, Route::Static { .. }));
+        facts.into_error().map_or(Ok((public, of_one_file)), Err)
     }
 
     /// Runs `judgement` on the facts of a request, with the keys in force.

@@ -17,7 +17,6 @@ pub struct BeforeSending {
     leave_packed: Py<PyAny>,
     cache_control: Py<PyAny>,
     content_encoding: Py<PyAny>,
-    static_resource: Py<PyAny>,
     /// Whether everybody may have what a resource answers, for those whose every answer is alike.
     public: Py<PyDict>,
     done: Py<Done>,
@@ -34,7 +33,6 @@ impl BeforeSending {
             leave_packed,
             cache_control: istr.call1(("Cache-Control",))?.unbind(),
             content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
-            static_resource: py.import("aiohttp.web")?.getattr("StaticResource")?.unbind(),
             public: PyDict::new(py).unbind(),
             done: Py::new(py, Done)?,
         })
@@ -78,8 +76,8 @@ impl BeforeSending {
         if let Some(public) = known.get_item(&resource)? {
             return public.extract();
         }
-        let public = self.middleware.get().is_public(request)?;
-        if !resource.is_instance(self.static_resource.bind(py))? {
+        let (public, of_one_file) = self.middleware.get().is_public(request)?;
+        if !of_one_file {
             known.set_item(resource, public)?;
         }
         Ok(public)
