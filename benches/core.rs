@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use comfy_auth_rs::credential::{authorization, cookie};
 use comfy_auth_rs::keys::{KeyStore, Keys, parse_file};
 use comfy_auth_rs::secret::{ApiKey, Digest};
-use comfy_auth_rs::session::{self, Sessions};
-use comfy_auth_rs::throttle::Throttle;
+use comfy_auth_rs::session;
+use comfy_auth_rs::state::throttle::Throttle;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const KEY: &str = "RPdGJgbnSQpQyhvWNd6eGTIRaJDzWyMCzcdNfGNyLBk";
@@ -16,8 +16,7 @@ const NOW: u64 = 1_800_000_000;
 fn parts(criterion: &mut Criterion) {
     let keys = Keys::new(&parse_file("keys", KEY.as_bytes()).expect("a good file"));
     let entry = keys.verify(KEY.as_bytes()).expect("the key");
-    let sessions = Sessions::default();
-    let session = sessions.issue(entry, session::BROWSER, NOW);
+    let session = session::issue(entry, session::BROWSER, NOW);
     let cookies = format!("theme=dark; comfyui_session_8188={session}");
     let throttle = Throttle::default();
     throttle.note(1, entry.id());
@@ -28,10 +27,10 @@ fn parts(criterion: &mut Criterion) {
     group.bench_function("SHA-256 of a key", |b| b.iter(|| Digest::of(black_box(KEY.as_bytes()))));
     group.bench_function("key", |b| b.iter(|| keys.verify(black_box(KEY.as_bytes())).is_ok()));
     let bearer = format!("Bearer {KEY}");
-    group.bench_function("Authorization", |b| b.iter(|| drop(black_box(authorization(black_box(&bearer))))));
+    group.bench_function("Authorization", |b| b.iter(|| drop(black_box(authorization::parse(black_box(&bearer))))));
     let name = cookie::Name::at(Some(8188));
     group.bench_function("Cookie", |b| b.iter(|| cookie::parse(black_box(&cookies), name).count()));
-    group.bench_function("session", |b| b.iter(|| sessions.verify(black_box(&session), &keys, NOW).is_some()));
+    group.bench_function("session", |b| b.iter(|| session::verify(black_box(&session), &keys, NOW).is_some()));
     let now = Duration::from_secs(1);
     group.bench_function("known client", |b| b.iter(|| throttle.knows(black_box(1), entry.id(), now)));
     group.bench_function("keys in force", |b| b.iter(|| store.current()));

@@ -13,17 +13,19 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
 
 use std::hint::black_box;
-use std::net::IpAddr;
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use comfy_auth_rs::decide::{Facts, Field, Now, Policy, Visit, decide};
-use comfy_auth_rs::exempt::{Exemptions, Route};
+use comfy_auth_rs::decide::{Policy, decide};
+use comfy_auth_rs::decision::Decision;
+use comfy_auth_rs::exempt::Exemptions;
 use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::request::{Field, Now, Question};
 use comfy_auth_rs::secret::{Digest, random_bytes};
-use comfy_auth_rs::session::Sessions;
-use comfy_auth_rs::throttle::Throttle;
+use comfy_auth_rs::state::State;
+
+#[path = "../tests/requests/mod.rs"]
+mod requests;
 
 /// What dudect takes for a leak.
 const LIMIT: f64 = 10.0;
@@ -249,38 +251,6 @@ fn naive(key: &[u8], candidate: &[u8]) -> bool {
     key.len() == candidate.len() && key.iter().zip(candidate).all(|(one, other)| black_box(one) == black_box(other))
 }
 
-/// A refused request from a client without an address, so that nothing is counted.
-struct Request<'a>(&'a str);
-
-impl Facts for Request<'_> {
-    fn visit(&self, field: Field, each: Visit<'_>) {
-        let _ = match field {
-            Field::XApiKey => each(self.0),
-            Field::Host => each("127.0.0.1:8188"),
-            Field::Accept => each("*/*"),
-            _ => ControlFlow::Continue(()),
-        };
-    }
-
-    fn query(&self, _: Visit<'_>) {}
-
-    fn method(&self) -> String {
-        "GET".to_owned()
-    }
-
-    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        judge(Route::Path("/prompt"));
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn takes_over(&self) -> bool {
-        false
-    }
-}
-
 /// A key, and candidates that have nothing in common with it, or nearly everything.
 fn right_or_not(dice: &mut Dice) -> (Vec<u8>, [Pool; 2]) {
     let key = dice.text(LENGTH);
@@ -298,23 +268,23 @@ fn near_one_of_many(dice: &mut Dice) -> (Vec<Vec<u8>>, [Pool; 2]) {
 /// All that a decision rests on.
 struct Server {
     keys: Keys,
-    sessions: Sessions,
-    throttle: Throttle,
+    state: State,
     exemptions: Exemptions,
 }
 
 impl Server {
     fn new(keys: Keys) -> Self {
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
-        Self { keys, sessions: Sessions::default(), throttle: Throttle::default(), exemptions }
+        Self { keys, state: State::default(), exemptions }
     }
 
     fn refuse(&self, candidate: &[u8]) {
-        let Self { keys, sessions, throttle, exemptions } = self;
-        let policy = Policy { keys, sessions, throttle, exemptions };
+        let Self { keys, state, exemptions } = self;
+        let policy = Policy { keys, state, exemptions, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000 };
-        let request = Request(std::str::from_utf8(candidate).unwrap());
-        assert!(black_box(decide(&policy, &request, now)).is_err());
+        // Without an address, so that nothing is counted.
+        let request = requests::get().from(None).with(Field::XApiKey, std::str::from_utf8(candidate).unwrap());
+        assert!(matches!(black_box(decide(&policy, &request, Question::Access, now)), Decision::Denied(_)));
     }
 }
 

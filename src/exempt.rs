@@ -83,9 +83,9 @@ impl Exemptions {
         let reads = method == "GET" || method == "HEAD";
         match route {
             Route::Unmatched => Exemption::None,
-            // They judge their requests by themselves: one makes sessions of credentials, the other tells proxies, which
-            // nobody could lead to the login page, whether somebody else's request bears one.
-            Route::Path("/auth_session") if reads || method == "POST" || method == "DELETE" => Exemption::Open,
+            // They ask questions of their own: one makes and ends sessions, the other tells proxies, which nobody could lead
+            // to the login page, whether somebody else's request has a credential.
+            Route::Path("/auth_session") if method == "POST" || method == "DELETE" => Exemption::Open,
             Route::Path("/auth_verify") if reads => Exemption::Open,
             Route::Path(path) => match self.of_path(path, reads) {
                 Exemption::None if self.patterns.is_match(path) => Exemption::Open,
@@ -179,6 +179,7 @@ mod tests {
             ("/api/auth_inject.js", "GET", Open),
             ("/auth_login.html", "POST", None),
             ("/auth_session", "DELETE", Open),
+            ("/auth_session", "GET", None),
             ("/auth_verify", "GET", Open),
             ("/auth_verify", "PUT", None),
             ("/api/auth_verify", "GET", None),

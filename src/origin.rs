@@ -1,56 +1,37 @@
-//! Whether a browser's request comes from this server's own pages (rule 2).
+//! Whether a browser's request comes from this server's own pages.
 //!
 //! `Sec-Fetch-Site` (W3C Fetch Metadata) says so where browsers send it: on HTTPS and on loopback. Elsewhere `Origin`
-//! (RFC 6454) is compared with `Host`. A request that says neither is not known to be ours.
+//! (RFC 6454) is compared with `Host`. A request that says neither is not known to be ours. No script can set these fields.
 
-/// The fields that browsers set and scripts cannot.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Provenance<'a> {
-    /// `Sec-Fetch-Site`
-    pub site: Option<&'a str>,
-    /// `Sec-Fetch-Mode`
-    pub mode: Option<&'a str>,
-    /// `Sec-Fetch-Dest`
-    pub destination: Option<&'a str>,
-    /// `Origin`
-    pub origin: Option<&'a str>,
-    /// `Host`
-    pub host: Option<&'a str>,
+use crate::request::{Field, Question, Request, combined, has, host};
+
+/// What `Sec-Fetch-Site` says of a request from our own pages, and of one by the person at the address bar.
+const OURS: [&str; 2] = ["same-origin", "none"];
+
+/// For requests that change something: they must be known to come from our own pages, or from the person.
+pub fn is_same_origin<R: Request>(request: &R, question: Question<'_>) -> bool {
+    match combined(request, Field::SecFetchSite) {
+        Some(site) => OURS.contains(&site.as_str()),
+        None => combined(request, Field::Origin).is_some_and(|origin| {
+            combined(request, host(request, question)).is_some_and(|host| is_origin_of(&origin, &host))
+        }),
+    }
 }
 
-impl Provenance<'_> {
-    /// What `Sec-Fetch-Site` says of a request from our own pages.
-    pub const OURS: &'static str = "same-origin";
+/// Whether a page of another origin sends this. For a log-in, which has its own credential: a program that says nothing may
+/// send it, a foreign page must not, or it could log the person in with a key of its own.
+pub fn is_foreign<R: Request>(request: &R, question: Question<'_>) -> bool {
+    (has(request, Field::SecFetchSite) || has(request, Field::Origin)) && !is_same_origin(request, question)
+}
 
-    /// For requests that change something: they must be known to come from our own pages, or from the person at the
-    /// address bar (`none`).
-    #[must_use]
-    pub fn is_same_origin(&self) -> bool {
-        match self.site {
-            Some(site) => site == Self::OURS || site == "none",
-            None => match (self.origin, self.host) {
-                (Some(origin), Some(host)) => is_origin_of(origin, host),
-                _ => false,
-            },
-        }
-    }
-
-    /// For a log-in form, which bears its own credential: a program that says nothing may send it, a foreign page may not,
-    /// lest it log the person in under somebody else's key.
-    #[must_use]
-    pub fn is_foreign(&self) -> bool {
-        (self.site.is_some() || self.origin.is_some()) && !self.is_same_origin()
-    }
-
-    /// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may
-    /// link here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
-    #[must_use]
-    pub fn may_read(&self) -> bool {
-        match self.site {
-            None | Some(Self::OURS | "none") => true,
-            Some(_) => self.mode == Some("navigate") && self.destination == Some("document"),
-        }
-    }
+/// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may link
+/// here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
+pub fn may_read<R: Request>(request: &R) -> bool {
+    combined(request, Field::SecFetchSite).is_none_or(|site| {
+        OURS.contains(&site.as_str())
+            || (combined(request, Field::SecFetchMode).as_deref() == Some("navigate")
+                && combined(request, Field::SecFetchDest).as_deref() == Some("document"))
+    })
 }
 
 /// Whether `origin` (`scheme://host[:port]`) names the server that `host` (`host[:port]`) names. A missing port is the
@@ -79,62 +60,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_must_come_from_our_own_pages() {
-        for (site, origin, host, expected) in [
-            (Some("same-origin"), None, None, true),
-            (Some("none"), None, None, true),
-            (Some("same-site"), Some("http://h:1"), Some("h:1"), false),
-            (Some("cross-site"), Some("http://h:1"), Some("h:1"), false),
-            (Some("Same-Origin"), None, None, false),
-            (None, Some("http://h:8188"), Some("h:8188"), true),
-            (None, Some("http://H:8188"), Some("h:8188"), true),
-            (None, Some("http://h"), Some("h:80"), true),
-            (None, Some("https://h"), Some("h"), true),
-            (None, Some("https://h:443"), Some("h"), true),
-            (None, Some("http://[::1]:8188"), Some("[::1]:8188"), true),
-            (None, Some("http://[::1]"), Some("[::1]"), true),
-            (None, Some("http://h:8189"), Some("h:8188"), false),
-            (None, Some("http://h:8188"), Some("h"), false),
-            (None, Some("http://h.evil"), Some("h"), false),
-            (None, Some("null"), Some("null"), false),
-            (None, Some("file://"), Some(""), false),
-            (None, Some("http://"), Some(""), false),
-            (None, None, Some("h"), false),
-            (None, Some("http://h"), None, false),
+    fn an_origin_is_compared_with_the_host() {
+        for (origin, host, expected) in [
+            ("http://h:8188", "h:8188", true),
+            ("http://H:8188", "h:8188", true),
+            ("http://h", "h:80", true),
+            ("https://h", "h", true),
+            ("https://h:443", "h", true),
+            ("http://[::1]:8188", "[::1]:8188", true),
+            ("http://[::1]", "[::1]", true),
+            ("http://h:8189", "h:8188", false),
+            ("http://h:8188", "h", false),
+            ("http://h.evil", "h", false),
+            ("null", "null", false),
+            ("file://", "", false),
+            ("http://", "", false),
         ] {
-            let facts = Provenance { site, origin, host, ..Provenance::default() };
-            assert_eq!(facts.is_same_origin(), expected, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn log_in_forms_may_come_from_programs_but_not_from_foreign_pages() {
-        for (site, origin, expected) in [
-            (None, None, false),
-            (Some("same-origin"), None, false),
-            (None, Some("http://h"), false),
-            (None, Some("http://evil"), true),
-            (None, Some("null"), true),
-            (Some("cross-site"), None, true),
-        ] {
-            let facts = Provenance { site, origin, host: Some("h"), ..Provenance::default() };
-            assert_eq!(facts.is_foreign(), expected, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn foreign_pages_may_link_but_not_embed() {
-        for (site, mode, destination, expected) in [
-            (None, None, None, true),
-            (Some("same-origin"), Some("no-cors"), Some("image"), true),
-            (Some("none"), Some("navigate"), Some("document"), true),
-            (Some("same-site"), Some("navigate"), Some("document"), true),
-            (Some("same-site"), Some("no-cors"), Some("image"), false),
-            (Some("cross-site"), Some("navigate"), Some("iframe"), false),
-            (Some("same-site"), Some("cors"), Some("empty"), false),
-        ] {
-            let facts = Provenance { site, mode, destination, ..Provenance::default() };
-            assert_eq!(facts.may_read(), expected, "{facts:?}");
+            assert_eq!(is_origin_of(origin, host), expected, "{origin} {host}");
         }
     }
 }

@@ -3,11 +3,8 @@
 //!
 //! Stateless: `version ‖ key id ‖ session id ‖ expiry ‖ HMAC-SHA256`, under a key derived from the API key's digest. So a
 //! session survives restarts, works on every replica with the same key file, and dies with its key. The fields have
-//! fixed lengths, and each goes into the HMAC behind its length. Only a log-out needs memory: the session's random id
-//! is remembered until the session would have expired.
+//! fixed lengths, and each goes into the HMAC after its length. Only a log-out needs memory: [`crate::state::log_outs`].
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -29,12 +26,9 @@ const SIGNED_LENGTH: usize = 1 + 16 + 16 + 8;
 const LENGTH: usize = SIGNED_LENGTH + 32;
 const ENCODED_LENGTH: usize = (LENGTH * 4).div_ceil(3);
 
-/// Most revoked sessions remembered. Only holders of a key can make sessions to revoke.
-const MAX_REVOKED: usize = 65_536;
-
-/// Names one session, at random; what a log-out revokes.
+/// Names one session, at random; what a log-out ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId([u8; 16]);
+pub struct SessionId(pub [u8; 16]);
 
 /// A session whose signature was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,54 +41,27 @@ pub struct Session {
     pub expires: u64,
 }
 
-/// Issues, verifies and revokes sessions.
-#[derive(Default)]
-pub struct Sessions {
-    revoked: Mutex<HashMap<SessionId, u64>>,
+/// A new cookie value for `key`. `now` is in seconds since 1970 (UTC).
+#[must_use]
+pub fn issue(key: &Entry, life: Duration, now: u64) -> String {
+    let session = Session { key: key.id(), id: SessionId(random_bytes()), expires: now.saturating_add(life.as_secs()) };
+    let mut token = Vec::with_capacity(LENGTH);
+    token.push(VERSION);
+    token.extend_from_slice(&session.key.0);
+    token.extend_from_slice(&session.id.0);
+    token.extend_from_slice(&session.expires.to_be_bytes());
+    token.extend_from_slice(&mac(key, &session).finalize().into_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(token)
 }
 
-impl Sessions {
-    /// A new cookie value for `key`. `now` is in seconds since 1970 (UTC).
-    #[must_use]
-    pub fn issue(&self, key: &Entry, life: Duration, now: u64) -> String {
-        let session =
-            Session { key: key.id(), id: SessionId(random_bytes()), expires: now.saturating_add(life.as_secs()) };
-        let mut token = Vec::with_capacity(LENGTH);
-        token.push(VERSION);
-        token.extend_from_slice(&session.key.0);
-        token.extend_from_slice(&session.id.0);
-        token.extend_from_slice(&session.expires.to_be_bytes());
-        token.extend_from_slice(&mac(key, &session).finalize().into_bytes());
-        BASE64_URL_SAFE_NO_PAD.encode(token)
-    }
-
-    /// The session that a cookie value stands for: well formed, signed under a key that is still accepted, not expired,
-    /// not revoked. Anything else counts as no cookie at all.
-    #[must_use]
-    pub fn verify(&self, value: &str, keys: &Keys, now: u64) -> Option<Session> {
-        let (session, signature) = decode(value)?;
-        let key = keys.by_id(session.key)?;
-        mac(key, &session).verify_slice(&signature).ok()?;
-        (now < session.expires && !self.is_revoked(session.id)).then_some(session)
-    }
-
-    /// Ends a session on the server, so that a copy of the cookie is worth nothing.
-    pub fn revoke(&self, session: &Session, now: u64) {
-        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
-        if revoked.len() >= MAX_REVOKED {
-            revoked.retain(|_, expires| *expires > now);
-        }
-        if revoked.len() >= MAX_REVOKED
-            && let Some(soonest) = revoked.iter().min_by_key(|(_, expires)| **expires).map(|(id, _)| *id)
-        {
-            revoked.remove(&soonest);
-        }
-        revoked.insert(session.id, session.expires);
-    }
-
-    fn is_revoked(&self, id: SessionId) -> bool {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
-    }
+/// The session that a cookie value stands for, and its key: well formed, signed under a key that is still accepted, not
+/// expired. Anything else counts as no cookie at all.
+#[must_use]
+pub fn verify<'k>(value: &str, keys: &'k Keys, now: u64) -> Option<(Session, &'k Entry)> {
+    let (session, signature) = decode(value)?;
+    let key = keys.by_id(session.key)?;
+    mac(key, &session).verify_slice(&signature).ok()?;
+    (now < session.expires).then_some((session, key))
 }
 
 fn mac(key: &Entry, session: &Session) -> Hmac<Sha256> {
@@ -138,63 +105,41 @@ mod tests {
         Keys::new(&parse_file("f", text.as_bytes()).unwrap())
     }
 
-    fn issue(sessions: &Sessions, keys: &Keys, key: &str) -> String {
-        sessions.issue(keys.verify(key.as_bytes()).ok().unwrap(), BROWSER, NOW)
+    fn issued(keys: &Keys, key: &str) -> String {
+        issue(keys.verify(key.as_bytes()).ok().unwrap(), BROWSER, NOW)
     }
 
     #[test]
     fn a_session_stands_for_its_key_until_it_expires() {
-        let (sessions, keys) = (Sessions::default(), keys("one\ntwo\n"));
-        let value = issue(&sessions, &keys, "one");
-        let session = sessions.verify(&value, &keys, NOW).unwrap();
+        let keys = keys("one\ntwo\n");
+        let value = issued(&keys, "one");
+        let (session, key) = verify(&value, &keys, NOW).unwrap();
         assert_eq!(Some(session.key), keys.verify(b"one").ok().map(Entry::id));
-        assert!(sessions.verify(&value, &keys, NOW + BROWSER.as_secs() - 1).is_some());
-        assert!(sessions.verify(&value, &keys, NOW + BROWSER.as_secs()).is_none());
+        assert_eq!(session.key, key.id());
+        assert!(verify(&value, &keys, NOW + BROWSER.as_secs() - 1).is_some());
+        assert!(verify(&value, &keys, NOW + BROWSER.as_secs()).is_none());
     }
 
     #[test]
     fn survives_restarts_and_dies_with_its_key() {
-        let value = issue(&Sessions::default(), &keys("one\ntwo\n"), "one");
-        let restarted = Sessions::default();
-        assert!(restarted.verify(&value, &keys("two\none\n"), NOW).is_some());
-        assert!(restarted.verify(&value, &keys("two\n"), NOW).is_none());
-    }
-
-    #[test]
-    fn a_revoked_session_stays_dead_and_others_live() {
-        let (sessions, keys) = (Sessions::default(), keys("one\n"));
-        let (first, second) = (issue(&sessions, &keys, "one"), issue(&sessions, &keys, "one"));
-        sessions.revoke(&sessions.verify(&first, &keys, NOW).unwrap(), NOW);
-        assert!(sessions.verify(&first, &keys, NOW).is_none());
-        assert!(sessions.verify(&second, &keys, NOW).is_some());
+        let value = issued(&keys("one\ntwo\n"), "one");
+        assert!(verify(&value, &keys("two\none\n"), NOW).is_some());
+        assert!(verify(&value, &keys("two\n"), NOW).is_none());
     }
 
     #[test]
     fn every_flipped_bit_and_every_other_length_is_refused() {
-        let (sessions, keys) = (Sessions::default(), keys("one\n"));
-        let value = issue(&sessions, &keys, "one");
+        let keys = keys("one\n");
+        let value = issued(&keys, "one");
         let token = BASE64_URL_SAFE_NO_PAD.decode(&value).unwrap();
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(sessions.verify(&BASE64_URL_SAFE_NO_PAD.encode(forged), &keys, NOW).is_none(), "bit {bit}");
+            assert!(verify(&BASE64_URL_SAFE_NO_PAD.encode(forged), &keys, NOW).is_none(), "bit {bit}");
         }
         for length in 0..value.len() {
-            assert!(sessions.verify(&value[..length], &keys, NOW).is_none());
+            assert!(verify(&value[..length], &keys, NOW).is_none());
         }
-        assert!(sessions.verify(&format!("{value}A"), &keys, NOW).is_none());
-    }
-
-    #[test]
-    fn revocations_are_bounded() {
-        let (sessions, keys) = (Sessions::default(), keys("one\n"));
-        let key = keys.verify(b"one").ok().unwrap().id();
-        for number in 0..=u64::try_from(MAX_REVOKED).unwrap() {
-            let id = SessionId(u128::from(number).to_be_bytes());
-            sessions.revoke(&Session { key, id, expires: NOW + number + 1 }, NOW);
-        }
-        let revoked = sessions.revoked.lock().unwrap();
-        assert_eq!(revoked.len(), MAX_REVOKED);
-        assert!(!revoked.contains_key(&SessionId([0; 16])), "the one soonest to expire made room");
+        assert!(verify(&format!("{value}A"), &keys, NOW).is_none());
     }
 }

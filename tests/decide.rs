@@ -2,137 +2,44 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod requests;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use comfy_auth_rs::decide::{
-    self, Facts, Field, Identity, MAX_COOKIES, MAX_CREDENTIALS, Now, Policy, Purpose, Visit, authenticate, decide,
-    leads_to_login,
-};
-use comfy_auth_rs::error::Denial;
+use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide};
+use comfy_auth_rs::decision::{Decision, Denial};
 use comfy_auth_rs::exempt::{Exemptions, Route};
-use comfy_auth_rs::guarded::Guarded;
 use comfy_auth_rs::keys::{Keys, parse_file};
-use comfy_auth_rs::session::{self, Sessions};
-use comfy_auth_rs::throttle::{FIRST_LOCK, MAX_FAILURES, Throttle};
+use comfy_auth_rs::request::{self as core, Field, Now, Question};
+use comfy_auth_rs::session;
+use comfy_auth_rs::state::State;
+use comfy_auth_rs::state::throttle::{FIRST_LOCK, MAX_FAILURES};
+use comfy_auth_rs::trace::Trace;
+use requests::{HOST, Request, get, request};
 
 const KEY: &str = "right";
 const OTHER_KEY: &str = "right-too";
 const UNIX: u64 = 1_800_000_000;
 const START: Duration = Duration::from_secs(100);
-const HOST: &str = "comfy.example:8188";
 
-/// A request as a test writes it down.
-#[derive(Clone)]
-struct Request {
-    method: &'static str,
-    route: Route<'static>,
-    fields: Vec<(Field, String)>,
-    query: Option<String>,
-    url_keys: Vec<&'static str>,
-    client: Option<IpAddr>,
-    takes_over: bool,
-    proxied: bool,
+/// A request of a browser that logged in.
+trait LoggedIn {
+    fn cookie(self, server: &Server) -> Self;
 }
 
-fn request(method: &'static str, route: Route<'static>) -> Request {
-    Request {
-        method,
-        route,
-        fields: vec![(Field::Host, HOST.to_owned())],
-        query: None,
-        url_keys: Vec::new(),
-        client: Some([192, 0, 2, 1].into()),
-        takes_over: false,
-        proxied: false,
-    }
-}
-
-/// `GET` of a route that needs the key.
-fn get() -> Request {
-    request("GET", Route::Path("/prompt"))
-}
-
-impl Request {
-    fn with(mut self, field: Field, value: impl Into<String>) -> Self {
-        self.fields.push((field, value.into()));
-        self
-    }
-
-    fn without(mut self, field: Field) -> Self {
-        self.fields.retain(|(name, _)| *name != field);
-        self
-    }
-
-    fn bearer(self, key: &str) -> Self {
-        self.with(Field::Authorization, format!("Bearer {key}"))
-    }
-
-    fn query(mut self, query: &str) -> Self {
-        self.query = Some(query.to_owned());
-        self
-    }
-
-    fn url_key(mut self, key: &'static str) -> Self {
-        self.url_keys.push(key);
-        self
-    }
-
+impl LoggedIn for Request {
     fn cookie(self, server: &Server) -> Self {
         self.with(Field::Cookie, server.cookie(KEY))
-    }
-
-    fn from(mut self, client: Option<IpAddr>) -> Self {
-        self.client = client;
-        self
-    }
-
-    fn upgrade(self) -> Self {
-        self.with(Field::Upgrade, "websocket")
-    }
-}
-
-impl Facts for Request {
-    fn visit(&self, field: Field, each: Visit<'_>) {
-        let _ = self.fields.iter().filter(|(name, _)| *name == field).try_for_each(|(_, value)| each(value));
-    }
-
-    fn query(&self, each: Visit<'_>) {
-        let _ = self.query.iter().try_for_each(|query| each(query));
-    }
-
-    fn url_prefix(&self, each: Visit<'_>) {
-        let _ = self.url_keys.iter().try_for_each(|key| each(key));
-    }
-
-    fn method(&self) -> String {
-        self.method.to_owned()
-    }
-
-    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        judge(self.route);
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-
-    fn takes_over(&self) -> bool {
-        self.takes_over
-    }
-
-    fn proxied(&self) -> bool {
-        self.proxied
     }
 }
 
 /// A server with two keys.
 struct Server {
     keys: Keys,
-    sessions: Sessions,
-    throttle: Throttle,
+    state: State,
     exemptions: Exemptions,
     clock: Cell<Duration>,
 }
@@ -145,39 +52,38 @@ impl Server {
     fn with(patterns: &[&str], require_ws: bool) -> Self {
         Self {
             keys: keys(&[KEY, OTHER_KEY]),
-            sessions: Sessions::default(),
-            throttle: Throttle::default(),
+            state: State::default(),
             exemptions: Exemptions::new(patterns, require_ws).unwrap(),
             clock: Cell::new(START),
         }
-    }
-
-    fn policy(&self) -> Policy<'_> {
-        let Self { keys, sessions, throttle, exemptions, .. } = self;
-        Policy { keys, sessions, throttle, exemptions }
     }
 
     fn now(&self) -> Now {
         Now { monotonic: self.clock.get(), unix: UNIX + self.clock.get().as_secs() }
     }
 
-    fn decide(&self, request: &Request) -> Result<Identity, Denial> {
-        decide(&self.policy(), request, self.now())
+    fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
+        let Self { keys, state, exemptions, .. } = self;
+        decide(&Policy { keys, state, exemptions, trace: None }, request, question, self.now())
     }
 
     /// The decision in a word: who was admitted, or the cause of the refusal.
     fn outcome(&self, request: &Request) -> String {
-        word(self.decide(request))
+        word(Question::Access, &self.ask(Question::Access, request))
     }
 
     fn log_in(&self, request: &Request, form: &str) -> String {
-        word(authenticate(&self.policy(), request, Purpose::LogIn(Some(form)), self.now()))
+        self.answer(Question::LogIn(Some(form)), request)
+    }
+
+    fn answer(&self, question: Question<'_>, request: &Request) -> String {
+        word(question, &self.ask(question, request))
     }
 
     /// A `Cookie` field value of a browser that logged in with `key`.
     fn cookie(&self, key: &str) -> String {
         let entry = self.keys.verify(key.as_bytes()).ok().unwrap();
-        format!("comfyui_session_8188={}", self.sessions.issue(entry, session::BROWSER, self.now().unix))
+        format!("comfyui_session_8188={}", session::issue(entry, session::BROWSER, self.now().unix))
     }
 
     /// Ten distinct guesses.
@@ -192,11 +98,19 @@ fn keys(all: &[&str]) -> Keys {
     Keys::new(&parse_file("keys", all.join("\n").as_bytes()).unwrap())
 }
 
-fn word(outcome: Result<Identity, Denial>) -> String {
-    match outcome {
-        Ok(Identity::Key { source, .. }) => format!("{source:?}"),
-        Ok(Identity::Anonymous) => "anonymous".to_owned(),
-        Err(denial) => denial.cause().to_owned(),
+fn word(question: Question<'_>, decision: &Decision<'_>) -> String {
+    match decision {
+        Decision::Granted(grant) => format!("{:?}", grant.source),
+        Decision::Exempt => "anonymous".to_owned(),
+        Decision::Preflight => "preflight".to_owned(),
+        Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(question).cause.to_owned(),
+    }
+}
+
+fn denial(decision: &Decision<'_>) -> Denial {
+    match decision {
+        Decision::Denied(denial) | Decision::SentToLogin(denial) => *denial,
+        _ => panic!("not refused"),
     }
 }
 
@@ -385,8 +299,8 @@ fn rule_1_a_session_ends_by_time_by_logout_and_with_its_key() {
     assert_eq!(server.outcome(&mine), "missing_credential");
 
     server.clock.set(START);
-    let session = decide::session(&server.policy(), &mine, server.now()).unwrap();
-    server.sessions.revoke(&session, server.now().unix);
+    let Decision::Granted(grant) = server.ask(Question::LogOut, &mine) else { panic!("no session to end") };
+    server.state.log_outs.add(&grant.session.unwrap(), server.now().unix);
     assert_eq!(server.outcome(&mine), "missing_credential");
     assert_eq!(server.outcome(&other), "Cookie");
 
@@ -419,8 +333,8 @@ fn rule_1_from_a_locked_address_only_what_was_good_before() {
             ("health, without one", request("GET", Route::Path("/health")), "anonymous"),
         ],
     );
-    let denial = server.decide(&get().bearer("wrong")).unwrap_err();
-    assert_eq!((denial, denial.status()), (Denial::Locked { retry_after: FIRST_LOCK.as_secs() }, 429));
+    let denial = denial(&server.ask(Question::Access, &get().bearer("wrong")));
+    assert_eq!(denial, Denial::Locked { retry_after: FIRST_LOCK.as_secs() });
     server.clock.set(START + FIRST_LOCK);
     assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
 }
@@ -568,6 +482,8 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
     };
     for (name, request, expected) in [
         ("nothing", ask(), "missing_credential"),
+        ("a key before the path", ask().url_key(KEY), "UrlPrefix"),
+        ("a key in the query", ask().query("api_key=right"), "Query"),
         ("a key, whatever is asked", ask().bearer(KEY).with(XOriginalMethod, "POST"), "Bearer"),
         ("a key from elsewhere", ask().bearer(KEY).with(Origin, "http://evil.example"), "Bearer"),
         ("a read", by_cookie(), "Cookie"),
@@ -608,8 +524,7 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
         ("our page's POST there", elsewhere(true, HOST).with(Origin, &ours), "Cookie"),
         ("a foreign one", elsewhere(true, HOST).with(Origin, "http://127.0.0.1:9"), "cross_origin"),
     ] {
-        let outcome = authenticate(&server.policy(), &Guarded(&request), Purpose::Access, server.now());
-        assert_eq!(word(outcome), expected, "{name}");
+        assert_eq!(server.answer(Question::ForwardAuth, &request), expected, "{name}");
     }
 }
 
@@ -642,6 +557,7 @@ fn rule_3_exempt_routes() {
         ("GET", Route::Path("/ws"), "anonymous"),
         ("GET", Route::Path("/api/ws"), "anonymous"),
         ("POST", Route::Path("/auth_session"), "anonymous"),
+        ("GET", Route::Path("/auth_session"), "missing_credential"),
         ("GET", Route::Path("/auth_verify"), "anonymous"),
         ("GET", Route::Path("/"), "missing_credential"),
         ("GET", Route::Path("/api/"), "missing_credential"),
@@ -698,6 +614,11 @@ fn rule_3_preflights_pass() {
         &Server::new(),
         &[
             ("a preflight", preflight(Route::Path("/prompt")), "anonymous"),
+            (
+                "where a handler takes every method",
+                Request { handles_options: false, ..preflight(Route::Path("/prompt")) },
+                "preflight",
+            ),
             ("of an unknown path", preflight(Route::Unmatched), "anonymous"),
             ("with a wrong key, which browsers never send", wrong, "anonymous"),
             ("OPTIONS by itself", request("OPTIONS", Route::Path("/prompt")), "missing_credential"),
@@ -787,24 +708,41 @@ fn rule_4_browsers_loading_a_page_are_led_to_the_login_page() {
         ("the root, served by a static mount", request("GET", Route::Static { prefix: "", file: "" }), true),
         ("another mount's root", request("GET", Route::Static { prefix: "/x", file: "" }), false),
     ] {
-        assert_eq!(leads_to_login(&request, Denial::Missing), expected, "{name}");
-        assert_eq!(leads_to_login(&request, Denial::Invalid), expected, "{name}, with a wrong key");
-        for denial in [Denial::CrossOrigin, Denial::ClientIdTaken, Denial::Locked { retry_after: 1 }] {
-            assert!(!leads_to_login(&request, denial), "{name}: a login would not help against {denial:?}");
-        }
+        let leads_to_login = |server: &Server, request: &Request, cause| {
+            let decision = server.ask(Question::Access, request);
+            assert_eq!(word(Question::Access, &decision), cause, "{name}");
+            matches!(decision, Decision::SentToLogin(_))
+        };
+        let server = Server::new();
+        assert_eq!(leads_to_login(&server, &request, "missing_credential"), expected, "{name}");
+        let wrong = request.clone().bearer("wrong");
+        assert_eq!(leads_to_login(&server, &wrong, "invalid_credential"), expected, "{name}, with a wrong key");
+        let foreign = request.cookie(&server).with(Field::SecFetchSite, "cross-site");
+        assert!(!leads_to_login(&server, &foreign, "cross_origin"), "{name}: a login would not help");
+        let server = Server::new();
+        server.lock();
+        assert!(!leads_to_login(&server, &wrong, "locked"), "{name}: nor here");
     }
 }
 
 #[test]
-fn rule_4_status_codes_and_causes() {
-    for (denial, status, cause) in [
-        (Denial::Missing, 401, "missing_credential"),
-        (Denial::Invalid, 401, "invalid_credential"),
-        (Denial::CrossOrigin, 403, "cross_origin"),
-        (Denial::ClientIdTaken, 401, "client_id_taken"),
-        (Denial::locked(Duration::from_millis(1)), 429, "locked"),
+fn rule_4_how_refusals_read() {
+    use comfy_auth_rs::decision::Level::{Debug, Warning};
+    let plain = Some("Bearer realm=\"ComfyUI\"");
+    let invalid = Some("Bearer realm=\"ComfyUI\", error=\"invalid_token\"");
+    for (denial, status, cause, challenge, login_error, level) in [
+        (Denial::Missing, 401, "missing_credential", plain, Some("invalid"), Debug),
+        (Denial::Invalid, 401, "invalid_credential", invalid, Some("invalid"), Warning),
+        (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
+        (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
+        (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),
     ] {
-        assert_eq!((denial.status(), denial.cause()), (status, cause));
+        let row = denial.row(Question::Access);
+        assert_eq!((row.status, row.cause, row.challenge), (status, cause, challenge));
+        assert_eq!((row.login_error, row.level), (login_error, level), "{cause}");
+        let forwarded = denial.row(Question::ForwardAuth);
+        assert_eq!((forwarded.status, forwarded.cause), (401, cause), "nginx knows no other status");
+        assert_eq!(forwarded.challenge, challenge.or(plain), "{cause}");
     }
     assert_eq!(Denial::locked(Duration::from_millis(1)), Denial::Locked { retry_after: 1 });
     assert_eq!(Denial::locked(Duration::from_secs(60)), Denial::Locked { retry_after: 60 });
@@ -814,24 +752,37 @@ fn rule_4_status_codes_and_causes() {
 #[test]
 fn facts_are_read_in_order_and_only_until_one_is_valid() {
     struct Counting(Request, Cell<usize>);
-    impl Facts for Counting {
-        fn visit(&self, field: Field, each: Visit<'_>) {
-            self.0.visit(field, &mut |value| {
-                self.1.set(self.1.get() + 1);
-                each(value)
-            });
+    impl core::Request for Counting {
+        type Text = String;
+        fn values(&self, field: Field) -> impl Iterator<Item = String> {
+            self.0.values(field).inspect(|_| self.1.set(self.1.get() + 1))
         }
-        fn query(&self, _: Visit<'_>) {
+        fn query(&self) -> Option<String> {
             panic!("the query is not read once a header admits");
+        }
+        fn url_keys(&self) -> impl Iterator<Item = String> {
+            std::iter::once_with(|| panic!("nor the path"))
         }
         fn method(&self) -> String {
             panic!("nor the method");
         }
-        fn route(&self, _: &mut dyn FnMut(Route<'_>)) {
+        fn route(&self) -> Route<'_> {
             panic!("nor the route");
+        }
+        fn handles_options(&self) -> bool {
+            panic!("nor the route's methods");
+        }
+        fn peer(&self) -> Option<u64> {
+            self.0.peer()
         }
         fn client(&self) -> Option<IpAddr> {
             self.0.client()
+        }
+        fn client_is_peer(&self) -> bool {
+            self.0.client_is_peer()
+        }
+        fn proxied(&self) -> bool {
+            panic!("nor who passed it on");
         }
         fn takes_over(&self) -> bool {
             panic!("nor the clientId");
@@ -839,6 +790,116 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
     }
     let server = Server::new();
     let facts = Counting(get().bearer(KEY).bearer("unread").with(Field::XApiKey, "unread"), Cell::new(0));
-    assert!(decide(&server.policy(), &facts, server.now()).is_ok());
+    assert!(matches!(server.ask(Question::Access, &facts), Decision::Granted(_)));
     assert_eq!(facts.1.get(), 1);
+}
+
+#[test]
+fn rule_1_a_log_in_wants_a_key_whatever_session_is_beside_it() {
+    let server = Server::new();
+    let post =
+        || request("POST", Route::Path("/auth_session")).cookie(&server).with(Field::SecFetchSite, "same-origin");
+    let log_in = |request: &Request| server.answer(Question::LogIn(None), request);
+    assert_eq!(log_in(&post()), "missing_credential");
+    assert_eq!(log_in(&post().with(Field::XApiKey, OTHER_KEY)), "Header");
+    assert_eq!(log_in(&post().query("api_key=right")), "Query");
+    for number in 0..MAX_FAILURES {
+        assert_eq!(log_in(&post().with(Field::XApiKey, format!("guess-{number}"))), "invalid_credential");
+    }
+    assert_eq!(log_in(&post().with(Field::XApiKey, "guess")), "locked");
+}
+
+#[test]
+fn rule_1_a_log_in_by_link_is_a_browsers_with_a_key_in_its_address() {
+    let server = Server::new();
+    let root = || request("GET", Route::Path("/"));
+    let browser = || root().with(Field::Accept, "text/html");
+    for (name, request, expected) in [
+        ("a key in the query", browser().query("api_key=right"), "Query"),
+        ("before the path", browser().url_key(KEY), "UrlPrefix"),
+        ("from another site", browser().query("token=right").with(Field::SecFetchSite, "cross-site"), "Query"),
+        ("a program", root().query("api_key=right"), "anonymous"),
+        ("a wrong key", browser().query("api_key=wrong"), "invalid_credential"),
+        ("no key", browser(), "anonymous"),
+        ("a key elsewhere", browser().bearer(KEY), "anonymous"),
+        ("a session", browser().cookie(&server), "anonymous"),
+    ] {
+        assert_eq!(server.answer(Question::LogInByLink, &request), expected, "{name}");
+    }
+}
+
+#[test]
+fn rule_2_a_log_in_by_an_address_is_not_another_pages_doing() {
+    let post = || request("POST", Route::Path("/auth_session"));
+    let foreign = |request: Request| request.with(Field::SecFetchSite, "cross-site");
+    for (name, request, expected) in [
+        ("a program's", post().query("api_key=right"), "Query"),
+        ("another site's", foreign(post().query("api_key=right")), "cross_origin"),
+        ("another site's, before the path", foreign(post().url_key(KEY)), "cross_origin"),
+        ("with a header, which no foreign page can send", foreign(post().with(Field::XApiKey, KEY)), "Header"),
+    ] {
+        assert_eq!(Server::new().answer(Question::LogIn(None), &request), expected, "{name}");
+    }
+}
+
+#[test]
+fn rule_2_a_log_out_is_our_own_pages_doing() {
+    let server = Server::new();
+    let delete = || request("DELETE", Route::Path("/auth_session"));
+    let from = |site: &str| delete().cookie(&server).with(Field::SecFetchSite, site);
+    for (name, request, expected) in [
+        ("ours", from("same-origin"), "Cookie"),
+        ("another site's", from("cross-site"), "cross_origin"),
+        ("nothing to end", delete(), "anonymous"),
+        ("a key ends nothing", delete().bearer(KEY), "anonymous"),
+    ] {
+        assert_eq!(server.answer(Question::LogOut, &request), expected, "{name}");
+    }
+    server.lock();
+    assert_eq!(server.answer(Question::LogOut, &from("same-origin")), "Cookie", "also from a locked address");
+}
+
+#[test]
+fn who_it_is_counts_nothing() {
+    let server = Server::new();
+    let identity = |request: &Request| server.answer(Question::Identity, request);
+    assert_eq!(identity(&get().bearer(KEY)), "Bearer");
+    assert_eq!(identity(&get().cookie(&server)), "Cookie");
+    assert_eq!(identity(&request("GET", Route::Path("/ws"))), "missing_credential", "exempt is nobody");
+    for number in 0..10 * MAX_FAILURES {
+        assert_eq!(identity(&get().bearer(&format!("guess-{number}"))), "invalid_credential");
+    }
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer", "not locked");
+    server.lock();
+    assert_eq!(identity(&get().bearer(KEY)), "locked", "having been asked about is not having been used");
+    assert_eq!(server.answer(Question::Again, &get().bearer(KEY)), "Bearer", "what is open stays open");
+}
+
+#[test]
+fn rule_2_the_first_that_passes_every_check_counts_as_used() {
+    // A history that the model of the decision once judged otherwise than the server.
+    let server = Server::new();
+    assert_eq!(server.outcome(&get().url_key(OTHER_KEY).url_key(KEY)), "UrlPrefix");
+    server.lock();
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+    assert_eq!(server.outcome(&get().bearer(KEY)), "locked");
+
+    let server = Server::new();
+    let foreign = get().cookie(&server).with(Field::SecFetchSite, "cross-site").query("api_key=right-too");
+    assert_eq!(server.outcome(&foreign), "Query");
+    server.lock();
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+    assert_eq!(server.outcome(&get().bearer(KEY)), "locked", "its session failed a check");
+}
+
+#[test]
+fn a_trace_says_why_and_shows_no_key() {
+    let server = Server::new();
+    let Server { keys, state, exemptions, .. } = &server;
+    let trace = Trace::default();
+    let request =
+        get().bearer("canary").query("api_key=canary-too").cookie(&server).with(Field::SecFetchSite, "cross-site");
+    decide(&Policy { keys, state, exemptions, trace: Some(&trace) }, &request, Question::Access, server.now());
+    assert_eq!(trace.to_string(), "Authorization: unknown key, Cookie: cross_origin, query: unknown key");
+    assert_eq!(Trace::default().to_string(), "no credential was presented");
 }

@@ -2,25 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::format_collect, clippy::struct_excessive_bools)]
 
+mod requests;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
 use comfy_auth_rs::client::TrustedProxies;
-use comfy_auth_rs::credential::{Authorization, Source, authorization, cookie, header, query, url_prefix};
-use comfy_auth_rs::decide::{Facts, Field, Identity, Now, Policy, Visit, decide, leads_to_login};
-use comfy_auth_rs::error::Denial;
+use comfy_auth_rs::credential::authorization::{self, Token};
+use comfy_auth_rs::credential::{Source, cookie, query, url_prefix, x_api_key};
+use comfy_auth_rs::decide::{Policy, decide};
+use comfy_auth_rs::decision::Decision;
 use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
 use comfy_auth_rs::inject::inject_script;
 use comfy_auth_rs::keys::{Entry, Keys, parse_file, parse_flag};
-use comfy_auth_rs::origin::Provenance;
+use comfy_auth_rs::origin::{is_foreign, is_same_origin};
+use comfy_auth_rs::request::{Field, Now, Question, takes_html};
 use comfy_auth_rs::secret::Digest;
-use comfy_auth_rs::session::{self, Sessions};
-use comfy_auth_rs::throttle::Throttle;
+use comfy_auth_rs::session;
+use comfy_auth_rs::state::State;
 use proptest::collection::{hash_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
+use requests::{Request, get};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -39,10 +43,10 @@ fn keys(all: &[&str]) -> Keys {
 
 /// What an `Authorization` value was read as.
 fn read(value: &str) -> Result<(Source, String), &'static str> {
-    match authorization(value) {
-        Authorization::Absent => Err("absent"),
-        Authorization::Malformed => Err("malformed"),
-        Authorization::Key(source, plain) => Ok((source, plain.expose_secret().to_owned())),
+    match authorization::parse(value) {
+        Token::Absent => Err("absent"),
+        Token::Malformed => Err("malformed"),
+        Token::Key(source, plain) => Ok((source, plain.expose_secret().to_owned())),
     }
 }
 
@@ -166,7 +170,7 @@ proptest! {
 
     #[test]
     fn header_is_its_trimmed_value(value in "[ \t]{0,2}.*[ \t]{0,2}") {
-        let found = header::parse(&value).map(|plain| plain.expose_secret().to_owned());
+        let found = x_api_key::parse(&value).map(|plain| plain.expose_secret().to_owned());
         let trimmed = value.trim_matches([' ', '\t']);
         prop_assert_eq!(found.as_deref(), (!trimmed.is_empty()).then_some(trimmed));
     }
@@ -241,22 +245,20 @@ proptest! {
 
     #[test]
     fn session_any_text_is_none(text in prop_oneof![".*", "[A-Za-z0-9_-]{98}"]) {
-        prop_assert!(Sessions::default().verify(&text, &keys(&["right"]), NOW).is_none());
+        prop_assert!(session::verify(&text, &keys(&["right"]), NOW).is_none());
     }
 
     #[test]
     fn session_round_trip(all in hash_set(key(), 2..5), place in any::<Index>(), character in "[A-Za-z0-9_=-]", at in any::<Index>()) {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
-        let (keys, sessions) = (keys(&all), Sessions::default());
+        let keys = keys(&all);
         let entry = keys.verify(place.get(&all).as_bytes()).ok().unwrap();
-        let value = sessions.issue(entry, session::BROWSER, NOW);
-        let found = Sessions::default().verify(&value, &keys, NOW).unwrap();
+        let value = session::issue(entry, session::BROWSER, NOW);
+        let (found, _) = session::verify(&value, &keys, NOW).unwrap();
         prop_assert_eq!((found.key, found.expires), (entry.id(), NOW + session::BROWSER.as_secs()));
         let at = at.index(value.len());
         let forged = format!("{}{character}{}", &value[..at], &value[at + 1..]);
-        prop_assert_eq!(sessions.verify(&forged, &keys, NOW).is_some(), forged == value);
-        sessions.revoke(&found, NOW);
-        prop_assert!(sessions.verify(&value, &keys, NOW).is_none());
+        prop_assert_eq!(session::verify(&forged, &keys, NOW).is_some(), forged == value);
     }
 
     #[test]
@@ -354,18 +356,20 @@ proptest! {
 
     #[test]
     fn origin_any_text(origin in prop_oneof![".*", "https?://.*"], host in ".*") {
-        let judge = |site, origin| Provenance { site, origin, host: Some(&host), mode: None, destination: None };
-        let same = judge(None, Some(origin.as_str())).is_same_origin();
+        let from = get().without(Field::Host).with(Field::Host, &host).with(Field::Origin, &origin);
+        let same = is_same_origin(&from, Question::Access);
+        prop_assert_eq!(is_foreign(&from, Question::Access), !same);
         let (_, authority) = origin.split_once("://").unwrap_or_default();
         let name = |authority: &str| authority.rsplit_once(':').map_or(authority, |(name, _)| name).to_lowercase();
         prop_assert!(!same || name(authority) == name(&host) || authority.eq_ignore_ascii_case(&host));
-        prop_assert!(!judge(Some("cross-site"), Some(origin.as_str())).is_same_origin());
+        prop_assert!(!is_same_origin(&from.with(Field::SecFetchSite, "cross-site"), Question::Access));
     }
 
     #[test]
     fn origin_of_the_host_is_ours_and_no_other(host in "[a-z0-9.-]{1,12}", port in 1..=u16::MAX, other in "[a-z0-9.-]{1,12}", other_port in 1..=u16::MAX) {
         let host_field = format!("{host}:{port}");
-        let same = |origin: &str| Provenance { origin: Some(origin), host: Some(&host_field), ..Provenance::default() }.is_same_origin();
+        let here = get().without(Field::Host).with(Field::Host, host_field);
+        let same = |origin: &str| is_same_origin(&here.clone().with(Field::Origin, origin), Question::Access);
         for scheme in ["http", "https"] {
             let [ours, theirs, elsewhere] = [(&host, port), (&other, port), (&host, other_port)]
                 .map(|(name, port)| same(&format!("{scheme}://{name}:{port}")));
@@ -504,7 +508,7 @@ impl Case {
             _ => "missing_credential",
         };
         let exempt = match self.route {
-            Route::Path("/auth_session") => self.is_read() || ["POST", "DELETE"].contains(&self.method),
+            Route::Path("/auth_session") => ["POST", "DELETE"].contains(&self.method),
             Route::Path("/auth_login.html") | Route::Static { prefix: "" | "/extensions/node", .. } => self.is_read(),
             Route::Path("/health") if self.is_read() => refused == "missing_credential",
             Route::Path("/ws" | "/api/ws") if self.is_read() => {
@@ -528,83 +532,62 @@ impl Case {
     }
 }
 
-impl Facts for Case {
-    fn visit(&self, field: Field, each: Visit<'_>) {
-        let write = |all: &[Presented], right: &str, malformed: &str| {
-            let value = |presented: &Presented| match presented {
-                Presented::Nothing => None,
-                Presented::Empty => Some(String::new()),
-                Presented::Wrong => Some(right.replace("right", "wrong")),
-                Presented::Malformed => Some(malformed.to_owned()),
-                Presented::Right => Some(right.to_owned()),
-            };
-            all.iter().filter_map(value).collect::<Vec<_>>()
-        };
-        let one = |value: Option<&str>| value.map(str::to_owned).into_iter().collect();
-        let values: Vec<String> = match field {
-            Field::Authorization => write(&self.authorization, "Bearer right", "Basic ???"),
-            Field::XApiKey => write(&self.header, "right", "ri ght"),
-            Field::Cookie => match self.cookie {
-                Presented::Nothing => vec![],
-                Presented::Empty => vec!["comfyui_session_8188=".to_owned()],
-                Presented::Malformed => vec!["comfyui_session_8188=forged".to_owned()],
-                Presented::Wrong => vec![format!("comfyui_session_8188={}", self.cookies[1])],
-                Presented::Right => vec![format!("a=b; comfyui_session_8188={}", self.cookies[0])],
-            },
-            Field::Host => one(Some("comfy:8188")),
-            Field::Origin => one(self.origin),
-            Field::SecFetchSite => one(self.site),
-            Field::SecFetchMode => one(self.mode),
-            Field::SecFetchDest => one(self.destination),
-            Field::Upgrade => one(self.upgrade.then_some("websocket")),
-            Field::SecWebSocketKey
-            | Field::SecWebSocketVersion
-            | Field::XOriginalMethod
-            | Field::XForwardedMethod
-            | Field::XForwardedHost => {
-                vec![]
+impl Case {
+    /// The request, written down.
+    fn request(&self) -> Request {
+        let mut request = get().without(Field::Host).with(Field::Host, "comfy:8188");
+        request.method = self.method;
+        request.route = self.route;
+        request.takes_over = self.takes_over;
+        request.client = self.address.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let mut write = |field, all: &[Presented], right: &str, malformed: &str| {
+            for presented in all {
+                let value = match presented {
+                    Presented::Nothing => continue,
+                    Presented::Empty => String::new(),
+                    Presented::Wrong => right.replace("right", "wrong"),
+                    Presented::Malformed => malformed.to_owned(),
+                    Presented::Right => right.to_owned(),
+                };
+                request.fields.push((field, value));
             }
-            Field::Accept => one(self.accept),
-            Field::AccessControlRequestMethod => one(self.preflight.then_some("POST")),
         };
-        let _ = values.iter().try_for_each(|value| each(value));
-    }
-
-    fn query(&self, each: Visit<'_>) {
-        let value = |presented: &Presented| match presented {
+        write(Field::Authorization, &self.authorization, "Bearer right", "Basic ???");
+        write(Field::XApiKey, &self.header, "right", "ri ght");
+        let cookie = match self.cookie {
+            Presented::Nothing => None,
+            Presented::Empty => Some("comfyui_session_8188=".to_owned()),
+            Presented::Malformed => Some("comfyui_session_8188=forged".to_owned()),
+            Presented::Wrong => Some(format!("comfyui_session_8188={}", self.cookies[1])),
+            Presented::Right => Some(format!("a=b; comfyui_session_8188={}", self.cookies[0])),
+        };
+        let others = [
+            (Field::Cookie, cookie.as_deref()),
+            (Field::Origin, self.origin),
+            (Field::SecFetchSite, self.site),
+            (Field::SecFetchMode, self.mode),
+            (Field::SecFetchDest, self.destination),
+            (Field::Upgrade, self.upgrade.then_some("websocket")),
+            (Field::Accept, self.accept),
+            (Field::AccessControlRequestMethod, self.preflight.then_some("POST")),
+        ];
+        request.fields.extend(others.iter().filter_map(|(field, value)| Some((*field, (*value)?.to_owned()))));
+        let query = self.query.iter().map(|presented| match presented {
             Presented::Nothing => "x=1",
             Presented::Empty => "api_key=",
             Presented::Wrong => "token=wrong",
             Presented::Malformed => "api_key=%ff",
             Presented::Right => "token=right",
-        };
-        let _: ControlFlow<()> = each(&self.query.iter().map(value).collect::<Vec<_>>().join("&"));
-    }
-
-    fn url_prefix(&self, each: Visit<'_>) {
-        let value = |presented: &Presented| match presented {
+        });
+        request.query = Some(query.collect::<Vec<_>>().join("&"));
+        let url_keys = self.url_prefix.iter().filter_map(|presented| match presented {
             Presented::Nothing | Presented::Empty => None,
             Presented::Wrong => Some("wrong"),
             Presented::Malformed => Some("\u{fffd}"),
             Presented::Right => Some("right"),
-        };
-        let _ = self.url_prefix.iter().filter_map(value).try_for_each(each);
-    }
-
-    fn method(&self) -> String {
-        self.method.to_owned()
-    }
-
-    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        judge(self.route);
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.address.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    }
-
-    fn takes_over(&self) -> bool {
-        self.takes_over
+        });
+        request.url_keys = url_keys.map(str::to_owned).collect();
+        request
     }
 }
 
@@ -657,31 +640,28 @@ proptest! {
     #[test]
     fn decision_is_the_models(mut case in case()) {
         let (keys, gone) = (keys(&["right", "right-too"]), keys(&["gone"]));
-        let sessions = Sessions::default();
-        let issue = |keys: &Keys, key: &[u8]| sessions.issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
+        let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
-        let policy = Policy { keys: &keys, sessions: &sessions, throttle: &Throttle::default(), exemptions: &exemptions };
-        let outcome = decide(&policy, &case, Now { monotonic: Duration::from_secs(1), unix: NOW });
-        let word = match outcome {
-            Ok(Identity::Key { source: Source::Cookie, .. }) => "cookie",
-            Ok(Identity::Key { .. }) => "key",
-            Ok(Identity::Anonymous) => "anonymous",
-            Err(denial) => denial.cause(),
+        let policy = Policy { keys: &keys, state: &State::default(), exemptions: &exemptions, trace: None };
+        let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
+        let decision = decide(&policy, &case.request(), Question::Access, now);
+        let word = match decision {
+            Decision::Granted(grant) if grant.source == Source::Cookie => "cookie",
+            Decision::Granted(_) => "key",
+            Decision::Exempt => "anonymous",
+            Decision::Preflight => "preflight",
+            Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(Question::Access).cause,
         };
         prop_assert_eq!(word, case.model());
-        if let Err(denial) = outcome {
-            prop_assert_eq!(leads_to_login(&case, denial), case.model_redirects(word));
-        }
+        prop_assert_eq!(matches!(decision, Decision::SentToLogin(_)), case.model_redirects(word));
     }
 }
 
 proptest! {
     #[test]
     fn accept_any_text(accept in prop_oneof![".*", "(text/html|\\*/\\*|,|;|q=[01]| ){0,8}"]) {
-        let case = Accepting(accept);
-        let leads = leads_to_login(&case, Denial::Missing);
-        prop_assert!(!leads || case.0.to_ascii_lowercase().contains("html"));
+        prop_assert!(!takes_html(&get().with(Field::Accept, &accept)) || accept.to_ascii_lowercase().contains("html"));
     }
 
     #[test]
@@ -692,39 +672,10 @@ proptest! {
         gap in "[ \t]{0,2}",
     ) {
         let separator = format!(",{gap}");
-        let leads = |ranges: &[&str]| leads_to_login(&Accepting(ranges.join(&separator)), Denial::Missing);
+        let leads = |ranges: &[&str]| takes_html(&get().with(Field::Accept, ranges.join(&separator)));
         prop_assert!(!leads(&others));
         let mut all = others;
         all.insert(place.index(all.len() + 1), html);
         prop_assert!(leads(&all));
-    }
-}
-
-/// `GET` of a page with this `Accept`.
-struct Accepting(String);
-
-impl Facts for Accepting {
-    fn visit(&self, field: Field, each: Visit<'_>) {
-        if field == Field::Accept {
-            let _ = each(&self.0);
-        }
-    }
-
-    fn query(&self, _: Visit<'_>) {}
-
-    fn method(&self) -> String {
-        "GET".to_owned()
-    }
-
-    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        judge(Route::Path("/prompt"));
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn takes_over(&self) -> bool {
-        false
     }
 }

@@ -1,12 +1,13 @@
 //! The credentials of a request: what each source is read as, against a slow reading of it.
 
-use comfy_auth_rs::credential::{Authorization, Source, authorization, header, query, url_prefix};
+use comfy_auth_rs::credential::authorization::{self, Token};
+use comfy_auth_rs::credential::{Source, query, url_prefix, x_api_key};
 
 /// Checks any text as `Authorization`, as `X-API-Key`, as a query string and as a path.
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     check_authorization(&text);
-    let found = header::parse(&text).map(|plain| plain.expose_secret().to_owned());
+    let found = x_api_key::parse(&text).map(|plain| plain.expose_secret().to_owned());
     assert_eq!(found.unwrap_or_default(), text.trim_matches([' ', '\t']));
     // A space ends the target in a request's first line.
     check_query(&text.replace(' ', ""));
@@ -25,10 +26,10 @@ fn check_authorization(text: &str) {
         "bearer" => Err(()),
         _ => Ok(String::new()),
     };
-    match (authorization(text), expected) {
-        (Authorization::Absent, Ok(key)) => assert!(key.is_empty(), "{text:?}"),
-        (Authorization::Malformed, Err(())) => {}
-        (Authorization::Key(source, plain), Ok(key)) => {
+    match (authorization::parse(text), expected) {
+        (Token::Absent, Ok(key)) => assert!(key.is_empty(), "{text:?}"),
+        (Token::Malformed, Err(())) => {}
+        (Token::Key(source, plain), Ok(key)) => {
             assert!(!key.is_empty() && plain.expose_secret() == key, "{text:?}");
             assert_eq!(source, if scheme == "basic" { Source::Basic } else { Source::Bearer });
             assert_eq!(format!("{plain:?}"), "Plain([redacted])");

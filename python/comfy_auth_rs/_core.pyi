@@ -14,6 +14,7 @@ __all__ = [
     "BeforeSending",
     "Denial",
     "DeviceSampler",
+    "Identity",
     "KeyFileError",
     "KeyStore",
     "SessionCookie",
@@ -58,8 +59,23 @@ class Denial:
     def status(self) -> int:
         """The HTTP status code."""
     @property
+    def error(self) -> str:
+        """The JSON body's `error`, which goes with the status."""
+    @property
     def cause(self) -> str:
         """A fixed word for logs and JSON bodies."""
+    @property
+    def message(self) -> str:
+        """What people read."""
+    @property
+    def challenge(self) -> str | None:
+        """`WWW-Authenticate` (RFC 6750, section 3)."""
+    @property
+    def login_error(self) -> str | None:
+        """What the login page calls it; `None` where a form is answered like everything else."""
+    @property
+    def level(self) -> int:
+        """How loudly it is logged, as `logging` counts levels."""
     @property
     def retry_after(self) -> int | None:
         """Seconds until the client may try again, where it is locked."""
@@ -110,15 +126,33 @@ class AuthMiddleware:
         """
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
-    def authenticate(self, request: web.Request) -> Denial | None:
-        """`None` if the request bears a valid credential, whatever its route; else why not."""
-    def identify(self, request: web.Request) -> str | Denial:
+    def identify(self, request: web.Request) -> Identity | None:
+        """See `comfy_auth_rs.identity`."""
+    def forward_auth(self, request: web.Request) -> str | Denial:
         """The label of the key that lets the request pass about which a proxy asks, empty where the key has none; else
         why it may not pass, which never leads to the login page."""
-    def log_in(self, request: web.Request, *, remember: bool, form_key: str | None = None) -> SessionCookie | Denial:
-        """A session for the key that a request presents in a header, in its query, or as `form_key`."""
-    def log_out(self, request: web.Request) -> str:
+    def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:
+        """A session for the key that a request presents in a header, in its address, or as `key` in its body."""
+    def log_in_by_link(self, request: web.Request) -> SessionCookie | Denial | None:
+        """A session for the key in the address of a page that a browser loads; `None` where there is no key, or no
+        browser."""
+    def log_out(self, request: web.Request) -> str | Denial:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
+
+@final
+class Identity:
+    """Who was admitted."""
+
+    @property
+    def label(self) -> str | None:
+        """The key's label in its file."""
+    @property
+    def key_id(self) -> str:
+        """The key's public id: 32 hexadecimal digits, derived from the key, the same on every server. It tells nothing
+        about a key of 32 characters or more."""
+    @property
+    def source(self) -> str:
+        """How the key was presented: `bearer`, `basic`, `x-api-key`, `query`, `path` or `cookie`."""
 
 @final
 class BeforeSending:

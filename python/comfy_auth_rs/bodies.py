@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from comfy_auth_rs.aiohttp_internals import close_after_response
+
 #: What may be unpacked, in bytes as they are sent: a thousand times as much takes no more than milliseconds.
 _LITTLE = 16 * 1024
 
@@ -18,5 +20,4 @@ def leave_packed(request: web.Request) -> None:
     if request.content.is_eof():
         return
     if request.content_length is None or request.content_length > _LITTLE:
-        # There is no public way to say so for one connection. It is looked at when the handler is done.
-        request.protocol._lingering_time = 0.0
+        close_after_response(request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import html
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,10 +44,11 @@ class IndexPage:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
-        if (request.query_string or url_depth(request)) and _is_login_link(request):
-            logged_in = self._log_in(request)
-            if logged_in is not None:
-                return logged_in
+        if request.query_string or url_depth(request):
+            outcome = self._middleware.log_in_by_link(request)
+            if isinstance(outcome, SessionCookie):
+                return _logged_in(request, outcome)
+            # A bad key never vetoes what admitted the request.
         version = await self._current()
         headers = {**_HEADERS, "ETag": f'"{version.etag}"'}
         if _matches(request, version.etag):
@@ -72,25 +72,20 @@ class IndexPage:
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
+        except FileNotFoundError:
+            raise web.HTTPNotFound(text="index.html is not there") from None
         except OSError as error:
-            raise web.HTTPNotFound(text=f"index.html cannot be read: {os.strerror(error.errno or 0)}") from None
+            raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None
         return self._version
 
-    def _log_in(self, request: web.Request) -> web.Response | None:
-        outcome = self._middleware.log_in(request, remember=False)
-        if not isinstance(outcome, SessionCookie):
-            return None  # a session admitted the request, or nothing had to: a bad key never vetoes it
-        query = strip_credentials(request.rel_url.raw_query_string)
-        target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
-        response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
-        response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-        set_session(request, response, outcome)
-        return response
 
-
-def _is_login_link(request: web.Request) -> bool:
-    named = url_depth(request) or any(request.query.get(name) for name in ("api_key", "token"))
-    return bool(named) and "text/html" in request.headers.get(hdrs.ACCEPT, "")
+def _logged_in(request: web.Request, session: SessionCookie) -> web.Response:
+    query = strip_credentials(request.rel_url.raw_query_string)
+    target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
+    response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
+    response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    set_session(request, response, session)
+    return response
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

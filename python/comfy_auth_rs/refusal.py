@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from functools import cache
-from typing import NamedTuple
 from urllib.parse import quote
 
 from aiohttp import web
@@ -18,19 +17,6 @@ from comfy_auth_rs.url_prefix import hide_refused_path, url_depth
 
 LOGIN_PAGE = "auth_login.html"
 
-#: The challenge (RFC 6750, section 3). auth_inject.js knows our 401s by it.
-CHALLENGE = 'Bearer realm="ComfyUI"'
-
-_MESSAGES = {
-    "missing_credential": "This server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
-    "invalid_credential": "The API key is not valid.",
-    "cross_origin": "The session cookie and the login form are only valid in requests from this server's own pages.",
-    "client_id_taken": "This clientId belongs to a connection that was opened with an API key: send the key.",
-    "locked": "Too many wrong API keys from this address: try again later.",
-}
-
-_ERRORS = {401: "unauthorized", 403: "forbidden", 429: "too_many_requests"}
-
 #: Deeper paths are led to the login page by an absolute path.
 _MAX_DEPTH = 32
 
@@ -39,37 +25,25 @@ _logger = logging.getLogger("comfy_auth_rs")
 
 async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     """The response to a refused request: 302 to the login page for browsers loading a page, else JSON."""
-    cause = denial.cause
     location = _login_location(request) if denial.leads_to_login else None
     hide_refused_path(request)
-    _log(request, denial, cause)
+    _log(request, denial)
     if location is not None:
-        headers = {"Cache-Control": "no-store", "Location": location}
-        return web.Response(status=302, headers=headers)
-    answer = _answer(denial.status, cause)
-    response = web.Response(status=answer.status, body=answer.body, headers=answer.headers.copy())
+        return web.Response(status=302, headers={"Cache-Control": "no-store", "Location": location})
+    body, headers = _answer(denial.error, denial.cause, denial.message, denial.challenge)
+    response = web.Response(status=denial.status, body=body, headers=headers.copy())
     if denial.retry_after is not None:
         response.headers["Retry-After"] = str(denial.retry_after)
     return response
 
 
-class _Answer(NamedTuple):
-    status: int
-    body: bytes
-    headers: CIMultiDict[str]
-
-
 @cache
-def _answer(status: int, cause: str) -> _Answer:
-    """What refusals for this cause have in common. It is made once: whoever guesses is not to make the server work."""
-    headers = {"Cache-Control": "no-store"}
-    if status == 401:
-        presented = cause == "invalid_credential"
-        headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if presented else "")
-    body = {"error": _ERRORS[status], "cause": cause, "message": _MESSAGES[cause]}
-    text = json.dumps(body)
-    response = web.Response(status=status, text=text, content_type="application/json", headers=headers)
-    return _Answer(status, text.encode(), response.headers)
+def _answer(error: str, cause: str, message: str, challenge: str | None) -> tuple[bytes, CIMultiDict[str]]:
+    """What such refusals have in common. It is made once: a client that guesses must not make the server work."""
+    headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": "application/json; charset=utf-8"})
+    if challenge is not None:
+        headers["WWW-Authenticate"] = challenge
+    return json.dumps({"error": error, "cause": cause, "message": message}).encode(), headers
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:
@@ -119,11 +93,10 @@ _allowance = _Allowance()
 _quiet_allowance = _Allowance()
 
 
-def _log(request: web.Request, denial: Denial, cause: str) -> None:
+def _log(request: web.Request, denial: Denial) -> None:
     """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
-    level, allowance = logging.WARNING, _allowance
-    if cause == "missing_credential":
-        level, allowance = logging.DEBUG, _quiet_allowance
+    level = denial.level
+    allowance = _quiet_allowance if level == logging.DEBUG else _allowance
     if not _logger.isEnabledFor(level) or not allowance.take():
         return
     if allowance.suppressed:
@@ -132,4 +105,4 @@ def _log(request: web.Request, denial: Denial, cause: str) -> None:
     path = quote(request.rel_url.raw_path[:256], safe="/%:@!$&'()*+,;=-._~", errors="replace")
     path = without_url_keys(path)
     client = denial.client or "unknown"
-    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, cause)
+    _logger.log(level, "comfy-auth-rs: refused %s: %s %s: %s", client, request.method[:32], path, denial.cause)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie, strip_credentials
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import IndexPage
-from comfy_auth_rs.refusal import CHALLENGE, LOGIN_PAGE, refuse
+from comfy_auth_rs.refusal import LOGIN_PAGE, refuse
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 STATIC = Path(__file__).parent / "static"
@@ -61,14 +61,15 @@ class Assets:
         file = self._find(name)
         if name != LOGIN_PAGE or request.query.get("logout") != "true":
             return web.FileResponse(file, headers=_PAGE_HEADERS)
-        if denial := _foreign(self._middleware, request):
-            return await refuse(request, denial)
+        outcome = self._middleware.log_out(request)
+        if isinstance(outcome, Denial):
+            return await refuse(request, outcome)
         # Whole and unconditional, unlike a FileResponse: a 304 would keep the browser's copy, and its cookie.
         headers = {**_PAGE_HEADERS, "Cache-Control": "no-store"}
         response = web.Response(
             body=await asyncio.to_thread(file.read_bytes), content_type="text/html", headers=headers
         )
-        clear_session(request, response, self._middleware.log_out(request))
+        clear_session(request, response, outcome)
         return response
 
     def _find(self, name: str) -> Path:
@@ -84,13 +85,8 @@ class SessionRoute:
         self._middleware = middleware
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """204 with a valid credential, else 401."""
-        denial = self._middleware.authenticate(request)
-        return (
-            web.Response(status=204, headers={"Cache-Control": "no-store"})
-            if denial is None
-            else await refuse(request, denial)
-        )
+        """204: this route is not exempt for reads, so the request has a valid credential."""
+        return web.Response(status=204, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key in the request's header (JSON body) or in its form."""
@@ -103,7 +99,7 @@ class SessionRoute:
         except (ValueError, AttributeError, RecursionError):
             raise web.HTTPBadRequest(text='expected {"remember": true} or {"remember": false}') from None
         outcome = self._middleware.log_in(request, remember=remember)
-        if not isinstance(outcome, SessionCookie):
+        if isinstance(outcome, Denial):
             return await refuse(request, outcome)
         response = web.Response(status=204, headers={"Cache-Control": "no-store"})
         set_session(request, response, outcome)
@@ -116,15 +112,14 @@ class SessionRoute:
             raise web.HTTPBadRequest(text="too many fields") from None
         key = fields.get("api_key", [""])[0].strip()
         target = _safe_next(fields.get("next", ["/"])[0])
-        outcome = self._middleware.log_in(request, remember="remember" in fields, form_key=key)
+        outcome = self._middleware.log_in(request, remember="remember" in fields, key=key)
         if isinstance(outcome, SessionCookie):
             here = "/".join([".."] * url_depth(request)) or "."
             response: web.StreamResponse = web.Response(status=303, headers={"Location": here + target})
             set_session(request, response, outcome)
         else:
             response = await refuse(request, outcome)
-            if outcome.status != 403:
-                reason = "locked" if outcome.retry_after is not None else "invalid"
+            if reason := outcome.login_error:
                 location = f"{LOGIN_PAGE}?error={reason}&next={quote(target, safe='')}#{reason}"
                 response = web.Response(status=303, headers={"Location": location})
         response.headers["Cache-Control"] = "no-store"
@@ -132,39 +127,28 @@ class SessionRoute:
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Ends the session, if there is one; the cookie is cleared in any case."""
-        if denial := _foreign(self._middleware, request):
-            return await refuse(request, denial)
+        outcome = self._middleware.log_out(request)
+        if isinstance(outcome, Denial):
+            return await refuse(request, outcome)
         response = web.Response(status=204, headers={"Cache-Control": "no-store"})
-        clear_session(request, response, self._middleware.log_out(request))
+        clear_session(request, response, outcome)
         return response
 
 
 class VerifyRoute:
-    """`/auth_verify`: a proxy asks it whether a request to one of our neighbours bears a valid credential.
-
-    Any status but 2xx, 401 and 403 makes nginx answer 500, so who is locked out gets a 401 too, with `Retry-After`.
-    """
+    """`/auth_verify`: a proxy asks it whether a request to one of our neighbours has a valid credential."""
 
     def __init__(self, middleware: AuthMiddleware) -> None:
         self._middleware = middleware
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """204 with the key's label, else 401."""
-        outcome = self._middleware.identify(request)
+        outcome = self._middleware.forward_auth(request)
         if isinstance(outcome, Denial):
-            response = await refuse(request, outcome)
-            response.set_status(401)
-            response.headers.setdefault(hdrs.WWW_AUTHENTICATE, CHALLENGE)
-            return response
+            return await refuse(request, outcome)
         # There even where the key has no label: a proxy that copies it then replaces the one that a client sent.
         headers = {"X-Auth-Key-Label": quote(outcome, safe=_PLAIN), "Cache-Control": "no-store"}
         return web.Response(status=204, headers=headers)
-
-
-def _foreign(middleware: AuthMiddleware, request: web.Request) -> Denial | None:
-    """Why a request bears a session that a page of another origin may not use, not even to end it; else `None`."""
-    denial = middleware.authenticate(request)
-    return denial if denial is not None and denial.cause == "cross_origin" else None
 
 
 async def _read_body(request: web.Request) -> bytes:

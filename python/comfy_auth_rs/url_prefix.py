@@ -13,6 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from comfy_auth_rs._core import REDACTED, AuthMiddleware, UrlKeys, split_url_keys
+from comfy_auth_rs.aiohttp_internals import move, put_first, state
 
 _PATH = "/key"
 
@@ -30,14 +31,12 @@ def accept_url_keys(app: web.Application, middleware: AuthMiddleware) -> None:
             raise ValueError(f"the server already has a route {resource.canonical}, where a key in the address stands")
     middleware.accept_url_keys(_KEYS)
     router.register_resource(_UrlPrefix(router))
-    if not hasattr(router, "index_resource"):
-        # aiohttp 3.9 asks one resource after the other, and a folder mounted at / would answer first.
-        router._resources.insert(0, router._resources.pop())
+    put_first(router)
 
 
 def url_depth(request: web.Request) -> int:
     """How many folders deeper the address that the client used lies than the request's path; 0 without a prefix."""
-    keys = request._state.get(_KEYS)  # a dictionary; the request's own `get` raises an exception to find nothing
+    keys = state(request).get(_KEYS)
     return keys.depth if isinstance(keys, UrlKeys) else 0
 
 
@@ -56,11 +55,7 @@ def hide_refused_path(request: web.Request) -> None:
     A key that isn't valid may be one whose slashes were not encoded: then what was left of the path is part of it.
     """
     if url_depth(request):
-        _move(request, f"{_PATH}/{REDACTED}")
-
-
-#: What a request remembers once it was asked for it.
-_DERIVED = ("message", "rel_url", "url", "path", "path_qs", "raw_path", "query", "query_string")
+        move(request, f"{_PATH}/{REDACTED}")
 
 
 class _UrlPrefix(web.AbstractResource):
@@ -79,7 +74,7 @@ class _UrlPrefix(web.AbstractResource):
         if split is None or _KEYS in request:
             return None, set()
         request[_KEYS], path = split
-        _move(request, path)
+        move(request, path)
         return await self._router.resolve(request), set()
 
     def url_for(self, **kwargs: str) -> URL:
@@ -99,17 +94,3 @@ class _UrlPrefix(web.AbstractResource):
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:
         return iter(())
-
-
-def _move(request: web.Request, path: str) -> None:
-    """Makes it a request for `path`, in place: aiohttp writes its access log from the object that it made itself.
-
-    These are the attributes that `Request.clone(rel_url=…)` changes, and what aiohttp remembers of them.
-    """
-    old = request.rel_url
-    new = URL.build(path=path, query_string=old.raw_query_string, fragment=old.raw_fragment, encoded=True)
-    query = f"?{old.raw_query_string}" if old.raw_query_string else ""
-    request._message = request._message._replace(path=path + query, url=new)
-    request._rel_url = new
-    for name in _DERIVED:
-        request._cache.pop(name, None)

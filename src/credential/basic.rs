@@ -6,7 +6,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::{Authorization, Plain, Source};
+use super::authorization::Token;
+use super::{Plain, Source};
 
 /// The scheme's name.
 pub const SCHEME: &str = "Basic";
@@ -19,20 +20,20 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Reads what follows the scheme. An empty password is absent, as with every other source.
 #[must_use]
-pub fn parse(token: &str) -> Authorization<'_> {
+pub fn parse(token: &str) -> Token<'_> {
     if token.is_empty() {
-        return Authorization::Absent;
+        return Token::Absent;
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(token.len()));
     if BASE64.decode_vec(token, &mut bytes).is_err() {
-        return Authorization::Malformed;
+        return Token::Malformed;
     }
     let Some((_, password)) = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once(':')) else {
-        return Authorization::Malformed;
+        return Token::Malformed;
     };
     if password.is_empty() {
-        Authorization::Absent
+        Token::Absent
     } else {
-        Authorization::Key(Source::Basic, Plain::Decoded(Zeroizing::new(password.to_owned())))
+        Token::Key(Source::Basic, Plain::Decoded(Zeroizing::new(password.to_owned())))
     }
 }

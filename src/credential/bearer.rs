@@ -1,19 +1,20 @@
 //! `Authorization: Bearer KEY` (RFC 6750, section 2.1; the scheme in any case, RFC 9110, section 11.1).
 
-use super::{Authorization, Plain, Source};
+use super::authorization::Token;
+use super::{Plain, Source};
 
 /// The scheme's name.
 pub const SCHEME: &str = "Bearer";
 
 /// Reads what follows the scheme. Keys may hold any visible ASCII character, which is more than RFC 6750's `b64token`.
 #[must_use]
-pub fn parse(token: &str) -> Authorization<'_> {
+pub fn parse(token: &str) -> Token<'_> {
     if token.is_empty() {
-        Authorization::Absent
+        Token::Absent
     } else if is_graphic(token.as_bytes()) {
-        Authorization::Key(Source::Bearer, Plain::Borrowed(token))
+        Token::Key(Source::Bearer, Plain::Borrowed(token))
     } else {
-        Authorization::Malformed
+        Token::Malformed
     }
 }
 

@@ -2,10 +2,36 @@
 
 use std::fmt;
 use std::iter::once;
+use std::ops::Deref;
 
 use memchr::memchr_iter;
 
-use super::OWS;
+use super::{Credential, OWS, Place};
+use crate::request::{Field, Question, Request, host};
+
+/// The session cookie.
+pub struct Cookie;
+
+impl Place for Cookie {
+    const NAME: &str = "Cookie";
+
+    /// A session made of a session would never end.
+    fn is_asked(question: Question<'_>) -> bool {
+        !matches!(question, Question::LogIn(_) | Question::LogInByLink)
+    }
+
+    fn texts<R: Request>(request: &R, _: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>> {
+        request.values(Field::Cookie)
+    }
+
+    fn credentials<'t, R: Request>(
+        text: &'t str,
+        request: &R,
+        question: Question<'_>,
+    ) -> impl Iterator<Item = Credential<'t>> {
+        parse(text, Name::of(request, question)).map(Credential::Session)
+    }
+}
 
 /// What every session cookie's name begins with.
 const PREFIX: &str = "comfyui_session";
@@ -18,6 +44,12 @@ pub struct Name {
 }
 
 impl Name {
+    /// The name at the address that the browser used.
+    #[must_use]
+    pub fn of<R: Request>(request: &R, question: Question<'_>) -> Self {
+        Self::at(request.values(host(request, question)).next().and_then(|host| port(&host)))
+    }
+
     /// The name at an address with this port.
     #[must_use]
     pub fn at(port: Option<u16>) -> Self {

@@ -1,19 +1,62 @@
-//! The places in a request where a credential can stand, one a file, and their order.
+//! The places in a request where a credential may be, one a file. Their order is [`crate::decide`]'s.
 //!
 //! Each parser tells absent, malformed and present apart. An empty value is absent. Whether a present key is the right
 //! one is for [`crate::keys`] to say.
 
+pub mod authorization;
 pub mod basic;
 pub mod bearer;
 pub mod cookie;
-pub mod header;
+pub mod form;
 pub mod query;
 pub mod url_prefix;
+pub mod x_api_key;
+
+use std::fmt;
+use std::ops::Deref;
+
+pub use authorization::Authorization;
+pub use cookie::Cookie;
+pub use form::Form;
+pub use query::Query;
+pub use url_prefix::UrlPrefix;
+pub use x_api_key::XApiKey;
+
+use crate::request::{Question, Request};
 
 /// Space that may stand around a value (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
 
-/// Where a credential stood.
+/// A place in a request where credentials may be.
+pub trait Place {
+    /// Its name, for the log.
+    const NAME: &str;
+
+    /// Whether it is looked at for this question.
+    fn is_asked(question: Question<'_>) -> bool;
+
+    /// The texts there.
+    fn texts<R: Request>(request: &R, question: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>>;
+
+    /// The credentials in one of them.
+    fn credentials<'t, R: Request>(
+        text: &'t str,
+        request: &R,
+        question: Question<'_>,
+    ) -> impl Iterator<Item = Credential<'t>>;
+}
+
+/// What was found in a place.
+pub enum Credential<'t> {
+    /// A key, in plain text.
+    Key(Source, Plain<'t>),
+    /// A session.
+    Session(&'t str),
+    /// One of our schemes, but not in its form.
+    Malformed,
+}
+
+/// Where a credential was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// `Authorization: Bearer KEY`
@@ -28,18 +71,24 @@ pub enum Source {
     UrlPrefix,
     /// The session cookie
     Cookie,
-    /// A field of the login form
+    /// The body of a log-in
     Form,
 }
 
-/// What one `Authorization` field value holds.
-pub enum Authorization<'a> {
-    /// Nothing for us: an empty value, another scheme, a scheme without a value.
-    Absent,
-    /// One of our schemes, but not in its form.
-    Malformed,
-    /// A key, in plain text.
-    Key(Source, Plain<'a>),
+impl Source {
+    /// Its name in what clients and operators read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+            Self::Header => "x-api-key",
+            Self::Query => "query",
+            Self::UrlPrefix => "path",
+            Self::Cookie => "cookie",
+            Self::Form => "body",
+        }
+    }
 }
 
 /// A key as a client presented it: borrowed from the request where that is possible, else decoded into memory that is
@@ -62,30 +111,9 @@ impl Plain<'_> {
     }
 }
 
-impl std::fmt::Debug for Plain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Plain([redacted])")
-    }
-}
-
-/// Reads one `Authorization` field value (RFC 9110, section 11.6.2): scheme, spaces, credentials. Schemes other than
-/// Bearer and Basic belong to somebody else, often to a proxy, and count as absent.
-#[must_use]
-pub fn authorization(value: &str) -> Authorization<'_> {
-    // What nearly everybody sends.
-    if let Some(("Bearer ", token)) = value.split_at_checked("Bearer ".len())
-        && let key @ Authorization::Key(..) = bearer::parse(token)
-    {
-        return key;
-    }
-    let Some((scheme, rest)) = value.trim_matches(OWS).split_once(OWS) else { return Authorization::Absent };
-    let rest = rest.trim_start_matches(OWS);
-    if scheme.eq_ignore_ascii_case(bearer::SCHEME) {
-        bearer::parse(rest)
-    } else if scheme.eq_ignore_ascii_case(basic::SCHEME) {
-        basic::parse(rest)
-    } else {
-        Authorization::Absent
     }
 }
 
@@ -93,44 +121,8 @@ pub fn authorization(value: &str) -> Authorization<'_> {
 mod tests {
     use super::*;
 
-    fn read(value: &str) -> String {
-        match authorization(value) {
-            Authorization::Absent => "absent".into(),
-            Authorization::Malformed => "malformed".into(),
-            Authorization::Key(source, plain) => format!("{source:?} {}", plain.expose_secret()),
-        }
-    }
-
-    #[test]
-    fn tells_absent_malformed_and_present_apart() {
-        for (value, expected) in [
-            ("", "absent"),
-            ("Bearer", "absent"),
-            ("Bearer ", "absent"),
-            ("Basic", "absent"),
-            ("KEY", "absent"),
-            ("Digest username=\"x\"", "absent"),
-            ("Bearer KEY", "Bearer KEY"),
-            ("bEaReR   KEY", "Bearer KEY"),
-            ("BEARER\tKEY ", "Bearer KEY"),
-            ("Bearer two words", "malformed"),
-            ("BearerKEY", "absent"),
-            ("Basic dTpLRVk=", "Basic KEY"),
-            ("basic dTpLRVk", "Basic KEY"),
-            ("Basic OktFWQ==", "Basic KEY"),
-            ("Basic dTpLOkVZ", "Basic K:EY"),
-            ("Basic dTo=", "absent"),
-            ("Basic dQ==", "malformed"),
-            ("Basic !!!", "malformed"),
-            ("Basic dTr/", "malformed"),
-        ] {
-            assert_eq!(read(value), expected, "{value:?}");
-        }
-    }
-
     #[test]
     fn never_prints_a_key() {
-        let Authorization::Key(_, plain) = authorization("Bearer canary") else { panic!("no key") };
-        assert!(!format!("{plain:?}").contains("canary"));
+        assert!(!format!("{:?}", Plain::Borrowed("canary")).contains("canary"));
     }
 }

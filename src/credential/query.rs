@@ -1,8 +1,30 @@
 //! `?api_key=KEY` and its alias `?token=KEY`, for clients that can send neither header nor cookie.
 
+use std::ops::Deref;
+
 use zeroize::Zeroizing;
 
-use super::Plain;
+use super::{Credential, Place, Plain, Source};
+use crate::request::{Question, Request};
+
+/// The query.
+pub struct Query;
+
+impl Place for Query {
+    const NAME: &str = "query";
+
+    fn is_asked(question: Question<'_>) -> bool {
+        question != Question::LogOut
+    }
+
+    fn texts<R: Request>(request: &R, _: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>> {
+        request.query().into_iter()
+    }
+
+    fn credentials<'t, R: Request>(text: &'t str, _: &R, _: Question<'_>) -> impl Iterator<Item = Credential<'t>> {
+        parse(text).map(|plain| Credential::Key(Source::Query, plain))
+    }
+}
 
 /// The parameter's names, the guide's first.
 pub const NAMES: [&str; 2] = ["api_key", "token"];

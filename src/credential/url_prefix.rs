@@ -1,11 +1,33 @@
 //! `/key/KEY/prompt`, which is `/prompt` with that key: for clients that can be given nothing but a host and a path.
 
 use std::borrow::Cow;
+use std::iter::once;
+use std::ops::Deref;
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use super::Plain;
+use super::{Credential, Place, Plain, Source};
+use crate::request::{Question, Request};
+
+/// The beginning of the path.
+pub struct UrlPrefix;
+
+impl Place for UrlPrefix {
+    const NAME: &str = "path";
+
+    fn is_asked(question: Question<'_>) -> bool {
+        question != Question::LogOut
+    }
+
+    fn texts<R: Request>(request: &R, _: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>> {
+        request.url_keys()
+    }
+
+    fn credentials<'t, R: Request>(text: &'t str, _: &R, _: Question<'_>) -> impl Iterator<Item = Credential<'t>> {
+        once(Credential::Key(Source::UrlPrefix, Plain::Borrowed(text)))
+    }
+}
 
 /// What stands before the key.
 pub const PREFIX: &str = "/key/";

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::decide::Now;
+use crate::request::Now;
 
 /// Tells the time since some moment, and the wall clock's. Only sessions ask for the latter, in whole seconds, so it is
 /// looked at no more than once a second.
@@ -18,9 +18,11 @@ impl Clock {
         Self { monotonic: Monotonic::start(), unix: AtomicU64::new(0), looked_at: AtomicU64::new(u64::MAX) }
     }
 
-    pub fn now(&self) -> Now {
+    /// The time; `each_second` is called once a second, in the call that sees it begin.
+    pub fn now(&self, each_second: impl FnOnce()) -> Now {
         let monotonic = self.monotonic.elapsed();
         if self.looked_at.load(Ordering::Acquire) != monotonic.as_secs() {
+            each_second();
             self.unix.store(unix_time(), Ordering::Relaxed);
             self.looked_at.store(monotonic.as_secs(), Ordering::Release);
         }

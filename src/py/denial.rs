@@ -4,48 +4,79 @@ use std::net::IpAddr;
 
 use pyo3::prelude::*;
 
-use crate::error;
+use super::request::Request;
+use crate::decision::{self, Level, Row};
+use crate::request::{Question, Request as _};
 
-/// Why a request is refused. Turning it into a response is the Python side's business.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct Denial {
-    reason: error::Denial,
+    reason: decision::Denial,
+    row: Row,
     client: Option<IpAddr>,
-    /// Whether it is a browser loading a page, which is led to the login page.
     #[pyo3(get)]
     leads_to_login: bool,
 }
 
 impl Denial {
-    pub fn new(reason: error::Denial, client: Option<IpAddr>, leads_to_login: bool) -> Self {
-        Self { reason, client, leads_to_login }
+    #[cold]
+    pub fn new(
+        denial: decision::Denial,
+        request: &Request<'_, '_>,
+        question: Question<'_>,
+        leads_to_login: bool,
+    ) -> Self {
+        Self { reason: denial, row: denial.row(question), client: request.client(), leads_to_login }
     }
 }
 
 #[pymethods]
 impl Denial {
-    /// The HTTP status code.
     #[getter]
     fn status(&self) -> u16 {
-        self.reason.status()
+        self.row.status
     }
 
-    /// A fixed word for logs and JSON bodies.
+    #[getter]
+    fn error(&self) -> &'static str {
+        self.row.error
+    }
+
     #[getter]
     fn cause(&self) -> &'static str {
-        self.reason.cause()
+        self.row.cause
     }
 
-    /// Seconds until the client may try again, where it is locked.
+    #[getter]
+    fn message(&self) -> &'static str {
+        self.row.message
+    }
+
+    #[getter]
+    fn challenge(&self) -> Option<&'static str> {
+        self.row.challenge
+    }
+
+    #[getter]
+    fn login_error(&self) -> Option<&'static str> {
+        self.row.login_error
+    }
+
+    #[getter]
+    fn level(&self) -> u8 {
+        match self.row.level {
+            Level::Debug => 10,
+            Level::Warning => 30,
+        }
+    }
+
     #[getter]
     fn retry_after(&self) -> Option<u64> {
         match self.reason {
-            error::Denial::Locked { retry_after } => Some(retry_after),
+            decision::Denial::Locked { retry_after } => Some(retry_after),
             _ => None,
         }
     }
 
-    /// The client's address, behind trusted proxies.
     #[getter]
     fn client(&self) -> Option<String> {
         self.client.map(|address| address.to_string())

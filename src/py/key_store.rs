@@ -10,7 +10,6 @@ use super::error::key_file_error;
 use crate::keys;
 use crate::secret::ApiKey;
 
-/// The keys that a server accepts. Files are read again when they change.
 #[pyclass(frozen, module = "comfy_auth_rs")]
 pub struct KeyStore(pub Arc<keys::KeyStore>);
 
@@ -26,12 +25,10 @@ impl KeyStore {
         Ok(Self(Arc::new(store)))
     }
 
-    /// Things an operator should mend, one line each.
     fn warnings(&self) -> Vec<String> {
         self.0.warnings()
     }
 
-    /// Every fault of one key file, one line each.
     #[staticmethod]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts paths by value")]
     fn faults(path: PathBuf) -> Vec<String> {

@@ -1,14 +1,19 @@
-//! What happened to the key files, into Python's `logging`.
+//! Python's `logging`.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::request::Request;
+use crate::decision::Decision;
+use crate::exempt::Route;
 use crate::keys::Reload;
+use crate::request::{Question, Request as _};
+use crate::trace::Trace;
 
-/// Logs each event to the logger `comfy_auth_rs`.
+/// What happened to the key files.
 #[cold]
 pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1(intern!(py, "getLogger"), ("comfy_auth_rs",))?;
+    let logger = logger(py)?;
     for event in events {
         match event {
             Reload::Loaded { path, keys } => {
@@ -23,4 +28,45 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
         }
     }
     Ok(())
+}
+
+/// Whether each decision is to be logged.
+#[cold]
+pub fn wants_decisions(py: Python<'_>) -> bool {
+    const DEBUG: u8 = 10;
+    let wants = || logger(py)?.call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract();
+    wants().unwrap_or(false)
+}
+
+/// One decision and its steps.
+#[cold]
+pub fn decision(
+    decision: &Decision<'_>,
+    question: Question<'_>,
+    request: &Request<'_, '_>,
+    trace: &Trace,
+) -> PyResult<()> {
+    let py = request.py();
+    let decided = match decision {
+        Decision::Granted(grant) => format!("granted to {} ({})", grant.key.id(), grant.source.name()),
+        Decision::Exempt => "needs no credential".to_owned(),
+        Decision::Preflight => "a preflight".to_owned(),
+        Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(question).cause.to_owned(),
+    };
+    let route = match request.route() {
+        Route::Unmatched => "no route",
+        Route::Path(path) => path,
+        Route::Static { prefix: "", .. } => "a file below /",
+        Route::Static { prefix, .. } => prefix,
+    };
+    let asked = match question {
+        Question::LogIn(_) => "LogIn".to_owned(), // never with what it holds
+        other => format!("{other:?}"),
+    };
+    let message = format!("comfy-auth-rs: {asked}, {} {route}: {decided}; {trace}", request.method().escape_debug());
+    logger(py)?.call_method1(intern!(py, "debug"), ("%s", message)).map(drop)
+}
+
+fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("logging")?.call_method1(intern!(py, "getLogger"), ("comfy_auth_rs",))
 }

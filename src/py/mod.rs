@@ -1,8 +1,10 @@
 //! The Python face of the core: `comfy_auth_rs._core`. The only files that know PyO3.
 
+mod aiohttp;
 mod clock;
 mod denial;
 mod error;
+mod identity;
 mod interpreter;
 mod key_store;
 mod log;
@@ -32,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use super::error::KeyFileError;
     #[pymodule_export]
+    use super::identity::Identity;
+    #[pymodule_export]
     use super::key_store::KeyStore;
     #[pymodule_export]
     use super::middleware::{AuthMiddleware, SessionCookie};
@@ -48,7 +52,6 @@ mod _core {
     const REDACTED: &str = crate::keys::REDACTED;
 }
 
-/// A new key: 256 random bits from the operating system, as 43 URL-safe characters.
 #[pyfunction]
 fn generate_key() -> String {
     crate::secret::generate_key().to_string()
@@ -64,7 +67,6 @@ fn inject_script(page: &[u8], source: &str) -> PyResult<Vec<u8>> {
     Ok(crate::inject::inject_script(page, source))
 }
 
-/// A raw query string without `api_key` and `token`.
 #[pyfunction]
 fn strip_credentials(query: &str) -> String {
     crate::credential::query::without_credentials(query)

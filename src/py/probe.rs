@@ -9,20 +9,17 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::probe::{self, Device, Environment, FLIGHT_TIME, Sampler};
 
-/// Every device, accelerators first, the CPU last.
 #[pyfunction]
 pub fn probe_devices(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     list(py, &py.detach(probe::probe_devices))
 }
 
-/// The first of `probe_devices()`.
 #[pyfunction]
 pub fn probe_device(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let devices = py.detach(probe::probe_devices);
     devices.first().map_or_else(|| Ok(PyDict::new(py)), |device| dict(py, device))
 }
 
-/// `probe_devices()` for a server: cached for a second, one probe at a time, two seconds at most.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct DeviceSampler {
     sampler: Sampler,
@@ -38,7 +35,6 @@ impl DeviceSampler {
         Self { sampler: Sampler::new(move || probe::probe(&environment).devices), told: Mutex::default() }
     }
 
-    /// The last figures if they are fresh: the same list as long as they are the same. Never waits.
     fn fresh<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         let Some(sample) = self.sampler.fresh(Instant::now()) else { return Ok(None) };
         let told = self.told.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +52,6 @@ impl DeviceSampler {
         Ok(Some(devices))
     }
 
-    /// Fresh figures, or the last known ones where a driver hangs, or those that need no driver. Call it off the event loop.
     fn sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let devices: Arc<[Device]> = py.detach(|| match self.sampler.sample(FLIGHT_TIME) {
             Ok(sample) => sample.devices,

@@ -1,20 +1,23 @@
-//! Facts about an aiohttp request, read when the decision asks for them.
+//! An aiohttp request, read when the decision asks.
 
 use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
-use std::ops::ControlFlow;
+use std::ops::Deref;
 
 use memchr::memchr;
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyList, PyString, PyType};
+use zeroize::Zeroizing;
 
+use super::aiohttp;
 use super::sockets::LiveSockets;
 use super::url_keys::UrlKeys;
 use crate::client::TrustedProxies;
-use crate::decide::{Facts, Field, Visit};
+use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
+use crate::request::{self, Field};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
 pub struct Names {
@@ -48,7 +51,7 @@ impl Names {
         let class = |name: &str| web.getattr(name).map(Bound::unbind);
         Ok(Self {
             authorization: name("Authorization")?,
-            x_api_key: name(crate::credential::header::NAME)?,
+            x_api_key: name(XApiKey::NAME)?,
             cookie: name("Cookie")?,
             host: name("Host")?,
             origin: name("Origin")?,
@@ -85,8 +88,37 @@ impl Names {
             Field::Accept => &self.accept,
             Field::AccessControlRequestMethod => &self.access_control_request_method,
             Field::XOriginalMethod => &self.x_original_method,
+            Field::XForwardedFor => &self.x_forwarded_for,
             Field::XForwardedMethod => &self.x_forwarded_method,
             Field::XForwardedHost => &self.x_forwarded_host,
+        }
+    }
+}
+
+/// A text of a request. Bytes that are not UTF-8 reach Python as surrogates; they become U+FFFD, which no key and no path
+/// holds.
+pub enum Text<'py> {
+    Python(Bound<'py, PyString>),
+    Copied(Zeroizing<String>),
+}
+
+impl<'py> Text<'py> {
+    fn of(value: Bound<'py, PyAny>) -> Option<Self> {
+        let text = value.cast_into::<PyString>().ok()?;
+        if text.to_str().is_ok() {
+            return Some(Self::Python(text));
+        }
+        Some(Self::Copied(Zeroizing::new(text.to_string_lossy().into_owned())))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Python(text) => text.to_str().unwrap_or_default(),
+            Self::Copied(text) => text,
         }
     }
 }
@@ -96,32 +128,37 @@ impl Names {
 pub struct Request<'a, 'py> {
     object: &'a Bound<'py, PyAny>,
     headers: Bound<'py, PyAny>,
-    names: &'a Names,
-    trusted: &'a TrustedProxies,
-    sockets: &'a LiveSockets,
-    url_keys: Option<&'a Py<PyAny>>,
+    context: Context<'a>,
     resolved: OnceCell<Option<Resolved<'py>>>,
+    peer: OnceCell<Option<u64>>,
     client: OnceCell<Option<IpAddr>>,
     error: RefCell<Option<PyErr>>,
 }
 
+/// What a request is read with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub names: &'a Names,
+    pub trusted: &'a TrustedProxies,
+    pub sockets: &'a LiveSockets,
+    pub url_keys: Option<&'a Py<PyAny>>,
+}
+
 /// What the router found: the resource's canonical path and, below a static mount, the file.
 struct Resolved<'py> {
-    canonical: Bound<'py, PyString>,
-    file: Option<Bound<'py, PyString>>,
+    canonical: Text<'py>,
+    file: Option<Text<'py>>,
 }
 
 impl<'a, 'py> Request<'a, 'py> {
-    pub fn new(
-        object: &'a Bound<'py, PyAny>,
-        names: &'a Names,
-        trusted: &'a TrustedProxies,
-        sockets: &'a LiveSockets,
-        url_keys: Option<&'a Py<PyAny>>,
-    ) -> PyResult<Self> {
-        let headers = headers(object)?;
-        let (resolved, client, error) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
-        Ok(Self { object, headers, names, trusted, sockets, url_keys, resolved, client, error })
+    pub fn new(object: &'a Bound<'py, PyAny>, context: Context<'a>) -> PyResult<Self> {
+        let headers = aiohttp::headers(object)?;
+        let (resolved, peer, client) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { object, headers, context, resolved, peer, client, error: RefCell::default() })
+    }
+
+    pub fn py(&self) -> Python<'py> {
+        self.object.py()
     }
 
     /// The exception that reading a fact raised.
@@ -131,92 +168,39 @@ impl<'a, 'py> Request<'a, 'py> {
 
     /// Whether it asks for another protocol, as a WebSocket does.
     pub fn is_upgrade(&self) -> bool {
-        self.read(|| self.headers.contains(self.names.of(Field::Upgrade))).unwrap_or(true)
-    }
-
-    /// Whether it was resolved to a function that is called for whatever method. (A class has a function for each.)
-    pub fn is_for_every_method(&self) -> bool {
-        let py = self.object.py();
-        let is_catch_all = || {
-            let route = self.object.getattr(intern!(py, "match_info"))?.getattr(intern!(py, "route"))?;
-            Ok(route.getattr(intern!(py, "method"))?.eq(intern!(py, "*"))?
-                && !route.getattr(intern!(py, "resource"))?.is_none()
-                && !route.getattr(intern!(py, "handler"))?.is_instance_of::<PyType>())
-        };
-        self.read(is_catch_all).unwrap_or(true)
+        self.read(|| self.headers.contains(self.context.names.of(Field::Upgrade))).unwrap_or(true)
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {
         fact().map_err(|error| *self.error.borrow_mut() = Some(error)).ok()
     }
 
-    fn values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
-        // Not `get`: calling a method costs more than both of these.
-        if !self.headers.contains(name)? {
-            return Ok(());
-        }
-        self.values_of(name, &self.headers.get_item(name)?, each)
-    }
-
-    /// `values` of a field all of which are looked at.
-    fn all_values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
+    fn getall(&self, name: &Py<PyAny>) -> Option<Bound<'py, PyList>> {
         let py = self.object.py();
-        let all = self.headers.call_method1(intern!(py, "getall"), (name, py.None()))?;
-        if let Ok(all) = all.cast::<PyList>() {
-            let _ = all.iter().try_for_each(|value| visit(&value, each));
-        }
-        Ok(())
-    }
-
-    /// `values` of a field that hardly any request lacks that is asked for it: an exception is dear, but rare.
-    fn expected_values(&self, name: &Py<PyAny>, each: Visit<'_>) -> PyResult<()> {
-        match self.headers.get_item(name) {
-            Ok(first) => self.values_of(name, &first, each),
-            Err(error) if error.is_instance_of::<PyKeyError>(self.object.py()) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn values_of(&self, name: &Py<PyAny>, first: &Bound<'py, PyAny>, each: Visit<'_>) -> PyResult<()> {
-        if visit(first, each).is_break() {
-            return Ok(());
-        }
-        let all = self.headers.call_method1(intern!(self.object.py(), "getall"), (name,))?;
-        for value in all.cast::<PyList>()?.iter().skip(1) {
-            if visit(&value, each).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let all = self.read(|| self.headers.call_method1(intern!(py, "getall"), (name, py.None())))?;
+        all.cast_into().ok()
     }
 
     /// Whether the request line holds no `?`, so that the address need not be taken apart to find no query.
-    fn has_no_query(&self) -> Option<bool> {
-        let py = self.object.py();
-        let target = self.object.getattr(intern!(py, "_message")).ok()?.getattr(intern!(py, "path")).ok()?;
-        Some(memchr(b'?', target.cast::<PyString>().ok()?.to_str().ok()?.as_bytes()).is_none())
+    fn has_no_query(&self) -> bool {
+        let target = aiohttp::target(self.object).ok().and_then(Text::of);
+        target.is_some_and(|target| memchr(b'?', target.as_bytes()).is_none())
     }
 
     fn resolve(&self) -> PyResult<Option<Resolved<'py>>> {
         let py = self.object.py();
-        let resource = resource(self.object)?;
+        let resource = aiohttp::resource(self.object)?;
         if resource.is_none() {
             return Ok(None);
         }
-        let canonical = resource.getattr(intern!(py, "canonical"))?.cast_into()?;
+        let names = self.context.names;
         let class = resource.get_type();
-        let is_static = !self.names.other_resources.iter().any(|other| class.is(other))
-            && resource.is_instance(self.names.static_resource.bind(py))?;
+        let is_static = !names.other_resources.iter().any(|other| class.is(other))
+            && resource.is_instance(names.static_resource.bind(py))?;
         let file = || self.object.getattr(intern!(py, "match_info"))?.get_item(intern!(py, "filename"));
         let file = is_static.then(file).transpose()?;
-        Ok(Some(Resolved { canonical, file: file.map(Bound::cast_into).transpose()? }))
-    }
-
-    /// The address at the other end of the connection as aiohttp keeps it. `remote`, which is made of it, is a Python
-    /// function, and costs more than everything else that an admitted request is asked.
-    fn peer_address(&self) -> Option<Bound<'py, PyAny>> {
-        let name = self.object.getattr(intern!(self.object.py(), "_transport_peername")).ok()?;
-        name.cast::<PyTuple>().ok()?.get_item(0).ok()
+        let canonical = Text::of(resource.getattr(intern!(py, "canonical"))?);
+        Ok(canonical.map(|canonical| Resolved { canonical, file: file.and_then(Text::of) }))
     }
 
     fn remote_name(&self) -> PyResult<Bound<'py, PyAny>> {
@@ -224,117 +208,125 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     fn remote(&self) -> PyResult<Option<IpAddr>> {
-        let remote = self.remote_name()?;
-        if remote.is_none() {
-            return Ok(None);
-        }
-        let remote = remote.cast::<PyString>()?.to_string_lossy();
         // Link-local IPv6 addresses name their interface: fe80::1%eth0.
-        Ok(remote.split('%').next().unwrap_or_default().parse().ok())
+        let remote = Text::of(self.remote_name()?);
+        Ok(remote.and_then(|remote| remote.split('%').next().unwrap_or_default().parse().ok()))
     }
 
     fn address(&self) -> PyResult<Option<IpAddr>> {
         let Some(peer) = self.remote()? else { return Ok(None) };
-        if self.trusted.is_empty() {
+        let trusted = self.context.trusted;
+        if trusted.is_empty() {
             return Ok(Some(peer));
         }
-        let mut forwarded = String::new();
-        self.values(&self.names.x_forwarded_for, &mut |value| {
-            forwarded.push(',');
-            forwarded.push_str(value);
-            ControlFlow::Continue(())
-        })?;
-        Ok(Some(self.trusted.client(peer, &forwarded)))
+        let forwarded = request::combined(self, Field::XForwardedFor).unwrap_or_default();
+        Ok(Some(trusted.client(peer, &forwarded)))
     }
 }
 
-/// The header fields of a request or a response: what the property returns, without what a property costs.
-pub fn headers<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = message.py();
-    message.getattr(intern!(py, "_headers")).or_else(|_| message.getattr(intern!(py, "headers")))
+/// The values of one field. The others than the first are looked for only when they are asked for.
+struct Values<'r, 'a, 'py> {
+    request: &'r Request<'a, 'py>,
+    field: Field,
+    /// How many were told.
+    told: usize,
+    all: Option<Bound<'py, PyList>>,
 }
 
-/// The method of a request as sent.
-pub fn method<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = request.py();
-    request.getattr(intern!(py, "_method")).or_else(|_| request.getattr(intern!(py, "method")))
-}
-
-/// The resource that the router found for a request; `None` where it found none.
-pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = request.py();
-    let read = |match_info, route, resource| request.getattr(match_info)?.getattr(route)?.getattr(resource);
-    read(intern!(py, "_match_info"), intern!(py, "_route"), intern!(py, "_resource"))
-        .or_else(|_: PyErr| read(intern!(py, "match_info"), intern!(py, "route"), intern!(py, "resource")))
-}
-
-/// Bytes that are not UTF-8 reach Python as surrogates; they become U+FFFD, which no key and no path holds.
-fn visit(value: &Bound<'_, PyAny>, each: Visit<'_>) -> ControlFlow<()> {
-    match value.cast::<PyString>() {
-        Ok(text) => match text.to_str() {
-            Ok(text) => each(text),
-            Err(_) => each(&text.to_string_lossy()),
-        },
-        Err(_) => ControlFlow::Continue(()),
-    }
-}
-
-impl Facts for Request<'_, '_> {
-    fn visit(&self, field: Field, each: Visit<'_>) {
-        let name = self.names.of(field);
-        self.read(|| match field {
-            Field::Host | Field::Cookie => self.expected_values(name, each),
-            Field::SecFetchSite => self.all_values(name, each),
-            _ => self.values(name, each),
-        });
-    }
-
-    fn query(&self, each: Visit<'_>) {
-        let py = self.object.py();
-        if self.has_no_query() == Some(true) {
-            return;
-        }
-        self.read(|| {
-            let query = self.object.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"))?;
-            let _ = visit(&query, each);
-            Ok(())
-        });
-    }
-
-    /// Looks into the dictionary that is the request's state: its own methods are Python functions.
-    fn url_prefix(&self, each: Visit<'_>) {
-        let Some(name) = self.url_keys else { return };
-        let py = self.object.py();
-        self.read(|| {
-            let state = self.object.getattr(intern!(py, "_state"))?;
-            if let Some(keys) = state.cast::<PyDict>()?.get_item(name)? {
-                keys.cast::<UrlKeys>()?.get().visit(each);
+impl<'py> Values<'_, '_, 'py> {
+    /// The first value, in the way that costs least for this field.
+    fn first(&mut self) -> Option<Bound<'py, PyAny>> {
+        let name = self.request.context.names.of(self.field);
+        let headers = &self.request.headers;
+        match self.field {
+            // All of them are looked at.
+            Field::SecFetchSite => {
+                self.all = self.request.getall(name);
+                self.all.as_ref()?.get_item(0).ok()
             }
-            Ok(())
-        });
-    }
-
-    fn method(&self) -> String {
-        self.read(|| method(self.object)?.extract()).unwrap_or_default()
-    }
-
-    fn route(&self, judge: &mut dyn FnMut(Route<'_>)) {
-        let resolved = self.resolved.get_or_init(|| self.read(|| self.resolve()).flatten());
-        match resolved {
-            None => judge(Route::Unmatched),
-            Some(Resolved { canonical, file: None }) => judge(Route::Path(&canonical.to_string_lossy())),
-            Some(Resolved { canonical, file: Some(file) }) => {
-                judge(Route::Static { prefix: &canonical.to_string_lossy(), file: &file.to_string_lossy() });
-            }
+            // Hardly any request lacks them that is asked for them: an exception is dear, but rare.
+            Field::Host | Field::Cookie => match headers.get_item(name) {
+                Err(error) if error.is_instance_of::<PyKeyError>(headers.py()) => None,
+                first => self.request.read(|| first),
+            },
+            // Not `get`: calling a method costs more than both of these.
+            _ => self.request.read(|| headers.contains(name)?.then(|| headers.get_item(name)).transpose()).flatten(),
         }
+    }
+}
+
+impl<'py> Iterator for Values<'_, '_, 'py> {
+    type Item = Text<'py>;
+
+    fn next(&mut self) -> Option<Text<'py>> {
+        let value = if self.told == 0 {
+            self.first()
+        } else {
+            if self.all.is_none() {
+                self.all = self.request.getall(self.request.context.names.of(self.field));
+            }
+            self.all.as_ref()?.get_item(self.told).ok()
+        };
+        self.told += 1;
+        value.and_then(Text::of)
+    }
+}
+
+impl<'py> request::Request for Request<'_, 'py> {
+    type Text = Text<'py>;
+
+    fn values(&self, field: Field) -> impl Iterator<Item = Text<'py>> {
+        Values { request: self, field, told: 0, all: None }
+    }
+
+    fn query(&self) -> Option<Text<'py>> {
+        if self.has_no_query() {
+            return None;
+        }
+        let py = self.object.py();
+        let query = || self.object.getattr(intern!(py, "rel_url"))?.getattr(intern!(py, "raw_query_string"));
+        self.read(query).and_then(Text::of)
+    }
+
+    fn url_keys(&self) -> impl Iterator<Item = Text<'py>> {
+        let state = self.context.url_keys.and_then(|name| self.read(|| aiohttp::state(self.object, name)));
+        let keys = state.and_then(|keys| Some(keys.cast::<UrlKeys>().ok()?.get().keys()));
+        keys.into_iter().flatten().map(Text::Copied)
+    }
+
+    fn method(&self) -> Text<'py> {
+        let method = self.read(|| aiohttp::method(self.object)).and_then(Text::of);
+        method.unwrap_or_else(|| Text::Copied(Zeroizing::default()))
+    }
+
+    fn route(&self) -> Route<'_> {
+        match self.resolved.get_or_init(|| self.read(|| self.resolve()).flatten()) {
+            None => Route::Unmatched,
+            Some(Resolved { canonical, file: None }) => Route::Path(canonical),
+            Some(Resolved { canonical, file: Some(file) }) => Route::Static { prefix: canonical, file },
+        }
+    }
+
+    /// A class has a function for each method.
+    fn handles_options(&self) -> bool {
+        let py = self.object.py();
+        let is_catch_all = || {
+            let route = aiohttp::route(self.object)?;
+            Ok(route.getattr(intern!(py, "method"))?.eq(intern!(py, "*"))?
+                && !route.getattr(intern!(py, "resource"))?.is_none()
+                && !route.getattr(intern!(py, "handler"))?.is_instance_of::<PyType>())
+        };
+        !self.read(is_catch_all).unwrap_or(true)
     }
 
     fn peer(&self) -> Option<u64> {
-        if !self.trusted.is_empty() {
+        if !self.context.trusted.is_empty() {
             return None;
         }
         // A string remembers its hash, and this one stays with the connection.
-        Some(self.peer_address()?.cast::<PyString>().ok()?.hash().ok()?.cast_unsigned() as u64)
+        let hash =
+            || Some(aiohttp::peer_address(self.object)?.cast::<PyString>().ok()?.hash().ok()?.cast_unsigned() as u64);
+        *self.peer.get_or_init(hash)
     }
 
     fn client(&self) -> Option<IpAddr> {
@@ -343,15 +335,15 @@ impl Facts for Request<'_, '_> {
 
     fn client_is_peer(&self) -> bool {
         // A middleware in front of this one may have put another address there.
-        let (Some(peer), Ok(remote)) = (self.peer_address(), self.remote_name()) else { return false };
-        self.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
+        let (Some(peer), Ok(remote)) = (aiohttp::peer_address(self.object), self.remote_name()) else { return false };
+        self.context.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
     }
 
     fn proxied(&self) -> bool {
-        self.read(|| self.remote()).flatten().is_some_and(|peer| self.trusted.contains(peer))
+        self.read(|| self.remote()).flatten().is_some_and(|peer| self.context.trusted.contains(peer))
     }
 
     fn takes_over(&self) -> bool {
-        self.read(|| self.sockets.owned(self.object)).unwrap_or(true)
+        self.read(|| self.context.sockets.owned(self.object)).unwrap_or(true)
     }
 }

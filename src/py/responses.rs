@@ -5,12 +5,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
+use super::aiohttp;
 use super::middleware::AuthMiddleware;
-use super::request;
 use crate::caching::{PRIVATE, made_private};
 
-/// A receiver of aiohttp's `on_response_prepare`. It keeps what needed a credential out of shared caches, and has
-/// `leave_packed(request)` called where the request's body is compressed.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct BeforeSending {
     middleware: Py<AuthMiddleware>,
@@ -40,10 +38,10 @@ impl BeforeSending {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, response: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, Done>> {
         let py = request.py();
-        if request::headers(request)?.contains(&self.content_encoding)? {
+        if aiohttp::headers(request)?.contains(&self.content_encoding)? {
             self.leave_packed.bind(py).call1((request,))?;
         }
-        let headers = request::headers(response)?;
+        let headers = aiohttp::headers(response)?;
         let reads = reads(request)?;
         if headers.contains(&self.cache_control)? {
             let all = headers.call_method1(intern!(py, "getall"), (&self.cache_control,))?;
@@ -71,7 +69,7 @@ impl BeforeSending {
 impl BeforeSending {
     fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = request.py();
-        let resource = request::resource(request)?;
+        let resource = aiohttp::resource(request)?;
         let known = self.public.bind(py);
         if let Some(public) = known.get_item(&resource)? {
             return public.extract();
@@ -85,7 +83,7 @@ impl BeforeSending {
 }
 
 fn reads(request: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let method = request::method(request)?;
+    let method = aiohttp::method(request)?;
     let method = method.cast::<PyString>()?.to_str()?;
     Ok(method == "GET" || method == "HEAD")
 }

@@ -1,19 +1,14 @@
 //! The keys of a URL prefix, on their way from the router to the decision.
 
-use std::ops::ControlFlow;
-
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use zeroize::Zeroizing;
 
 use crate::credential::url_prefix;
-use crate::decide::Visit;
 
-/// The keys that stood before a path, in plain text. It never prints them.
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct UrlKeys {
     keys: Vec<Zeroizing<String>>,
-    /// How many folders deeper the address that the client used lies than the path that was left.
     #[pyo3(get)]
     depth: usize,
 }
@@ -27,13 +22,13 @@ impl UrlKeys {
 }
 
 impl UrlKeys {
-    pub fn visit(&self, each: Visit<'_>) {
-        let _: ControlFlow<()> = self.keys.iter().try_for_each(|key| each(key));
+    /// The keys in plain text. Callers must not store, log or return them.
+    pub fn keys(&self) -> Vec<Zeroizing<String>> {
+        self.keys.clone()
     }
 }
 
-/// The keys before a raw path, and the path without them; `None` where there are none. No path that comes out begins
-/// with a key. Bytes that are not UTF-8 make it no path of ours.
+// No path that comes out begins with a key. Bytes that are not UTF-8 make it no path of ours.
 #[pyfunction]
 pub fn split_url_keys(path: &Bound<'_, PyString>) -> Option<(UrlKeys, String)> {
     let path = path.to_str().ok()?;

@@ -15,10 +15,10 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
-use super::parse::{Record, parse_file, parse_flag};
-use super::{Keys, short_key_warning};
+use super::Keys;
+use super::file::{Record, parse_file, parse_flag};
 use crate::error::ConfigError;
-use crate::secret::ApiKey;
+use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
 
 /// Least time between two looks at the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -207,6 +207,16 @@ fn unreadable(error: &std::io::Error) -> String {
         PermissionDenied => "the key file cannot be read by this user; change its owner or mode".to_owned(),
         _ => format!("the key file cannot be read: {error}"),
     }
+}
+
+/// A warning, never a stop, for a key that is short enough to be guessed.
+fn short_key_warning(place: &str, record: &Record) -> Option<String> {
+    let line = if record.line > 0 { format!("{place}:{}", record.line) } else { place.to_owned() };
+    record.short.then(|| {
+        format!(
+            "{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one"
+        )
+    })
 }
 
 #[cfg(unix)]

@@ -103,8 +103,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// Whether nobody is locked and `key` was lately noted for `peer`, so that [`succeeded`](Self::succeeded) would change
-    /// nothing.
+    /// Whether nobody is locked and `key` was lately noted for `peer`, so that neither [`permits`](Self::permits) nor
+    /// [`succeeded`](Self::succeeded) need be asked.
     #[must_use]
     pub fn knows(&self, peer: u64, key: KeyId, now: Duration) -> bool {
         let (hash, place) = self.recent(peer, key);
@@ -118,21 +118,26 @@ impl Throttle {
         place.store(hash, Ordering::Relaxed);
     }
 
-    /// Remembers that `key` is good from `address`.
+    /// Whether `key` may be used from `address`.
     ///
     /// # Errors
     /// The time left, where the address is locked and the key was not good from it before.
-    pub fn succeeded(&self, address: IpAddr, key: KeyId, now: Duration) -> Result<(), Duration> {
-        let network = network(address);
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if millis(now) < self.any_locked_until.load(Ordering::Relaxed)
-            && tables.good.get(&(network, key)).is_none()
-            && let Some(record) = tables.failing.get(&network)
-        {
-            record.locked(now)?;
+    pub fn permits(&self, address: IpAddr, key: KeyId, now: Duration) -> Result<(), Duration> {
+        if millis(now) >= self.any_locked_until.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        tables.good.get_or_default((network, key));
-        Ok(())
+        let network = network(address);
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        match tables.failing.get(&network) {
+            Some(record) if tables.good.get(&(network, key)).is_none() => record.locked(now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that `key` is good from `address`.
+    pub fn succeeded(&self, address: IpAddr, key: KeyId) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.good.get_or_default((network(address), key));
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
@@ -231,12 +236,12 @@ mod tests {
     fn what_was_good_before_the_lock_still_passes() {
         let throttle = Throttle::default();
         let (known, unknown) = (KeyId([1; 16]), KeyId([2; 16]));
-        assert_eq!(throttle.succeeded(address(1), known, SECOND), Ok(()));
+        throttle.succeeded(address(1), known);
         lock(&throttle, address(1), SECOND);
-        assert_eq!(throttle.succeeded(address(1), known, SECOND), Ok(()));
-        assert_eq!(throttle.succeeded(address(1), unknown, SECOND), Err(FIRST_LOCK));
-        assert_eq!(throttle.succeeded(address(2), unknown, SECOND), Ok(()), "elsewhere it is good");
-        assert_eq!(throttle.succeeded(address(1), unknown, SECOND + FIRST_LOCK), Ok(()));
+        assert_eq!(throttle.permits(address(1), known, SECOND), Ok(()));
+        assert_eq!(throttle.permits(address(1), unknown, SECOND), Err(FIRST_LOCK));
+        assert_eq!(throttle.permits(address(2), unknown, SECOND), Ok(()), "elsewhere it is good");
+        assert_eq!(throttle.permits(address(1), unknown, SECOND + FIRST_LOCK), Ok(()));
     }
 
     #[test]
@@ -282,16 +287,16 @@ mod tests {
     fn memory_is_bounded_and_what_is_used_stays() {
         let throttle = Throttle::default();
         let key = KeyId([1; 16]);
-        throttle.succeeded(address(0), key, SECOND).unwrap();
+        throttle.succeeded(address(0), key);
         for number in 1..200_000 {
             guess(&throttle, address(number), 0, SECOND).unwrap();
-            throttle.succeeded(address(number), key, SECOND).unwrap();
+            throttle.succeeded(address(number), key);
             if number % 10_000 == 0 {
-                throttle.succeeded(address(0), key, SECOND).unwrap();
+                throttle.succeeded(address(0), key);
             }
         }
         lock(&throttle, address(0), SECOND);
-        assert_eq!(throttle.succeeded(address(0), key, SECOND), Ok(()));
+        assert_eq!(throttle.permits(address(0), key, SECOND), Ok(()));
         let tables = throttle.tables.lock().unwrap();
         for (young, old) in
             [(tables.failing.young.len(), tables.failing.old.len()), (tables.good.young.len(), tables.good.old.len())]

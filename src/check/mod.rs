@@ -1,0 +1,32 @@
+//! What a valid credential must still pass, one check a file.
+
+pub mod lockout;
+pub mod own_pages;
+
+use crate::decide::Policy;
+use crate::decision::{Denial, Grant};
+use crate::request::{Now, Question, Request};
+
+/// What a request is judged by.
+pub struct Context<'a, 'k, R> {
+    /// What decisions rest on.
+    pub policy: &'a Policy<'k>,
+    /// The request.
+    pub request: &'a R,
+    /// What it is judged for.
+    pub question: Question<'a>,
+    /// When.
+    pub now: Now,
+}
+
+/// Every check, then the note that the key was used.
+///
+/// # Errors
+/// The gravest refusal.
+pub fn all<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+    let checks = [lockout::check, own_pages::check];
+    let refusals = checks.iter().filter_map(|check| check(grant, context).err());
+    refusals.reduce(Denial::graver).map_or(Ok(()), Err)?;
+    lockout::note(grant, context);
+    Ok(())
+}

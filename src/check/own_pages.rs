@@ -1,0 +1,27 @@
+//! What browsers add by themselves doesn't prove what the person wanted: it must come from our own pages.
+
+use super::Context;
+use crate::credential::Source;
+use crate::decision::{Denial, Grant};
+use crate::origin;
+use crate::request::{Question, Request, is_read};
+
+/// With the cookie, a request that changes something, and a WebSocket, must come from this origin, and a read must not be
+/// embedded by another one. A log-in by a key in the address must not be another page's doing; a link that a person follows
+/// is a GET.
+///
+/// # Errors
+/// [`Denial::CrossOrigin`].
+pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+    let Context { request, question, .. } = *context;
+    let ours = match grant.source {
+        Source::Cookie => {
+            origin::is_same_origin(request, question) || (is_read(request, question) && origin::may_read(request))
+        }
+        Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
+            !origin::is_foreign(request, question)
+        }
+        _ => true,
+    };
+    if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+}

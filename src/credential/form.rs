@@ -1,0 +1,27 @@
+//! The key in the body of a log-in.
+
+use std::iter::once;
+use std::ops::Deref;
+
+use super::{Credential, Place, Plain, Source};
+use crate::request::{Question, Request};
+
+/// The body of a log-in.
+pub struct Form;
+
+impl Place for Form {
+    const NAME: &str = "body";
+
+    fn is_asked(question: Question<'_>) -> bool {
+        matches!(question, Question::LogIn(Some(_)))
+    }
+
+    fn texts<R: Request>(_: &R, question: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>> {
+        let key = if let Question::LogIn(key) = question { key } else { None };
+        key.filter(|key| !key.is_empty()).into_iter()
+    }
+
+    fn credentials<'t, R: Request>(text: &'t str, _: &R, _: Question<'_>) -> impl Iterator<Item = Credential<'t>> {
+        once(Credential::Key(Source::Form, Plain::Borrowed(text)))
+    }
+}

@@ -1,0 +1,127 @@
+//! The decision: who was admitted, or why not.
+
+use std::time::Duration;
+
+use crate::credential::Source;
+use crate::keys::Entry;
+use crate::request::Question;
+use crate::session::Session;
+
+/// A credential that is valid: whose, and how it was presented.
+#[derive(Clone, Copy)]
+pub struct Grant<'k> {
+    /// The key that it is, or stands for.
+    pub key: &'k Entry,
+    /// How it was presented.
+    pub source: Source,
+    /// The session, where it is one.
+    pub session: Option<Session>,
+}
+
+/// What becomes of a request.
+pub enum Decision<'k> {
+    /// It presents a valid credential.
+    Granted(Grant<'k>),
+    /// It needs none.
+    Exempt,
+    /// It is a CORS preflight, which is answered without a handler.
+    Preflight,
+    /// It is refused.
+    Denied(Denial),
+    /// It is refused, and a browser loading a page: that is led to the login page.
+    SentToLogin(Denial),
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// No credential at all.
+    Missing,
+    /// At least one credential, none of them valid.
+    Invalid,
+    /// A valid session cookie, but a request that another site may have made (rule 2).
+    CrossOrigin,
+    /// An anonymous WebSocket asks for the `clientId` of a live socket that was opened with a credential.
+    ClientIdTaken,
+    /// The address guessed too often.
+    Locked {
+        /// Seconds until it may try again, for `Retry-After`.
+        retry_after: u64,
+    },
+}
+
+/// How a refusal reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The HTTP status code (RFC 9110, section 15.5; RFC 6585, section 4).
+    pub status: u16,
+    /// The JSON body's `error`.
+    pub error: &'static str,
+    /// The JSON body's and the log line's `cause`; filters match it, so it never changes.
+    pub cause: &'static str,
+    /// The JSON body's `message`, for people.
+    pub message: &'static str,
+    /// `WWW-Authenticate` (RFC 6750, section 3).
+    pub challenge: Option<&'static str>,
+    /// What the login page calls it; `None` where a form is answered like everything else.
+    pub login_error: Option<&'static str>,
+    /// How loudly it is logged.
+    pub level: Level,
+}
+
+/// The level of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the level of its name")]
+pub enum Level {
+    Debug,
+    Warning,
+}
+
+const CHALLENGE: Option<&str> = Some("Bearer realm=\"ComfyUI\"");
+const INVALID_TOKEN: Option<&str> = Some("Bearer realm=\"ComfyUI\", error=\"invalid_token\"");
+
+impl Denial {
+    /// The refusal of an address that is locked for `left`, rounded up to whole seconds.
+    #[must_use]
+    pub fn locked(left: Duration) -> Self {
+        Self::Locked { retry_after: left.as_secs() + u64::from(left.subsec_nanos() > 0) }
+    }
+
+    /// The graver one of two.
+    #[must_use]
+    pub fn graver(self, other: Self) -> Self {
+        let gravity = |denial| match denial {
+            Self::Missing => 0,
+            Self::Invalid => 1,
+            Self::Locked { .. } => 2,
+            Self::CrossOrigin => 3,
+            Self::ClientIdTaken => 4,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
+
+    /// How it reads, as the answer to a question.
+    #[must_use]
+    #[rustfmt::skip]
+    pub fn row(self, question: Question<'_>) -> Row {
+        use Level::{Debug, Warning};
+        let row = |status, error, cause, challenge, login_error, level, message| {
+            Row { status, error, cause, message, challenge, login_error, level }
+        };
+        let row = match self {
+            Self::Missing => row(401, "unauthorized", "missing_credential", CHALLENGE, Some("invalid"), Debug,
+                "This server needs an API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."),
+            Self::Invalid => row(401, "unauthorized", "invalid_credential", INVALID_TOKEN, Some("invalid"), Warning,
+                "The API key is not valid."),
+            Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
+                "This clientId belongs to a connection that was opened with an API key: send the key."),
+            Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
+                "The session cookie and the login form are only valid in requests from this server's own pages."),
+            Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
+                "Too many wrong API keys from this address: try again later."),
+        };
+        // nginx makes a 500 of any other status.
+        let forwarded = question == Question::ForwardAuth;
+        if forwarded { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
+    }
+}

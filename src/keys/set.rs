@@ -1,0 +1,217 @@
+//! The keys in force, and looking one up.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use super::file::Record;
+use crate::secret::{Digest, random_bytes};
+
+/// Names a key without telling anything about it: derived from its digest, the same on every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 16]);
+
+impl fmt::Display for KeyId {
+    /// 32 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl KeyId {
+    fn number(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+}
+
+/// One accepted key, with all that is derived from it once.
+pub struct Entry {
+    digest: Digest,
+    id: KeyId,
+    label: Option<String>,
+    session_mac: Hmac<Sha256>,
+}
+
+impl Entry {
+    fn new(record: &Record) -> Self {
+        let id = derive(&record.digest, b"comfy-auth-rs key id v1");
+        let session_key = derive(&record.digest, b"comfy-auth-rs session key v1");
+        Self {
+            digest: record.digest,
+            id: KeyId(std::array::from_fn(|index| id[index])),
+            label: record.label.clone(),
+            session_mac: keyed(&session_key),
+        }
+    }
+
+    /// The key's public name.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The operator's label.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// HMAC-SHA256 under the key's session secret, ready to be fed.
+    #[must_use]
+    pub fn session_mac(&self) -> Hmac<Sha256> {
+        self.session_mac.clone()
+    }
+}
+
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn derive(digest: &Digest, purpose: &[u8]) -> [u8; 32] {
+    keyed(digest.expose_secret()).chain_update(purpose).finalize().into_bytes().into()
+}
+
+/// An immutable set of keys; a reload makes a new one.
+pub struct Keys {
+    /// By the first half of the digest.
+    entries: HashMap<u128, Entry, Slots>,
+    /// That half by the key's id.
+    by_id: HashMap<u128, u128, Slots>,
+}
+
+impl Keys {
+    /// Builds the set; the first of several equal keys gives the label.
+    #[must_use]
+    pub fn new(records: &[Record]) -> Self {
+        let mut keys = Self {
+            entries: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
+            by_id: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
+        };
+        for record in records {
+            let prefix = prefix(&record.digest);
+            let entry = keys.entries.entry(prefix).or_insert_with(|| Entry::new(record));
+            keys.by_id.insert(entry.id.number(), prefix);
+        }
+        keys
+    }
+
+    /// How many different keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no key, so that nothing can be admitted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Looks a candidate up. Its digest picks at most one entry, which is then compared in constant time; where there
+    /// is none the candidate is compared with itself and refused, so that an unknown key costs what a known one does.
+    ///
+    /// # Errors
+    /// The candidate's digest, for counting distinct wrong ones.
+    pub fn verify(&self, candidate: &[u8]) -> Result<&Entry, Digest> {
+        let digest = Digest::of(candidate);
+        let entry = self.entries.get(&prefix(&digest));
+        let equal = entry.map_or(&digest, |entry| &entry.digest).ct_eq(&digest);
+        match entry {
+            Some(entry) if equal.into() => Ok(entry),
+            _ => Err(digest),
+        }
+    }
+
+    /// The key with this id, if it is still accepted.
+    #[must_use]
+    pub fn by_id(&self, id: KeyId) -> Option<&Entry> {
+        self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix))
+    }
+}
+
+fn prefix(digest: &Digest) -> u128 {
+    digest.halves()[0]
+}
+
+/// Where a digest goes in a table, which takes longer where seven bits of its hash are those of an entry's. Whoever sends
+/// a candidate knows its digest, but not these numbers: so the time tells nothing of the entry's digest.
+struct Slots(u64, u64);
+
+impl Default for Slots {
+    fn default() -> Self {
+        let [offset, factor] = [u64::from_le_bytes(random_bytes()), u64::from_le_bytes(random_bytes())];
+        Self(offset, factor | 1)
+    }
+}
+
+impl BuildHasher for Slots {
+    type Hasher = SlotHasher;
+
+    fn build_hasher(&self) -> SlotHasher {
+        SlotHasher { offset: self.0, factor: self.1, hash: 0 }
+    }
+}
+
+struct SlotHasher {
+    offset: u64,
+    factor: u64,
+    hash: u64,
+}
+
+impl Hasher for SlotHasher {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    /// Part of a SHA-256 digest is spread evenly as it is; it only must be mixed with what is secret.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
+    fn write_u128(&mut self, prefix: u128) {
+        let product = u128::from(prefix as u64 ^ self.offset) * u128::from(self.factor);
+        self.hash = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u128(u128::from(self.hash << 8 | u64::from(byte)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::parse_file;
+
+    fn keys(text: &str) -> Keys {
+        Keys::new(&parse_file("f", text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn admits_each_key_and_nothing_else() {
+        let keys = keys("first a\nsecond b\n");
+        assert_eq!(keys.verify(b"first").ok().and_then(Entry::label), Some("a"));
+        assert_eq!(keys.verify(b"second").ok().and_then(Entry::label), Some("b"));
+        for wrong in ["", "firs", "first ", "FIRST", "third"] {
+            assert!(keys.verify(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ids_are_stable_and_differ() {
+        let (one, two) = (keys("first\nsecond\n"), keys("second\n"));
+        let id = |keys: &Keys, key: &[u8]| keys.verify(key).ok().map(Entry::id).unwrap();
+        assert_eq!(id(&one, b"second"), id(&two, b"second"));
+        assert_ne!(id(&one, b"first"), id(&one, b"second"));
+        assert!(two.by_id(id(&one, b"first")).is_none());
+        assert!(two.by_id(id(&one, b"second")).is_some());
+    }
+
+    #[test]
+    fn an_empty_set_admits_nothing() {
+        assert!(Keys::new(&[]).verify(b"").is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! What may be asked of a request, and what it is judged for.
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::time::Duration;
+
+use crate::exempt::Route;
+
+/// A header field that the decision may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the field of its name")]
+pub enum Field {
+    Authorization,
+    XApiKey,
+    Cookie,
+    Host,
+    Origin,
+    SecFetchSite,
+    SecFetchMode,
+    SecFetchDest,
+    Upgrade,
+    SecWebSocketKey,
+    SecWebSocketVersion,
+    Accept,
+    AccessControlRequestMethod,
+    XOriginalMethod,
+    XForwardedFor,
+    XForwardedMethod,
+    XForwardedHost,
+}
+
+/// A request, which the decision reads only as far as it needs to.
+pub trait Request {
+    /// A text that was read from it.
+    type Text: Deref<Target = str>;
+
+    /// The values of a field, in order.
+    fn values(&self, field: Field) -> impl Iterator<Item = Self::Text>;
+    /// The raw query string, if there is one.
+    fn query(&self) -> Option<Self::Text>;
+    /// The keys before the path, decoded, in order. The route is that of the path without them.
+    fn url_keys(&self) -> impl Iterator<Item = Self::Text>;
+    /// The method as sent.
+    fn method(&self) -> Self::Text;
+    /// The resolved route.
+    fn route(&self) -> Route<'_>;
+    /// Whether a handler was registered for `OPTIONS` on this route, rather than for every method.
+    fn handles_options(&self) -> bool;
+    /// A number for the other end of the connection, if that comes cheaper than `client`: others have other numbers.
+    fn peer(&self) -> Option<u64>;
+    /// The client's address; `None` where it has none (a Unix socket).
+    fn client(&self) -> Option<IpAddr>;
+    /// Whether the other end of the connection is the client, and not a proxy that may speak for many.
+    fn client_is_peer(&self) -> bool;
+    /// Whether a proxy that the operator trusts is at the other end of the connection.
+    fn proxied(&self) -> bool;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential.
+    fn takes_over(&self) -> bool;
+}
+
+/// What a request is judged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question<'a> {
+    /// May it pass?
+    Access,
+    /// May the request pass that a proxy asks about (nginx's `auth_request`, Traefik's `ForwardAuth`, Caddy's
+    /// `forward_auth`)? The proxy asks with a GET that has the original request's fields.
+    ForwardAuth,
+    /// May it begin a session? A login form has its key in the request's body.
+    LogIn(Option<&'a str>),
+    /// May it begin a session because a person followed a link with a key in it?
+    LogInByLink,
+    /// May it end its session?
+    LogOut,
+    /// Who is it? Counts nothing.
+    Identity,
+    /// Is what admitted this open connection still valid? Counts nothing.
+    Again,
+}
+
+impl Question<'_> {
+    /// Whether the answer changes nothing: no attempt is counted, no key is noted as used.
+    #[must_use]
+    pub fn is_quiet(self) -> bool {
+        matches!(self, Self::Identity | Self::Again | Self::LogOut)
+    }
+}
+
+/// The time, in both of its kinds.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// A monotonic clock, for locks.
+    pub monotonic: Duration,
+    /// Seconds since 1970 (UTC), for sessions.
+    pub unix: u64,
+}
+
+/// Whether a field is there.
+pub fn has<R: Request>(request: &R, field: Field) -> bool {
+    request.values(field).next().is_some()
+}
+
+/// A field's value; where it is repeated, its values with commas between them (RFC 9110, section 5.3), which none of those
+/// that may not be repeated equals.
+pub fn combined<R: Request>(request: &R, field: Field) -> Option<String> {
+    request.values(field).map(|value| value.to_owned()).reduce(|before, value| [&before, ", ", &value].concat())
+}
+
+/// The field that names the host the browser used. Traefik puts its own address into the question's `Host`.
+pub fn host<R: Request>(request: &R, question: Question<'_>) -> Field {
+    let forwarded = question == Question::ForwardAuth && request.proxied() && has(request, Field::XForwardedHost);
+    if forwarded { Field::XForwardedHost } else { Field::Host }
+}
+
+/// Whether it can change nothing and opens no WebSocket.
+pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
+    let reads = |method: &str| matches!(method, "GET" | "HEAD" | "OPTIONS");
+    let asked_about_a_read = || {
+        // What nginx's documentation uses, and what Traefik and Caddy send. Where a proxy sets neither, a client may; so
+        // they can only make the judgement stricter.
+        [Field::XOriginalMethod, Field::XForwardedMethod]
+            .iter()
+            .all(|&field| request.values(field).all(|method| reads(&method)))
+            // Browsers send `Origin` with all that may change something and with every WebSocket, but not with a link
+            // (Fetch, section 3.2). Proxies keep `Upgrade` to themselves, unlike the handshake's key.
+            && !has(request, Field::Origin)
+            && !has(request, Field::SecWebSocketKey)
+    };
+    reads(&request.method())
+        && !has(request, Field::Upgrade)
+        && (question != Question::ForwardAuth || asked_about_a_read())
+}
+
+/// Whether `Accept` names HTML (RFC 9110, section 12.5.1). `*/*` doesn't: it is what programs send.
+pub fn takes_html<R: Request>(request: &R) -> bool {
+    request.values(Field::Accept).any(|accept| names_html(&accept))
+}
+
+fn names_html(accept: &str) -> bool {
+    accept.split(',').any(|range| {
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let refused = parameters.split(';').any(|parameter| {
+            parameter.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        });
+        ["text/html", "application/xhtml+xml"].iter().any(|html| media.trim().eq_ignore_ascii_case(html)) && !refused
+    })
+}

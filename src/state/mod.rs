@@ -1,0 +1,13 @@
+//! What is remembered from one request to the next.
+
+pub mod log_outs;
+pub mod throttle;
+
+/// All of it.
+#[derive(Default)]
+pub struct State {
+    /// Sessions that were ended.
+    pub log_outs: log_outs::LogOuts,
+    /// Failed attempts.
+    pub throttle: throttle::Throttle,
+}
