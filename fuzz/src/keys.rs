@@ -51,7 +51,7 @@ fn lines(faults: &[ConfigError]) -> Vec<String> {
 fn are_what_the_lines_say(records: &[Record], data: &[u8]) {
     let text = std::str::from_utf8(data).expect("keys in what is no text");
     let lines: Vec<_> = text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').collect();
-    assert!(!records.is_empty() && records.windows(2).all(|pair| pair[0].line < pair[1].line));
+    assert!(records.windows(2).all(|pair| pair[0].line < pair[1].line));
     for record in records {
         let line = lines[record.line - 1].trim_matches([' ', '\t', '\r']);
         let key = line.split([' ', '\t']).next().unwrap_or_default();

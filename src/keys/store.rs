@@ -1,11 +1,14 @@
 //! The key store: where the keys come from, and noticing when a file changes.
 //!
-//! Files are looked at when a request asks, no more than once a second; there is no watcher thread. A file is parsed
-//! whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed anew
+//! Files are looked at when a request asks, no more than twice a second; there is no watcher thread. A file is parsed
+//! whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
 //! each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
+//!
+//! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
+//! again at each look, and the error is said again each minute.
 
 use std::fs::{self, File, Metadata};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +24,13 @@ use crate::error::ConfigError;
 use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
 
 /// Least time between two looks at the files.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often an error that lasts is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long an empty file counts as one that is being written.
+const WRITING: Duration = Duration::from_secs(10);
 
 /// Largest key file read, in bytes; more than 10,000 of the longest entries.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
@@ -36,7 +45,7 @@ pub enum Reload {
         /// How many keys it holds.
         keys: usize,
     },
-    /// The new version is bad, or the file is gone: the last good keys stay in force.
+    /// The new version is bad, or the file cannot be read: the last good keys stay in force.
     Kept {
         /// One line for the log.
         fault: ConfigError,
@@ -54,8 +63,29 @@ pub struct KeyStore {
 
 struct WatchedFile {
     path: PathBuf,
-    stamp: Option<Stamp>,
+    /// The version that was judged last.
+    stamp: Stamp,
     records: Vec<Record>,
+    /// When an error of the system was said last.
+    said: Option<Duration>,
+    /// Since when the file is empty.
+    empty_since: Option<Duration>,
+}
+
+/// Why a file gives no keys.
+enum Unread {
+    /// The system's fault, which tells nothing about the file's contents.
+    System(ConfigError),
+    /// The contents' fault.
+    Bad(Stamp, Vec<ConfigError>),
+}
+
+/// What a file holds.
+struct Version {
+    stamp: Stamp,
+    records: Vec<Record>,
+    /// Whether it has no bytes at all.
+    is_empty: bool,
 }
 
 /// Tells one version of a file from another.
@@ -85,8 +115,12 @@ impl KeyStore {
         let mut files = Vec::new();
         for path in paths {
             match read_file(path) {
-                Ok((stamp, records)) => files.push(WatchedFile { path: path.clone(), stamp: Some(stamp), records }),
-                Err(more) => faults.extend(more),
+                Ok(version) if version.records.is_empty() => faults.push(no_key(path)),
+                Ok(Version { stamp, records, .. }) => {
+                    files.push(WatchedFile { path: path.clone(), stamp, records, said: None, empty_since: None });
+                }
+                Err(Unread::System(fault)) => faults.push(fault),
+                Err(Unread::Bad(_, more)) => faults.extend(more),
             }
         }
         if inline.is_empty() && paths.is_empty() {
@@ -104,24 +138,22 @@ impl KeyStore {
         self.current.load()
     }
 
-    /// Looks at the files when the last look is a second ago. `now` is any monotonic clock.
+    /// Looks at the files when the last look is half a second ago. `now` is any monotonic clock.
     pub fn refresh(&self, now: Duration) -> Vec<Reload> {
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        if now < self.next_check.load(Ordering::Relaxed) {
+        if millis(now) < self.next_check.load(Ordering::Relaxed) {
             return Vec::new();
         }
         self.reload(now)
     }
 
     #[cold]
-    fn reload(&self, now: u64) -> Vec<Reload> {
-        let interval = u64::try_from(CHECK_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+    fn reload(&self, now: Duration) -> Vec<Reload> {
         // Whoever holds the lock is looking already; the others go on with the keys in force.
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
-        self.next_check.store(now.saturating_add(interval), Ordering::Relaxed);
+        self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);
         let mut events = Vec::new();
         for file in files.iter_mut() {
-            file.look(&mut events);
+            events.extend(file.look(now));
         }
         if events.iter().any(|event| matches!(event, Reload::Loaded { .. })) {
             self.current.store(Arc::new(union(&self.inline, &files)));
@@ -144,20 +176,30 @@ impl KeyStore {
 }
 
 impl WatchedFile {
-    fn look(&mut self, events: &mut Vec<Reload>) {
-        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
-        if stamp == self.stamp {
-            return;
+    fn look(&mut self, now: Duration) -> Option<Reload> {
+        if fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp) {
+            (self.said, self.empty_since) = (None, None);
+            return None;
         }
         match read_file(&self.path) {
-            Ok((stamp, records)) => {
-                self.stamp = Some(stamp);
-                self.records = records;
-                events.push(Reload::Loaded { path: self.path.clone(), keys: self.records.len() });
+            Ok(version) => {
+                self.said = None;
+                if version.is_empty && now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING {
+                    return None;
+                }
+                (self.stamp, self.records, self.empty_since) = (version.stamp, version.records, None);
+                Some(Reload::Loaded { path: self.path.clone(), keys: self.records.len() })
             }
-            Err(faults) => {
-                self.stamp = stamp;
-                events.extend(faults.into_iter().take(1).map(|fault| Reload::Kept { fault }));
+            Err(Unread::Bad(stamp, faults)) => {
+                (self.stamp, self.said, self.empty_since) = (stamp, None, None);
+                faults.into_iter().next().map(|fault| Reload::Kept { fault })
+            }
+            Err(Unread::System(fault)) => {
+                let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN);
+                is_due.then(|| {
+                    self.said = Some(now);
+                    Reload::Kept { fault }
+                })
             }
         }
     }
@@ -176,32 +218,46 @@ impl Stamp {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
     let records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
     Keys::new(&records)
 }
 
-fn read_file(path: &Path) -> Result<(Stamp, Vec<Record>), Vec<ConfigError>> {
+fn read_file(path: &Path) -> Result<Version, Unread> {
     let place = path.to_string_lossy();
-    let fault = |message: String| vec![ConfigError::new(place.clone(), message)];
+    let system = |error: io::Error| Unread::System(ConfigError::new(place.clone(), unreadable(&error)));
+    let bad = |stamp, message: String| Err(Unread::Bad(stamp, vec![ConfigError::new(place.clone(), message)]));
     // Asked before opening: opening a named pipe would wait for a writer.
-    let metadata = fs::metadata(path).map_err(|error| fault(unreadable(&error)))?;
+    let metadata = fs::metadata(path).map_err(system)?;
     if !metadata.is_file() {
-        return Err(fault("not a regular file; name a text file with one key a line".to_owned()));
+        return bad(Stamp::of(&metadata), "not a regular file; name a text file with one key a line".to_owned());
     }
     if metadata.len() > MAX_FILE_SIZE {
-        return Err(fault(format!("larger than {MAX_FILE_SIZE} bytes; is this a key file?")));
+        return bad(Stamp::of(&metadata), format!("larger than {MAX_FILE_SIZE} bytes; is this a key file?"));
     }
-    let mut file = File::open(path).map_err(|error| fault(unreadable(&error)))?;
+    let mut file = File::open(path).map_err(system)?;
     // Stamped before it is read: a change in between is seen at the next look.
-    let stamp = Stamp::of(&file.metadata().map_err(|error| fault(unreadable(&error)))?);
+    let stamp = Stamp::of(&file.metadata().map_err(system)?);
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
-    (&mut file).take(MAX_FILE_SIZE).read_to_end(&mut bytes).map_err(|error| fault(unreadable(&error)))?;
-    Ok((stamp, parse_file(&place, &bytes)?))
+    (&mut file).take(MAX_FILE_SIZE).read_to_end(&mut bytes).map_err(system)?;
+    match parse_file(&place, &bytes) {
+        Ok(records) => Ok(Version { stamp, records, is_empty: bytes.is_empty() }),
+        Err(faults) => Err(Unread::Bad(stamp, faults)),
+    }
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    use std::io::ErrorKind::{NotFound, PermissionDenied};
+/// A server must not start with it, for it would admit nobody.
+fn no_key(path: &Path) -> ConfigError {
+    let message = "the key file holds no key; write one key a line (`comfy-auth-rs keygen -o FILE` makes one)";
+    ConfigError::new(path.to_string_lossy(), message)
+}
+
+fn unreadable(error: &io::Error) -> String {
+    use io::ErrorKind::{NotFound, PermissionDenied};
     match error.kind() {
         NotFound => "the key file does not exist; make one with `comfy-auth-rs keygen -o FILE`".to_owned(),
         PermissionDenied => "the key file cannot be read by this user; change its owner or mode".to_owned(),
@@ -237,17 +293,20 @@ fn readable_by_others(_path: &Path) -> Option<String> {
 /// Every fault and warning of a key file, for `comfy-auth-rs doctor`: faults first.
 #[must_use]
 pub fn faults_of_file(path: &Path) -> Vec<String> {
-    match read_file(path) {
+    let faults = match read_file(path) {
+        Ok(version) if version.records.is_empty() => vec![no_key(path)],
         Ok(_) => Vec::new(),
-        Err(faults) => faults.iter().map(ToString::to_string).collect(),
-    }
+        Err(Unread::System(fault)) => vec![fault],
+        Err(Unread::Bad(_, faults)) => faults,
+    };
+    faults.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SECOND: Duration = CHECK_INTERVAL;
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn store(path: &Path) -> KeyStore {
         KeyStore::open(&[], &[path.to_owned()]).unwrap_or_else(|faults| panic!("{faults:?}"))
@@ -287,16 +346,16 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_files_once_a_second_and_swaps_whole() {
+    fn looks_at_files_twice_a_second_and_swaps_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
         fs::write(&path, "old\n").unwrap();
         let store = store(&path);
         assert!(store.refresh(SECOND).is_empty());
         replace(&path, "new\nother\n");
-        assert!(store.refresh(SECOND + SECOND / 2).is_empty(), "too early to look");
+        assert!(store.refresh(SECOND + CHECK_INTERVAL / 2).is_empty(), "too early to look");
         assert!(admits(&store, "old"));
-        assert_eq!(store.refresh(SECOND * 2), [Reload::Loaded { path, keys: 2 }]);
+        assert_eq!(store.refresh(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
         assert!(admits(&store, "new") && !admits(&store, "old"));
     }
 
@@ -316,6 +375,47 @@ mod tests {
         replace(&path, "mended\n");
         assert!(matches!(store.refresh(SECOND * 5)[..], [Reload::Loaded { .. }]));
         assert!(admits(&store, "mended") && !admits(&store, "good"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_error_of_the_system_is_no_version() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "removed\nkept\n").unwrap();
+        let store = store(&path);
+        // Links in a circle: the name is there, and cannot be opened.
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        symlink(&path, &path).unwrap();
+        let mut said = Vec::new();
+        for second in 1..=120 {
+            said.extend(store.refresh(SECOND * second).iter().map(|_| second));
+        }
+        assert_eq!(said, [1, 61], "again each minute");
+        assert!(admits(&store, "removed"), "the last good keys");
+        replace(&path, "kept\n");
+        assert!(matches!(store.refresh(SECOND * 121)[..], [Reload::Loaded { .. }]));
+        assert!(admits(&store, "kept") && !admits(&store, "removed"));
+    }
+
+    #[test]
+    fn an_empty_file_is_being_written_and_one_without_keys_admits_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "good\n").unwrap();
+        let store = store(&path);
+        replace(&path, "");
+        assert!(store.refresh(SECOND).is_empty() && store.refresh(SECOND * 10).is_empty());
+        assert!(admits(&store, "good"));
+        assert!(matches!(store.refresh(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
+        assert!(!admits(&store, "good"));
+        assert!(store.refresh(SECOND * 12).is_empty());
+        replace(&path, "good\n");
+        assert!(matches!(store.refresh(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
+        replace(&path, "# nobody\n");
+        assert!(matches!(store.refresh(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
+        assert!(!admits(&store, "good"));
     }
 
     #[cfg(unix)]

@@ -16,6 +16,10 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
     let logger = logger(py)?;
     for event in events {
         match event {
+            Reload::Loaded { path, keys: 0 } => {
+                let message = format!("comfy-auth-rs: {}: the key file holds no key: it admits nobody", path.display());
+                logger.call_method1(intern!(py, "error"), ("%s", message))?;
+            }
             Reload::Loaded { path, keys } => {
                 let message =
                     format!("comfy-auth-rs: {}: the key file changed; {keys} keys are in force", path.display());
