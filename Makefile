@@ -84,10 +84,11 @@ test-python: develop $(VENV)/.more-tools $(VENV)/.clients
 	$(BIN)/python -m pytest
 
 # What holds on every platform: no Debian packages, no /proc. CI runs it on macOS and Windows.
-PORTABLE := package middleware sessions throttle index_page cli patch registry install protection
+PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_throttle http/test_index_page unit/test_cli http/test_doctor \
+    unit/test_patch comfyui/test_registry release/test_install comfyui/test_protection
 .PHONY: test-portable
 test-portable: develop test-rust ## Run the tests that need nothing of the system
-	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/test_%.py)
+	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser
 # misses a click now and then: what failed is tried once more, alone.
@@ -132,7 +133,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 
 .PHONY: load
 load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 20 minutes in all
-	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
+	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
 timing: develop ## See whether the time of a refusal tells anything of a key

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs.comfyui.patch import patch
-from servers import MINI_COMFYUI, Server, start_server
-
-WITNESS = Path(__file__).resolve().parents[1] / "fixtures" / "witness"
-
-#: The key of the shared server. It must never be seen in anything that a server says.
-KEY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
+from support.servers import KEY, MINI_COMFYUI, WITNESS, Server, start_server
 
 CopyMiniature = Callable[..., Path]
 

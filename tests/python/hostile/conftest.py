@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import ask, bearer
-from servers import Server, start_real, start_server
+from support.client import ask, bearer
+from support.servers import Server, start_real, start_server
 
 from hostile.forging import DAY, forgeries, token
 from hostile.target import Target, occupy, plant

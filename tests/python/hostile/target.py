@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client import ask, bearer
-from servers import Server
+from support.client import ask, bearer
+from support.servers import Server
 
 from hostile.wire import barrage
 
