@@ -19,7 +19,6 @@ from support.servers import MINI_COMFYUI, Server, start_server
 _WITNESS = Path(__file__).parent / "witness_node.py"
 
 #: One wrong key for all tests: ten different ones within a minute would lock this machine out.
-WRONG_KEY = "wrong-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)

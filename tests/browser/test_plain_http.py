@@ -9,8 +9,9 @@ from frontends import PICTURE, load, menu_entry, preview_width, run, wait_until_
 from login import NOTHING, expect_login_page, log_in, stored, submit
 from origins import listening
 from playwright.sync_api import Page, expect
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
 from support import network
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 

@@ -9,10 +9,11 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+from support.keys import KEY
+
 from load.client import Connection, request, stop
 from load.process import MIB, memory, patched_miniature
 
-KEY = "k" * 40
 CONNECTIONS = 64
 
 #: One after the other, each from addresses of its own: the last must cost nothing more.

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import aiohttp
 from support.client import BROWSER, bearer
+from support.keys import KEY
 
 from load.client import Connection, request, stop
 from load.process import MIB, memory, open_files, patched_miniature
 
-KEY = "k" * 40
 CONNECTIONS = 16
 
 #: How much more the process may hold at the end than after warming up.

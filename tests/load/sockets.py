@@ -8,10 +8,9 @@ from pathlib import Path
 
 import aiohttp
 from support.client import bearer
+from support.keys import KEY
 
 from load.process import MIB, memory, open_files, patched_miniature
-
-KEY = "k" * 40
 
 
 def run(folder: Path, sockets: int) -> dict[str, str]:

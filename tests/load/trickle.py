@@ -7,10 +7,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from support.keys import KEY
+
 from load.client import Connection, request, stop
 from load.process import MIB, memory, open_files, patched_miniature
-
-KEY = "k" * 40
 
 #: What is begun and never ended. aiohttp waits ten seconds for the rest of a body that nobody reads, and we wait as
 #: long for a log-in's, to which it then adds its own.

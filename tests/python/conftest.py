@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs.comfyui.patch import patch
-from support.servers import KEY, MINI_COMFYUI, WITNESS, Server, start_server
+from support.keys import KEY
+from support.servers import MINI_COMFYUI, WITNESS, Server, start_server
 
 CopyMiniature = Callable[..., Path]
 

@@ -12,7 +12,8 @@ from frontends import PICTURE, load, menu_entry, preview_width, run, wait_until_
 from login import NOTHING, expect_login_page, log_in, stored, submit
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from proxy import nginx
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 #: All that the frontends ask for at the root of the host here, whatever folder they lie in (docs/deployment.md).

@@ -16,12 +16,12 @@ import pytest
 from comfy_auth_rs import PatchError, __version__
 from comfy_auth_rs.comfyui import custom_node, patch
 from support.client import BROWSER, Answer, ask, bearer, headers_of, is_refusal
+from support.keys import KEY
 from support.servers import Server, ServerDied, free_port, start_server
 from support.sweep import Route, odd_targets, read_routes, targets
 from support.trees import make_tree
 
-CANARY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
-KEY_ENV = {"COMFYUI_API_KEY": CANARY}
+KEY_ENV = {"COMFYUI_API_KEY": KEY}
 ERROR = "comfy-auth-rs: error: "
 
 CopyMiniature = Callable[..., Path]
@@ -40,7 +40,7 @@ def server(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     env = {**KEY_ENV, "WITNESS_ROUTES": str(tmp_path_factory.mktemp("routes") / "routes.json")}
     with start_server(tree, "--verbose", "DEBUG", env=env) as server:
         yield server
-        assert CANARY not in server.output
+        assert KEY not in server.output
 
 
 def end_of(tree: Path, *args: str, python: tuple[str, ...] = (sys.executable,), **env: str) -> str:
@@ -69,7 +69,7 @@ def end_of(tree: Path, *args: str, python: tuple[str, ...] = (sys.executable,), 
 def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniature: CopyMiniature) -> None:
     patched_tree = copy_miniature()
     routes_file = patched_tree / "routes.json"
-    flags = ("--api-key", CANARY, "--verbose", "DEBUG")
+    flags = ("--api-key", KEY, "--verbose", "DEBUG")
     with start_server(patched_tree, *flags, env={"WITNESS_ROUTES": str(routes_file)}) as patched:
         routes = read_routes(routes_file)
         wanted = [("GET", target) for target in targets(routes) + odd_targets(routes)]
@@ -83,7 +83,7 @@ def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniat
         assert different == []
         assert refused > 700
         for route in routes:
-            theirs, ours = (ask(to, route.target("x"), bearer(CANARY)) for to in (patched, server))
+            theirs, ours = (ask(to, route.target("x"), bearer(KEY)) for to in (patched, server))
             assert (ours.status, ours.headers["X-Route"]) == (theirs.status, theirs.headers["X-Route"]), route
         assert routes_of(server) == routes
 
@@ -103,7 +103,7 @@ def test_browsers_log_in(server: Server) -> None:
     first = ask(server, "/", BROWSER)
     assert (first.status, first.headers["Location"]) == (302, "auth_login.html?next=%2F")
     assert "<form" in ask(server, "/auth_login.html", BROWSER).text
-    login = ask(server, "/auth_session", bearer(CANARY), method="POST")
+    login = ask(server, "/auth_session", bearer(KEY), method="POST")
     cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
     for target in ("/", "/index.html"):
         assert '<script src="auth_inject.js"></script>' in ask(server, target, cookie).text
@@ -114,7 +114,7 @@ def test_browsers_log_in(server: Server) -> None:
 async def test_a_live_socket_is_not_taken_over(server: Server) -> None:
     async with (
         aiohttp.ClientSession(server.url) as session,
-        session.ws_connect("/ws?clientId=mine", headers=bearer(CANARY)) as ws,
+        session.ws_connect("/ws?clientId=mine", headers=bearer(KEY)) as ws,
     ):
         assert (await ws.receive_json(timeout=10))["type"] == "status"
         with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
@@ -152,7 +152,7 @@ def test_custom_nodes_that_load_earlier_do_not_slip_by(copy_miniature: CopyMinia
         assert server.output.index("early") < server.output.index("an API key is required")
         for target in ("/by_middleware", "/by_route", "/api/by_route", "/by_router", "/x.js"):
             assert is_refusal(ask(server, target)), target
-            assert ask(server, target, bearer(CANARY)).text == "leaked", target
+            assert ask(server, target, bearer(KEY)).text == "leaked", target
 
 
 def test_stands_behind_cors(copy_miniature: CopyMiniature) -> None:
@@ -170,25 +170,25 @@ def test_stands_behind_cors(copy_miniature: CopyMiniature) -> None:
 
 def test_keys_from_a_file_and_flags_from_the_environment(tree: Path, tmp_path: Path) -> None:
     file = tmp_path / "api_key.txt"
-    file.write_text(f"{CANARY} laptop\n")
+    file.write_text(f"{KEY} laptop\n")
     file.chmod(0o600)
     env = {
         "COMFYUI_API_KEY_FILE": str(file),
-        "COMFYUI_API_KEY": f"{CANARY}-2",
+        "COMFYUI_API_KEY": f"{KEY}-2",
         "COMFYUI_AUTH_FLAGS": "--auth-require-ws --auth-exempt '/my_outputs/*' --auth-exempt /queue",
     }
     with start_server(tree, env=env) as server:
         assert "an API key is required (2 in force)" in server.output
         assert "recommended" not in server.output
-        for key in (CANARY, f"{CANARY}-2"):
+        for key in (KEY, f"{KEY}-2"):
             assert ask(server, "/settings", bearer(key)).status == 200
         assert ask(server, "/settings", bearer("another")).status == 401
         assert ask(server, "/my_outputs/x.png").status == 200
         assert ask(server, "/queue").status == 200
         assert ask(server, "/ws").status == 401
-        file.write_text(f"{CANARY}-3\n")
+        file.write_text(f"{KEY}-3\n")
         deadline = time.monotonic() + 10
-        while ask(server, "/settings", bearer(f"{CANARY}-3")).status != 200:
+        while ask(server, "/settings", bearer(f"{KEY}-3")).status != 200:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert "canary" not in server.output
@@ -207,7 +207,7 @@ def test_the_key_is_not_handed_on(tree: Path) -> None:
             assert "CHILD" in server.output
             assert server.output.count("sha256:") == 2
             assert "canary" not in server.output
-            assert "canary" not in ask(server, "/system_stats", bearer(CANARY)).text
+            assert "canary" not in ask(server, "/system_stats", bearer(KEY)).text
     finally:
         (tree / "custom_nodes" / "nosy.py").unlink()
 
@@ -215,15 +215,15 @@ def test_the_key_is_not_handed_on(tree: Path) -> None:
 @pytest.mark.parametrize("by_file", [False, True])
 def test_a_restart_asks_for_the_same_key(tree: Path, tmp_path: Path, by_file: bool) -> None:
     """As ComfyUI-Manager does it, `os.execv`."""
-    (tmp_path / "key").write_text(CANARY)
+    (tmp_path / "key").write_text(KEY)
     env = {"COMFYUI_API_KEY_FILE": str(tmp_path / "key")} if by_file else KEY_ENV
     with start_server(tree, env={**env, "WITNESS_RESTARTS": "1"}) as server:
-        login = ask(server, "/auth_session", bearer(CANARY), method="POST")
+        login = ask(server, "/auth_session", bearer(KEY), method="POST")
         cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
         for banners in (1, 2):
             assert ask(server, "/restart", method="POST").status == 401
             with suppress(OSError):  # the connection ends without an answer
-                ask(server, "/restart", bearer(CANARY), method="POST")
+                ask(server, "/restart", bearer(KEY), method="POST")
             deadline = time.monotonic() + 30
             while server.output.count("To see the GUI") == banners:
                 assert server.process.poll() is None, server.output
@@ -231,7 +231,7 @@ def test_a_restart_asks_for_the_same_key(tree: Path, tmp_path: Path, by_file: bo
                 time.sleep(0.05)
             assert is_refusal(ask(server, "/queue"))
             assert ask(server, "/queue", bearer("wrong")).status == 401
-            assert ask(server, "/queue", bearer(CANARY)).status == 200
+            assert ask(server, "/queue", bearer(KEY)).status == 200
             assert ask(server, "/queue", cookie).status == 200
         assert "canary" not in server.output
 
@@ -265,7 +265,7 @@ def test_a_restart_asks_for_the_same_key(tree: Path, tmp_path: Path, by_file: bo
     ids=str,
 )
 def test_bad_settings_end_it(tree: Path, env: dict[str, str], words: str) -> None:
-    for name, text in {"empty": "# none\n", "bad": "good-canary\ncanäry\n", "good": CANARY}.items():
+    for name, text in {"empty": "# none\n", "bad": "good-canary\ncanäry\n", "good": KEY}.items():
         (tree / name).write_text(text, encoding="utf-8")
         (tree / name).chmod(0o600)
     assert end_of(tree, **env).startswith(words)
@@ -358,12 +358,12 @@ def test_ends_where_it_is_patched_too(copy_miniature: CopyMiniature) -> None:
     tree = copy_miniature(patched=False)
     custom_node.install(tree)
     words = f"{tree} is patched, or was started with `comfy-auth-rs run`, and has the custom node too"
-    command = [sys.executable, "-m", "comfy_auth_rs", "run", tree, "--", "--api-key", CANARY]
+    command = [sys.executable, "-m", "comfy_auth_rs", "run", tree, "--", "--api-key", KEY]
     result = subprocess.run(command, env={**os.environ, **KEY_ENV}, capture_output=True, text=True, timeout=30)
     assert (result.returncode, result.stderr.startswith(f"{ERROR}{words}")) == (2, True)
     patch.patch(tree)
     assert end_of(tree, **KEY_ENV).startswith(words)
-    assert end_of(tree, "--api-key", CANARY).startswith(words)
+    assert end_of(tree, "--api-key", KEY).startswith(words)
 
 
 # --- switched off -----------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from support.client import BROWSER, ask, bearer
 from support.servers import Server, start_server
 
 GUIDE_ADDRESS = "127.0.0.1:8188"
-KEY = "your-api-key"
+GUIDE_KEY = "your-api-key"
 WRONG = "not-your-api-key"
 
 StartGuideServer = Callable[..., AbstractContextManager[Server]]
@@ -67,7 +67,7 @@ def guide(start: StartGuideServer, tmp_path_factory: pytest.TempPathFactory) -> 
         (frontend / f"file{suffix}").write_text(f"a {suffix} file")
     for name in ("index.html", "file.txt", "file"):
         (frontend / name).write_text("<!doctype html><html><head></head></html>")
-    with start(f'python3 main.py --api-key "{KEY}"', "--front-end-root", str(frontend)) as server:
+    with start(f'python3 main.py --api-key "{GUIDE_KEY}"', "--front-end-root", str(frontend)) as server:
         yield server
 
 
@@ -108,7 +108,7 @@ def test_generated_keys_work(start: StartGuideServer) -> None:
     commands = f"echo '{key}' > api_key.txt\nchmod 600 api_key.txt\npython3 main.py --api-key-file api_key.txt"
     with start(commands) as server:
         assert ask(server, "/prompt").status == 401
-        for command in (c.replace(KEY, key) for c in CURLS):
+        for command in (c.replace(GUIDE_KEY, key) for c in CURLS):
             assert json.loads(shell(server, command)) == EMPTY_QUEUE, command
         assert requests.get(f"{server.url}/prompt", params={"api_key": key}).status_code == 200
         assert "shorter" not in server.output
@@ -169,9 +169,9 @@ def test_login_and_logout(guide: Server, remember: bool) -> None:
     """What the login page does, over HTTP: validate the key with /health, then ask for the session."""
     with requests.Session() as browser:
         assert browser.get(f"{guide.url}/health", headers=bearer(WRONG)).status_code == 401
-        assert browser.get(f"{guide.url}/health", headers=bearer(KEY)).status_code == 200
+        assert browser.get(f"{guide.url}/health", headers=bearer(GUIDE_KEY)).status_code == 200
         assert browser.get(f"{guide.url}/queue").status_code == 401
-        response = browser.post(f"{guide.url}/auth_session", json={"remember": remember}, headers=bearer(KEY))
+        response = browser.post(f"{guide.url}/auth_session", json={"remember": remember}, headers=bearer(GUIDE_KEY))
         assert response.status_code == 204
         assert ("Max-Age=2592000" in response.headers["Set-Cookie"]) == remember  # 30 days, or until the browser closes
         assert browser.get(f"{guide.url}/queue").json() == {"queue_running": [], "queue_pending": []}
@@ -198,12 +198,12 @@ EMPTY_QUEUE = {"exec_info": {"queue_remaining": 0}}
 @pytest.mark.parametrize("command", CURLS)
 def test_authentication_methods(guide: Server, command: str) -> None:
     assert json.loads(shell(guide, command)) == EMPTY_QUEUE
-    assert json.loads(shell(guide, command.replace(KEY, WRONG)))["error"] == "unauthorized"
-    for without in (command.replace(KEY, ""), 'curl "http://127.0.0.1:8188/prompt"'):
+    assert json.loads(shell(guide, command.replace(GUIDE_KEY, WRONG)))["error"] == "unauthorized"
+    for without in (command.replace(GUIDE_KEY, ""), 'curl "http://127.0.0.1:8188/prompt"'):
         assert json.loads(shell(guide, without))["error"] == "unauthorized"
     status = command.replace("curl", "curl -s -o /dev/null -w '%{http_code}'")
     assert shell(guide, status) == "200"
-    assert shell(guide, status.replace(KEY, WRONG)) == "401"
+    assert shell(guide, status.replace(GUIDE_KEY, WRONG)) == "401"
 
 
 PYTHON_EXAMPLE = """\
@@ -225,9 +225,9 @@ response = requests.get(f"{BASE_URL}/queue?api_key={API_KEY}")
 """
 
 
-@pytest.mark.parametrize(("key", "status"), [(KEY, 200), (WRONG, 401), ("", 401)])
+@pytest.mark.parametrize(("key", "status"), [(GUIDE_KEY, 200), (WRONG, 401), ("", 401)])
 def test_python_example(guide: Server, key: str, status: int) -> None:
-    example = PYTHON_EXAMPLE.replace(GUIDE_ADDRESS, guide.url[7:]).replace(f'"{KEY}"', f'"{key}"')
+    example = PYTHON_EXAMPLE.replace(GUIDE_ADDRESS, guide.url[7:]).replace(f'"{GUIDE_KEY}"', f'"{key}"')
     namespace: dict[str, Any] = {}
     responses = []
     for paragraph in example.split("\n\n"):
@@ -258,13 +258,13 @@ fetch(`${BASE_URL}/queue`, {
 @pytest.mark.parametrize(
     ("key", "printed"),
     [
-        (KEY, "{ queue_running: [], queue_pending: [] }"),
+        (GUIDE_KEY, "{ queue_running: [], queue_pending: [] }"),
         (WRONG, "error: 'unauthorized'"),
         ("", "error: 'unauthorized'"),
     ],
 )
 def test_javascript_example(guide: Server, key: str, printed: str) -> None:
-    example = JAVASCRIPT_EXAMPLE.replace(GUIDE_ADDRESS, guide.url[7:]).replace(f'"{KEY}"', f'"{key}"')
+    example = JAVASCRIPT_EXAMPLE.replace(GUIDE_ADDRESS, guide.url[7:]).replace(f'"{GUIDE_KEY}"', f'"{key}"')
     result = subprocess.run(["node", "-e", example], capture_output=True, text=True, check=True, timeout=30)
     assert printed in result.stdout
 
@@ -280,7 +280,7 @@ def test_health_endpoint(guide: Server) -> None:
     assert set(health["vram"]) >= {"total", "free"}
     for figure in (*health["queue"].values(), *health["vram"].values()):
         assert type(figure) is int
-    stats = ask(guide, "/system_stats", bearer(KEY)).json["devices"][0]
+    stats = ask(guide, "/system_stats", bearer(GUIDE_KEY)).json["devices"][0]
     assert health["vram"]["total"] == stats["vram_total"]  # in bytes, as ComfyUI's own
     assert 0 < health["vram"]["free"] <= health["vram"]["total"]
     assert ask(guide, "/health", method="POST").status == 401
@@ -293,10 +293,12 @@ def test_health_counts_tasks(guide: Server) -> None:
         "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
     }
     for _ in range(3):
-        assert requests.post(f"{guide.url}/prompt", json={"prompt": graph}, headers=bearer(KEY)).status_code == 200
+        assert (
+            requests.post(f"{guide.url}/prompt", json={"prompt": graph}, headers=bearer(GUIDE_KEY)).status_code == 200
+        )
     wait_for(lambda: ask(guide, "/health").json["queue"] == {"pending": 2, "running": 1})
-    assert requests.post(f"{guide.url}/queue", json={"clear": True}, headers=bearer(KEY)).status_code == 200
-    assert requests.post(f"{guide.url}/interrupt", headers=bearer(KEY)).status_code == 200
+    assert requests.post(f"{guide.url}/queue", json={"clear": True}, headers=bearer(GUIDE_KEY)).status_code == 200
+    assert requests.post(f"{guide.url}/interrupt", headers=bearer(GUIDE_KEY)).status_code == 200
     wait_for(lambda: ask(guide, "/health").json["queue"] == {"pending": 0, "running": 0})
 
 
@@ -331,7 +333,7 @@ def test_static_files_are_exempt(guide: Server, suffix: str) -> None:
 @pytest.mark.parametrize("target", ["/file.txt", "/file"])
 def test_other_files_are_not(guide: Server, target: str) -> None:
     assert ask(guide, target).status == 401
-    assert ask(guide, target, bearer(KEY)).status == 200
+    assert ask(guide, target, bearer(GUIDE_KEY)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -348,14 +350,14 @@ def test_other_files_are_not(guide: Server, target: str) -> None:
 def test_api_paths_are_exempt(guide: Server, target: str) -> None:
     for method in ("GET", "HEAD"):
         assert ask(guide, target, method=method).status == 200
-        assert ask(guide, target, bearer(KEY), method=method).status == 200
+        assert ask(guide, target, bearer(GUIDE_KEY), method=method).status == 200
 
 
 def test_the_root_path_serves_the_login_if_not_authenticated(guide: Server) -> None:
     refused = ask(guide, "/")
     assert (refused.status, refused.headers["Location"]) == (302, "auth_login.html?next=%2F")
     assert ask(guide, "/", bearer(WRONG)).status == 302
-    assert ask(guide, "/", bearer(KEY)).status == 200
+    assert ask(guide, "/", bearer(GUIDE_KEY)).status == 200
 
 
 async def test_the_websocket_is_exempt(guide: Server) -> None:
@@ -369,7 +371,7 @@ async def test_the_websocket_is_exempt(guide: Server) -> None:
 
 def test_the_script_is_injected_when_authentication_is_enabled(guide: Server, unprotected: Server) -> None:
     for target in ("/", "/index.html"):
-        assert '<script src="auth_inject.js"></script>' in ask(guide, target, bearer(KEY)).text
+        assert '<script src="auth_inject.js"></script>' in ask(guide, target, bearer(GUIDE_KEY)).text
         assert "auth_inject.js" not in ask(unprotected, target).text
     assert '<script src="auth_inject.js"></script>' in ask(guide, "/index.html").text  # an .html file like others
 

@@ -17,12 +17,10 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 import pytest
-from support.client import BROWSER, CHALLENGE, Answer, ask, bearer, headers_of, is_refusal
+from support.client import BROWSER, CHALLENGE, JSON, Answer, ask, bearer, headers_of, is_refusal
+from support.keys import WRONG_KEY
 from support.servers import Server, start_server
 from support.sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
-
-WRONG = "wrong-0123456789-abcdefghijklmnopqrstuvwxyz"
-JSON = {"Content-Type": "application/json"}
 
 #: They tell the time, the memory or the log: only their status can be compared.
 VOLATILE = ("/system_stats", "/internal/logs", "/internal/logs/raw")
@@ -334,7 +332,7 @@ def test_where_a_key_may_stand(protected: Server, key: str, query: str, headers:
         if text.startswith("Basic "):
             user, _, password = base64.b64decode(text[6:]).decode().partition(":")
             return basic(real(user), real(password))["Authorization"]
-        return text.replace("KEY", key).replace("WRONG", WRONG) if "API_KEY" not in text else text
+        return text.replace("KEY", key).replace("WRONG", WRONG_KEY) if "API_KEY" not in text else text
 
     answer = ask(protected, "/queue" + real(query), {name: real(value) for name, value in headers.items()})
     assert answer.status == status
@@ -343,7 +341,7 @@ def test_where_a_key_may_stand(protected: Server, key: str, query: str, headers:
         assert answer.headers["WWW-Authenticate"] == CHALLENGE + (', error="invalid_token"' if presented else "")
         assert set(answer.json) >= {"error", "message"}
         assert key not in answer.text
-        assert WRONG not in answer.text
+        assert WRONG_KEY not in answer.text
 
 
 @pytest.mark.parametrize(
@@ -359,7 +357,7 @@ def test_where_a_key_may_stand(protected: Server, key: str, query: str, headers:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_browsers_are_led_to_the_login_page(protected: Server, method: str, target: str, next_page: str) -> None:
-    answer = ask(protected, target.replace("WRONG", WRONG), BROWSER, method=method)
+    answer = ask(protected, target.replace("WRONG", WRONG_KEY), BROWSER, method=method)
     assert answer.status == 302
     location = answer.headers["Location"]
     assert not location.startswith(("/", "http"))  # a proxy may serve all this below a folder of its own
@@ -396,7 +394,7 @@ def allowed(answer: Answer) -> set[str]:
     return {name.strip().lower() for name in answer.headers["Access-Control-Allow-Headers"].split(",")}
 
 
-@pytest.mark.parametrize("credentials", [{}, {"X-API-Key": WRONG}, {"X-API-Key": "KEY"}])
+@pytest.mark.parametrize("credentials", [{}, {"X-API-Key": WRONG_KEY}, {"X-API-Key": "KEY"}])
 def test_every_answer_bears_cors_headers(with_cors: Server, key: str, credentials: dict[str, str]) -> None:
     sent = {name: value.replace("KEY", key) for name, value in credentials.items()}
     answer = ask(with_cors, "/queue", {"Origin": APP, **sent})
@@ -469,7 +467,7 @@ def test_without_a_trusted_proxy_nobody_speaks_for_others(protected: Server) -> 
         sent = {"X-API-Key": f"guess-{number}", "X-Forwarded-For": f"203.0.113.{number}"}
         assert ask(protected, "/queue", sent, source="127.0.0.9").status == 401
     assert ask(protected, "/queue", {"X-API-Key": "guess"}, source="127.0.0.9").status == 429
-    assert ask(protected, "/queue", {"X-API-Key": WRONG}).status == 401  # 127.0.0.1 is not locked
+    assert ask(protected, "/queue", {"X-API-Key": WRONG_KEY}).status == 401  # 127.0.0.1 is not locked
 
 
 # --- the WebSocket ----------------------------------------------------------------------------------------------
@@ -488,7 +486,7 @@ async def handshake(server: Server, target: str = "/ws", headers: dict[str, str]
 
 @pytest.mark.parametrize("target", ["/ws", "/api/ws", "/ws?clientId=nobody-yet", "/ws?api_key=WRONG"])
 async def test_the_websocket_is_exempt(protected: Server, target: str) -> None:
-    assert await handshake(protected, target.replace("WRONG", WRONG)) == 101
+    assert await handshake(protected, target.replace("WRONG", WRONG_KEY)) == 101
 
 
 async def test_nobody_without_a_key_takes_over_a_socket_opened_with_one(protected: Server, key: str) -> None:
@@ -498,7 +496,7 @@ async def test_nobody_without_a_key_takes_over_a_socket_opened_with_one(protecte
             await ws.receive_json()
             assert await handshake(protected, target) == 401
             assert await handshake(protected, "/api" + target) == 401
-            assert await handshake(protected, target, {"X-API-Key": WRONG}) == 401
+            assert await handshake(protected, target, {"X-API-Key": WRONG_KEY}) == 401
             assert await handshake(protected, "/ws?clientId=another") == 101
             refused = await asyncio.to_thread(ask, protected, target, {"Upgrade": "websocket", "Connection": "Upgrade"})
             assert refused.json["cause"] == "client_id_taken"
@@ -522,7 +520,7 @@ async def test_auth_require_ws_closes_the_websocket(with_flags: Server, key: str
     for target, headers, status in (
         ("/ws", {}, 401),
         ("/api/ws", {}, 401),
-        ("/ws", bearer(WRONG), 401),
+        ("/ws", bearer(WRONG_KEY), 401),
         ("/ws", cookie | {"Origin": "http://127.0.0.1"}, 403),  # another port is another origin
         ("/ws", cookie, 403),
         ("/ws", bearer(key), 101),
@@ -572,8 +570,8 @@ def test_health_asks_for_no_key_but_refuses_a_wrong_one(protected: Server, key: 
     for target in ("/health", "/api/health"):
         assert ask(protected, target).status == 200
         assert ask(protected, target, bearer(key)).status == 200
-        assert ask(protected, target, bearer(WRONG)).status == 401
-        assert ask(protected, f"{target}?api_key={WRONG}").status == 401
+        assert ask(protected, target, bearer(WRONG_KEY)).status == 401
+        assert ask(protected, f"{target}?api_key={WRONG_KEY}").status == 401
 
 
 def test_without_a_key_flag_a_custom_nodes_own_health_stays(copy_miniature: Any, key: str) -> None:

@@ -23,7 +23,8 @@ import comfy_auth_rs
 import pytest
 from comfy_auth_rs.comfyui import custom_node, patch
 from support.client import BROWSER, Answer, ask, bearer, is_refusal
-from support.servers import KEY, WITNESS, Server, ServerDied, start_server
+from support.keys import KEY, WRONG_KEY
+from support.servers import WITNESS, Server, ServerDied, start_server
 from support.sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
 
 pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no real ComfyUI")
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI
 TREE = Path(os.environ.get("COMFYUI_DIR", ".")).resolve()
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 MANAGER = os.environ.get("COMFYUI_MANAGER")
-WRONG = "wrong-0123456789-abcdefghijklmnopqrstuvwxyz"
 STARTS_WITHIN = 180  # seconds; it imports torch
 
 #: A custom node whose route the Manager is told to ban: it knows the route by the identity of its handler.
@@ -215,7 +215,7 @@ def test_routes_that_the_frontend_asks_for(real: Real, path: str) -> None:
     for target in (path, f"/api{path}"):
         assert is_refusal(ask(real.server, target))
         assert ask(real.server, target, BROWSER).status == 302
-        assert ask(real.server, target, bearer(WRONG)).status == 401
+        assert ask(real.server, target, bearer(WRONG_KEY)).status == 401
         answer = ask(real.server, target, bearer(KEY))
         assert answer.status in (200, 403, 404)
         assert b'"cause"' not in answer.body
@@ -234,7 +234,7 @@ def test_health_tells_comfyuis_own_figures(real: Real) -> None:
         assert health["device"] == {"name": "cpu", "type": "cpu"}
         assert health["vram"]["total"] == device["vram_total"]
         assert health["vram"]["free"] == pytest.approx(device["vram_free"], rel=0.2)
-        assert ask(real.server, target, bearer(WRONG)).status == 401
+        assert ask(real.server, target, bearer(WRONG_KEY)).status == 401
     print(f"\n{TREE.name}: {health}")
 
 
@@ -245,7 +245,7 @@ def test_browser_logs_in_and_out(real: Real) -> None:
     assert "<form" in ask(server, "/auth_login.html?next=%2F", BROWSER).text
     assert "comfyui_api_key" in ask(server, "/auth_login.js").text
     session = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
-    assert ask(server, "/auth_session", {**session, **bearer(WRONG)}, method="POST", body=b"{}").status == 401
+    assert ask(server, "/auth_session", {**session, **bearer(WRONG_KEY)}, method="POST", body=b"{}").status == 401
     login = ask(server, "/auth_session", {**session, **bearer(KEY)}, method="POST", body=b'{"remember": true}')
     assert login.status == 204
     cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}

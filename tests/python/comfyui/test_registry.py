@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from comfy_auth_rs.comfyui import custom_node
 from support.client import ask, bearer
+from support.keys import KEY
 from support.servers import start_server
 
 if sys.version_info >= (3, 11):
@@ -21,7 +22,6 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[3]
-KEY = "a-key-of-at-least-thirty-two-characters"
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.client import ask, bearer
+from support.keys import KEY
 from support.servers import MINI_COMFYUI, start_server
-
-KEY = "a-key-of-at-least-thirty-two-characters"
 
 RESTARTING_NODE = """
 import os, sys

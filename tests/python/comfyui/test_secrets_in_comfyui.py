@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.canary import CANARY, KEY, WRONG, everywhere, is_silent, malformed, send
+from support.canary import everywhere, is_silent, malformed, send
 from support.client import ask, bearer
+from support.keys import CANARY, KEY, WRONG_KEY
 from support.servers import Server, start_server
 
 
@@ -18,7 +19,7 @@ def test_comfyui_at_its_most_talkative(copy_miniature: Any) -> None:
     tree: Path = copy_miniature()
     environment = {"PYTHONFAULTHANDLER": "1", "PYTHONASYNCIODEBUG": "1"}
     with start_server(tree, "--api-key", KEY, "--verbose", "DEBUG", env=environment) as server:
-        for key in (KEY, WRONG):
+        for key in (KEY, WRONG_KEY):
             for target, headers in everywhere(key):
                 ask(server, target, headers)
             for request in malformed(key):

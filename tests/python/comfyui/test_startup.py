@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER
 from support.client import ask, bearer
+from support.keys import KEY, OTHER_KEY
 from support.servers import MINI_COMFYUI, Server, ServerDied, free_port, start_server
 
-CANARY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
-ANOTHER = "another-0123456789-abcdefghijklmnopqrstuvwxyz"
 PREFIX = "comfy-auth-rs: error: "
 
 CopyMiniature = Callable[..., Path]
@@ -62,7 +61,7 @@ def fault(tree: Path, *args: str, silent: bool = True, **more: Any) -> str:
     ("keys", "words"),
     [
         ([""], "--api-key: the key is empty"),
-        ([CANARY, ""], "--api-key: the key is empty"),
+        ([KEY, ""], "--api-key: the key is empty"),
         (["canary key"], "--api-key: character 7 of the key is not visible ASCII"),
         ([" canary"], "--api-key: character 1 of the key"),
         (["canary\n"], "--api-key: character 7 of the key"),
@@ -111,7 +110,7 @@ def test_refuses_a_bad_key_file(
     found = fault(patched_miniature, "--api-key-file", str(file))
     assert found.startswith(f"{file}{place}: {words}")
     # A good key beside it changes nothing: what the operator wrote down must hold.
-    assert fault(patched_miniature, "--api-key", CANARY, "--api-key-file", str(file)) == found
+    assert fault(patched_miniature, "--api-key", KEY, "--api-key-file", str(file)) == found
 
 
 def test_refuses_what_is_no_file(patched_miniature: Path, tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 @pytest.mark.skipif(sys.platform != "linux", reason="drops root's privileges as Linux has them")
 def test_refuses_an_unreadable_key_file(patched_miniature: Path, tmp_path: Path) -> None:
     file = tmp_path / "api_key.txt"
-    file.write_text(CANARY)
+    file.write_text(KEY)
     file.chmod(0)
     python = (sys.executable, "-c", WITHOUT_PRIVILEGES, sys.executable)
     found = fault(patched_miniature, "--api-key-file", str(file), python=python)
@@ -165,7 +164,7 @@ def test_refuses_an_unreadable_key_file(patched_miniature: Path, tmp_path: Path)
     ],
 )
 def test_refuses_bad_patterns_and_networks(patched_miniature: Path, flag: str, value: str, words: str) -> None:
-    found = fault(patched_miniature, "--api-key", CANARY, flag, value, silent=False)
+    found = fault(patched_miniature, "--api-key", KEY, flag, value, silent=False)
     assert found.startswith(f'{flag}: "{value}" ')
     assert words in found
 
@@ -180,12 +179,12 @@ def test_refuses_flags_that_need_a_key_without_one(patched_miniature: Path, flag
     assert found.startswith(f"{flags[0]}: nothing asks for a key yet")
 
 
-@pytest.mark.parametrize("flags", [("--api-key", CANARY), ("--api-key-file", "api_key.txt"), ()], ids=str)
+@pytest.mark.parametrize("flags", [("--api-key", KEY), ("--api-key-file", "api_key.txt"), ()], ids=str)
 @pytest.mark.parametrize("name", [SERVER, CLI_ARGS])
 def test_refuses_to_start_half_patched(copy_miniature: CopyMiniature, name: str, flags: tuple[str, ...]) -> None:
     """`name` is the file that isn't patched."""
     tree = copy_miniature()
-    (tree / "api_key.txt").write_text(CANARY)
+    (tree / "api_key.txt").write_text(KEY)
     shutil.copyfile(MINI_COMFYUI / name, tree / name)
     if name == SERVER and not flags:
         # Nobody asked for a key, and nobody gets the idea that one is asked for.
@@ -261,7 +260,7 @@ def test_refuses_an_aiohttp_that_is_too_old(patched_miniature: Path, tmp_path: P
     old = tmp_path / "aiohttp"
     old.mkdir()
     (old / "__init__.py").write_text(f"__version__ = {version!r}\n")
-    found = fault(patched_miniature, "--api-key", CANARY, env={"PYTHONPATH": str(tmp_path)})
+    found = fault(patched_miniature, "--api-key", KEY, env={"PYTHONPATH": str(tmp_path)})
     assert f"comfy_auth_rs needs aiohttp 3.9 or later, and this is {version}; run `" in found
     assert f"{sys.executable} -m pip install --upgrade aiohttp`" in found
 
@@ -288,16 +287,16 @@ def test_refuses_a_server_that_it_cannot_protect(
     source = (tree / SERVER).read_text()
     source = source.replace(begin, f"{indent}{before}\n{begin}").replace(end, f"{end}{indent}{after}\n")
     (tree / SERVER).write_text(source + "\n\nasync def print_nothing(request): ...\n")
-    assert words in fault(tree, "--api-key", CANARY, silent=False)
+    assert words in fault(tree, "--api-key", KEY, silent=False)
 
 
 @pytest.mark.parametrize("flags", [(), ("--whitelist-custom-nodes", "frame")], ids=str)
 def test_the_key_is_asked_for_without_custom_nodes_too(copy_miniature: CopyMiniature, flags: tuple[str, ...]) -> None:
     flags = ("--disable-all-custom-nodes", *flags)
-    with start_server(copy_miniature(), "--api-key", CANARY, *flags) as server:
+    with start_server(copy_miniature(), "--api-key", KEY, *flags) as server:
         for target in ("/queue", "/api/queue", "/userdata/x.json", "/nothing"):
             assert ask(server, target).status == 401
-        assert ask(server, "/queue", bearer(CANARY)).status == 200
+        assert ask(server, "/queue", bearer(KEY)).status == 200
     assert "--api-key: the key is empty" in fault(copy_miniature(), "--api-key", "", *flags)
 
 
@@ -306,7 +305,7 @@ def test_the_key_is_asked_for_without_custom_nodes_too(copy_miniature: CopyMinia
 
 def test_warns_of_a_short_key_and_of_a_readable_file(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
     file = tmp_path / "api_key.txt"
-    file.write_text(f"# ours\n{CANARY} laptop\ncanary-short\n")
+    file.write_text(f"# ours\n{KEY} laptop\ncanary-short\n")
     file.chmod(0o644)
     with start_server(copy_miniature(), "--api-key-file", str(file), "--api-key", "canary-2") as server:
         warnings = [line for line in server.output.splitlines() if line.startswith("comfy-auth-rs: ")]
@@ -315,14 +314,14 @@ def test_warns_of_a_short_key_and_of_a_readable_file(copy_miniature: CopyMiniatu
         assert any(line.startswith("comfy-auth-rs: --api-key: the key is shorter") for line in warnings)
         (readable,) = [line for line in warnings if "other users can read" in line]
         assert readable.endswith(f"(mode 644); run `chmod 600 {file}`")
-        for key in (CANARY, "canary-short", "canary-2"):
+        for key in (KEY, "canary-short", "canary-2"):
             assert ask(server, "/queue", bearer(key)).status == 200
         assert "canary" not in server.output
 
 
 def test_says_nothing_of_a_sound_key(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
     file = tmp_path / "api_key.txt"
-    file.write_text(CANARY)
+    file.write_text(KEY)
     file.chmod(0o600)
     with start_server(copy_miniature(), "--api-key-file", str(file), "--auth-require-ws") as server:
         lines = [line for line in server.output.splitlines() if "comfy-auth-rs" in line]
@@ -333,7 +332,7 @@ def test_says_nothing_of_a_sound_key(copy_miniature: CopyMiniature, tmp_path: Pa
     ("flags", "warned"),
     [
         (("--listen", "0.0.0.0"), True),
-        (("--listen", "0.0.0.0", "--api-key", CANARY), False),
+        (("--listen", "0.0.0.0", "--api-key", KEY), False),
         (("--listen", "127.0.0.1"), False),
         (("--listen", "127.0.0.2,127.0.0.1"), False),
         (("--listen", "localhost"), False),
@@ -357,17 +356,17 @@ def test_warns_loudly_once_when_other_machines_need_no_key(
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--api-key", CANARY),
-        (f"--api-key={CANARY}", "--api-key", ANOTHER),
+        ("--api-key", KEY),
+        (f"--api-key={KEY}", "--api-key", OTHER_KEY),
         ("--api-key-file", "api_key.txt"),
-        ("--api-key-file", "api_key.txt", "--api-key", ANOTHER),
+        ("--api-key-file", "api_key.txt", "--api-key", OTHER_KEY),
     ],
     ids=str,
 )
 def test_a_restart_asks_for_the_same_keys(copy_miniature: CopyMiniature, flags: tuple[str, ...]) -> None:
     tree = copy_miniature()
-    (tree / "api_key.txt").write_text(f"{CANARY}\n")
-    keys = [CANARY, *([ANOTHER] if ANOTHER in flags else [])]
+    (tree / "api_key.txt").write_text(f"{KEY}\n")
+    keys = [KEY, *([OTHER_KEY] if OTHER_KEY in flags else [])]
     with start_server(tree, *flags, env={"WITNESS_RESTARTS": "1"}) as server:
         for restarts in range(3):
             if restarts:
@@ -389,7 +388,7 @@ def restart(server: Server) -> None:
     banners = server.output.count("To see the GUI")
     assert ask(server, "/restart", method="POST").status == 401
     with pytest.raises(OSError):  # the connection ends without an answer
-        ask(server, "/restart", bearer(CANARY), method="POST")
+        ask(server, "/restart", bearer(KEY), method="POST")
     deadline = time.monotonic() + 30
     while server.output.count("To see the GUI") == banners:
         assert server.process.poll() is None, server.output
@@ -398,8 +397,8 @@ def restart(server: Server) -> None:
 
 
 def test_a_restart_keeps_sessions(copy_miniature: CopyMiniature) -> None:
-    with start_server(copy_miniature(), "--api-key", CANARY, env={"WITNESS_RESTARTS": "1"}) as server:
-        login = ask(server, "/auth_session", bearer(CANARY), method="POST")
+    with start_server(copy_miniature(), "--api-key", KEY, env={"WITNESS_RESTARTS": "1"}) as server:
+        login = ask(server, "/auth_session", bearer(KEY), method="POST")
         cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
         restart(server)
         assert ask(server, "/queue", cookie).status == 200
@@ -429,19 +428,19 @@ def wait_for_status(server: Server, key: str, wanted: int) -> None:
 
 def test_keys_come_and_go_without_a_restart(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
     file = tmp_path / "api_key.txt"
-    replace(file, f"{CANARY} first\n")
+    replace(file, f"{KEY} first\n")
     with start_server(copy_miniature(), "--api-key-file", str(file)) as server:
-        login = ask(server, "/auth_session", bearer(CANARY), method="POST")
+        login = ask(server, "/auth_session", bearer(KEY), method="POST")
         cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
-        assert status(server, ANOTHER) == 401
+        assert status(server, OTHER_KEY) == 401
         with file.open("a") as opened:
-            opened.write(f"{ANOTHER} second\n")
-        wait_for_status(server, ANOTHER, 200)
-        assert status(server, CANARY) == 200
+            opened.write(f"{OTHER_KEY} second\n")
+        wait_for_status(server, OTHER_KEY, 200)
+        assert status(server, KEY) == 200
         assert ask(server, "/queue", cookie).status == 200
-        replace(file, f"{ANOTHER}\n")
-        wait_for_status(server, CANARY, 401)
-        assert status(server, ANOTHER) == 200
+        replace(file, f"{OTHER_KEY}\n")
+        wait_for_status(server, KEY, 401)
+        assert status(server, OTHER_KEY) == 200
         assert ask(server, "/queue", cookie).status == 401  # a session dies with its key
         assert server.output.count("the key file changed") == 2
         assert "canary" not in server.output
@@ -450,7 +449,7 @@ def test_keys_come_and_go_without_a_restart(copy_miniature: CopyMiniature, tmp_p
 def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
     bad = {"empty": "", "line": "canary bad\x07line\n", "twice": "canary-3\ncanary-3\n", "gone": None}
     files = {name: tmp_path / name for name in bad}
-    keys = {name: f"{CANARY}-{name}" for name in bad}
+    keys = {name: f"{KEY}-{name}" for name in bad}
     for name, file in files.items():
         replace(file, keys[name])
     flags = [flag for file in files.values() for flag in ("--api-key-file", str(file))]
@@ -463,7 +462,7 @@ def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: 
         deadline = time.monotonic() + 3.3  # the files are looked at three times
         while time.monotonic() < deadline:
             assert {status(server, key) for key in keys.values()} == {200}
-            assert status(server, ANOTHER) == 401
+            assert status(server, OTHER_KEY) == 401
             time.sleep(0.1)
         kept = [line for line in server.output.splitlines() if "the keys read before stay in force" in line]
         assert len(kept) == len(bad)
@@ -471,8 +470,8 @@ def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: 
             assert sum(line.startswith(f"comfy-auth-rs: {file}:") for line in kept) == 1
         assert "canary" not in server.output
 
-        replace(files["gone"], ANOTHER)  # and it goes on from there
-        wait_for_status(server, ANOTHER, 200)
+        replace(files["gone"], OTHER_KEY)  # and it goes on from there
+        wait_for_status(server, OTHER_KEY, 200)
         assert status(server, keys["gone"]) == 401
         assert status(server, keys["empty"]) == 200
 
@@ -481,13 +480,13 @@ def test_every_form_of_a_key_file(copy_miniature: CopyMiniature, tmp_path: Path)
     """A byte order mark, CRLF, comments, blank lines, labels, a digest; and a second file and a flag beside it."""
     digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of abc
     one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(f"\ufeff# keys\r\n\r\n{CANARY}  my laptop \r\n{digest} ci\r\n".encode())
+    one.write_bytes(f"\ufeff# keys\r\n\r\n{KEY}  my laptop \r\n{digest} ci\r\n".encode())
     two.write_text("no-newline-at-the-end")
-    flags = ["--api-key-file", str(one), "--api-key-file", str(two), "--api-key", ANOTHER]
+    flags = ["--api-key-file", str(one), "--api-key-file", str(two), "--api-key", OTHER_KEY]
     with start_server(copy_miniature(), *flags) as server:
-        for key in (CANARY, "abc", "no-newline-at-the-end", ANOTHER):
+        for key in (KEY, "abc", "no-newline-at-the-end", OTHER_KEY):
             assert ask(server, "/queue", bearer(key)).status == 200, key
-        for wrong in (digest, "my", "laptop", "# keys", f"{CANARY} my laptop"):
+        for wrong in (digest, "my", "laptop", "# keys", f"{KEY} my laptop"):
             assert ask(server, "/queue", bearer(wrong)).status == 401, wrong
         assert "(4 in force)" in server.output
 

@@ -25,7 +25,8 @@ from aiohttp import web
 from comfy_auth_rs import setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.apps import SECRET, UPGRADE, Connection, basic
+from support.apps import SECRET
+from support.client import UPGRADE, Connection, basic
 from support.decision_model import (
     ADMITTED,
     FOREIGN,

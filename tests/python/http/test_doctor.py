@@ -21,10 +21,9 @@ import pytest
 from comfy_auth_rs import __version__, doctor
 from comfy_auth_rs.comfyui import patch
 from support.command import run
+from support.keys import KEY
 from support.servers import free_port
 from support.trees import SERVER, make_tree
-
-KEY = "a-key-of-at-least-thirty-two-characters"
 
 
 def checks(result: subprocess.CompletedProcess[str], name: str) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from comfy_auth_rs import probe_device, setup
 from comfy_auth_rs.health import QueueLength
-from support.apps import BEARER, KEY, ask, bearer, log_in
+from support.client import BEARER, bearer, fetch, log_in
+from support.keys import KEY
 from support.nvml import CARDS, FakeNvml, needs_linux, show_all_devices
 from support.servers import start_server
 
@@ -22,7 +23,7 @@ async def server(aiohttp_server):
 
 
 async def test_the_guides_json(server):
-    reply = await ask(server, "/health")
+    reply = await fetch(server, "/health")
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("application/json")
     assert reply.headers["Cache-Control"] == "no-store"
@@ -41,7 +42,7 @@ async def test_the_guides_json(server):
 
 
 async def test_head(server):
-    reply = await ask(server, "/health", method="HEAD")
+    reply = await fetch(server, "/health", method="HEAD")
     assert (reply.status, reply.body) == (200, b"")
 
 
@@ -58,7 +59,7 @@ async def test_head(server):
 ])  # fmt: skip
 async def test_tells_whether_a_credential_is_good(server, target, headers, status):
     """A login page validates a key against it."""
-    reply = await ask(server, f"/health{target}", headers)
+    reply = await fetch(server, f"/health{target}", headers)
     assert reply.status == status
     if status == 401:
         assert reply.json["cause"] == "invalid_credential"
@@ -67,22 +68,22 @@ async def test_tells_whether_a_credential_is_good(server, target, headers, statu
 
 async def test_a_session_is_good_too(server):
     cookie = {"Cookie": await log_in(server)}
-    assert (await ask(server, "/health", cookie)).status == 200
-    assert (await ask(server, "/health", {**cookie, "Sec-Fetch-Site": "same-site"})).status == 403
+    assert (await fetch(server, "/health", cookie)).status == 200
+    assert (await fetch(server, "/health", {**cookie, "Sec-Fetch-Site": "same-site"})).status == 403
 
 
 async def test_such_tries_count_as_failed_attempts(server):
     for number in range(10):
-        assert (await ask(server, "/health", bearer(f"wrong-{number}"))).status == 401
-    assert (await ask(server, "/health", bearer("one more"))).status == 429
-    assert (await ask(server, "/health", BEARER)).status == 429, "right, but not told"
-    assert (await ask(server, "/health")).status == 200, "whoever watches the server is not locked out"
+        assert (await fetch(server, "/health", bearer(f"wrong-{number}"))).status == 401
+    assert (await fetch(server, "/health", bearer("one more"))).status == 429
+    assert (await fetch(server, "/health", BEARER)).status == 429, "right, but not told"
+    assert (await fetch(server, "/health")).status == 200, "whoever watches the server is not locked out"
 
 
 async def test_writes_are_not_exempt(server):
     for method in ("POST", "PUT", "DELETE"):
-        assert (await ask(server, "/health", method=method)).status == 401
-        assert (await ask(server, "/health", BEARER, method=method)).status == 405
+        assert (await fetch(server, "/health", method=method)).status == 401
+        assert (await fetch(server, "/health", BEARER, method=method)).status == 405
 
 
 async def test_the_queue_is_asked_each_time(aiohttp_server):
@@ -90,8 +91,8 @@ async def test_the_queue_is_asked_each_time(aiohttp_server):
     app = web.Application()
     setup(app, api_key=KEY, queue=lambda: lengths.pop(0))
     server = await aiohttp_server(app)
-    assert (await ask(server, "/health")).json["queue"] == {"pending": 3, "running": 1}
-    assert (await ask(server, "/health")).json["queue"] == {"pending": 0, "running": 2}
+    assert (await fetch(server, "/health")).json["queue"] == {"pending": 3, "running": 1}
+    assert (await fetch(server, "/health")).json["queue"] == {"pending": 0, "running": 2}
 
 
 SERVER = f"""
@@ -118,9 +119,9 @@ async def timed(awaitable):
 
 async def health(server):
     """Its answer and the seconds that it took; meanwhile the server answers others at once."""
-    task = asyncio.create_task(timed(ask(server, "/health")))
+    task = asyncio.create_task(timed(fetch(server, "/health")))
     while not task.done():
-        reply, seconds = await timed(ask(server, "/ping"))
+        reply, seconds = await timed(fetch(server, "/ping"))
         assert reply.text == "pong"
         assert seconds < 1
         await asyncio.sleep(0.02)

@@ -10,7 +10,8 @@ from aiohttp import web
 from comfy_auth_rs import inject_script, page, setup
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.apps import BEARER, BROWSER, KEY, ask, bearer, log_in
+from support.client import BEARER, BROWSER, bearer, fetch, log_in
+from support.keys import KEY
 
 TAG = b'<script src="auth_inject.js"></script>'
 PAGE = b"<!DOCTYPE html><html><head><title>ComfyUI</title></head><body>x</body></html>"
@@ -33,7 +34,7 @@ async def server(aiohttp_server, index):
 
 
 async def get(server, headers=(), target="/", method="GET"):
-    return await ask(server, target, {**BEARER, **dict(headers)}, method=method)
+    return await fetch(server, target, {**BEARER, **dict(headers)}, method=method)
 
 
 @pytest.mark.parametrize("target", ["/", "/index.html", "/?x=1", "/index.html?x=1"])
@@ -48,13 +49,13 @@ async def test_serves_the_page_with_the_script(server, target):
 
 async def test_who_gets_the_page(server):
     """The root leads to the login; the page itself holds nobody's data, and the guide exempts it by its suffix."""
-    assert (await ask(server, "/")).status == 302
-    assert (await ask(server, "/", BROWSER)).status == 302
-    assert (await ask(server, "/", bearer("wrong"))).status == 302
-    assert (await ask(server, "/", {"Cookie": await log_in(server)})).body == INJECTED
-    assert (await ask(server, "/index.html")).body == INJECTED
+    assert (await fetch(server, "/")).status == 302
+    assert (await fetch(server, "/", BROWSER)).status == 302
+    assert (await fetch(server, "/", bearer("wrong"))).status == 302
+    assert (await fetch(server, "/", {"Cookie": await log_in(server)})).body == INJECTED
+    assert (await fetch(server, "/index.html")).body == INJECTED
     for method in ("POST", "PUT", "DELETE"):
-        assert (await ask(server, "/index.html", method=method)).status == 401
+        assert (await fetch(server, "/index.html", method=method)).status == 401
         assert (await get(server, target="/index.html", method=method)).status == 405
 
 
@@ -112,7 +113,7 @@ async def test_a_missing_page(server, index):
     index.unlink()
     reply = await get(server)
     assert (reply.status, str(index) in reply.text) == (404, False)
-    assert (await ask(server, "/")).status == 302, "whether it is there is nobody's business without a key"
+    assert (await fetch(server, "/")).status == 302, "whether it is there is nobody's business without a key"
     index.mkdir()
     assert (await get(server)).status == 404
     index.rmdir()
@@ -146,7 +147,7 @@ async def test_if_none_match(server, condition, matches):
         if reply.status == 304:
             assert (reply.body, reply.headers["ETag"]) == (b"", etag)
             assert "no-cache" in reply.headers["Cache-Control"]
-    assert (await ask(server, "/", {"If-None-Match": etag})).status == 302, "not without a key"
+    assert (await fetch(server, "/", {"If-None-Match": etag})).status == 302, "not without a key"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

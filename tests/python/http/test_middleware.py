@@ -16,21 +16,9 @@ from aiohttp import web
 from comfy_auth_rs import KeyFileError, KeyStore, create_auth_middleware, setup
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from support.apps import (
-    BEARER,
-    BROWSER,
-    KEY,
-    OTHER_KEY,
-    SECRET,
-    UPGRADE,
-    Connection,
-    ask,
-    basic,
-    bearer,
-    log_in,
-    secret,
-    secret_app,
-)
+from support.apps import SECRET, secret, secret_app
+from support.client import BEARER, BROWSER, UPGRADE, Connection, basic, bearer, fetch, log_in
+from support.keys import KEY, OTHER_KEY
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What a middleware of this kind promises
@@ -71,7 +59,7 @@ async def on_a_real_request(aiohttp_server, judge, headers=BEARER):
             outcome.append(error)
         return web.Response()
 
-    await ask(await aiohttp_server(secret_app(outer)), headers=headers)
+    await fetch(await aiohttp_server(secret_app(outer)), headers=headers)
     return outcome[0]
 
 
@@ -109,7 +97,7 @@ async def test_gives_the_next_middleware_the_handler_itself(aiohttp_server, midd
         seen.append(handler)
         return await handler(request)
 
-    reply = await ask(await aiohttp_server(secret_app(middleware, inner)), headers=BEARER)
+    reply = await fetch(await aiohttp_server(secret_app(middleware, inner)), headers=BEARER)
     assert reply.text == SECRET
     assert getattr(seen[0], "__wrapped__", seen[0]) is secret
 
@@ -134,7 +122,7 @@ async def test_exceptions_of_handlers_pass_through(aiohttp_server, middleware):
     app.router.add_get("/fail", fail)
     server = await aiohttp_server(app)
     for which in (0, 1):
-        assert (await ask(server, f"/fail?which={which}", BEARER)).json == which
+        assert (await fetch(server, f"/fail?which={which}", BEARER)).json == which
 
     def raise_at_once(request):
         raise errors[0]
@@ -255,7 +243,7 @@ RULE_1 = {
 
 @pytest.mark.parametrize(("query", "headers", "expected"), RULE_1.values(), ids=RULE_1)
 async def test_rule_1(server, query, headers, expected):
-    reply = await ask(server, f"/prompt{query}", headers)
+    reply = await fetch(server, f"/prompt{query}", headers)
     if expected == "admitted":
         assert (reply.status, reply.text) == (200, SECRET)
         return
@@ -291,9 +279,9 @@ async def test_rule_1_what_real_clients_send(aiohttp_server, middleware):
 )
 async def test_rule_1_no_header_value_gets_in_or_breaks_anything(running, name, value, prefix):
     server = await running(lambda: secret_app(create_auth_middleware(api_key=KEY)))
-    reply = await ask(server, headers=[(name, prefix + value)])
+    reply = await fetch(server, headers=[(name, prefix + value)])
     assert reply.status in (400, 401, 302, 429)  # 400: aiohttp's own parser does not take every control character
-    assert (await ask(server, headers=BEARER)).status == 200
+    assert (await fetch(server, headers=BEARER)).status == 200
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -336,15 +324,15 @@ async def test_rule_2_writes(ours, fields, admitted):
     headers = {name: value.format(port=ours.port) for name, value in fields.items()}
     headers["Cookie"] = await log_in(ours)
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        reply = await ask(ours, headers=headers, method=method)
+        reply = await fetch(ours, headers=headers, method=method)
         assert reply.status == (200 if admitted else 403), method
         if not admitted:
             assert reply.json["error"] == "forbidden"
             assert reply.json["cause"] == "cross_origin"
             assert "WWW-Authenticate" not in reply.headers, "a key would help, but it is not missing"
-    reply = await ask(ours, "/socket", {**headers, **UPGRADE})
+    reply = await fetch(ours, "/socket", {**headers, **UPGRADE})
     assert reply.status == (200 if admitted else 403), "WebSocket"
-    assert (await ask(ours, headers={**headers, **BEARER}, method="POST")).status == 200, "a key beside the cookie"
+    assert (await fetch(ours, headers={**headers, **BEARER}, method="POST")).status == 200, "a key beside the cookie"
 
 
 def load(site, mode, destination):
@@ -371,13 +359,13 @@ LOADS = {
 async def test_rule_2_reads(ours, fields, admitted):
     headers = {**fields, "Cookie": await log_in(ours)}
     for method in ("GET", "HEAD"):
-        assert (await ask(ours, headers=headers, method=method)).status == (200 if admitted else 403), method
-    assert (await ask(ours, headers={**headers, **BEARER})).status == 200
+        assert (await fetch(ours, headers=headers, method=method)).status == (200 if admitted else 403), method
+    assert (await fetch(ours, headers={**headers, **BEARER})).status == 200
 
 
 async def test_rule_2_a_refusal_is_never_a_redirect(ours):
     headers = {**BROWSER, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe", "Cookie": await log_in(ours)}
-    assert (await ask(ours, headers=headers)).status == 403
+    assert (await fetch(ours, headers=headers)).status == 403
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -486,18 +474,18 @@ RULE_3 = {
 @pytest.mark.parametrize(("path", "expected"), RULE_3.items())
 async def test_rule_3(comfyui, path, expected):
     for method in ("GET", "HEAD"):
-        reply = await ask(comfyui, path, method=method)
+        reply = await fetch(comfyui, path, method=method)
         assert reply.status == (200 if expected == "open" else 401), method
         assert SECRET not in reply.text
     for method in ("POST", "PUT", "DELETE", "PATCH", "PROPFIND"):
-        assert (await ask(comfyui, path, method=method)).status == 401, method
-    assert (await ask(comfyui, path, BEARER)).status in (200, 404)
+        assert (await fetch(comfyui, path, method=method)).status == 401, method
+    assert (await fetch(comfyui, path, BEARER)).status in (200, 404)
 
 
 async def test_rule_3_missing_files_are_not_told_from_existing_ones(comfyui):
-    existing, missing = await ask(comfyui, "/notes.txt"), await ask(comfyui, "/notes2.txt")
+    existing, missing = await fetch(comfyui, "/notes.txt"), await fetch(comfyui, "/notes2.txt")
     assert (existing.status, existing.body) == (missing.status, missing.body) == (401, missing.body)
-    assert (await ask(comfyui, "/assets/none.js")).status == 404, "what is open may be missing"
+    assert (await fetch(comfyui, "/assets/none.js")).status == 404, "what is open may be missing"
 
 
 # Whatever these are resolved to, none of them gives out a secret.
@@ -522,7 +510,7 @@ http://127.0.0.1/prompt http://127.0.0.1/ws/../prompt http://auth_login.html/pro
 @pytest.mark.parametrize("target", SPELLINGS)
 async def test_rule_3_no_spelling_opens_a_route(comfyui, target):
     for method in ("GET", "POST"):
-        reply = await ask(comfyui, target, method=method)
+        reply = await fetch(comfyui, target, method=method)
         assert SECRET not in reply.text
         assert reply.status in (200, 400, 401, 403, 404)
         if reply.status == 200:
@@ -541,7 +529,7 @@ my_outputs image.png extensions node docs templates auth_login.html notes.txt %7
 @example(target="/assets/..%2f..%2fsecret.js")
 async def test_rule_3_no_made_up_spelling_opens_a_route(running, tree, target):
     server = await running(lambda: comfyui_like(tree))
-    reply = await ask(server, target)
+    reply = await fetch(server, target)
     assert SECRET not in reply.text
     assert reply.status != 500
 
@@ -555,7 +543,7 @@ async def test_rule_3_no_made_up_spelling_opens_a_route(running, tree, target):
 )
 async def test_rule_4_the_way_to_the_login_page_stays_on_this_server(running, tree, target, query):
     server = await running(lambda: comfyui_like(tree))
-    reply = await ask(server, target + query, {"Accept": "text/html"})
+    reply = await fetch(server, target + query, {"Accept": "text/html"})
     assume(reply.status == 302 and "auth_login.html" in reply.location)
     assert reply.location.isascii() and reply.location.isprintable()
     there = urlsplit(urljoin(f"http://here.example{target}", reply.location))
@@ -572,8 +560,8 @@ async def test_rule_3_sub_applications_that_are_frontends_of_their_own(aiohttp_s
     app = web.Application(middlewares=[create_auth_middleware(api_key=KEY)])
     app.add_subapp("/sub", inner)
     server = await aiohttp_server(app)
-    assert (await ask(server, "/sub/data.json")).status == 401
-    assert (await ask(server, "/sub/data.json", BEARER)).text == SECRET
+    assert (await fetch(server, "/sub/data.json")).status == 401
+    assert (await fetch(server, "/sub/data.json", BEARER)).text == SECRET
 
 
 async def test_rule_3_the_operators_own_patterns(aiohttp_server, tree):
@@ -593,15 +581,15 @@ async def test_rule_3_the_operators_own_patterns(aiohttp_server, tree):
         ("/prompt", "GET", 401),
         ("/nothing", "GET", 401),
     ]:
-        assert (await ask(server, target, method=method)).status == status, (method, target)
+        assert (await fetch(server, target, method=method)).status == status, (method, target)
 
 
 async def test_rule_3_preflights_pass(server):
     preflight = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "POST"}
-    assert (await ask(server, method="OPTIONS", headers=preflight)).status == 200
-    assert (await ask(server, method="OPTIONS")).status == 401
+    assert (await fetch(server, method="OPTIONS", headers=preflight)).status == 200
+    assert (await fetch(server, method="OPTIONS")).status == 401
     for method in ("GET", "POST", "HEAD"):
-        assert (await ask(server, method=method, headers=preflight)).status == 401
+        assert (await fetch(server, method=method, headers=preflight)).status == 401
 
 
 class ByMethod(web.View):
@@ -631,17 +619,17 @@ async def test_rule_3_preflights_run_only_what_was_made_for_them(aiohttp_server,
         ("/get", 405, "405: Method Not Allowed"),
         ("/nothing", 404, "404: Not Found"),
     ]:
-        reply = await ask(server, target, preflight, method="OPTIONS")
+        reply = await fetch(server, target, preflight, method="OPTIONS")
         assert (reply.status, reply.text) == (status, text), target
-        assert (await ask(server, target, {**preflight, **BEARER}, method="OPTIONS")).status == status
-    assert (await ask(server, "/prompt", {**preflight, **BEARER}, method="OPTIONS")).text == SECRET
-    assert (await ask(server, "/prompt", preflight, method="OPTIONS")).headers["Cache-Control"] == "no-store"
+        assert (await fetch(server, target, {**preflight, **BEARER}, method="OPTIONS")).status == status
+    assert (await fetch(server, "/prompt", {**preflight, **BEARER}, method="OPTIONS")).text == SECRET
+    assert (await fetch(server, "/prompt", preflight, method="OPTIONS")).headers["Cache-Control"] == "no-store"
 
 
 async def test_rule_3_an_exempt_handler_of_every_method_runs(aiohttp_server):
     server = await aiohttp_server(secret_app(create_auth_middleware(api_key=KEY, exempt="/prompt")))
     for headers in ({}, {"Access-Control-Request-Method": "GET"}):
-        assert (await ask(server, "/prompt", headers, method="OPTIONS")).text == SECRET
+        assert (await fetch(server, "/prompt", headers, method="OPTIONS")).text == SECRET
 
 
 async def echo_socket(request):
@@ -709,7 +697,7 @@ async def test_rule_3_nobody_takes_over_a_socket_that_was_opened_with_a_key(sock
     ):
         assert await refusal(client.ws_connect(target)) == 401
         assert await refusal(client.ws_connect(target, headers=bearer("wrong"))) == 401
-    refused = await ask(client.server, "/ws?clientId=mine", UPGRADE)
+    refused = await fetch(client.server, "/ws?clientId=mine", UPGRADE)
     assert refused.json["cause"] == "client_id_taken"
     for target in ("/ws", "/ws?clientId=other", "/ws?clientId=other&clientId=mine", "/ws?clientid=mine"):
         async with client.ws_connect(target):
@@ -727,7 +715,7 @@ async def test_rule_3_a_client_id_is_free_again_when_its_socket_is_closed(socket
         async with client.ws_connect("/ws?clientId=mine", headers=BEARER):
             assert await refusal(client.ws_connect("/ws?clientId=mine")) == 401
         async with asyncio.timeout(5) if hasattr(asyncio, "timeout") else contextlib.AsyncExitStack():
-            while (await ask(client.server, "/ws?clientId=mine", UPGRADE)).status == 401:
+            while (await fetch(client.server, "/ws?clientId=mine", UPGRADE)).status == 401:
                 await asyncio.sleep(0.01)
     # An anonymous socket owns nothing.
     async with client.ws_connect("/ws?clientId=theirs"), client.ws_connect("/ws?clientId=theirs"):
@@ -758,14 +746,14 @@ async def test_rule_4_by_what_is_accepted(server, accept, redirected):
     headers = {} if accept is None else {"Accept": accept}
     for target in ("/prompt", "/nothing/here"):
         for method in ("GET", "HEAD"):
-            reply = await ask(server, target, headers, method=method)
+            reply = await fetch(server, target, headers, method=method)
             assert reply.status == (302 if redirected else 401), method
             assert ("Location" in reply.headers) is redirected
             assert ("WWW-Authenticate" in reply.headers) is not redirected
             assert reply.headers["Cache-Control"] == "no-store"
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-            assert (await ask(server, target, headers, method=method)).status == 401
-    reply = await ask(server, headers={**headers, **UPGRADE})
+            assert (await fetch(server, target, headers, method=method)).status == 401
+    reply = await fetch(server, headers={**headers, **UPGRADE})
     assert reply.status == 401, "a WebSocket is never redirected"
 
 
@@ -780,12 +768,12 @@ async def test_rule_4_the_root_always_leads_to_the_login_page(aiohttp_server, tr
         server = await aiohttp_server(app)
         for method in ("GET", "HEAD"):
             for accept in ("*/*", "application/json", BROWSER["Accept"]):
-                reply = await ask(server, "/", {"Accept": accept}, method=method)
+                reply = await fetch(server, "/", {"Accept": accept}, method=method)
                 assert (reply.status, reply.location) == (302, "auth_login.html?next=%2F")
-        assert (await ask(server, "/", method="POST")).status == 401
-        assert (await ask(server, "/", UPGRADE)).status == 401
-        assert (await ask(server, "/", bearer("wrong"))).status == 302
-        assert (await ask(server, "/", BEARER)).status != 302
+        assert (await fetch(server, "/", method="POST")).status == 401
+        assert (await fetch(server, "/", UPGRADE)).status == 401
+        assert (await fetch(server, "/", bearer("wrong"))).status == 302
+        assert (await fetch(server, "/", BEARER)).status != 302
 
 
 NEXT = {
@@ -816,7 +804,7 @@ def resolve(base, location):
 
 @pytest.mark.parametrize(("target", "expected"), NEXT.items())
 async def test_rule_4_where_the_browser_goes_on_after_the_login(server, target, expected):
-    reply = await ask(server, target, BROWSER)
+    reply = await fetch(server, target, BROWSER)
     if reply.status == 400 and not target.isascii():
         return  # one of aiohttp's two parsers does not take it
     assert reply.status == 302
@@ -842,15 +830,15 @@ async def test_rule_4_refusals_are_seen_by_middlewares_in_front(aiohttp_server, 
         response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
-    reply = await ask(await aiohttp_server(secret_app(cors, middleware)))
+    reply = await fetch(await aiohttp_server(secret_app(cors, middleware)))
     assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (401, "*")
 
 
 async def test_rule_4_routes_cannot_be_enumerated(server):
-    existing, missing = await ask(server, "/prompt"), await ask(server, "/nothing")
+    existing, missing = await fetch(server, "/prompt"), await fetch(server, "/nothing")
     assert existing.body == missing.body
     assert existing.headers.keys() == missing.headers.keys()
-    wrong_method = await ask(server, "/prompt", method="BREW")
+    wrong_method = await fetch(server, "/prompt", method="BREW")
     assert wrong_method.status in (400, 401)  # 400: a parser that knows no such method
 
 
@@ -915,7 +903,7 @@ async def test_an_admitted_body_arrives_whole(aiohttp_server, middleware):
     app.router.add_post("/upload", upload)
     server = await aiohttp_server(app)
     for query, headers in (("", BEARER), (f"?api_key={KEY}", {})):
-        assert (await ask(server, f"/upload{query}", headers, method="POST", body=b"x" * 3_000_000)).json == 3_000_000
+        assert (await fetch(server, f"/upload{query}", headers, method="POST", body=b"x" * 3_000_000)).json == 3_000_000
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -996,7 +984,7 @@ async def test_one_key_store_serves_several_applications(aiohttp_server):
     keys = KeyStore([KEY])
     for _ in range(2):
         server = await aiohttp_server(secret_app(create_auth_middleware(keys)))
-        assert (await ask(server, headers=BEARER)).status == 200
+        assert (await fetch(server, headers=BEARER)).status == 200
 
 
 async def test_a_protected_application_from_end_to_end(aiohttp_client):

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.canary import KEY, WRONG, everywhere, is_silent, malformed, send
+from support.canary import everywhere, is_silent, malformed, send
 from support.client import ask, bearer
+from support.keys import KEY, WRONG_KEY
 from support.servers import Server, start_server
 
 #: An application as talkative as one can be: asyncio's and aiohttp's debug modes, the access log with what browsers
@@ -59,7 +60,7 @@ def talkative(tmp_path: Path) -> Iterator[tuple[Server, Path]]:
 
 def test_an_application_that_logs_all_it_can(talkative: tuple[Server, Path]) -> None:
     server, log = talkative
-    for key in (KEY, WRONG):
+    for key in (KEY, WRONG_KEY):
         for target, headers in everywhere(key):
             ask(server, target, headers)
         for request in malformed(key):

@@ -16,21 +16,9 @@ from aiohttp import web
 from comfy_auth_rs import create_auth_middleware, routes, setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.apps import (
-    BEARER,
-    BROWSER,
-    FORM,
-    JSON,
-    KEY,
-    OTHER_KEY,
-    SECRET,
-    Connection,
-    ask,
-    basic,
-    bearer,
-    log_in,
-    secret_app,
-)
+from support.apps import SECRET, secret_app
+from support.client import BEARER, BROWSER, FORM, JSON, Connection, basic, bearer, fetch, log_in
+from support.keys import KEY, OTHER_KEY
 
 DAY = 24 * 60 * 60
 CHUNKED = "Transfer-Encoding: chunked"
@@ -48,11 +36,11 @@ async def server(aiohttp_server):
 
 
 async def post(server, headers=BEARER, body=b"", target="/auth_session"):
-    return await ask(server, target, {**JSON, **headers}, method="POST", body=body)
+    return await fetch(server, target, {**JSON, **headers}, method="POST", body=body)
 
 
 async def post_form(server, headers=(), target="/auth_session", **fields):
-    return await ask(server, target, {**FORM, **dict(headers)}, method="POST", body=urlencode(fields).encode())
+    return await fetch(server, target, {**FORM, **dict(headers)}, method="POST", body=urlencode(fields).encode())
 
 
 def cookie_of(reply):
@@ -83,8 +71,8 @@ async def test_a_key_becomes_a_cookie(server, body, remembered):
     assert name == f"comfyui_session_{server.port}"
     assert re.fullmatch(r"[A-Za-z0-9_-]{98}", value)
     assert attributes == {"httponly": "", "samesite": "Strict"} | ({"max-age": str(30 * DAY)} if remembered else {})
-    assert (await ask(server, headers={"Cookie": f"{name}={value}"})).text == SECRET
-    assert (await ask(server, "/auth_session", {"Cookie": f"{name}={value}"})).status == 204
+    assert (await fetch(server, headers={"Cookie": f"{name}={value}"})).text == SECRET
+    assert (await fetch(server, "/auth_session", {"Cookie": f"{name}={value}"})).status == 204
 
 
 @pytest.mark.parametrize(("target", "headers", "status"), [
@@ -145,7 +133,7 @@ async def test_a_large_body_is_refused(server, chunked, content_type):
             await connection.send(f"{size:x}\r\n".encode() + b" " * size + b"\r\n0\r\n\r\n")
             reply = await connection.reply()
     else:
-        reply = await ask(server, "/auth_session", headers, method="POST", body=b" " * size)
+        reply = await fetch(server, "/auth_session", headers, method="POST", body=b" " * size)
     assert reply.status == 413
     assert "Set-Cookie" not in reply.headers
 
@@ -157,7 +145,7 @@ async def test_no_other_kind_of_form_logs_in(server, content_type):
     """A page of another site can send these without asking first (CORS)."""
     body = f'--x\r\nContent-Disposition: form-data; name="api_key"\r\n\r\n{KEY}\r\n--x--\r\n'.encode()
     for text in (body, f"api_key={KEY}".encode()):
-        reply = await ask(server, "/auth_session", {"Content-Type": content_type}, method="POST", body=text)
+        reply = await fetch(server, "/auth_session", {"Content-Type": content_type}, method="POST", body=text)
         assert (reply.status, "Set-Cookie" in reply.headers) == (400, False)
 
 
@@ -178,8 +166,8 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
     found, value, attributes = cookie_of(reply)
     assert found == name
     assert attributes.keys() == {"httponly", "samesite"}
-    assert (await ask(server, headers={"Host": host, "Cookie": f"{name}={value}"})).status == 200
-    assert (await ask(server, headers={"Host": "other:1", "Cookie": f"{name}={value}"})).status == 401
+    assert (await fetch(server, headers={"Host": host, "Cookie": f"{name}={value}"})).status == 200
+    assert (await fetch(server, headers={"Host": "other:1", "Cookie": f"{name}={value}"})).status == 401
 
 
 @pytest.mark.parametrize(("fields", "secure"), [
@@ -195,8 +183,8 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
 async def test_secure_where_the_browser_used_tls(server, fields, secure):
     for reply in (
         await post(server, {**BEARER, **fields}),
-        await ask(server, "/auth_session", fields, method="DELETE"),
-        await ask(server, "/auth_login.html?logout=true", fields),
+        await fetch(server, "/auth_session", fields, method="DELETE"),
+        await fetch(server, "/auth_login.html?logout=true", fields),
     ):
         assert ("secure" in cookie_of(reply)[2]) is secure
 
@@ -223,28 +211,28 @@ async def test_a_browser_keeps_the_cookies_of_two_servers_on_one_host(aiohttp_se
     servers = [await aiohttp_server(app_with(api_key=key)) for key in (KEY, OTHER_KEY)]
     cookies = "; ".join([await log_in(servers[0]), await log_in(servers[1], OTHER_KEY)])
     for server in servers:
-        assert (await ask(server, headers={"Cookie": cookies})).status == 200
+        assert (await fetch(server, headers={"Cookie": cookies})).status == 200
 
 
 async def test_the_session_of_another_servers_key_is_refused(aiohttp_server):
     ours, theirs = [await aiohttp_server(app_with(api_key=key)) for key in (KEY, OTHER_KEY)]
     value = (await log_in(theirs, OTHER_KEY)).split("=")[1]
-    reply = await ask(ours, headers={"Cookie": f"comfyui_session_{ours.port}={value}"})
+    reply = await fetch(ours, headers={"Cookie": f"comfyui_session_{ours.port}={value}"})
     assert (reply.status, reply.json["cause"]) == (401, "missing_credential")
 
 
 async def test_a_session_survives_a_restart_and_works_on_every_replica(aiohttp_server):
     first, second = [await aiohttp_server(app_with(api_key=keys)) for keys in ([KEY], [OTHER_KEY, KEY])]
     value = (await log_in(first)).split("=")[1]
-    assert (await ask(second, headers={"Cookie": f"comfyui_session_{second.port}={value}"})).status == 200
+    assert (await fetch(second, headers={"Cookie": f"comfyui_session_{second.port}={value}"})).status == 200
 
 
 async def test_forged_cookies_are_refused(server):
     name, value = (await log_in(server)).split("=")
     flipped = value[:-1] + ("A" if value[-1] != "A" else "Q")
     for forged in (flipped, value[:-1], value + "A", "A" + value[:-1], value.swapcase(), value + "=", f'"{value}"'):
-        assert (await ask(server, headers={"Cookie": f"{name}={forged}"})).status == 401, forged
-    assert (await ask(server, headers={"Cookie": f"{name}={flipped}; a=b;{name}={value}"})).status == 200
+        assert (await fetch(server, headers={"Cookie": f"{name}={forged}"})).status == 401, forged
+    assert (await fetch(server, headers={"Cookie": f"{name}={flipped}; a=b;{name}={value}"})).status == 200
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -253,32 +241,32 @@ async def test_forged_cookies_are_refused(server):
 
 async def test_delete_ends_the_session_on_the_server_too(server):
     mine, others = {"Cookie": await log_in(server)}, {"Cookie": await log_in(server)}
-    reply = await ask(server, "/auth_session", {**mine, "Sec-Fetch-Site": "same-origin"}, method="DELETE")
+    reply = await fetch(server, "/auth_session", {**mine, "Sec-Fetch-Site": "same-origin"}, method="DELETE")
     assert (reply.status, reply.headers["Cache-Control"]) == (204, "no-store")
     name, value, attributes = cookie_of(reply)
     assert (name, value.strip('"')) == (f"comfyui_session_{server.port}", "")
     assert attributes == {"httponly": "", "samesite": "Strict", "max-age": "0"}
     for path in ("/prompt", "/auth_session"):
-        assert (await ask(server, path, mine)).status == 401, "a copy of the cookie is worth nothing"
-        assert (await ask(server, path, others)).status in (200, 204)
+        assert (await fetch(server, path, mine)).status == 401, "a copy of the cookie is worth nothing"
+        assert (await fetch(server, path, others)).status in (200, 204)
 
 
 async def test_the_logout_page_ends_the_session_too(server):
     mine = {"Cookie": await log_in(server)}
-    reply = await ask(server, "/auth_login.html?logout=true", {**BROWSER, **mine})
+    reply = await fetch(server, "/auth_login.html?logout=true", {**BROWSER, **mine})
     assert reply.status == 200
     assert reply.headers["Cache-Control"] == "no-store"
     assert cookie_of(reply)[2]["max-age"] == "0"
     assert "<form" in reply.text
-    assert (await ask(server, headers=mine)).status == 401
+    assert (await fetch(server, headers=mine)).status == 401
 
 
 async def test_the_logout_page_is_always_sent_whole(server):
     """A 304 would leave the browser with its copy of the page, from before."""
-    page = await ask(server, "/auth_login.html")
+    page = await fetch(server, "/auth_login.html")
     for condition in ({"If-None-Match": page.headers["ETag"]}, {"If-Modified-Since": page.headers["Last-Modified"]}):
-        assert (await ask(server, "/auth_login.html", condition)).status == 304
-        reply = await ask(server, "/auth_login.html?logout=true", {**condition, "Range": "bytes=0-9"})
+        assert (await fetch(server, "/auth_login.html", condition)).status == 304
+        reply = await fetch(server, "/auth_login.html?logout=true", {**condition, "Range": "bytes=0-9"})
         assert (reply.status, reply.body == page.body, "Set-Cookie" in reply.headers) == (200, True, True)
 
 
@@ -292,20 +280,20 @@ async def test_only_logout_true_logs_out(server):
         "/auth_login.js?logout=true",
         "/auth_inject.js?logout=true",
     ):
-        reply = await ask(server, target, mine)
+        reply = await fetch(server, target, mine)
         assert (reply.status, "Set-Cookie" in reply.headers) == (200, False), target
-    assert (await ask(server, headers=mine)).status == 200
+    assert (await fetch(server, headers=mine)).status == 200
 
 
 async def test_logging_out_without_a_session_only_clears_the_cookie(server):
     for cookie in ("", f"comfyui_session_{server.port}=forged", "other=1"):
-        reply = await ask(server, "/auth_session", {"Cookie": cookie}, method="DELETE")
+        reply = await fetch(server, "/auth_session", {"Cookie": cookie}, method="DELETE")
         assert (reply.status, cookie_of(reply)[2]["max-age"]) == (204, "0")
 
 
 async def test_other_methods_are_no_session_routes(server):
     for method in ("PUT", "PATCH"):
-        assert (await ask(server, "/auth_session", BEARER, method=method)).status == 405
+        assert (await fetch(server, "/auth_session", BEARER, method=method)).status == 405
 
 
 async def test_asking_for_the_session(server):
@@ -324,12 +312,12 @@ async def test_asking_for_the_session(server):
             "cross_origin",
         ),
     ]:
-        reply = await ask(server, "/auth_session", headers)
+        reply = await fetch(server, "/auth_session", headers)
         assert (reply.status, reply.headers["Cache-Control"]) == (status, "no-store")
         assert "Set-Cookie" not in reply.headers
         if cause:
             assert reply.json["cause"] == cause
-    assert (await ask(server, "/auth_session", BROWSER)).status in (302, 401)
+    assert (await fetch(server, "/auth_session", BROWSER)).status in (302, 401)
 
 
 async def until(condition, seconds=5):
@@ -351,7 +339,7 @@ async def test_a_session_dies_with_its_key(aiohttp_server, tmp_path):
         (tmp_path / "new").replace(file)
 
     async def status(headers):
-        return (await ask(server, headers=headers)).status
+        return (await fetch(server, headers=headers)).status
 
     assert [await status(headers) for headers in (mine, theirs, BEARER)] == [200, 200, 200]
     replace(f"{OTHER_KEY} theirs\n")
@@ -379,11 +367,11 @@ async def test_the_form_logs_in(server):
         assert (reply.status, reply.location, reply.headers["Cache-Control"]) == (303, "./view?x=1&y", "no-store")
         name, value, attributes = cookie_of(reply)
         assert ("max-age" in attributes) is remembered
-        assert (await ask(server, headers={"Cookie": f"{name}={value}"})).status == 200
+        assert (await fetch(server, headers={"Cookie": f"{name}={value}"})).status == 200
 
 
 async def test_the_form_of_the_page_is_the_form_that_is_understood(server):
-    page = (await ask(server, "/auth_login.html")).text
+    page = (await fetch(server, "/auth_login.html")).text
     [form] = re.findall(r"<form\b.*?</form>", page, re.DOTALL)
     assert 'method="post"' in form
     assert 'action="auth_session"' in form
@@ -435,11 +423,11 @@ async def test_nor_with_a_key_in_the_address(server, content_type):
     for name in ("api_key", "token"):
         target, sent = f"/auth_session?{name}={KEY}", {"Content-Type": content_type}
         for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
-            reply = await ask(server, target, {**sent, **headers}, method="POST", body=b"")
+            reply = await fetch(server, target, {**sent, **headers}, method="POST", body=b"")
             assert (reply.status, reply.json["cause"]) == (403, "cross_origin")
             assert "Set-Cookie" not in reply.headers
-        assert (await ask(server, target, sent, method="POST", body=b"")).status == 204, "a program may"
-        assert (await ask(server, target, {"Sec-Fetch-Site": "same-origin"}, method="POST")).status == 204
+        assert (await fetch(server, target, sent, method="POST", body=b"")).status == 204, "a program may"
+        assert (await fetch(server, target, {"Sec-Fetch-Site": "same-origin"}, method="POST")).status == 204
 
 
 async def test_a_body_that_trickles_is_not_waited_for(server, monkeypatch):
@@ -460,11 +448,11 @@ async def test_a_body_that_trickles_is_not_waited_for(server, monkeypatch):
 
 async def test_a_form_with_too_many_or_repeated_fields(server):
     many = urlencode({f"field-{number}": "x" for number in range(500)})
-    assert (await ask(server, "/auth_session", FORM, method="POST", body=many.encode())).status == 400
+    assert (await fetch(server, "/auth_session", FORM, method="POST", body=many.encode())).status == 400
     twice = f"api_key={KEY}&api_key=wrong&next=/a&next=/b"
-    assert (await ask(server, "/auth_session", FORM, method="POST", body=twice.encode())).location == "./a"
+    assert (await fetch(server, "/auth_session", FORM, method="POST", body=twice.encode())).location == "./a"
     for body in (b"", b"&&&", b"=", b"api_key", b"%ff=%ff", b"\xff\xfe"):
-        reply = await ask(server, "/auth_session", FORM, method="POST", body=body)
+        reply = await fetch(server, "/auth_session", FORM, method="POST", body=body)
         assert (reply.status, "Set-Cookie" in reply.headers) == (303, False)
 
 
@@ -553,7 +541,7 @@ async def with_index(aiohttp_server, tmp_path):
     (f"/?x='\"><script>&api_key={KEY}", None),
 ])  # fmt: skip
 async def test_a_link_with_the_key_logs_in_and_forgets_it(with_index, target, followed):
-    reply = await ask(with_index, target, {**BROWSER, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    reply = await fetch(with_index, target, {**BROWSER, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
     assert reply.status == 200, "a Strict cookie isn't sent along a redirect that another site began"
     assert KEY not in reply.text
     assert KEY not in str(reply.headers)
@@ -564,17 +552,17 @@ async def test_a_link_with_the_key_logs_in_and_forgets_it(with_index, target, fo
         assert refresh.replace("&amp;", "&") == followed
     name, value, attributes = cookie_of(reply)
     assert attributes == {"httponly": "", "samesite": "Strict"}
-    page = await ask(with_index, "/", {**BROWSER, "Cookie": f"{name}={value}"})
+    page = await fetch(with_index, "/", {**BROWSER, "Cookie": f"{name}={value}"})
     assert (page.status, "the page" in page.text, "Set-Cookie" in page.headers) == (200, True, False)
 
 
 async def test_a_program_with_the_key_in_the_query_just_gets_the_page(with_index):
-    reply = await ask(with_index, f"/?api_key={KEY}")
+    reply = await fetch(with_index, f"/?api_key={KEY}")
     assert (reply.status, "the page" in reply.text, "Set-Cookie" in reply.headers) == (200, True, False)
 
 
 async def test_a_link_with_a_wrong_key_leads_to_the_login_page(with_index):
-    reply = await ask(with_index, "/?api_key=wrong&x=1", BROWSER)
+    reply = await fetch(with_index, "/?api_key=wrong&x=1", BROWSER)
     assert (reply.status, reply.location, "Set-Cookie" in reply.headers) == (
         302,
         "auth_login.html?next=%2F%3Fx%3D1",
@@ -584,7 +572,7 @@ async def test_a_link_with_a_wrong_key_leads_to_the_login_page(with_index):
 
 async def test_a_link_with_a_wrong_key_does_not_veto_a_session(with_index):
     cookie = {"Cookie": await log_in(with_index)}
-    reply = await ask(with_index, "/?api_key=wrong&x=1", {**BROWSER, **cookie})
+    reply = await fetch(with_index, "/?api_key=wrong&x=1", {**BROWSER, **cookie})
     assert (reply.status, "the page" in reply.text, "Set-Cookie" in reply.headers) == (200, True, False)
     assert "wrong" not in str(reply)
 
@@ -600,7 +588,7 @@ async def test_the_assets(server):
         ("auth_inject.js", "javascript"),
     ):
         for method in ("GET", "HEAD"):
-            reply = await ask(server, f"/{name}", method=method)
+            reply = await fetch(server, f"/{name}", method=method)
             assert reply.status == 200
             assert kind in reply.headers["Content-Type"]
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
@@ -609,32 +597,35 @@ async def test_the_assets(server):
         assert reply.headers["Referrer-Policy"] == "same-origin"
         assert reply.headers["Cache-Control"] == "no-cache"
         etag = reply.headers["ETag"]
-        assert (await ask(server, f"/{name}", {"If-None-Match": etag})).status == 304
+        assert (await fetch(server, f"/{name}", {"If-None-Match": etag})).status == 304
 
 
 async def test_files_of_the_same_name_brand_the_login_page(aiohttp_server, tmp_path):
     (tmp_path / "auth_login.html").write_text("our own page")
     (tmp_path / "auth_inject.js").mkdir()
     server = await aiohttp_server(app_with(api_key=KEY, overrides=tmp_path))
-    assert (await ask(server, "/auth_login.html")).text == "our own page"
-    assert (await ask(server, "/auth_login.html?logout=true")).text == "our own page"
-    assert "use strict" in (await ask(server, "/auth_inject.js")).text
-    assert "use strict" in (await ask(server, "/auth_login.js")).text
+    assert (await fetch(server, "/auth_login.html")).text == "our own page"
+    assert (await fetch(server, "/auth_login.html?logout=true")).text == "our own page"
+    assert "use strict" in (await fetch(server, "/auth_inject.js")).text
+    assert "use strict" in (await fetch(server, "/auth_login.js")).text
     (tmp_path / "auth_login.html").unlink()
-    assert "<form" in (await ask(server, "/auth_login.html")).text
+    assert "<form" in (await fetch(server, "/auth_login.html")).text
 
 
 async def test_a_middleware_without_setup_takes_no_notice_of_sessions(aiohttp_server):
     """`create_auth_middleware` alone adds no route."""
     server = await aiohttp_server(secret_app(create_auth_middleware(api_key=KEY)))
     for method in ("GET", "POST", "DELETE"):
-        assert (await ask(server, "/auth_session", method=method)).status == 401
-        assert (await ask(server, "/auth_session", BEARER, method=method)).status == 404
+        assert (await fetch(server, "/auth_session", method=method)).status == 401
+        assert (await fetch(server, "/auth_session", BEARER, method=method)).status == 404
 
 
 async def test_cookies_are_well_formed(server):
     """As Python's own parser reads them."""
-    for reply in (await post(server, body=b'{"remember": true}'), await ask(server, "/auth_session", method="DELETE")):
+    for reply in (
+        await post(server, body=b'{"remember": true}'),
+        await fetch(server, "/auth_session", method="DELETE"),
+    ):
         cookies = SimpleCookie(reply.headers["Set-Cookie"])
         [morsel] = cookies.values()
         assert (morsel["httponly"], morsel["samesite"], morsel["path"], morsel["domain"]) == (True, "Strict", "", "")
@@ -653,5 +644,5 @@ async def test_in_a_sub_application_everything_needs_the_key(aiohttp_server):
     app.add_subapp("/below", inner)
     server = await aiohttp_server(app)
     for path in ("/below/prompt", "/below/auth_login.html", "/below/health", "/below/auth_session"):
-        assert (await ask(server, path)).status == 401
-        assert (await ask(server, path, BEARER)).status in (200, 204)
+        assert (await fetch(server, path)).status == 401
+        assert (await fetch(server, path, BEARER)).status in (200, 204)

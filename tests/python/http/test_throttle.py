@@ -13,7 +13,9 @@ from aiohttp import web
 from comfy_auth_rs import refusal, setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.apps import BEARER, BROWSER, KEY, OTHER_KEY, UPGRADE, ask, basic, bearer, log_in, secret_app
+from support.apps import secret_app
+from support.client import BEARER, BROWSER, UPGRADE, basic, bearer, fetch, log_in
+from support.keys import KEY, OTHER_KEY
 
 #: Other clients: addresses of this machine, all of which Linux has.
 SECOND, THIRD = "127.0.0.2", "127.0.0.3"
@@ -43,7 +45,7 @@ async def server(start):
 
 
 async def guess(server, number, **request):
-    return await ask(server, headers=bearer(f"wrong-{number}"), **request)
+    return await fetch(server, headers=bearer(f"wrong-{number}"), **request)
 
 
 async def lock(server, **request):
@@ -73,7 +75,7 @@ async def test_ten_distinct_guesses_lock(server):
         basic("wrong-13"),
         {"Authorization": "Basic !"},
     ):
-        assert is_locked(await ask(server, headers=headers))
+        assert is_locked(await fetch(server, headers=headers))
 
 
 async def test_guesses_count_wherever_they_stand(server):
@@ -86,14 +88,14 @@ async def test_guesses_count_wherever_they_stand(server):
             ("/health", basic(f"wrong-{number}")),
             ("/auth_session", bearer(f"wrong-{number}")),
         ][number % 6]
-        assert (await ask(server, target, headers)).status == 401
+        assert (await fetch(server, target, headers)).status == 401
     assert is_locked(await guess(server, "one more"))
-    assert is_locked(await ask(server, "/auth_session", bearer("wrong"), method="POST"))
+    assert is_locked(await fetch(server, "/auth_session", bearer("wrong"), method="POST"))
 
 
 async def test_one_value_at_two_places_is_one_guess(server):
     for number in range(5):
-        assert (await ask(server, f"/prompt?api_key=wrong-{number}", bearer(f"wrong-{number}"))).status == 401
+        assert (await fetch(server, f"/prompt?api_key=wrong-{number}", bearer(f"wrong-{number}"))).status == 401
     for number in range(5, 10):
         assert (await guess(server, number)).status == 401
     assert is_locked(await guess(server, "one more"))
@@ -101,18 +103,18 @@ async def test_one_value_at_two_places_is_one_guess(server):
 
 async def test_guesses_of_one_request_count_each(server):
     many = [("X-API-Key", f"wrong-{number}") for number in range(10)]
-    assert (await ask(server, headers=many)).status == 401
+    assert (await fetch(server, headers=many)).status == 401
     assert is_locked(await guess(server, "one more"))
 
 
 async def test_what_is_no_attack_never_locks(server):
     for number in range(40):
         assert (await guess(server, "the same")).status == 401, "a client with an old key"
-        assert (await ask(server)).status == 401, "a client without one"
-        assert (await ask(server, headers={"Authorization": f"Digest {number}"})).status == 401
-        assert (await ask(server, headers={"Authorization": f"Basic !{number}"})).status == 401
-        assert (await ask(server, headers={"Cookie": f"comfyui_session_{server.port}={number}"})).status == 401
-        assert (await ask(server, headers={**bearer(f"wrong-{number}"), "X-API-Key": KEY})).status == 200
+        assert (await fetch(server)).status == 401, "a client without one"
+        assert (await fetch(server, headers={"Authorization": f"Digest {number}"})).status == 401
+        assert (await fetch(server, headers={"Authorization": f"Basic !{number}"})).status == 401
+        assert (await fetch(server, headers={"Cookie": f"comfyui_session_{server.port}={number}"})).status == 401
+        assert (await fetch(server, headers={**bearer(f"wrong-{number}"), "X-API-Key": KEY})).status == 200
     assert (await guess(server, "another")).status == 401
 
 
@@ -121,35 +123,35 @@ async def test_what_is_no_attack_never_locks(server):
 
 
 async def test_what_was_good_before_passes_a_lock(server):
-    assert (await ask(server, headers=BEARER)).status == 200
+    assert (await fetch(server, headers=BEARER)).status == 200
     session = {"Cookie": await log_in(server)}
     await lock(server)
     for headers in (BEARER, session, {**session, **bearer("wrong")}, {"X-API-Key": KEY}):
-        assert (await ask(server, headers=headers)).status == 200
-    assert (await ask(server, f"/prompt?token={KEY}")).status == 200
-    assert (await ask(server, "/auth_session", BEARER, method="POST")).status == 204
-    assert is_locked(await ask(server, headers=bearer(OTHER_KEY))), "right, but never used from here: not told"
-    assert is_locked(await ask(server, "/auth_session", bearer(OTHER_KEY), method="POST"))
+        assert (await fetch(server, headers=headers)).status == 200
+    assert (await fetch(server, f"/prompt?token={KEY}")).status == 200
+    assert (await fetch(server, "/auth_session", BEARER, method="POST")).status == 204
+    assert is_locked(await fetch(server, headers=bearer(OTHER_KEY))), "right, but never used from here: not told"
+    assert is_locked(await fetch(server, "/auth_session", bearer(OTHER_KEY), method="POST"))
 
 
 async def test_what_needs_no_key_passes_a_lock(server):
     await lock(server)
     for target in ("/auth_login.html", "/auth_inject.js", "/health"):
-        assert (await ask(server, target)).status == 200
-    assert (await ask(server)).status == 401
-    assert (await ask(server, headers=BROWSER)).status == 302
-    assert is_locked(await ask(server, "/health", bearer("wrong")))
-    assert is_locked(await ask(server, headers={**BROWSER, **bearer("wrong")})), "a browser is not sent in circles"
+        assert (await fetch(server, target)).status == 200
+    assert (await fetch(server)).status == 401
+    assert (await fetch(server, headers=BROWSER)).status == 302
+    assert is_locked(await fetch(server, "/health", bearer("wrong")))
+    assert is_locked(await fetch(server, headers={**BROWSER, **bearer("wrong")})), "a browser is not sent in circles"
 
 
 @several_addresses
 async def test_a_lock_is_for_one_address(server):
     await lock(server, source=SECOND)
-    assert is_locked(await ask(server, headers=BEARER, source=SECOND))
-    assert (await ask(server, headers=BEARER, source=THIRD)).status == 200
-    assert (await ask(server, headers=bearer("wrong"))).status == 401
+    assert is_locked(await fetch(server, headers=BEARER, source=SECOND))
+    assert (await fetch(server, headers=BEARER, source=THIRD)).status == 200
+    assert (await fetch(server, headers=bearer("wrong"))).status == 401
     session = {"Cookie": await log_in(server)}
-    assert is_locked(await ask(server, headers=session, source=SECOND)), (
+    assert is_locked(await fetch(server, headers=session, source=SECOND)), (
         "a session that is carried there is unknown there"
     )
 
@@ -164,8 +166,8 @@ def from_client(address, key):
 
 async def test_forwarded_for_is_ignored_where_no_proxy_is_trusted(server):
     for number in range(10):
-        assert (await ask(server, headers=from_client(f"192.0.2.{number}", f"wrong-{number}"))).status == 401
-    assert is_locked(await ask(server, headers=from_client("192.0.2.99", "wrong")))
+        assert (await fetch(server, headers=from_client(f"192.0.2.{number}", f"wrong-{number}"))).status == 401
+    assert is_locked(await fetch(server, headers=from_client("192.0.2.99", "wrong")))
 
 
 @several_addresses
@@ -173,7 +175,7 @@ async def test_forwarded_for_is_believed_from_a_trusted_proxy_only(start):
     server = await start(trusted_proxy=["127.0.0.2/32", "10.0.0.0/8"])
 
     async def status(address, key, source=SECOND):
-        return (await ask(server, headers=from_client(address, key), source=source)).status
+        return (await fetch(server, headers=from_client(address, key), source=source)).status
 
     for number in range(10):
         # What stands in front of the last address was written by the client.
@@ -196,9 +198,9 @@ async def test_forwarded_for_in_several_fields(start):
             ("X-Forwarded-For", "192.0.2.1"),
             *bearer(f"wrong-{number}").items(),
         ]
-        assert (await ask(server, headers=fields, source=SECOND)).status == 401
-    assert (await ask(server, headers=from_client("192.0.2.1", KEY), source=SECOND)).status == 429
-    assert (await ask(server, headers=from_client("198.51.100.1", KEY), source=SECOND)).status == 200
+        assert (await fetch(server, headers=fields, source=SECOND)).status == 401
+    assert (await fetch(server, headers=from_client("192.0.2.1", KEY), source=SECOND)).status == 429
+    assert (await fetch(server, headers=from_client("198.51.100.1", KEY), source=SECOND)).status == 200
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -240,21 +242,21 @@ async def test_one_line_a_failure(server, lines):
         ),
         ("/health", {"headers": bearer("canary")}, ("WARNING", here, "GET", "/health", "invalid_credential")),
     ]:
-        await ask(server, target, **request)
+        await fetch(server, target, **request)
         assert lines() == [expected]
     for target in ("/auth_login.html", "/health", "/auth_login.html?api_key=canary"):
-        await ask(server, target)
-    await ask(server, headers=BEARER)
-    await ask(server, "/prompt?api_key=wrong", BEARER)
+        await fetch(server, target)
+    await fetch(server, headers=BEARER)
+    await fetch(server, "/prompt?api_key=wrong", BEARER)
     assert lines() == [], "what is admitted is no failure"
 
 
 async def test_a_failed_log_in_is_one_line(server, lines):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for number in range(10):
-        await ask(server, "/auth_session", form, method="POST", body=f"api_key=canary-{number}&next=/secret".encode())
+        await fetch(server, "/auth_session", form, method="POST", body=f"api_key=canary-{number}&next=/secret".encode())
     assert lines() == [("WARNING", "127.0.0.1", "POST", "/auth_session", "invalid_credential")] * 10
-    await ask(server, "/auth_session", form, method="POST", body=b"api_key=canary&next=/secret")
+    await fetch(server, "/auth_session", form, method="POST", body=b"api_key=canary&next=/secret")
     assert lines() == [("WARNING", "127.0.0.1", "POST", "/auth_session", "locked")]
 
 
@@ -266,7 +268,7 @@ async def test_a_line_names_the_client_behind_the_proxy(start, lines):
         ("192.0.2.1\x0b\x1b[31m", "127.0.0.1"),
         ("192.0.2.1 forged", "127.0.0.1"),
     ]:
-        reply = await ask(server, headers=from_client(forwarded, "canary"))
+        reply = await fetch(server, headers=from_client(forwarded, "canary"))
         if reply.status == 400:
             continue  # aiohttp takes no control characters in a header
         assert lines() == [("WARNING", client, "GET", "/prompt", "invalid_credential")]
@@ -295,7 +297,7 @@ HOSTILE_PATHS = [
 
 @pytest.mark.parametrize("path", HOSTILE_PATHS)
 async def test_no_path_can_forge_a_line(server, lines, path):
-    reply = await ask(server, path, bearer("canary"))
+    reply = await fetch(server, path, bearer("canary"))
     if reply.status == 400:
         return  # not a request, says aiohttp
     [(level, client, method, logged, cause)] = lines()
@@ -309,7 +311,7 @@ async def test_no_path_can_forge_a_line(server, lines, path):
     path=st.binary(max_size=40).map(lambda data: "/" + data.translate(None, b"\r\n ").decode(errors="surrogateescape"))
 )
 async def test_no_made_up_path_can_forge_a_line(server, lines, path):
-    reply = await ask(server, path, {"X-API-Key": "canary"})
+    reply = await fetch(server, path, {"X-API-Key": "canary"})
     assert reply.status in (400, 401)
     assert len(lines()) == (reply.status == 401)
 
@@ -333,7 +335,7 @@ async def test_lines_are_limited(server, caplog, monkeypatch):
 
 async def test_nobody_hides_guesses_behind_requests_without_a_key(server, lines):
     for _ in range(refusal._Allowance.RESERVE + 50):
-        await ask(server)
+        await fetch(server)
     assert {level for level, *_ in lines(suppressed=True)} == {"DEBUG"}
     await guess(server, 1)
     assert lines() == [("WARNING", "127.0.0.1", "GET", "/prompt", "invalid_credential")]
@@ -341,7 +343,7 @@ async def test_nobody_hides_guesses_behind_requests_without_a_key(server, lines)
 
 async def test_no_method_makes_a_line_long(server, caplog):
     caplog.set_level(logging.DEBUG, "comfy_auth_rs")
-    await ask(server, method="X" * 300)
+    await fetch(server, method="X" * 300)
     assert [record for record in caplog.records if record.name == "comfy_auth_rs" and "X" * 33 in record.msg] == []
 
 
@@ -369,12 +371,12 @@ async def test_a_client_without_an_address(tmp_path, caplog):
 
 async def test_a_failed_handshake_is_a_line_too(start, lines):
     server = await start(require_ws=True)
-    await ask(server, "/ws?api_key=canary", UPGRADE)
+    await fetch(server, "/ws?api_key=canary", UPGRADE)
     assert lines() == [("WARNING", "127.0.0.1", "GET", "/ws", "invalid_credential")]
 
 
 async def test_missing_credentials_are_quiet_by_default(server, caplog):
     """Every browser's first visit is one."""
     caplog.set_level(logging.INFO, "comfy_auth_rs")
-    await ask(server)
+    await fetch(server)
     assert [record for record in caplog.records if record.name == "comfy_auth_rs"] == []

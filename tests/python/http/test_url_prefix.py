@@ -12,22 +12,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 from comfy_auth_rs import refusal, setup
-from support.apps import (
-    BEARER,
-    BROWSER,
-    FORM,
-    JSON,
-    KEY,
-    OTHER_KEY,
-    SECRET,
-    UPGRADE,
-    Connection,
-    ask,
-    basic,
-    bearer,
-    log_in,
-    secret_app,
-)
+from support.apps import SECRET, secret_app
+from support.client import BEARER, BROWSER, FORM, JSON, UPGRADE, Connection, basic, bearer, fetch, log_in
+from support.keys import KEY, OTHER_KEY
 
 #: As `openssl rand -base64 32` makes them, and worse.
 ODD_KEY = "canary+odd/key==%2F?#&;:@\"'<>\\~"
@@ -112,25 +99,25 @@ async def server(aiohttp_server, tmp_path):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def test_admits_every_method(server, method):
-    assert (await ask(server, f"{PREFIX}/prompt", method=method)).status == 200
-    assert (await ask(server, f"{WRONG}/prompt", method=method)).status == 401
+    assert (await fetch(server, f"{PREFIX}/prompt", method=method)).status == 200
+    assert (await fetch(server, f"{WRONG}/prompt", method=method)).status == 401
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER_KEY, ODD_KEY])
 async def test_decodes_the_key(server, key):
     for spelling in (quote(key, safe=""), "".join(f"%{byte:02x}" for byte in key.encode())):
-        assert (await ask(server, f"/key/{spelling}/prompt")).text == SECRET
+        assert (await fetch(server, f"/key/{spelling}/prompt")).text == SECRET
 
 
 async def test_a_handler_sees_the_path_that_is_left(server):
     base = f"http://127.0.0.1:{server.port}"
     for outer in (PREFIX, f"{base}{PREFIX}"):
-        seen = (await ask(server, f"{outer}/describe?a=%20b&c=/key/d")).json
+        seen = (await fetch(server, f"{outer}/describe?a=%20b&c=/key/d")).json
         assert seen["path"] == "/describe"
         assert seen["path_qs"] == seen["raw_path"] == seen["rel_url"] == seen["clone"] == "/describe?a=%20b&c=/key/d"
         assert urlsplit(seen["url"])[2:] == ("/describe", "a=%20b&c=/key/d", "")
         assert KEY not in json.dumps(seen)
-    assert (await ask(server, f"{PREFIX}/describe")).json["url"] == f"{base}/describe"
+    assert (await fetch(server, f"{PREFIX}/describe")).json["url"] == f"{base}/describe"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +130,7 @@ async def test_a_handler_sees_the_path_that_is_left(server):
     ],
 )
 async def test_routes_and_their_parts_are_those_of_the_path(server, path, resource):
-    seen, plain = (await ask(server, PREFIX + path)).json, (await ask(server, path, BEARER)).json
+    seen, plain = (await fetch(server, PREFIX + path)).json, (await fetch(server, path, BEARER)).json
     assert seen["resource"] == resource
     for fact in ("path", "raw_path", "path_qs", "url", "name", "resource"):
         assert seen[fact] == plain[fact]
@@ -151,7 +138,7 @@ async def test_routes_and_their_parts_are_those_of_the_path(server, path, resour
 
 @pytest.mark.parametrize(("target", "status"), [("/nothing", 405), ("/upload", 405), ("/user/x", 405)])
 async def test_faults_are_those_of_the_path(server, target, status):
-    seen, plain = await ask(server, PREFIX + target, method="PUT"), await ask(server, target, BEARER, method="PUT")
+    seen, plain = await fetch(server, PREFIX + target, method="PUT"), await fetch(server, target, BEARER, method="PUT")
     assert (seen.status, seen.body, seen.headers.get("Allow")) == (status, plain.body, plain.headers.get("Allow"))
 
 
@@ -191,27 +178,27 @@ async def test_websockets(server):
             assert await socket.receive_str() == "hello"
         with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
             await session.ws_connect(f"{base}{WRONG}/ws")
-    reply = await ask(server, f"{WRONG}/ws", {**UPGRADE, **BROWSER})
+    reply = await fetch(server, f"{WRONG}/ws", {**UPGRADE, **BROWSER})
     assert (reply.status, "Location" in reply.headers) == (401, False)
 
 
 async def test_several_keys_before_one_path(server):
     """Any valid one admits."""
     for target in (f"{PREFIX}{PREFIX}/describe", f"{PREFIX}{WRONG}/describe", f"{WRONG}{PREFIX}/describe"):
-        reply = await ask(server, target)
+        reply = await fetch(server, target)
         assert reply.json["path_qs"] == "/describe"
-    assert (await ask(server, f"{WRONG}{WRONG}2/prompt")).status == 401
+    assert (await fetch(server, f"{WRONG}{WRONG}2/prompt")).status == 401
 
 
 async def test_a_bad_one_never_vetoes_a_good_one(server):
     for headers in (bearer("wrong"), basic("wrong"), {"Authorization": "Basic !"}, {"X-API-Key": "x"}):
-        assert (await ask(server, f"{PREFIX}/prompt", headers)).text == SECRET
-    assert (await ask(server, f"{WRONG}/prompt", BEARER)).text == SECRET
-    assert (await ask(server, f"{WRONG}/prompt?api_key={KEY}")).text == SECRET
-    assert (await ask(server, f"{WRONG}/prompt", {"Cookie": await log_in(server)})).text == SECRET
+        assert (await fetch(server, f"{PREFIX}/prompt", headers)).text == SECRET
+    assert (await fetch(server, f"{WRONG}/prompt", BEARER)).text == SECRET
+    assert (await fetch(server, f"{WRONG}/prompt?api_key={KEY}")).text == SECRET
+    assert (await fetch(server, f"{WRONG}/prompt", {"Cookie": await log_in(server)})).text == SECRET
     foreign = {"Cookie": await log_in(server), "Sec-Fetch-Site": "cross-site"}
-    assert (await ask(server, f"{PREFIX}/prompt", foreign, method="POST")).text == SECRET
-    assert (await ask(server, f"{WRONG}/prompt", foreign, method="POST")).status == 403
+    assert (await fetch(server, f"{PREFIX}/prompt", foreign, method="POST")).text == SECRET
+    assert (await fetch(server, f"{WRONG}/prompt", foreign, method="POST")).status == 403
 
 
 async def test_middlewares_and_signals_see_each_request_once(aiohttp_server, tmp_path):
@@ -230,7 +217,7 @@ async def test_middlewares_and_signals_see_each_request_once(aiohttp_server, tmp
     server = await aiohttp_server(app)
     for path in ("/prompt", "/stream"):
         seen.clear()
-        reply = await ask(server, PREFIX + path)
+        reply = await fetch(server, PREFIX + path)
         assert seen == [("middleware", path, path), ("signal", path, path)]
         assert reply.headers["Cache-Control"] == "private"
 
@@ -242,9 +229,9 @@ async def test_middlewares_and_signals_see_each_request_once(aiohttp_server, tmp
 async def test_is_off_unless_asked_for(aiohttp_server, tmp_path):
     server = await aiohttp_server(make_app(tmp_path, url_key=False))
     for path in ("/prompt", "/public/x", "/", ""):
-        reply = await ask(server, PREFIX + path)
+        reply = await fetch(server, PREFIX + path)
         assert (reply.status, reply.json["cause"]) == (401, "missing_credential")
-        assert (await ask(server, PREFIX + path, BEARER)).status == 404
+        assert (await fetch(server, PREFIX + path, BEARER)).status == 404
 
 
 async def test_exemptions_are_judged_by_the_path_that_is_left(aiohttp_server, tmp_path):
@@ -253,9 +240,9 @@ async def test_exemptions_are_judged_by_the_path_that_is_left(aiohttp_server, tm
         ("/public/x", 200), ("/x.js", 200), ("/auth_inject.js", 200), ("/health", 401), ("/prompt", 401),
         ("/nothing", 401), ("/nothing/x.js", 404), ("/prompt/x.js", 404), ("/..", 401),
     ):  # fmt: skip
-        assert (await ask(server, WRONG + path)).status == status, path
-        assert (await ask(server, path, bearer("canary-wrong"))).status == status, path
-    assert (await ask(server, f"{PREFIX}/health")).status == 200
+        assert (await fetch(server, WRONG + path)).status == status, path
+        assert (await fetch(server, path, bearer("canary-wrong"))).status == status, path
+    assert (await fetch(server, f"{PREFIX}/health")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -284,10 +271,10 @@ async def test_nothing_but_the_exact_form_admits(server, target):
 )
 async def test_what_is_left_is_read_as_if_it_had_been_sent(server, left):
     for headers in ({}, BROWSER):
-        seen, plain = await ask(server, WRONG + left, headers), await ask(server, left, {**bearer("x"), **headers})
+        seen, plain = await fetch(server, WRONG + left, headers), await fetch(server, left, {**bearer("x"), **headers})
         assert seen.status == plain.status
-        assert (await ask(server, PREFIX + left, headers)).status == (
-            await ask(server, left, {**BEARER, **headers})
+        assert (await fetch(server, PREFIX + left, headers)).status == (
+            await fetch(server, left, {**BEARER, **headers})
         ).status
         if "Location" in seen.headers:
             base = f"http://127.0.0.1:{server.port}"
@@ -296,18 +283,18 @@ async def test_what_is_left_is_read_as_if_it_had_been_sent(server, left):
 
 async def test_guesses_count(server):
     for number in range(10):
-        reply = await ask(server, f"/key/guess-{number}/prompt")
+        reply = await fetch(server, f"/key/guess-{number}/prompt")
         assert (reply.status, reply.headers["WWW-Authenticate"]) == (
             401,
             'Bearer realm="ComfyUI", error="invalid_token"',
         )
-    assert (await ask(server, "/key/guess-11/prompt")).status == 429
+    assert (await fetch(server, "/key/guess-11/prompt")).status == 429
 
 
 async def test_one_wrong_key_that_is_repeated_is_no_attack(server):
     for _ in range(30):
-        assert (await ask(server, f"{WRONG}/prompt")).status == 401
-    assert (await ask(server, f"{PREFIX}/prompt")).status == 200
+        assert (await fetch(server, f"{WRONG}/prompt")).status == 401
+    assert (await fetch(server, f"{PREFIX}/prompt")).status == 200
 
 
 async def test_a_route_of_the_servers_own_is_not_shadowed_silently():
@@ -323,7 +310,7 @@ async def test_a_folder_mounted_before_does_not_answer_first(aiohttp_server, tmp
     app.router.add_get("/prompt", describe)
     app.router.add_static("/", tmp_path)
     setup(app, api_key=KEY, url_key=True)
-    assert (await ask(await aiohttp_server(app), f"{PREFIX}/prompt")).status == 200
+    assert (await fetch(await aiohttp_server(app), f"{PREFIX}/prompt")).status == 200
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -349,7 +336,7 @@ def lands_on(server, target, location):
     ],
 )
 async def test_the_index_page_logs_in_and_goes_to_the_clean_address(server, target, page):
-    reply = await ask(server, target, BROWSER)
+    reply = await fetch(server, target, BROWSER)
     assert reply.status == 200
     assert KEY not in reply.text + str(reply.headers).replace(reply.headers["Set-Cookie"], "")
     target_in_page = re.search('content="0;url=([^"]*)"', reply.text)[1].replace("&amp;", "&").replace("&lt;", "<")
@@ -359,18 +346,18 @@ async def test_the_index_page_logs_in_and_goes_to_the_clean_address(server, targ
     cookie = reply.headers["Set-Cookie"]
     assert KEY not in cookie
     assert {"Path=/", "HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
-    assert (await ask(server, "/prompt", {"Cookie": cookie.split(";")[0]})).text == SECRET
+    assert (await fetch(server, "/prompt", {"Cookie": cookie.split(";")[0]})).text == SECRET
 
 
 async def test_programs_get_the_index_page_itself(server):
-    assert "<html>" in (await ask(server, f"{PREFIX}/")).text
-    assert "Set-Cookie" not in (await ask(server, f"{PREFIX}/")).headers
+    assert "<html>" in (await fetch(server, f"{PREFIX}/")).text
+    assert "Set-Cookie" not in (await fetch(server, f"{PREFIX}/")).headers
 
 
 @pytest.mark.parametrize("path", ["/", "", "/prompt?a=b", "/user/a/b", "/nothing", "/api/deep/down/"])
 @pytest.mark.parametrize("prefix", [WRONG, WRONG * 3])
 async def test_a_wrong_key_leads_to_the_login_page_outside(server, prefix, path):
-    reply = await ask(server, prefix + path, BROWSER)
+    reply = await fetch(server, prefix + path, BROWSER)
     assert reply.status == 302
     assert lands_on(server, prefix + path, reply.location) == f"/auth_login.html?next={quote(path or '/', safe='')}"
 
@@ -379,23 +366,23 @@ async def test_a_wrong_key_leads_to_the_login_page_outside(server, prefix, path)
 async def test_the_login_page_lies_outside(server, prefix):
     for query, left in (("", ""), ("?logout=true", "?logout=true"), (f"?api_key={KEY}&error=x", "?error=x")):
         target = f"{prefix}/auth_login.html{query}"
-        reply = await ask(server, target, BROWSER)
+        reply = await fetch(server, target, BROWSER)
         assert (reply.status, lands_on(server, target, reply.location)) == (302, f"/auth_login.html{left}")
         assert KEY not in reply.location
 
 
 async def test_sessions_that_are_made_and_ended_inside_belong_to_the_whole_server(server):
-    made = await ask(server, f"{PREFIX}/auth_session", JSON, method="POST", body=b'{"remember": true}')
+    made = await fetch(server, f"{PREFIX}/auth_session", JSON, method="POST", body=b'{"remember": true}')
     assert (made.status, "Path=/" in made.headers["Set-Cookie"].split("; ")) == (204, True)
     cookie = made.headers["Set-Cookie"].split(";")[0]
     body = f"api_key={KEY}&next=/user/x".encode()
     target = f"{WRONG}/auth_session"
-    form = await ask(server, target, FORM, method="POST", body=body)
+    form = await fetch(server, target, FORM, method="POST", body=body)
     assert (form.status, lands_on(server, target, form.location)) == (303, "/user/x")
     assert "Path=/" in form.headers["Set-Cookie"].split("; ")
-    ended = await ask(server, target, {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}, method="DELETE")
+    ended = await fetch(server, target, {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}, method="DELETE")
     assert (ended.status, "Path=/" in ended.headers["Set-Cookie"].split("; ")) == (204, True)
-    assert (await ask(server, "/prompt", {"Cookie": cookie})).status == 401
+    assert (await fetch(server, "/prompt", {"Cookie": cookie})).status == 401
 
 
 @pytest.mark.parametrize(
@@ -404,14 +391,14 @@ async def test_sessions_that_are_made_and_ended_inside_belong_to_the_whole_serve
 async def test_a_foreign_page_logs_nobody_in_with_a_key_in_the_path(server, headers):
     """A form of any page can be sent to any address."""
     for sent in ({"Content-Type": "text/plain"}, FORM, {}):
-        reply = await ask(server, f"{PREFIX}/auth_session", {**sent, **headers}, method="POST", body=b"")
+        reply = await fetch(server, f"{PREFIX}/auth_session", {**sent, **headers}, method="POST", body=b"")
         assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
         if sent != FORM:
-            assert (await ask(server, f"{PREFIX}/auth_session", sent, method="POST", body=b"")).status == 204
+            assert (await fetch(server, f"{PREFIX}/auth_session", sent, method="POST", body=b"")).status == 204
 
 
 async def test_without_a_prefix_cookies_have_no_path(server):
-    reply = await ask(server, "/auth_session", BEARER, method="POST", body=b"")
+    reply = await fetch(server, "/auth_session", BEARER, method="POST", body=b"")
     assert "Path" not in reply.headers["Set-Cookie"]
 
 
@@ -433,8 +420,8 @@ async def test_no_log_line_shows_it(aiohttp_server, tmp_path, caplog, url_key):
     ):
         for path in ("/prompt", "/nothing", "/health", "/", "?api_key=canary"):
             for headers in ({}, {"Referer": f"http://h{PREFIX}/"}, bearer("canary-wrong")):
-                await ask(server, prefix + path, headers)
-        await ask(server, prefix, BROWSER)
+                await fetch(server, prefix + path, headers)
+        await fetch(server, prefix, BROWSER)
     assert "aiohttp.access" in caplog.text
     assert "canary" not in caplog.text
     lines = [record.getMessage() for record in caplog.records if record.name == "comfy_auth_rs"]

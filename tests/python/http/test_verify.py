@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 from comfy_auth_rs import create_auth_middleware, setup
 from support import apps
-from support.apps import BEARER, KEY, UPGRADE, basic, log_in
-from support.client import BROWSER, CHALLENGE, bearer
+from support.client import BEARER, BROWSER, CHALLENGE, UPGRADE, Answer, basic, bearer, fetch, log_in
+from support.keys import KEY
 
 WRONG = bearer("wrong-key-of-the-neighbours-tests")
 LABELS = [
@@ -33,8 +33,8 @@ async def server(aiohttp_server: Any, tmp_path: Path) -> Any:
     return await aiohttp_server(app)
 
 
-async def verify(server: Any, headers: Any = (), method: str = "GET", target: str = "/auth_verify") -> apps.Reply:
-    return await apps.ask(server, target, headers, method=method)
+async def verify(server: Any, headers: Any = (), method: str = "GET", target: str = "/auth_verify") -> Answer:
+    return await fetch(server, target, headers, method=method)
 
 
 async def test_a_valid_credential_is_verified(server: Any) -> None:
@@ -130,7 +130,7 @@ async def test_guesses_count_and_who_is_locked_gets_a_401(server: Any) -> None:
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         assert reply.headers["WWW-Authenticate"] == CHALLENGE
     assert (await verify(server, BEARER)).status == 204  # good from here before
-    assert (await apps.ask(server, "/prompt", bearer("another guess"))).status == 429
+    assert (await fetch(server, "/prompt", bearer("another guess"))).status == 429
 
 
 async def test_a_middleware_without_setup_verifies_nothing(aiohttp_server: Any) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 import pytest
 from support import network, proxies
-from support.apps import BEARER, KEY, OTHER_KEY, UPGRADE, basic
-from support.client import BROWSER, CHALLENGE, Answer, ask, bearer, connect
+from support.client import BEARER, BROWSER, CHALLENGE, UPGRADE, Answer, ask, basic, bearer, connect
+from support.keys import KEY, OTHER_KEY
 from support.proxies import Proxy, Upstreams, deployed
 from support.servers import Server, free_port, start_server
 
@@ -191,7 +191,7 @@ def test_who_guesses_is_locked_out_alone(proxy: Proxy) -> None:
         assert 0 < int(answer.headers["Retry-After"]) <= 60
     assert through(proxy, BEARER, source=attacker).status == 200  # good from there before
     answer = through(proxy, bearer(NO_LABEL), source="127.0.3.1")
-    assert (answer.status, answer.headers["Retry-After"]) == (200, None)
+    assert (answer.status, answer.headers.get("Retry-After")) == (200, None)
 
 
 def test_logs_hold_no_key(proxy: Proxy) -> None:
@@ -235,7 +235,7 @@ def test_nobody_else_gets_through(proxy: Proxy) -> None:
     for headers in ({}, WRONG, {"X-API-Key": ""}, {"X-Auth-Key-Label": "alice"}):
         for method in ("GET", "HEAD", "POST", "DELETE"):
             answer = through(proxy, headers, method=method)
-            assert (answer.status, answer.headers["Location"]) == (401, None)
+            assert (answer.status, answer.headers.get("Location")) == (401, None)
             assert answer.headers["WWW-Authenticate"].startswith(CHALLENGE)
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 from support.client import ask, bearer
+from support.keys import KEY
 from support.proxies import DEPLOY, shipped
 from support.servers import Server, ServerDied, free_port, start_server
-
-KEY = "canary-deployed-0123456789-abcdefghijklmnop"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 

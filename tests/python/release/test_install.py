@@ -21,12 +21,12 @@ import comfyui_frontend_package
 import pytest
 from comfy_auth_rs import __version__
 from support.client import ask, bearer
+from support.keys import KEY
 from support.pythons import RUNNING, VERSIONS, clean_environment, find_python, make_venv
 from support.servers import Server, free_port, start_server
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "target" / "install"
-KEY = "a-key-of-at-least-thirty-two-characters"
 MAX_WHEEL = 2_000_000  # bytes
 
 CopyMiniature = Callable[..., Path]

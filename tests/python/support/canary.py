@@ -8,12 +8,9 @@ from collections.abc import Iterator
 import aiohttp
 
 from support.client import BROWSER, bearer
+from support.keys import CANARY
 from support.servers import Server
 
-#: Hard to write by accident. Half of it would be a leak too.
-CANARY = "canary-9c41"
-KEY = f"{CANARY}-0123456789-abcdefghijklmnopqrstuvwxyz"
-WRONG = f"{CANARY}-wrong-0123456789-abcdefghijklmnopqrs"
 AIOHTTP = tuple(map(int, aiohttp.__version__.split(".")[:2]))
 
 

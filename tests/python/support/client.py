@@ -1,33 +1,55 @@
-"""HTTP as it stands: targets are sent verbatim, redirects are not followed, no header is added but `Host`."""
+"""HTTP as it stands: targets are sent verbatim, redirects are not followed, no header is added but `Host`.
+
+`ask` waits for a process; `fetch` and `Connection` are for servers in this event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import http.client
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from multidict import CIMultiDict
+
+from support.keys import KEY
+
 CHALLENGE = 'Bearer realm="ComfyUI"'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
-class Server(Protocol):
-    """What listens on 127.0.0.1: a process, or a proxy in front of one. `url` is its origin."""
+class Listener(Protocol):
+    """Something that listens on 127.0.0.1: aiohttp's `TestServer`, a process, or a proxy in front of one."""
+
+    @property
+    def port(self) -> int | None: ...
+
+
+class Process(Listener, Protocol):
+    """`url` is its origin."""
 
     @property
     def url(self) -> str: ...
-    @property
-    def port(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; a header that is repeated is joined with commas."""
-
     status: int
-    headers: http.client.HTTPMessage
+    headers: CIMultiDict[str]
     body: bytes
 
     @property
@@ -38,12 +60,26 @@ class Answer:
     def text(self) -> str:
         return self.body.decode()
 
+    @property
+    def location(self) -> str:
+        return self.headers["Location"]
+
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def connect(server: Server, source: str = "127.0.0.1") -> http.client.HTTPConnection:
+BEARER = bearer(KEY)
+
+
+def basic(password: str, user: str = "any") -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+# --- processes --------------------------------------------------------------------------------------------------
+
+
+def connect(server: Process, source: str = "127.0.0.1") -> http.client.HTTPConnection:
     """A connection that any certificate is good enough for."""
     if server.url.startswith("https:"):
         context = ssl._create_unverified_context()
@@ -55,7 +91,7 @@ def connect(server: Server, source: str = "127.0.0.1") -> http.client.HTTPConnec
 
 
 def ask(
-    server: Server,
+    server: Process,
     target: str,
     headers: Mapping[str, str] | None = None,
     *,
@@ -73,7 +109,7 @@ def ask(
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
+        return Answer(response.status, CIMultiDict(response.headers.items()), response.read())
     finally:
         connection.close()
 
@@ -95,3 +131,83 @@ def is_refusal(answer: Answer, method: str = "GET") -> bool:
     if (answer.status, headers) != (401, expected):
         return False
     return answer.body == b"" if method == "HEAD" else answer.json["error"] == "unauthorized"
+
+
+# --- servers in this event loop ---------------------------------------------------------------------------------
+
+
+class Connection:
+    """One connection: requests go out verbatim, replies are read one by one."""
+
+    def __init__(self, server: Listener, source: str | None = None) -> None:
+        self._server = server
+        self._source = source
+
+    async def __aenter__(self) -> Connection:
+        source = None if self._source is None else (self._source, 0)
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._server.port, local_addr=source)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def request(
+        self, target: str, headers: Headers = (), *, method: str = "GET", body: bytes | None = None
+    ) -> Answer:
+        """`headers` may repeat a name and may hold any bytes, as surrogates."""
+        fields = CIMultiDict(headers)
+        fields.setdefault("Host", f"127.0.0.1:{self._server.port}")
+        if body is not None:
+            fields.setdefault("Content-Length", str(len(body)))
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+        await self.send("\r\n".join(lines).encode(errors="surrogateescape") + (body or b""))
+        return await self.reply(method)
+
+    async def reply(self, method: str = "GET") -> Answer:
+        head = (await self._read(self._reader.readuntil(b"\r\n\r\n"))).decode()
+        status_line, *lines = head.rstrip("\r\n").split("\r\n")
+        headers = CIMultiDict(line.split(": ", 1) if ": " in line else (line.rstrip(":"), "") for line in lines)
+        status = int(status_line.split(" ")[1])
+        if method == "HEAD" or status < 200 or status in (204, 304):
+            return Answer(status, headers, b"")
+        if "Content-Length" in headers:
+            return Answer(status, headers, await self._read(self._reader.readexactly(int(headers["Content-Length"]))))
+        body = b""
+        while size := int(await self._read(self._reader.readline()), 16):
+            body += await self._read(self._reader.readexactly(size))
+            await self._read(self._reader.readline())
+        await self._read(self._reader.readline())
+        return Answer(status, headers, body)
+
+    async def at_end(self) -> bool:
+        """Whether the server has closed the connection, and sent nothing more before that."""
+        return await self._read(self._reader.read(1)) == b""
+
+    @staticmethod
+    async def _read(reading: Any) -> Any:
+        return await asyncio.wait_for(reading, 10)
+
+
+async def fetch(
+    server: Listener,
+    target: str = "/prompt",
+    headers: Headers = (),
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    source: str | None = None,
+) -> Answer:
+    """As `ask`, of a server that runs in this event loop. `headers` may repeat a name and may hold any bytes."""
+    async with Connection(server, source) as connection:
+        return await connection.request(target, headers, method=method, body=body)
+
+
+async def log_in(server: Listener, key: str = KEY) -> str:
+    """The `Cookie` field value of a new session."""
+    reply = await fetch(server, "/auth_session", bearer(key), method="POST", body=b"")
+    assert reply.status == 204, reply
+    return reply.headers["Set-Cookie"].split(";")[0]

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-KEY = "canary-first-key-of-at-least-32-characters"
-OTHER_KEY = "canary-second-key-of-at-least-32-characters"
+from support.keys import KEY, OTHER_KEY
+
 KEYS = (KEY, OTHER_KEY)
 
 #: No key any more: it was removed from the file, but there are sessions of it.

@@ -19,9 +19,6 @@ import comfy_auth_rs
 MINI_COMFYUI = Path(__file__).resolve().parents[3] / "examples" / "mini_comfyui"
 WITNESS = Path(__file__).resolve().parents[2] / "fixtures" / "witness"
 
-#: The key of the shared server. It must never be seen in anything that a server says.
-KEY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
-
 #: How long a real ComfyUI may take until it listens, in seconds: it imports torch.
 REAL_STARTS_WITHIN = 180
 

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from support.decision_model import SUFFIXES
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 #: What stands for `{name}` in a path: also what looks like the exempt files of the frontend.
 FILLS = ("x", "x.json", "x.js", "a%2Fx.png")
-
-#: The guide's "Static Files".
-SUFFIXES = (
-    ".html", ".js", ".css", ".json", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico",
-    ".woff", ".woff2", ".ttf", ".mp3", ".wav", ".mp4", ".webm",
-)  # fmt: skip
 
 #: What this package adds or serves in ComfyUI's place.
 OURS = (
@@ -87,5 +83,5 @@ def is_exempt(method: str, route: Route, target: str) -> bool:
         return route.plain in _OPEN_PATHS or route.path.startswith(("/templates/", "/docs/"))
     file = unquote(re.split(r"[?#]", target.removeprefix("http://127.0.0.1"))[0])
     if route.path == "/":  # the frontend has extensions of its own
-        return file.startswith(_OPEN_FOLDERS) or file.lower().endswith(SUFFIXES)
+        return file.startswith(_OPEN_FOLDERS) or file.lower().endswith(tuple(SUFFIXES))
     return route.path.startswith(_OPEN_FOLDERS)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from comfy_auth_rs import __version__, probe_devices
 from support.command import run
+from support.keys import KEY
 from support.trees import SERVER, make_tree
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "help"
 COMMANDS = ["keygen", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "completion"]
-KEY = "a-key-of-at-least-thirty-two-characters"
 
 
 def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from comfy_auth_rs import PatchError
 from comfy_auth_rs.comfyui import launcher, patch
+from support.keys import KEY
 from support.trees import MAIN, SERVER, make_tree
-
-KEY = "a-key-of-at-least-thirty-two-characters"
 
 REPORT = """
 import inspect, json, os, sys, traceback

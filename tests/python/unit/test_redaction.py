@@ -11,7 +11,8 @@ from aiohttp import web
 from comfy_auth_rs.access_log import without_credentials
 from hypothesis import given
 from hypothesis import strategies as st
-from support.canary import CANARY, KEY, is_silent
+from support.canary import is_silent
+from support.keys import CANARY, KEY
 
 
 @pytest.mark.parametrize("key", [f"{KEY} ", f"{KEY}\n", f"{KEY}\xe9", f"{KEY}\x00", KEY * 40, f"sha256:{CANARY}"])
