@@ -172,7 +172,7 @@ def for_any_cache(answer: Answer) -> Answer:
     """The answer without the word on whose cache may keep it."""
     headers = copy.copy(answer.headers)
     directives = headers.get("Cache-Control", "").split(", ")
-    del headers["Cache-Control"]
+    headers.popall("Cache-Control", None)
     if kept := [directive for directive in directives if directive not in ("", "private", "public")]:
         headers["Cache-Control"] = ", ".join(kept)
     return Answer(answer.status, headers, answer.body)

@@ -434,7 +434,7 @@ def servers(aiohttp_server, tmp_path, caplog):
 # The tests
 
 
-#: A soak takes more: `DECISIONS=100000 make test-python`.
+#: `make soak` takes more.
 @settings(max_examples=int(os.environ.get("DECISIONS", "600")), suppress_health_check=list(HealthCheck), deadline=None)
 @given(HISTORIES)
 async def test_the_server_decides_as_the_model(servers, example):

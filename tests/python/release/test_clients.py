@@ -31,7 +31,7 @@ from support.servers import WITNESS, Server, start_real, start_server
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ROOT / "tests" / "clients"
 
-#: Where `make test` puts those that are written in Python.
+#: Where `make test-release` puts those that are written in Python.
 PYTHON_CLIENTS = ROOT / ".venv" / "clients"
 
 
@@ -130,10 +130,10 @@ class Host:
 def interpreter(program: str) -> list[str]:
     if program.endswith(".py"):
         if not PYTHON_CLIENTS.is_dir():
-            pytest.skip("the clients are not there; `make test` installs them")
+            pytest.skip("the clients are not there; `make test-release` installs them")
         return [sys.executable]
     if not (PROGRAMS / "node_modules").is_dir():
-        pytest.skip("the clients are not there; `make test` installs them")
+        pytest.skip("the clients are not there; `make test-release` installs them")
     return ["node"]
 
 

@@ -34,14 +34,22 @@ CASES = {
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="these shells are POSIX")
 
 
+@pytest.fixture(scope="module")
+def scripts() -> dict[str, bytes]:
+    """What is printed for each shell."""
+    command = [sys.executable, "-m", "comfy_auth_rs", "completion"]
+    return {
+        shell: subprocess.run([*command, shell], capture_output=True, check=True, timeout=60).stdout
+        for shell in cli.SHELLS
+    }
+
+
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def here(scripts: dict[str, bytes], tmp_path: Path) -> Path:
     """A working directory with a folder and a file, and the three scripts."""
     (tmp_path / "ComfyUI").mkdir()
     (tmp_path / "ComfyUI.txt").write_text("")
-    for shell in cli.SHELLS:
-        command = [sys.executable, "-m", "comfy_auth_rs", "completion", shell]
-        script = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    for shell, script in scripts.items():
         (tmp_path / f"script.{shell}").write_bytes(script)
     return tmp_path
 

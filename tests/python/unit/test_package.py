@@ -229,6 +229,7 @@ KeyStore(["key"]).keys
 """
 
 
+@pytest.mark.slow
 def test_is_typed(tmp_path):
     pytest.importorskip("mypy", reason="mypy reads the types")
     assert files("comfy_auth_rs").joinpath("py.typed").is_file()
@@ -257,6 +258,7 @@ def pyright(*arguments, cwd):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_is_typed_for_pyright_too(tmp_path):
     (tmp_path / "example.py").write_text(EXAMPLE)
     (tmp_path / "wrong.py").write_text(WRONG)
@@ -266,6 +268,7 @@ def test_is_typed_for_pyright_too(tmp_path):
     assert {fault["range"]["start"]["line"] for fault in found} == {5, 6, 7, 8}
 
 
+@pytest.mark.slow
 def test_every_public_type_is_known(tmp_path):
     """To pyright, which infers nothing for others."""
     completeness = pyright("--verifytypes", "comfy_auth_rs", "--ignoreexternal", cwd=tmp_path)["typeCompleteness"]
@@ -277,6 +280,7 @@ def test_every_public_type_is_known(tmp_path):
     assert completeness["exportedSymbolCounts"]["withKnownType"] > 100
 
 
+@pytest.mark.slow
 def test_the_stub_is_true(tmp_path):
     pytest.importorskip("mypy", reason="mypy has the tool")
     result = python("-m", "mypy.stubtest", "comfy_auth_rs._core", cwd=tmp_path)

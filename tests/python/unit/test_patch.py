@@ -455,6 +455,7 @@ def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
     assert not (after["comfy/cli_args.py"] == new["comfy/cli_args.py"] and after["server.py"] == before["server.py"])
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path, patcher):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
@@ -472,6 +473,7 @@ def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path, patcher):
 
 
 @pytest.mark.parametrize("change", ["patch", "unpatch"])
+@pytest.mark.slow
 def test_a_kill_at_each_step_leaves_each_file_whole(tmp_path, patcher, change):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)

@@ -160,6 +160,7 @@ print("done", flush=True)
 
 
 @needs_linux
+@pytest.mark.slow
 def test_a_hanging_driver_delays_neither_the_answer_nor_the_end(nvml):
     nvml.answer(f"hang\n{CARDS}")
     with subprocess.Popen(

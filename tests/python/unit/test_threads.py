@@ -72,6 +72,7 @@ def test_a_python_without_gil_keeps_it_off() -> None:
     assert not sys._is_gil_enabled()
 
 
+@pytest.mark.slow
 def test_threads_do_not_wait_for_each_other_for_ever() -> None:
     """Several event loops, one middleware, and transports that take their time to say whether they are open."""
     assert run("""

@@ -76,7 +76,10 @@ def test_tests_run_on_every_platform_and_python() -> None:
     linux, elsewhere = (JOBS["ci", job]["strategy"]["matrix"] for job in ("linux", "elsewhere"))
     assert linux["python"] == elsewhere["python"] == list(VERSIONS)
     assert elsewhere["os"] == ["macos-latest", "windows-latest"]
-    assert steps("ci", "linux")[-1]["run"] == "make test PYTHON=python"
+    assert [step["run"] for step in steps("ci", "linux")[-2:]] == [
+        "make test PYTHON=python",
+        "make test-release PYTHON=python",
+    ]
 
 
 def test_wheels_are_built_for_every_platform_and_python() -> None:
