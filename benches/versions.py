@@ -17,7 +17,7 @@ import pyperf
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/python"))
 
-from pythons import VERSIONS, clean_environment, find_python, make_venv  # noqa: E402
+from support.pythons import VERSIONS, clean_environment, find_python, make_venv  # noqa: E402
 
 #: Name of the case, and of the case whose cost it is compared with.
 ROWS = {

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import proxies
-from servers import free_port
+from support import proxies
+from support.servers import free_port
 
 _SITE = """
 client_max_body_size 100m;

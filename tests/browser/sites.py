@@ -13,13 +13,12 @@ from pathlib import Path
 
 from comfy_auth_rs.comfyui.patch import patch
 from frontends import PINNED, SETTINGS, Frontend
-from servers import MINI_COMFYUI, Server, start_server
+from support.servers import MINI_COMFYUI, Server, start_server
 
 #: A custom node with what the tests need in a server besides ComfyUI's own routes.
 _WITNESS = Path(__file__).parent / "witness_node.py"
 
 #: One wrong key for all tests: ten different ones within a minute would lock this machine out.
-WRONG_KEY = "wrong-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)

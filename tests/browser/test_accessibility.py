@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from login import key_field, log_in, submit
 from playwright.sync_api import Browser, Page, expect
 from screens import shoot
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support.keys import WRONG_KEY
 
 WRONG = "Wrong key. Check it and try again."
 

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from frontends import Frontend, wait_until_up
 from login import expect_login_page, submit
 from playwright.sync_api import Page, expect
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 

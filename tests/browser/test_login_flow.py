@@ -6,7 +6,8 @@ from frontends import Frontend, load, menu_entry, preview_width, run, wait_until
 from login import NOTHING, expect_login_page, key_field, stored, submit
 from playwright.sync_api import Page, expect
 from screens import shoot
-from sites import WRONG_KEY, Site
+from sites import Site
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 #: One picture with a frame, saved, and its negative, shown.

@@ -8,7 +8,8 @@ import pytest
 from login import expect_login_page, stored, submit
 from origins import Origin
 from playwright.sync_api import Page, expect
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 

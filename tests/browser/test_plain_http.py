@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import machine
 import pytest
 from frontends import PICTURE, load, menu_entry, preview_width, run, wait_until_up
 from login import NOTHING, expect_login_page, log_in, stored, submit
 from origins import listening
 from playwright.sync_api import Page, expect
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support import network
+from support.keys import WRONG_KEY
 from traffic import Traffic
 
 
 @pytest.fixture(scope="module")
 def host() -> str:
     """This machine's address in its network."""
-    address = machine.address()
+    address = network.address()
     if address is None:
         pytest.skip("this machine is in no network")
     return address

@@ -8,8 +8,7 @@ from login import expect_login_page, log_in, stored, submit
 from playwright.sync_api import Page, expect
 from screens import shoot
 from sites import Serve
-
-OTHER_KEY = "another-0123456789-abcdefghijklmnopqrstuvwxyz"
+from support.keys import OTHER_KEY
 
 
 @pytest.mark.parametrize("remember", [False, True], ids=["session", "remembered"])

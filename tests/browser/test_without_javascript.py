@@ -8,7 +8,8 @@ import pytest
 from login import expect_login_page, submit
 from playwright.sync_api import Browser, BrowserContext, expect
 from screens import shoot
-from sites import WRONG_KEY, Serve, Site
+from sites import Serve, Site
+from support.keys import WRONG_KEY
 
 
 @pytest.fixture

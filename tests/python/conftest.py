@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs.comfyui.patch import patch
-from servers import MINI_COMFYUI, Server, start_server
+from hypothesis import settings
+from support.keys import KEY
+from support.servers import MINI_COMFYUI, WITNESS, Server, start_server
 
-WITNESS = Path(__file__).resolve().parents[1] / "fixtures" / "witness"
-
-#: The key of the shared server. It must never be seen in anything that a server says.
-KEY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
+# The same examples every time; `make soak` tries others.
+settings.register_profile("fixed", derandomize=True, database=None)
+settings.register_profile("random", derandomize=False, database=None)
+settings.load_profile("fixed")
 
 CopyMiniature = Callable[..., Path]
 

@@ -12,7 +12,7 @@ import comfy.model_management
 from aiohttp import web
 from server import PromptServer
 
-CANARY = os.environ["CANARY"]
+PLANTED = os.environ["CANARY"]
 PICTURES = Path(os.environ["CANARY_PICTURES"])
 
 app, routes = PromptServer.instance.app, PromptServer.instance.routes
@@ -23,7 +23,7 @@ reached = 0
 async def get_canary(request: web.Request) -> web.Response:
     global reached
     reached += 1
-    return web.Response(text=CANARY)
+    return web.Response(text=PLANTED)
 
 
 @routes.get("/times_reached")

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import ask, bearer
-from servers import Server, start_real, start_server
+from support.client import ask, bearer
+from support.keys import OTHER_KEY
+from support.servers import Server, start_real, start_server
 
 from hostile.forging import DAY, forgeries, token
 from hostile.target import Target, occupy, plant
 
 HERE = Path(__file__).parent
-OTHER_KEY = "another-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="each request comes from an address of its own")
 

@@ -25,7 +25,7 @@ TRUSTED_BY_OTHERS = (
 VALUES = (
     "", " ", "Bearer", "Bearer ", "Bearer null", "Bearer undefined", "Bearer NaN", "Bearer true", "Bearer 0",
     "Bearer []", "Bearer {}", "Bearer *", "Bearer %00", "Bearer ' OR 1=1 --", "Bearer ${KEY}", "Bearer \"\"",
-    "Bearer Bearer", "Bearer Bearer x", "Bearer canary", "Bearer canary-0123456789", "Bearer @KEY", "Bearer ,",
+    "Bearer Bearer", "Bearer Bearer x", "Bearer canary", "Bearer canary-9c41-0123456789", "Bearer @KEY", "Bearer ,",
     "Bearer x,Bearer y", "bearer\tx", "BEARER  x", "Bearer=x", "Bearer:x", "Bearerx", "Token x",
     "Digest username=\"x\"", "Negotiate x", "NTLM x", "AWS4-HMAC-SHA256 x", "Basic", "Basic ", "Basic !", "Basic =",
     "Basic Og==", "Basic YTo=", "Basic OmE=", "Basic YQ==", "Basic //79/w==",

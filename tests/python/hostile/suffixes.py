@@ -2,7 +2,7 @@
 
 from hostile.wire import request
 
-SUFFIXES = (
+ENDINGS = (
     ".js", "/.js", ";.js", ";x.js", "%3b.js", "%3B.js", ".css", "/x.css", ".html", "/auth_login.html",
     "%2fauth_login.html", ".json", "/x.json", ".png", "%2epng", "%00.png", "%00/x.js", "%20.js", "%23.js", "%3f.js",
     "%3fx.png", "%0a.js", "%5c.js", "/%2ejs", "?.js", "?x.js", "?/x.js", "?a=.png", "#.js", "#/x.js", "/..;/x.js",
@@ -27,5 +27,5 @@ FILES = (
 
 ATTACKS = {
     f"GET {target}": request(f"GET {target}")
-    for target in dict.fromkeys([*(wanted + suffix for wanted in WANTED[:4] for suffix in SUFFIXES), *WANTED, *FILES])
+    for target in dict.fromkeys([*(wanted + suffix for wanted in WANTED[:4] for suffix in ENDINGS), *WANTED, *FILES])
 }

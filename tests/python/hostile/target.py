@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client import ask, bearer
-from servers import Server
+from support.client import ask, bearer
+from support.servers import Server
 
 from hostile.wire import barrage
 
-CANARY = "canary-6f1d-that-nobody-may-see"
+PLANTED = "canary-6f1d-that-nobody-may-see"
 
 #: A picture of one pixel. Its signature is a canary too: nobody without the key gets a picture.
 PIXEL = base64.b64decode(
@@ -27,7 +27,7 @@ PIXEL = base64.b64decode(
 
 #: What stands in answers to those who have the key, and in no other.
 SECRETS = (
-    CANARY.encode(),
+    PLANTED.encode(),
     PIXEL[:8],
     b'"python_version"',
     b'"queue_running"',
@@ -175,22 +175,22 @@ def plant(base: Path) -> dict[str, str]:
     for name in ("input", "output", "user/default/workflows", "pictures"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for folder in ("input", "output", "pictures"):
-        (base / folder / "secret.png").write_bytes(PIXEL + CANARY.encode())
-        (base / folder / f"{CANARY}.png").write_bytes(PIXEL)
-    for file in ("secret.json", "workflows/secret.json", f"workflows/{CANARY}.json"):
-        (base / "user" / "default" / file).write_text(json.dumps({"text": CANARY}))
-    (base / "pictures" / "secret.json").write_text(json.dumps(CANARY))
-    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"canary": CANARY}))
-    return {"CANARY": CANARY, "CANARY_PICTURES": str(base / "pictures")}
+        (base / folder / "secret.png").write_bytes(PIXEL + PLANTED.encode())
+        (base / folder / f"{PLANTED}.png").write_bytes(PIXEL)
+    for file in ("secret.json", "workflows/secret.json", f"workflows/{PLANTED}.json"):
+        (base / "user" / "default" / file).write_text(json.dumps({"text": PLANTED}))
+    (base / "pictures" / "secret.json").write_text(json.dumps(PLANTED))
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"canary": PLANTED}))
+    return {"CANARY": PLANTED, "CANARY_PICTURES": str(base / "pictures")}
 
 
 def occupy(server: Server, key: str) -> None:
     """Leaves a finished graph in the history, one that runs until it is interrupted, and one that waits for it."""
     paint = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
-        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": CANARY}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": PLANTED}},
     }
-    graphs = [paint, *({"1": {"class_type": "Wait", "inputs": {"text": f"{CANARY} {n}"}}} for n in range(2))]
+    graphs = [paint, *({"1": {"class_type": "Wait", "inputs": {"text": f"{PLANTED} {n}"}}} for n in range(2))]
     for graph in graphs:
         body = json.dumps({"prompt": graph}).encode()
         headers = {**bearer(key), "Content-Type": "application/json"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
-from client import bearer
+from support.client import bearer
 
 from hostile.target import Target, statuses
 from hostile.websockets import UPGRADE, upgrade

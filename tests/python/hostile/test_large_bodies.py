@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 
 import pytest
-from client import ask, bearer
+from support.client import ask, bearer
 
 from hostile.target import SECRETS, Target, statuses
 

@@ -2,9 +2,9 @@
 
 from hostile.wire import request
 
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+NONCE = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 VERSION = "Sec-WebSocket-Version: 13"
-UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", KEY, VERSION)
+UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", NONCE, VERSION)
 
 #: An upgraded request that no handler of ours expects.
 TARGETS = (
@@ -25,18 +25,18 @@ PROTOCOLS = (
 )
 
 ODD = {
-    "an old version": ("Upgrade: websocket", "Connection: Upgrade", KEY, "Sec-WebSocket-Version: 8"),
-    "no version": ("Upgrade: websocket", "Connection: Upgrade", KEY),
-    "a version of rubbish": ("Upgrade: websocket", "Connection: Upgrade", KEY, "Sec-WebSocket-Version: x\xff"),
-    "versions": ("Upgrade: websocket", "Connection: Upgrade", KEY, "Sec-WebSocket-Version: 13, 8, 7"),
+    "an old version": ("Upgrade: websocket", "Connection: Upgrade", NONCE, "Sec-WebSocket-Version: 8"),
+    "no version": ("Upgrade: websocket", "Connection: Upgrade", NONCE),
+    "a version of rubbish": ("Upgrade: websocket", "Connection: Upgrade", NONCE, "Sec-WebSocket-Version: x\xff"),
+    "versions": ("Upgrade: websocket", "Connection: Upgrade", NONCE, "Sec-WebSocket-Version: 13, 8, 7"),
     "no key": ("Upgrade: websocket", "Connection: Upgrade", VERSION),
     "a short key": ("Upgrade: websocket", "Connection: Upgrade", VERSION, "Sec-WebSocket-Key: x"),
     "a key of rubbish": ("Upgrade: websocket", "Connection: Upgrade", VERSION, "Sec-WebSocket-Key: \xff\xfe!"),
-    "two keys": (*UPGRADE, KEY),
-    "no upgrade": (KEY, VERSION, "Connection: Upgrade"),
-    "an upgrade to something else": ("Upgrade: tcp", "Connection: Upgrade", KEY, VERSION),
-    "upgrades": ("Upgrade: h2c, websocket", "Connection: keep-alive, Upgrade", KEY, VERSION),
-    "an empty upgrade": ("Upgrade:", "Connection: Upgrade", KEY, VERSION),
+    "two keys": (*UPGRADE, NONCE),
+    "no upgrade": (NONCE, VERSION, "Connection: Upgrade"),
+    "an upgrade to something else": ("Upgrade: tcp", "Connection: Upgrade", NONCE, VERSION),
+    "upgrades": ("Upgrade: h2c, websocket", "Connection: keep-alive, Upgrade", NONCE, VERSION),
+    "an empty upgrade": ("Upgrade:", "Connection: Upgrade", NONCE, VERSION),
     "a method": (*UPGRADE, "X-HTTP-Method-Override: POST"),
     "an extension": (*UPGRADE, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99"),
     "a body": (*UPGRADE, "Content-Length: 5"),

@@ -1,0 +1,36 @@
+"""The server under load: the patched miniature, and what it holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from comfy_auth_rs.comfyui.patch import patch
+from support.servers import MINI_COMFYUI, Server, start_server
+
+MIB = 1024 * 1024
+
+
+@contextmanager
+def patched_miniature(folder: Path, *flags: str) -> Iterator[Server]:
+    """A patched copy of the miniature in the new folder `folder`, running."""
+    ours = shutil.ignore_patterns("__pycache__", "user", "input", "output", "temp")
+    shutil.copytree(MINI_COMFYUI, folder, ignore=ours)
+    patch(folder)
+    with start_server(folder, *flags) as server:
+        yield server
+
+
+def memory(server: Server) -> int:
+    """What the process holds in memory, in bytes: pages that are its own."""
+    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("this system does not tell")
+
+
+def open_files(server: Server) -> int:
+    """Files and connections that the process holds."""
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))

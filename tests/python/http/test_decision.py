@@ -1,0 +1,713 @@
+"""The whole decision, over real sockets, against the model of it: for any history of requests, nothing is admitted that
+the design doesn't admit, and nothing refused that it doesn't refuse.
+
+That this can fail is tested too: servers with well-known flaws are found, and so is every mutant of the model, of which
+each has one sentence of the design wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import itertools
+import logging
+import os
+import random
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import web
+from comfy_auth_rs import setup
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.apps import SECRET
+from support.client import UPGRADE, Connection, basic
+from support.decision_model import (
+    ADMITTED,
+    FOREIGN,
+    GONE_KEY,
+    INVALID,
+    KEY,
+    KEYS,
+    LOCKED,
+    LOGIN,
+    MALFORMED,
+    MISSING,
+    OTHER_KEY,
+    TAKEN,
+    Cookie,
+    Credential,
+    Model,
+    Place,
+    Policy,
+    Request,
+)
+
+POLICIES = (
+    Policy(),
+    Policy(require_ws=True, exempt=("/public/*", r"^/view\d?", "/my_outputs/*.png"), trusted_proxy=True),
+    Policy(url_key=True, trusted_proxy=True),
+)
+
+READS = ("GET", "HEAD")
+ALL = (*READS, "POST", "PUT", "PATCH", "DELETE")
+
+#: Targets, and what the router makes of them.
+PLACES = (
+    Place("/prompt", ALL, "/prompt"),
+    Place("/api/prompt", ALL, "/api/prompt"),
+    Place("/%70rompt", ALL, "/prompt"),
+    Place("/prompt?file=a.png", ALL, "/prompt"),
+    Place("/userdata/x.json", ALL, "/userdata/{file}"),
+    Place("/extensions/node/api.js", ALL, "/extensions/node/api.js"),
+    Place("/docs/api", ALL, "/docs/api"),
+    Place("/public/x", ALL, "/public/{name}"),
+    Place("/view", ALL, "/view"),
+    Place("/view22", ALL, "/view22"),
+    Place("/health", READS, "/health"),
+    Place("/api/health", READS, "/api/health"),
+    Place("/ws", READS, "/ws"),
+    Place("/api/ws", READS, "/api/ws"),
+    Place("/", READS, "/"),
+    Place("/index.html", READS, "/index.html"),
+    Place("/auth_login.html", READS, "/auth_login.html"),
+    Place("/auth_inject.js", READS, "/auth_inject.js"),
+    Place("/auth_login.html?logout=true", READS, "/auth_login.html"),
+    Place("/auth_session", (*READS, "POST", "DELETE"), "/auth_session"),
+    Place("/assets/app.js", READS, mount="", file="assets/app.js"),
+    Place("/prompt/x.js", READS, mount="", file="prompt/x.js"),
+    Place("/notes.txt", READS, mount="", file="notes.txt"),
+    Place("/nothing", READS, mount="", file="nothing"),
+    Place("/extensions/node/any.bin", READS, mount="/extensions/node", file="any.bin"),
+    Place("/templates/any.bin", READS, mount="/templates", file="any.bin"),
+    Place("/my_outputs/image.png", READS, mount="/my_outputs", file="image.png"),
+    Place("/my_outputs/data.json", READS, mount="/my_outputs", file="data.json"),
+)
+
+HOSTS = ("127.0.0.1:8188", "comfy.example")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Histories
+
+
+NEAR = (GONE_KEY, KEY[:-1], KEY + "x", KEY.upper(), "sha256:" + hashlib.sha256(KEY.encode()).hexdigest())
+VALUES = (KEY, OTHER_KEY, *NEAR, "")
+SOURCES = ("x-api-key", "bearer", "basic", "api_key", "token", "url")
+
+COOKIES = (
+    Cookie(KEY), Cookie(OTHER_KEY), Cookie(GONE_KEY), Cookie(None), Cookie(KEY, expired=True),
+    Cookie(KEY, changed=True), Cookie(KEY, named_for_another=True), Cookie(KEY, own=True),
+)  # fmt: skip
+
+CHAINS = ((), ("far",), ("spoof", "far"), ("spoof", "far", "proxy"), ("proxy",))
+
+SOCKETS = tuple(place for place in PLACES if place.route.endswith("/ws"))
+SESSIONS = tuple(place for place in PLACES if place.route == "/auth_session" or "logout" in place.target)
+
+
+#: Of several valid keys in one request the first in this order is the one that counts as good from there.
+ORDER = {"bearer": 0, "basic": 0, "x-api-key": 1, "api_key": 2, "token": 2, "url": 3}
+
+
+class Choices:
+    """Random bytes, each of which chooses something. Zeros choose what comes first, so that histories shrink."""
+
+    def __init__(self, data):
+        self._bytes = iter(data)
+
+    def of(self, *options):
+        return options[next(self._bytes) % len(options)]
+
+    def some(self, options, most):
+        return tuple(self.of(*options) for _ in range(self.of(*range(most + 1))))
+
+
+def a_credential(choices, policy):
+    source, value = choices.of(*SOURCES), choices.of(*VALUES)
+    if source == "url" and not (policy.url_key and value):
+        return Credential("bearer", MALFORMED)
+    return Credential(source, value)
+
+
+def a_request(choices, policy):
+    several = [a_credential(choices, policy) for _ in range(choices.of(0, 0, 1, 1, 2, 3))]
+    in_authorization = [pair for pair in several if pair.source in ("bearer", "basic")]
+    host, place = choices.of(*HOSTS), choices.of(*PLACES)
+    method = choices.of("GET", "GET", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    return Request(
+        method=method,
+        place=place,
+        credentials=tuple(
+            pair for pair in sorted(several, key=lambda pair: ORDER[pair.source]) if pair not in in_authorization[1:]
+        ),
+        cookies=choices.some(COOKIES, 2),
+        host=host,
+        site=choices.of(None, None, "same-origin", "none", "same-site", "cross-site"),
+        mode=choices.of(None, "navigate", "navigate", "no-cors"),
+        destination=choices.of(None, "document", "document", "image"),
+        origin=choices.of(None, f"http://{host}", f"https://{host}", "http://evil.example", "null"),
+        accept=choices.of(None, "*/*", "text/html,*/*;q=0.8", "application/json"),
+        preflight=choices.of(False, False, True),
+        upgrade=choices.of(False, False, True),
+        client_id=choices.of(False, True),
+        peer=choices.of("peer", "proxy"),
+        forwarded_for=choices.of(*CHAINS),
+    )
+
+
+def sound(request):
+    """Without what would disturb other histories, or say what nobody says."""
+    if request.method == "DELETE" or "logout" in request.place.target:  # no session that others use
+        cookies = tuple(cookie._replace(own=True, key=KEY) for cookie in request.cookies)
+        request = replace(request, cookies=cookies)
+    if request.place.route == "/auth_login.html":  # with a key in its address it only leads to the one without
+        credentials = tuple(pair for pair in request.credentials if pair.source != "url")
+        request = replace(request, credentials=credentials)
+    if request.place not in SOCKETS or request.method != "GET":
+        request = replace(request, client_id=False)
+    return request
+
+
+def any_requests(choices, policy):
+    return [a_request(choices, policy) for _ in range(choices.of(1, 2, 3))]
+
+
+def requests_of_a_guesser(choices, policy):
+    """Who guesses nine or ten times, at first or after having been seen with a key."""
+    steps = [a_request(choices, policy) for _ in range(3)]
+    guesses = tuple(Credential("x-api-key", f"guess-{number}") for number in range(choices.of(10, 9)))
+    guessing = Request("POST", PLACES[0], guesses, host=HOSTS[0])
+    at = choices.of(0, 1)
+    steps[at:at] = [guessing] * choices.of(1, 2)
+    peer, forwarded_for, same = choices.of("peer", "proxy"), choices.of(*CHAINS), choices.of(True, False)
+    return [replace(step, peer=peer, forwarded_for=forwarded_for if same else choices.of(*CHAINS)) for step in steps]
+
+
+def requests_with_a_session(choices, policy):
+    """Made, used, perhaps logged out, used again."""
+    own = (Cookie(KEY, own=True),)
+    steps = [replace(a_request(choices, policy), cookies=own, credentials=()) for _ in range(3)]
+    steps[1] = replace(steps[1], place=choices.of(*SESSIONS), method=choices.of("DELETE", "GET", "POST"))
+    return [replace(step, site=choices.of(None, "none", "same-origin", "cross-site")) for step in steps]
+
+
+def requests_for_a_socket(choices, policy):
+    steps = [replace(a_request(choices, policy), place=choices.of(*SOCKETS)) for _ in range(2)]
+    return [replace(step, method="GET", client_id=True, upgrade=True) for step in steps]
+
+
+def a_history(data):
+    """A policy, and a few requests."""
+    choices = Choices(data)
+    policy = choices.of(*POLICIES)
+    kind = choices.of(any_requests, requests_of_a_guesser, requests_with_a_session, requests_for_a_socket)
+    return policy, [sound(step) for step in kind(choices, policy)]
+
+
+HISTORIES = st.binary(min_size=160, max_size=160).map(a_history)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The server, and what it is sent
+
+
+def make_app(folder, policy, flaw=None):
+    """Shaped like ComfyUI. What its handlers are asked goes to `app["served"]`."""
+    for name in (
+        "web/assets/app.js",
+        "web/index.html",
+        "web/notes.txt",
+        "node/any.bin",
+        "out/image.png",
+        "out/data.json",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(SECRET)
+
+    async def answer(request):
+        request.app[SERVED].append(request.headers["X-Number"])
+        return web.Response(text=SECRET)
+
+    async def socket(request):
+        request.app[SERVED].append(request.headers["X-Number"])
+        response = web.WebSocketResponse()
+        if not response.can_prepare(request).ok:
+            return web.Response(text=SECRET)
+        await response.prepare(request)
+        await response.receive()
+        return response
+
+    app = web.Application(middlewares=[flaw] if flaw else [])
+    app[SERVED] = []
+    for path in ("/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api", "/public/{name}",
+                 "/view", "/view22"):  # fmt: skip
+        for method in ALL[1:]:
+            app.router.add_route(method, path, answer)
+        app.router.add_get(path, answer, allow_head=False)
+    app.router.add_get("/api/health", answer)
+    for path in ("/ws", "/api/ws"):
+        app.router.add_get(path, socket)
+    setup(
+        app,
+        api_key=KEYS,
+        exempt=policy.exempt,
+        require_ws=policy.require_ws,
+        trusted_proxy="127.128.0.0/9" if policy.trusted_proxy else (),
+        url_key=policy.url_key,
+        index=folder / "web/index.html",
+    )
+    for path, name in (("/extensions/node", "node"), ("/templates", "node"), ("/my_outputs", "out"), ("/", "web")):
+        app.router.add_static(path, folder / name)
+    return app
+
+
+SERVED = web.AppKey("served", list)
+
+#: Each history has addresses of its own: no lock of another one holds for it.
+HISTORY = itertools.count(1)
+
+
+class Client:
+    """Writes requests of one history down, sends them, and says what came of them."""
+
+    def __init__(self, server, jar, number):
+        self.server = server
+        self.jar = jar
+        self.number = number
+        self.requests = itertools.count()
+        self.own = {}
+
+    def address(self, name):
+        base = {"peer": "127.16.0.0", "proxy": "127.128.0.0", "far": "10.0.0.0", "spoof": "11.0.0.0"}[name]
+        return str(IPv4Address(base) + self.number)
+
+    async def prepare(self, history):
+        """A session that this history alone has, from an address that has nothing to do with it."""
+        if any(cookie.own for request in history for cookie in request.cookies):
+            _, value = await log_in(self.server, KEY, HOSTS[0])
+            self.own = {host: (self.jar[KEY, host][0], value) for host in HOSTS}
+
+    def cookie(self, cookie, host):
+        name, value = self.own[host] if cookie.own else self.jar[cookie.key or KEY, host]
+        if cookie.named_for_another:
+            name = self.jar[KEY, next(other for other in HOSTS if other != host)][0]
+        if cookie.expired:
+            value = forge(cookie.key, int(time.time()) - 1)
+        if cookie.key is None:
+            value = "forged"
+        if cookie.changed:
+            value = value[:50] + ("A" if value[50] != "A" else "B") + value[51:]
+        return f"{name}={value}"
+
+    def written(self, request):
+        fields = [("Host", request.host), ("X-Number", f"{self.number}.{next(self.requests)}")]
+        path, _, query = request.place.target.partition("?")
+        pairs = [query] if query else []
+        for source, value in request.credentials:
+            if value == MALFORMED:
+                fields.append(("Authorization", "Bearer two words"))
+            elif source == "bearer":
+                fields.append(("Authorization", f"bEARER {value}"))
+            elif source == "basic":
+                fields += basic(value).items()
+            elif source == "x-api-key":
+                fields.append(("X-API-Key", value))
+            elif source == "url":
+                path = f"/key/{value}{path}"
+            else:
+                pairs.append(f"{source}={value}")
+        if request.client_id:
+            pairs.append(f"clientId=client-{self.number}")
+        if request.cookies:
+            fields.append(("Cookie", "; ".join(self.cookie(cookie, request.host) for cookie in request.cookies)))
+        for name, value in (
+            ("Sec-Fetch-Site", request.site), ("Sec-Fetch-Mode", request.mode), ("Sec-Fetch-Dest", request.destination),
+            ("Origin", request.origin), ("Accept", request.accept),
+            ("Access-Control-Request-Method", "POST" if request.preflight else None),
+        ):  # fmt: skip
+            if value is not None:
+                fields.append((name, value))
+        if request.upgrade:
+            fields += UPGRADE.items()
+        if request.forwarded_for:
+            fields.append(("X-Forwarded-For", ", ".join(map(self.address, request.forwarded_for))))
+        return path + ("?" + "&".join(pairs) if pairs else ""), fields
+
+    async def send(self, request, connections):
+        """The outcome, from what came out of the server and what reached its handlers."""
+        source = self.address(request.peer)
+        connection = await connections.enter_async_context(Connection(self.server, source))
+        target, fields = self.written(request)
+        body = None if request.method in (*READS, "OPTIONS") else b""
+        reply = await connection.request(target, fields, method=request.method, body=body)
+        outcome = outcome_of(reply, request.method)
+        served = dict(fields)["X-Number"] in self.server.app[SERVED]
+        assert not served or outcome == ADMITTED
+        assert SECRET not in reply.text or outcome == ADMITTED
+        return outcome
+
+
+def outcome_of(reply, method):
+    challenge = reply.headers.get("WWW-Authenticate")
+    if reply.status == 302 and "auth_login.html?next=" in reply.location:
+        return LOGIN
+    if reply.status == 429:
+        assert 0 < int(reply.headers["Retry-After"]) <= 60
+        return LOCKED
+    if reply.status == 403 and reply.headers["Cache-Control"] == "no-store":
+        return FOREIGN
+    if reply.status == 401:
+        assert challenge.startswith('Bearer realm="ComfyUI"')
+        if method != "HEAD" and reply.json["cause"] == "client_id_taken":
+            return TAKEN
+        return INVALID if challenge.endswith(', error="invalid_token"') else MISSING
+    assert challenge is None
+    assert reply.status in (101, 200, 204, 400, 404, 405)  # those above 300: nobody took it, but it came through
+    return ADMITTED
+
+
+async def log_in(server, key, host):
+    """Name and value of a new session."""
+    async with Connection(server) as connection:
+        fields = [("Host", host), ("X-API-Key", key)]
+        reply = await connection.request("/auth_session", fields, method="POST", body=b"")
+    assert reply.status == 204, reply
+    name, _, value = reply.headers["Set-Cookie"].partition(";")[0].partition("=")
+    return name, value
+
+
+def forge(key, expires):
+    """A session as the server would sign it: whoever has the key can."""
+
+    def mac(secret, *parts):
+        return hmac.digest(secret, b"".join(parts), "sha256")
+
+    digest = hashlib.sha256(key.encode()).digest()
+    key_id = mac(digest, b"comfy-auth-rs key id v1")[:16]
+    fields = [b"\x01", key_id, b"any session id..", expires.to_bytes(8, "big")]
+    framed = [part for field in fields for part in (len(field).to_bytes(1, "big"), field)]
+    signature = mac(mac(digest, b"comfy-auth-rs session key v1"), *framed)
+    return base64.urlsafe_b64encode(b"".join(fields) + signature).rstrip(b"=").decode()
+
+
+class Servers:
+    """Started at the first of many calls: hypothesis calls a test's body again and again."""
+
+    def __init__(self, start, folder):
+        self._start = start
+        self._folder = folder
+        self._servers = {}
+
+    async def get(self, policy, flaw=None):
+        if (policy, flaw) not in self._servers:
+            server = await self._start(make_app(self._folder, policy, flaw))
+            jar = {(key, host): await log_in(server, key, host) for key in KEYS for host in HOSTS}
+            for host in HOSTS:
+                jar[GONE_KEY, host] = (jar[KEY, host][0], forge(GONE_KEY, int(time.time()) + 1000))
+            self._servers[policy, flaw] = SimpleNamespace(server=server, jar=jar)
+        return self._servers[policy, flaw]
+
+    async def check(self, policy, steps, flaw=None):
+        """Sends a history, and compares each outcome with the model's."""
+        started = await self.get(policy, flaw)
+        client, model = Client(started.server, started.jar, next(HISTORY)), Model(policy)
+        await client.prepare(steps)
+        async with AsyncExitStack() as connections:
+            for step in steps:
+                expected = model.judge(step)
+                assert await client.send(step, connections) == expected, (step, model)
+
+
+@pytest.fixture
+def servers(aiohttp_server, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL, "comfy_auth_rs")  # thousands of lines say nothing new
+    return Servers(aiohttp_server, tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The tests
+
+
+#: `make soak` takes more.
+@settings(max_examples=int(os.environ.get("DECISIONS", "600")), suppress_health_check=list(HealthCheck), deadline=None)
+@given(HISTORIES)
+async def test_the_server_decides_as_the_model(servers, example):
+    await servers.check(*example)
+
+
+async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):
+    """Else it would be refused for what the forger got wrong."""
+    started = await servers.get(POLICIES[0])
+    name, _ = started.jar[KEY, HOSTS[0]]
+    for left, status in ((1000, 204), (-1, 401)):
+        fields = [("Host", HOSTS[0]), ("Cookie", f"{name}={forge(KEY, int(time.time()) + left)}")]
+        async with Connection(started.server) as connection:
+            assert (await connection.request("/auth_session", fields)).status == status
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# That the tests can fail
+
+
+def examples(count):
+    """The same histories each time, of the same kinds as above."""
+    numbers = random.Random(1)
+    return [a_history(numbers.randbytes(160)) for _ in range(count)]
+
+
+def let_through(is_open):
+    """A middleware in front of ours that opens what it shouldn't."""
+
+    @web.middleware
+    async def flaw(request, handler):
+        return await (request.match_info.handler(request) if is_open(request) else handler(request))
+
+    return flaw
+
+
+FLAWS = {
+    "suffixes of paths": lambda request: request.path.endswith((".js", ".json", ".png")),
+    "queries with a suffix": lambda request: request.path_qs.endswith(".png"),
+    "a prefix, whatever is there": lambda request: request.path.startswith("/extensions/"),
+    "OPTIONS": lambda request: request.method == "OPTIONS",
+    "a cookie of that name": lambda request: "comfyui_session" in request.headers.get("Cookie", ""),
+    "Basic with any password": lambda request: request.headers.get("Authorization", "").startswith("Basic"),
+    "requests of our own pages": lambda request: request.headers.get("Sec-Fetch-Site") == "same-origin",
+}
+
+
+@pytest.mark.parametrize("is_open", FLAWS.values(), ids=FLAWS)
+async def test_a_server_with_a_flaw_is_found(servers, is_open):
+    flaw = let_through(is_open)
+    for policy, steps in examples(300):
+        try:
+            await servers.check(policy, steps, flaw)
+        except AssertionError:
+            return
+    pytest.fail("nothing in 300 histories told it from a sound one")
+
+
+class Mutant(Model):
+    """Forgets one sentence of the design."""
+
+
+class ForgetsExpiry(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(cookie._replace(expired=False))
+
+
+class ForgetsSignatures(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(cookie._replace(changed=False))
+
+
+class ForgetsRemovedKeys(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(cookie._replace(key=KEY if cookie.key == GONE_KEY else cookie.key))
+
+
+class ForgetsPortsOfCookies(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(cookie._replace(named_for_another=False))
+
+
+class ForgetsLogouts(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(cookie._replace(own=False))
+
+
+class TakesKeysThatAreNearlyRight(Mutant):
+    def authenticate(self, request, client, **purpose):
+        near = {KEY[:-1]: KEY, KEY.upper(): KEY, KEY + "x": KEY}
+        values = tuple(Credential(source, near.get(value, value)) for source, value in request.credentials)
+        return super().authenticate(replace(request, credentials=values), client, **purpose)
+
+
+class LetsABadOneVeto(Mutant):
+    def authenticate(self, request, client, **purpose):
+        wrong = any(value and value not in KEYS for _, value in request.credentials)
+        return INVALID if wrong else super().authenticate(request, client, **purpose)
+
+
+class CallsAnEmptyOneWrong(Mutant):
+    def authenticate(self, request, client, **purpose):
+        values = tuple(Credential(source, value or "wrong") for source, value in request.credentials)
+        return super().authenticate(replace(request, credentials=values), client, **purpose)
+
+
+class CountsOneSourceOnly(Mutant):
+    def authenticate(self, request, client, **purpose):
+        return super().authenticate(replace(request, credentials=request.credentials[:1]), client, **purpose)
+
+
+class LetsForeignPagesWrite(Mutant):
+    def is_same_origin(self, request):
+        return True
+
+
+class ReadsOriginOnly(Mutant):
+    def is_same_origin(self, request):
+        return super().is_same_origin(replace(request, site=None))
+
+
+class ReadsFetchMetadataOnly(Mutant):
+    def is_same_origin(self, request):
+        return request.site in ("same-origin", "none")
+
+
+class LetsForeignPagesOpenSockets(Mutant):
+    def may_use_the_cookie(self, request):
+        return super().may_use_the_cookie(replace(request, upgrade=False))
+
+
+class LetsForeignPagesEmbed(Mutant):
+    def is_embedded(self, request):
+        return False
+
+
+class BelievesEverybodysForwardedFor(Mutant):
+    def client(self, request):
+        return request.forwarded_for[-1] if request.forwarded_for else request.peer
+
+
+class BelievesTheFirstForwardedFor(Mutant):
+    def client(self, request):
+        return (request.forwarded_for or (request.peer,))[0] if self.policy.trusted_proxy else request.peer
+
+
+class NeverLocks(Mutant):
+    def failed(self, client, wrong):
+        pass
+
+
+class LocksOneTooEarly(Mutant):
+    def failed(self, client, wrong):
+        super().failed(client, {*wrong, "one more"})
+
+
+class CountsWhatRepeats(Mutant):
+    def failed(self, client, wrong):
+        super().failed(client, {f"{len(self.failures.get(client, ()))} {value}" for value in wrong})
+
+
+class LocksEverybodyOut(Mutant):
+    def passes(self, client, key):
+        return client not in self.locked
+
+
+class LocksNobodyWithAKey(Mutant):
+    def passes(self, client, key):
+        return True
+
+
+class ExemptsUnknownPaths(Mutant):
+    def exempt(self, request, resource, refused):
+        return None if resource is None else super().exempt(request, resource, refused)
+
+
+class ExemptsEveryMethod(Mutant):
+    def exempt(self, request, resource, refused):
+        method = request.method if request.method == "OPTIONS" else "GET"
+        return super().exempt(replace(request, method=method), resource, refused)
+
+
+class ExemptsOptions(Mutant):
+    def is_preflight(self, request):
+        return request.method == "OPTIONS"
+
+
+class ExemptsNoPreflight(Mutant):
+    def is_preflight(self, request):
+        return False
+
+
+class ExemptsSuffixesOfRoutes(Mutant):
+    def is_public(self, resource):
+        return super().is_public(resource) or resource.target.endswith((".json", ".js"))
+
+
+class ExemptsSuffixesOfEveryMount(Mutant):
+    def is_public(self, resource):
+        return super().is_public(resource._replace(mount="") if resource.mount == "/my_outputs" else resource)
+
+
+class ExemptsRoutesBelowExtensions(Mutant):
+    def is_public(self, resource):
+        return super().is_public(resource) or resource.route.startswith("/extensions/")
+
+
+class ExemptsWhatOperatorsDont(Mutant):
+    def operator_exempts(self, resource):
+        return super().operator_exempts(resource._replace(route=resource.route.rstrip("2")))
+
+
+class ForgetsTheOperator(Mutant):
+    def operator_exempts(self, resource):
+        return False
+
+
+class ForgetsRequireWs(Mutant):
+    def exempt(self, request, resource, refused):
+        self.policy = replace(self.policy, require_ws=False)
+        return super().exempt(request, resource, refused)
+
+
+class HandsSocketsOver(Mutant):
+    def takes_over(self, request):
+        return False
+
+
+class ValidatesNothingAtHealth(Mutant):
+    def exempt(self, request, resource, refused):
+        if resource and resource.route == "/health" and request.method in READS:
+            return None
+        return super().exempt(request, resource, refused)
+
+
+class LeadsProgramsToTheLogin(Mutant):
+    def leads_to_login(self, request, resource, refused):
+        accept = "text/html" if request.accept == "*/*" else request.accept
+        return super().leads_to_login(replace(request, accept=accept), resource, refused)
+
+
+class LeadsSocketsToTheLogin(Mutant):
+    def leads_to_login(self, request, resource, refused):
+        return super().leads_to_login(replace(request, upgrade=False), resource, refused)
+
+
+class RenewsSessions(Mutant):
+    def session_route(self, request, refused):
+        return super().session_route(replace(request, method="GET") if request.method == "POST" else request, refused)
+
+
+class LetsForeignPagesLogOut(Mutant):
+    def log_out(self, request):
+        super().log_out(request)
+        return ADMITTED
+
+
+def test_every_mutant_of_the_model_is_told_from_it():
+    """So would a server be that forgot the same."""
+
+    def outcomes(kind, policy, steps):
+        model = kind(policy)
+        return [model.judge(step) for step in steps]
+
+    histories = examples(4000)
+    expected = [outcomes(Model, *history) for history in histories]
+    assert {outcome for history in expected for outcome in history} == {
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN,
+    }  # fmt: skip
+    undetected = [
+        mutant.__name__
+        for mutant in Mutant.__subclasses__()
+        if all(outcomes(mutant, *history) == found for history, found in zip(histories, expected, strict=True))
+    ]
+    assert len(Mutant.__subclasses__()) > 30
+    assert undetected == []

@@ -1,0 +1,330 @@
+"""ComfyUI and a neighbour of it behind nginx, Caddy and Traefik, as the files under deploy/ have it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import ssl
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import aiohttp
+import pytest
+from support import network, proxies
+from support.client import BEARER, BROWSER, CHALLENGE, UPGRADE, Answer, ask, basic, bearer, connect
+from support.keys import KEY, OTHER_KEY
+from support.proxies import Proxy, Upstreams, deployed
+from support.servers import Server, free_port, start_server
+
+NO_LABEL = "canary-key-without-label-of-32-characters"
+WRONG = bearer("wrong-key-behind-the-proxies")
+MEGABYTE = 1024 * 1024
+
+
+class Neighbour(BaseHTTPRequestHandler):
+    """Answers with what reached it; at /socket a WebSocket that greets and goes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        if self.path == "/socket" and "Upgrade" in self.headers:
+            return self.greet()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        seen = {"method": self.command, "target": self.path, "headers": dict(self.headers.items()), "body": body}
+        answer = json.dumps(seen).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer)
+
+    def greet(self) -> None:
+        """RFC 6455: the handshake, one text, the end."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.wfile.write(b"\x81\x05hello\x88\x00")
+        self.close_connection = True
+
+    do_GET = do_HEAD = do_POST = answer
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def neighbour() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Neighbour) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def comfyui(copy_miniature: Any) -> Iterator[Server]:
+    tree: Path = copy_miniature()
+    keys = tree / "keys.txt"
+    keys.write_text(f"{KEY} alice\n{OTHER_KEY} Zoë's 100% laptop\n{NO_LABEL}\n", encoding="utf-8")
+    keys.chmod(0o600)
+    flags = ["--api-key-file", str(keys), "--auth-require-ws", "--auth-trusted-proxy", "127.0.0.1"]
+    if own := network.address():
+        flags += ["--listen", f"127.0.0.1,{own}", "--auth-trusted-proxy", own]
+    with start_server(tree, *flags) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["nginx", "caddy", "traefik"])
+def proxy(
+    request: pytest.FixtureRequest, comfyui: Server, neighbour: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    name: str = request.param
+    if getattr(proxies, name.upper()) is None:
+        pytest.skip(f"{name} is not installed")
+    # Traefik asks at the address that it is given, and ComfyUI refuses foreign pages at loopback ones.
+    address = (network.address() if name == "traefik" else None) or "127.0.0.1"
+    upstreams = Upstreams(f"{address}:{comfyui.port}", neighbour)
+    with deployed(name, tmp_path_factory.mktemp(name), upstreams) as proxy:
+        yield proxy
+        assert len(proxy.logs.splitlines()) > 50
+        assert "canary" not in proxy.logs, "it logged a key"
+
+
+def through(proxy: Proxy, headers: Any = None, target: str = "/neighbour/x", **options: Any) -> Answer:
+    return ask(proxy, target, headers, **options)
+
+
+def log_in(proxy: Proxy) -> dict[str, str]:
+    login = through(proxy, BEARER, "/auth_session", method="POST", body=b"")
+    assert login.status == 204
+    assert "; Secure" in login.headers["Set-Cookie"]
+    return {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# ComfyUI
+
+
+def test_the_key_is_asked_for(proxy: Proxy) -> None:
+    assert through(proxy, target="/health").status == 200
+    for headers in ({}, WRONG):
+        answer = through(proxy, headers, "/queue")
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith(CHALLENGE)
+    for headers in (BEARER, basic(KEY), {"X-API-Key": KEY}):
+        assert through(proxy, headers, "/queue").status == 200
+    assert through(proxy, target=f"/queue?api_key={KEY}").status == 200
+    answer = through(proxy, BROWSER, "/")
+    assert (answer.status, answer.headers["Location"]) == (302, "auth_login.html?next=%2F")
+
+
+def test_sessions_belong_to_the_name_that_the_browser_used(proxy: Proxy) -> None:
+    cookie = log_in(proxy)
+    assert str(proxy.port) in cookie["Cookie"]
+    assert through(proxy, cookie, "/queue").status == 200
+    headers = {**cookie, "Origin": proxy.url, "Content-Type": "application/json"}
+    assert through(proxy, headers, "/interrupt", method="POST", body=b"{}").status == 200
+    foreign = {**headers, "Origin": "https://evil.example"}
+    assert through(proxy, foreign, "/interrupt", method="POST", body=b"{}").status == 403
+
+
+async def test_websockets_go_through(proxy: Proxy) -> None:
+    context = ssl._create_unverified_context()
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{proxy.url}/ws", ssl=context)
+        assert refused.value.status == 401
+        for headers in (BEARER, {**log_in(proxy), "Origin": proxy.url}):
+            async with session.ws_connect(f"{proxy.url}/ws?clientId=behind", headers=headers, ssl=context) as socket:
+                greeting = await socket.receive_json(timeout=10)
+                assert (greeting["type"], greeting["data"]["sid"]) == ("status", "behind")
+    await asyncio.sleep(0.25)  # until TLS has said goodbye; aiohttp's documentation, "Graceful Shutdown"
+
+
+def upload(proxy: Proxy, headers: dict[str, str], content: bytes, name: str) -> int | None:
+    """The status; `None` where the connection ended before all was sent, as it may for who is refused."""
+    head = f'--edge\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'
+    form = {"Content-Type": "multipart/form-data; boundary=edge", **headers}
+    body = head.encode() + content + b"\r\n--edge--\r\n"
+    try:
+        return through(proxy, form, "/upload/image", method="POST", body=body).status
+    except OSError:
+        return None
+
+
+def test_uploads_go_through(proxy: Proxy) -> None:
+    """Far more than the megabyte that nginx allows by itself."""
+    content = bytes(range(256)) * (20 * MEGABYTE // 256)
+    target = f"/view?type=input&filename={proxy.name}.bin"
+    assert upload(proxy, {}, b"small", f"{proxy.name}.bin") == 401
+    assert upload(proxy, {}, content, f"{proxy.name}.bin") in (401, None)
+    assert through(proxy, BEARER, target).status == 404
+    assert upload(proxy, BEARER, content, f"{proxy.name}.bin") == 200
+    stored = through(proxy, BEARER, target)
+    assert (stored.status, stored.body == content) == (200, True)
+
+
+def test_uploads_have_their_limit(proxy: Proxy) -> None:
+    assert upload(proxy, BEARER, b"x" * (101 * MEGABYTE), f"{proxy.name}-large.bin") in (413, None)
+    assert through(proxy, BEARER, f"/view?type=input&filename={proxy.name}-large.bin").status == 404
+
+
+def test_who_guesses_is_locked_out_alone(proxy: Proxy) -> None:
+    """By the address that the proxy saw, not by one that the client claims."""
+    attacker = {"nginx": "127.0.4.1", "caddy": "127.0.4.2", "traefik": "127.0.4.3"}[proxy.name]
+    assert through(proxy, BEARER, source=attacker).status == 200
+    for number in range(10):
+        headers = {**bearer(f"guess-{number}"), "X-Forwarded-For": f"192.0.2.{number}"}
+        target = ("/queue", "/neighbour/x")[number % 2]
+        assert through(proxy, headers, target, source=attacker).status == 401
+    for headers in (bearer("one more"), bearer(NO_LABEL)):
+        assert through(proxy, headers, "/queue", source=attacker).status == 429
+        answer = through(proxy, headers, source=attacker)
+        assert answer.status == 401  # nginx takes no other answer for a refusal
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+    assert through(proxy, BEARER, source=attacker).status == 200  # good from there before
+    answer = through(proxy, bearer(NO_LABEL), source="127.0.3.1")
+    assert (answer.status, answer.headers.get("Retry-After")) == (200, None)
+
+
+def test_logs_hold_no_key(proxy: Proxy) -> None:
+    """Not even where the proxy has something to complain about. (Asserted at the end: see `proxy`.)"""
+    secret = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
+    for headers in (bearer(secret), {"X-API-Key": secret}, {"Cookie": f"comfyui_session_{proxy.port}={secret}"}):
+        for target in (f"/queue?api_key={secret}", f"/neighbour/x?token={secret}&x=1", f"/no/such?x=1&token={secret}"):
+            referer = {"Referer": f"{proxy.url}/?api_key={secret}"}
+            through(proxy, {**headers, **referer}, target, source="127.0.3.2")
+    for target in (f"/key/{secret}/prompt", f"/key/{secret}", f"/x/key/{secret}?x=/key/{secret}/"):
+        through(proxy, target=target, source="127.0.3.2")
+    through(proxy, {"Host": f"x y?api_key={secret}"}, f"/%?api_key={secret}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Its neighbour
+
+
+def label(answer: Answer) -> str:
+    """As the neighbour was told; to some proxies an empty one is none."""
+    assert answer.status == 200
+    found: str = answer.json["headers"].get("X-Auth-Key-Label", "")
+    return found
+
+
+def test_the_key_leads_to_the_neighbour_and_stays_behind(proxy: Proxy) -> None:
+    for headers in (BEARER, basic(KEY), {"X-API-Key": KEY}, {**WRONG, "X-API-Key": KEY}):
+        answer = through(proxy, {**headers, "X-Auth-Key-Label": "admin"})
+        assert label(answer) == "alice"
+        assert not {"authorization", "x-api-key"} & {name.lower() for name in answer.json["headers"]}
+        assert answer.json["target"] == "/x"
+
+
+def test_labels_cannot_be_forged(proxy: Proxy) -> None:
+    forged = {"X-Auth-Key-Label": "admin", "X-Original-Method": "GET"}
+    assert label(through(proxy, {**bearer(OTHER_KEY), **forged})) == "Zo%C3%AB's 100%25 laptop"
+    assert label(through(proxy, {**bearer(NO_LABEL), **forged})) == ""
+
+
+def test_nobody_else_gets_through(proxy: Proxy) -> None:
+    for headers in ({}, WRONG, {"X-API-Key": ""}, {"X-Auth-Key-Label": "alice"}):
+        for method in ("GET", "HEAD", "POST", "DELETE"):
+            answer = through(proxy, headers, method=method)
+            assert (answer.status, answer.headers.get("Location")) == (401, None)
+            assert answer.headers["WWW-Authenticate"].startswith(CHALLENGE)
+
+
+def test_browsers_at_the_neighbour(proxy: Proxy) -> None:
+    answer = through(proxy, BROWSER, "/neighbour/a%20b?x=1")
+    if proxy.name == "nginx":
+        assert (answer.status, answer.headers["Location"]) == (302, "/auth_login.html?next=/neighbour/a%20b?x=1")
+    else:
+        assert (answer.status, answer.json["cause"]) == (401, "missing_credential")
+
+
+def test_a_key_in_the_neighbours_address(proxy: Proxy) -> None:
+    """`token` is often the neighbour's own: it must not count as a guess."""
+    if proxy.name != "traefik":  # it passes no query on
+        assert label(through(proxy, target=f"/neighbour/x?a=1&api_key={KEY}&b=2")) == "alice"
+    for query in ("api_key=", "api_key=wrong", f"xapi_key={KEY}", f"token={KEY}", f"x=%26api_key={KEY}"):
+        assert through(proxy, target=f"/neighbour/x?{query}").status == 401
+    for number in range(12):
+        assert through(proxy, target=f"/neighbour/x?token=own-{number}", source="127.0.3.3").status == 401
+    assert through(proxy, bearer(NO_LABEL), source="127.0.3.3").status == 200
+
+
+@pytest.mark.parametrize(("method", "headers", "passes"), [
+    ("GET", {}, True),
+    ("HEAD", {}, True),
+    ("GET", {"X-Forwarded-Host": "another.example:9"}, True),
+    ("GET", {"Sec-Fetch-Site": "same-origin"}, True),
+    ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, True),
+    ("POST", {"Origin": "ours"}, True),
+    ("POST", {"Sec-Fetch-Site": "same-origin"}, True),
+    ("GET", {"Origin": "ours", **UPGRADE}, True),
+    ("POST", {}, False),
+    ("POST", {"Origin": "https://evil.example"}, False),
+    ("POST", {"X-Original-Method": "GET", "X-Forwarded-Method": "GET", "X-Forwarded-Host": "evil.example"}, False),
+    ("POST", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, False),
+    ("GET", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, False),
+    ("GET", {"Origin": "https://evil.example", **UPGRADE}, False),
+    ("GET", UPGRADE, False),
+])  # fmt: skip
+def test_a_session_leads_there_from_our_own_pages(
+    proxy: Proxy, method: str, headers: dict[str, str], passes: bool
+) -> None:
+    if proxy.name == "traefik" and "Origin" in headers and network.address() is None:
+        pytest.skip("this machine is in no network")
+    sent = {**headers, **({"Origin": proxy.url} if headers.get("Origin") == "ours" else {})}
+    answer = through(proxy, {**log_in(proxy), **sent}, method=method)
+    if not passes:
+        # At a loopback address ComfyUI itself answers 403 to a foreign Origin, to whatever it is asked.
+        assert answer.status in ((401, 403) if "evil" in str(headers) else (401,))
+    elif method == "HEAD":
+        assert answer.status == 200
+    else:
+        assert (label(answer), answer.json["method"]) == ("alice", method)
+
+
+def test_bodies_go_to_the_neighbour(proxy: Proxy) -> None:
+    body = b"x" * 200_000
+    answer = through(proxy, BEARER, method="POST", body=body)
+    assert (answer.status, answer.json["method"], answer.json["body"].encode()) == (200, "POST", body)
+
+
+def test_bodies_without_a_length_go_to_the_neighbour_too(proxy: Proxy) -> None:
+    """The proxy's question has no body; nobody must wait for one."""
+    connection = connect(proxy)
+    try:
+        connection.request("POST", "/neighbour/x", iter([b"one", b"two"]), BEARER, encode_chunked=True)
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+async def test_websockets_go_to_the_neighbour(proxy: Proxy) -> None:
+    context = ssl._create_unverified_context()
+    url = f"{proxy.url}/neighbour/socket"
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(url, ssl=context)
+        assert refused.value.status == 401
+        async with session.ws_connect(url, headers=BEARER, ssl=context) as socket:
+            assert await socket.receive_str(timeout=10) == "hello"
+    await asyncio.sleep(0.25)  # until TLS has said goodbye
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_nobody_passes_while_comfyui_is_down(name: str, neighbour: str, tmp_path: Path) -> None:
+    if getattr(proxies, name.upper()) is None:
+        pytest.skip(f"{name} is not installed")
+    with deployed(name, tmp_path, Upstreams(f"127.0.0.1:{free_port()}", neighbour)) as proxy:
+        for target in (f"/neighbour/x?api_key={KEY}", f"/queue?api_key={KEY}"):
+            answer = through(proxy, {**BEARER, "X-API-Key": KEY}, target)
+            assert answer.status >= 500
+        assert "canary" not in proxy.logs, "it logged a key"

@@ -1,0 +1,144 @@
+"""Everything that this software can say to a person, collected from its source."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PACKAGE = REPOSITORY / "python" / "comfy_auth_rs"
+
+#: What stands in these is help, not a message.
+_HELP_ARGUMENTS = {"help", "description", "epilog", "usage", "metavar"}
+_HELP_CALLS = {"add", "add_for_tree", "add_argument_group"}
+
+#: Constants that hold help, a program, a page or a header, and names in which examples for the help are gathered.
+_NO_MESSAGES = {
+    "_ASK", "_CODE", "_LOGGED_IN", "_NEXT", "_PAGE_HEADERS", "_CHALLENGE", "CHALLENGE", "examples", "summary",
+}  # fmt: skip
+
+#: Sentences that nobody is told.
+_UNSAID = {
+    "As before the patch",  # what `unpatch` has done
+    "authentication (comfy-auth-rs)",  # a title in ComfyUI's help
+    "install(self, args)", "<script src=\"{}\"></script>", ', error="invalid_token"', "NODE_CLASS_MAPPINGS = {}",
+    "# Written by comfy-auth-rs (\\S+);", "Runs before the server is made.", "Runs when nodes are loaded.",
+    "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
+    "No such file",  # what the loader says
+    "{} differs from what runs",  # importlib's, which catches it
+    "Keys that cannot be used. One line: where, what, what to do; never the key.",  # a docstring
+}  # fmt: skip
+
+_RUST = re.compile(
+    r"//[^\n]*|'(?:\\.|[^'\\])'|reason = \"(?:[^\"\\]|\\.)*\"|expect\(\"(?:[^\"\\]|\\.)*\"\)"
+    r'|r#"(?P<raw>.*?)"#|"(?P<text>(?:[^"\\]|\\.)*)"',
+    re.S,
+)
+_ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What stands in the source; `{}` is what is only known when it is said."""
+
+    place: str
+    text: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Finds it in what was said, or in what a document says of it."""
+        parts = [re.escape(part) for part in one_line(self.text).split("{}")]
+        return re.compile(".*?".join(parts).replace(r"\ ", " "))
+
+
+def one_line(text: str) -> str:
+    """Without line ends and without the marks of code, in which documents and messages differ."""
+    return " ".join(text.replace("`", "").replace("*", "").split())
+
+
+def collect() -> list[Message]:
+    """All messages, those of the custom node's and the patch's own lines too."""
+    found: list[Message] = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        found += _of_python(file)
+    for file in sorted((REPOSITORY / "src").rglob("*.rs")):
+        found += _of_rust(file)
+    for name in ("auth_login.js", "auth_inject.js"):
+        found += _of_script(PACKAGE / "static" / name)
+    return found
+
+
+def causes() -> list[str]:
+    """The words of log lines and JSON bodies."""
+    text = (REPOSITORY / "src" / "error.rs").read_text(encoding="utf-8")
+    return re.findall(r'=> "([a-z_]+)"', text)
+
+
+def _message(file: Path, line: int, text: str) -> Iterator[Message]:
+    """If it looks like one: three words, in a sentence."""
+    if text.strip() in _UNSAID:
+        return
+    if len(re.findall(r"[A-Za-z']{2,}", text.replace("{}", ""))) >= 3 and " " in text.strip():
+        yield Message(f"{file.relative_to(REPOSITORY)}:{line}", text)
+
+
+def _of_python(file: Path) -> Iterator[Message]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if not _is_no_message(node):
+            continue
+        skipped.update(id(inner) for inner in ast.walk(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and id(node) not in skipped:
+            skipped.update(id(value) for value in node.values)
+            text = "".join(str(value.value) if isinstance(value, ast.Constant) else "{}" for value in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            text = node.value
+        else:
+            continue
+        yield from _message(file, node.lineno, _with_marks(text))
+
+
+def _with_marks(text: str) -> str:
+    """One mark for what varies, however the source writes it; of generated lines only what they print."""
+    if "print(" in text:
+        text = "".join(re.findall(r'f"([^"]*)"', text))
+    return re.sub(r"\{\{?[^{}\s]*\}?\}|%[sd]", "{}", text)
+
+
+def _is_no_message(node: ast.AST) -> bool:
+    if isinstance(node, ast.Expr):  # a docstring, or one of an attribute
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.keyword):
+        return node.arg in _HELP_ARGUMENTS
+    if isinstance(node, (ast.Assign, ast.AugAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(ast.unparse(target).split(".")[-1] in _NO_MESSAGES | _HELP_ARGUMENTS for target in targets)
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        # Without `file=sys.stderr` it is what was asked for.
+        return name in _HELP_CALLS or (name == "print" and not any(word.arg == "file" for word in node.keywords))
+    return False
+
+
+def _of_rust(file: Path) -> Iterator[Message]:
+    text = file.read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    for match in _RUST.finditer(text):
+        literal = match["raw"] or match["text"]
+        if literal is None:
+            continue
+        literal = re.sub(r"\\\n\s*", "", literal)
+        literal = re.sub(r'\\[n"\\]', lambda escape: _ESCAPES[escape[0]], literal)
+        line = text.count("\n", 0, match.start()) + 1
+        yield from _message(file, line, re.sub(r"\{[^{}]*\}", "{}", literal))
+
+
+def _of_script(file: Path) -> Iterator[Message]:
+    """Sentences that begin with a capital."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for plain, template in re.findall(r"\"([A-Z][^\"]*)\"|`([A-Z][^`]*)`", line.partition("//")[0]):
+            yield from _message(file, number, re.sub(r"\$\{[^}]*\}", "{}", plain or template))

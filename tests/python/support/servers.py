@@ -1,0 +1,143 @@
+"""Start a ComfyUI-shaped tree as a real process, wait until it answers, and stop it again."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy_auth_rs
+
+MINI_COMFYUI = Path(__file__).resolve().parents[3] / "examples" / "mini_comfyui"
+WITNESS = Path(__file__).resolve().parents[2] / "fixtures" / "witness"
+
+#: How long a real ComfyUI may take until it listens, in seconds: it imports torch.
+REAL_STARTS_WITHIN = 180
+
+
+class ServerDied(RuntimeError):
+    """The process ended, or never listened; `output` is all it printed, `returncode` its exit status."""
+
+    def __init__(self, returncode: int | None, output: str) -> None:
+        what = "did not listen in time" if returncode is None else f"ended with exit status {returncode}"
+        super().__init__(f"the server {what}; it printed:\n{output}")
+        self.returncode = returncode
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that listens on `port` of 127.0.0.1; `url` has no trailing slash."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    _log: Path
+
+    @property
+    def output(self) -> str:
+        """Everything on stdout and stderr up to now."""
+        return self._log.read_bytes().decode(errors="replace")
+
+    def stop(self) -> None:
+        """End this process, and no other; safe to call twice."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at this moment.
+
+    It lies below the range that systems take for outgoing connections: one of those could take it in the meantime.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def start_server(
+    tree: Path,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    command: Sequence[str] = ("main.py",),
+    port: int | None = None,
+    timeout: float = 60,
+) -> Iterator[Server]:
+    """Run `python COMMAND… --port PORT ARGS…` in `tree` and yield it as soon as the port answers.
+
+    `env` is added to this process's environment; `command` lets a launcher stand in for main.py;
+    `timeout` is in seconds. Raises ServerDied, with the output, when the process ends or stays silent.
+    """
+    port = port or free_port()
+    scheme = "https" if "--tls-keyfile" in args else "http"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    # Windows removes no file that a child of the server's, should one be left, still has open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, open(Path(folder, "log"), "wb") as log:
+        process = subprocess.Popen(
+            [python, *command, "--port", str(port), *args],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        server = Server(f"{scheme}://127.0.0.1:{port}", port, process, Path(log.name))
+        try:
+            _wait_until_it_answers(server, timeout)
+            yield server
+        finally:
+            server.stop()
+
+
+def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
+    """The ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
+
+    Nothing is written into its own folder; there is no model, and it computes on the CPU.
+    """
+    package = base / "package"
+    package.mkdir()
+    (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
+    tree = Path(os.environ["COMFYUI_DIR"]).resolve()
+    return start_server(
+        tree,
+        "--cpu",
+        "--base-directory",
+        str(base),
+        "--database-url",
+        "sqlite:///:memory:",
+        *args,
+        env={**(env or {}), "PYTHONPATH": str(package), "HF_HUB_OFFLINE": "1"},
+        python=os.environ.get("COMFYUI_PYTHON", sys.executable),
+        command=["-m", "comfy_auth_rs", "run", str(tree), "--"],
+        timeout=REAL_STARTS_WITHIN,
+    )
+
+
+def _wait_until_it_answers(server: Server, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if (status := server.process.poll()) is not None:
+            raise ServerDied(status, server.output)
+        try:
+            socket.create_connection(("127.0.0.1", server.port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise ServerDied(None, server.output)

@@ -1,0 +1,55 @@
+"""The blocks of code in the documents.
+
+A comment before a block says what it needs: `server` (a protected one, in place of 127.0.0.1:8188, whose key stands in
+place of the example's), `with a key file` (a ComfyUI with an api_key.txt in it), `patched` (that one patched, as the
+current folder), or `not run: REASON`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(
+    (REPOSITORY / "docs").rglob("*.md")
+)
+
+_BLOCK = re.compile(r"^(?:<!-- (?P<needs>[^\n]*) -->\n)?```(?P<language>\S*)\n(?P<code>.*?)^```$", re.M | re.S)
+_INCLUDE = re.compile(r'^--8<-- "(.+)"$', re.M)
+
+#: What is run, and what is checked where its file comes from or is for people to read only.
+RUN = {"sh", "python", "js"}
+SHOWN = {"ini", "json", "nginx", "yaml", "dockerfile", "text", "toml"}
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One block; `code` has its includes in it."""
+
+    page: Path
+    line: int
+    language: str
+    needs: str
+    code: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it isn't run."""
+        return self.needs.removeprefix("not run: ") if self.needs.startswith("not run: ") else None
+
+
+def snippets() -> Iterator[Snippet]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(text):
+            code = _INCLUDE.sub(lambda include: (REPOSITORY / include[1]).read_text(encoding="utf-8"), match["code"])
+            line = text.count("\n", 0, match.start("code")) + 1
+            yield Snippet(page, line, match["language"], match["needs"] or "", code)

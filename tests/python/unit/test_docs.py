@@ -1,0 +1,64 @@
+"""What the documents show is what runs."""
+
+import re
+import sys
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REPOSITORY = Path(__file__).parents[3]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_shows_the_example_application() -> None:
+    example = (REPOSITORY / "examples" / "own_app.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in README
+
+
+def dependencies() -> set[str]:
+    """Everything that a manifest names: what is shipped, what is built with, what only developers need."""
+
+    def names(needs: list[str]) -> set[str]:
+        return {re.split(r"[<>=;\[\s]", need)[0] for need in needs}
+
+    found: set[str] = set()
+    for manifest in ("Cargo.toml", "fuzz/Cargo.toml"):
+        tables = tomllib.loads((REPOSITORY / manifest).read_text(encoding="utf-8"))
+        for part in [tables, *tables.get("target", {}).values()]:
+            for table in ("dependencies", "dev-dependencies", "build-dependencies"):
+                found |= part.get(table, {}).keys()
+    python = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    found |= names(python["build-system"]["requires"]) | names(python["project"]["dependencies"])
+    for group in python["dependency-groups"].values():
+        found |= names(group)
+    return found - {"comfy-auth-rs"}
+
+
+def test_readme_names_every_dependency_with_its_reason_and_no_other() -> None:
+    section = README.split("## Dependencies, and why")[1]
+    named: dict[str, str] = {}
+    for cells, reason in re.findall(r"^\| (\[.*\)) \| (.*) \|$", section, re.M):
+        named.update(dict.fromkeys(re.findall(r"\[([^\]]+)\]\(", cells), reason))
+    assert len(named) > 20
+    assert {name for name, reason in named.items() if len(reason) < 10} == set()
+    # Programs that the Makefile installs.
+    assert named.keys() == dependencies() | {"cargo-deny", "actionlint"}
+
+
+def test_readme_names_every_flag() -> None:
+    flags = (REPOSITORY / "python/comfy_auth_rs/comfyui/flags.py").read_text(encoding="utf-8")
+    found = re.findall(r'"(--[a-z-]+)"', flags)
+    assert found
+    for flag in found:
+        assert f"| `{flag}" in README, flag
+
+
+def test_versions_agree() -> None:
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["package"]["version"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    package = re.search(r'__version__ = "(.*)"', (REPOSITORY / "python/comfy_auth_rs/__init__.py").read_text())
+    assert package
+    assert manifest == project == package[1]

@@ -1,0 +1,105 @@
+"""Several threads and several interpreters in one process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import textwrap
+
+import comfy_auth_rs
+import pytest
+
+#: Runs code in an interpreter that shares this GIL, or in one that has its own. Python's module has had two names.
+INTERPRETERS = '''
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+def create(own_gil):
+    if sys.version_info >= (3, 13):
+        return interpreters.create("isolated" if own_gil else "legacy")
+    if sys.version_info >= (3, 12):
+        return interpreters.create(isolated=own_gil)
+    return interpreters.create()
+
+USE = """
+try:
+    import comfy_auth_rs
+    comfy_auth_rs.create_auth_middleware(api_key="x" * 40)
+    print("in use")
+except ImportError as error:
+    print("ImportError:", error)
+"""
+
+def use_in_another(own_gil=False):
+    interpreters.run_string(create(own_gil), USE)
+'''
+
+IN_USE = (
+    "ImportError: comfy_auth_rs is in use in another interpreter of this process, and works in one only; "
+    "start the server in a process of its own"
+)
+
+
+def run(code: str) -> list[str]:
+    """The lines that a process of its own prints."""
+    command = [sys.executable, "-c", INTERPRETERS + textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.splitlines()
+
+
+def test_the_first_interpreter_of_a_process_uses_it() -> None:
+    assert run("exec(USE); use_in_another(); use_in_another(); exec(USE)") == ["in use", IN_USE, IN_USE, "in use"]
+
+
+def test_a_sub_interpreter_may_be_the_first() -> None:
+    assert run("use_in_another(); exec(USE); use_in_another()") == ["in use", IN_USE, IN_USE]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="until Python 3.12 all interpreters share one GIL")
+def test_an_interpreter_with_a_gil_of_its_own_is_refused_by_python() -> None:
+    (line,) = run("use_in_another(own_gil=True)")
+    assert line == "ImportError: module comfy_auth_rs._core does not support loading in subinterpreters"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
+def test_a_python_without_gil_keeps_it_off() -> None:
+    assert comfy_auth_rs.__version__
+    assert not sys._is_gil_enabled()
+
+
+@pytest.mark.slow
+def test_threads_do_not_wait_for_each_other_for_ever() -> None:
+    """Several event loops, one middleware, and transports that take their time to say whether they are open."""
+    assert run("""
+        import threading, time
+        import comfy_auth_rs
+        from aiohttp.test_utils import make_mocked_request
+
+        KEY = "k" * 40
+        middleware = comfy_auth_rs.create_auth_middleware(api_key=KEY)
+
+        class Transport:
+            def is_closing(self):
+                time.sleep(0.0001)  # others run
+                return False
+            def get_extra_info(self, name, default=None):
+                return default
+
+        def open_sockets(first):
+            for number in range(first, first + 300):
+                headers = {"Upgrade": "websocket", "X-API-Key": KEY}
+                request = make_mocked_request("GET", f"/ws?clientId={number}", headers, transport=Transport())
+                assert middleware(request, lambda request: "admitted") == "admitted"
+
+        threads = [threading.Thread(target=open_sockets, args=(first,), daemon=True) for first in range(0, 1200, 300)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        print(sum(thread.is_alive() for thread in threads))
+    """) == ["0"]
