@@ -2,6 +2,7 @@
 
 import comfy_auth_rs._requirements  # noqa: F401 - before anything that needs what it looks for
 from comfy_auth_rs._core import (
+    Identity,
     KeyFileError,
     KeyStore,
     generate_key,
@@ -11,16 +12,19 @@ from comfy_auth_rs._core import (
 )
 from comfy_auth_rs.app import create_auth_middleware, setup
 from comfy_auth_rs.errors import PatchError
+from comfy_auth_rs.identity import identity
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Identity",
     "KeyFileError",
     "KeyStore",
     "PatchError",
     "__version__",
     "create_auth_middleware",
     "generate_key",
+    "identity",
     "inject_script",
     "probe_device",
     "probe_devices",
