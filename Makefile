@@ -110,17 +110,14 @@ PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_
 test-portable: develop test-rust ## Run the tests that need nothing of the system
 	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
-# The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest. On a busy machine a real browser
-# misses a click now and then: what failed is tried once more, alone.
+# The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest.
 $(VENV)/.newest-frontend: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/frontends/newest comfyui-frontend-package
 	touch $@
 
 .PHONY: test-browser
 test-browser: develop $(VENV)/.newest-frontend
-	$(BIN)/python -m pytest tests/browser || { \
-	    $(BIN)/python -m pytest tests/browser --last-failed --collect-only -q | grep '::' > $(VENV)/missed && \
-	    while read -r test; do $(BIN)/python -m pytest "$$test" </dev/null || exit 1; done < $(VENV)/missed; }
+	$(BIN)/python -m pytest tests/browser
 
 .PHONY: test-js
 test-js:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, TimeoutError, expect
+from playwright.sync_api import Locator, Page, expect
 
 #: `make test-browser` installs the newest frontend of PyPI here.
 _NEWEST = Path(__file__).resolve().parents[2] / ".venv" / "frontends" / "newest" / "comfyui_frontend_package" / "static"
@@ -52,6 +52,9 @@ class Frontend:
 PINNED = Frontend("pinned", None, "Queue (q)", 1)
 NEWEST = Frontend("newest", _NEWEST, "Assets (a)", 2)
 
+#: Each graph that is loaded has a number.
+_NUMBERS = count(1)
+
 _IS_UP = """() => {
   const manager = window.app?.vueAppReady && window.app.extensionManager;
   return manager && !manager.spinner && manager.workflow.activeWorkflow && app.graph && app.canvas;
@@ -64,10 +67,19 @@ def wait_until_up(page: Page) -> None:
     expect(page.locator("canvas.lgraphcanvas")).to_be_visible()
 
 
-def load(page: Page, graph: dict[str, object], name: str = "picture") -> None:
-    """Open a graph (in the API's format) in a tab of its own."""
-    page.evaluate("([graph, name]) => app.loadApiJson(graph, name)", [graph, f"{name}.json"])
-    page.wait_for_function("count => (app.graph._nodes ?? app.graph.nodes).length === count", arg=len(graph))
+def load(page: Page, graph: dict[str, object]) -> None:
+    """Open a graph (in the API's format) in a tab of its own, with no picture of an earlier run; wait for the canvas.
+
+    The name is new each time. If it is the open tab's name, the frontend restores that tab's pictures and view.
+    """
+    name = f"graph-{next(_NUMBERS)}.json"
+    page.evaluate("([graph, name]) => { app.clean(); return app.loadApiJson(graph, name); }", [graph, name])
+    page.wait_for_function(
+        "name => app.extensionManager.workflow.activeWorkflow.path.endsWith(`/${name}`)",
+        arg=name,
+    )
+    # What follows the new tab moves the view, in the next frame at the latest.
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
 
 def run(page: Page) -> None:
@@ -75,13 +87,15 @@ def run(page: Page) -> None:
     page.get_by_role("button", name="Run", exact=True).first.click()
 
 
-def preview_width(page: Page, node: str = "SaveImage") -> int:
-    """Wait for the picture in a node's preview; its width, which only a decoded picture has."""
-    width = page.wait_for_function(
-        "type => (app.graph._nodes ?? app.graph.nodes).find(node => node.type === type)?.imgs?.[0]?.naturalWidth",
-        arg=node,
+def wait_for_preview(page: Page, width: int = 320, node: str = "SaveImage") -> None:
+    """Wait until a node's preview shows a picture of this width, which only a decoded picture has."""
+    page.wait_for_function(
+        """([type, width]) => {
+          const node = (app.graph._nodes ?? app.graph.nodes).find((node) => node.type === type);
+          return node?.imgs?.[0]?.naturalWidth === width;
+        }""",
+        arg=[node, width],
     )
-    return int(width.json_value())
 
 
 def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float, float]:
@@ -99,15 +113,9 @@ def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float
 
 
 def node_menu(page: Page, node: str, entry: str) -> Locator:
-    """Open a node's menu; its entry. A click while the canvas moves opens another menu, or none: then once more."""
-    found = page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
-    for _ in range(4):
-        page.mouse.click(*place(page, node), button="right")
-        with suppress(TimeoutError):
-            found.wait_for(timeout=3000)
-            break
-        page.keyboard.press("Escape")
-    return found
+    """Open a node's menu; its entry."""
+    page.mouse.click(*place(page, node), button="right")
+    return page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
 
 
 def menu_entry(page: Page, entry: str) -> Locator:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from files import png, wav
-from frontends import PICTURE, Frontend, load, node_menu, place, preview_width, run, wait_until_up
+from frontends import PICTURE, Frontend, load, node_menu, place, run, wait_for_preview, wait_until_up
 from login import log_in, stored
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from screens import shoot
@@ -56,7 +56,7 @@ def page(studio: Page, traffic: Traffic) -> Iterator[Page]:
     """ComfyUI with a picture made and shown in its node. Nothing that happens here may ask for the key."""
     load(studio, PICTURE)
     run(studio)
-    assert preview_width(studio) == 320
+    wait_for_preview(studio)
     yield studio
     studio.keyboard.press("Escape")
     assert traffic.refused() == []
@@ -96,22 +96,22 @@ def test_the_picture_opens_in_a_window_of_its_own(page: Page) -> None:
 
 def test_a_picture_dropped_on_a_node_is_uploaded_and_shown(page: Page, comfyui: Site, tmp_path: Path) -> None:
     file = tmp_path / "dropped.png"
-    file.write_bytes(png(64, 48, GREEN))
-    load(page, {"1": {"class_type": "LoadImage", "inputs": {}}}, "upload")
+    file.write_bytes(png(72, 48, GREEN))
+    load(page, {"1": {"class_type": "LoadImage", "inputs": {}}})
     x, y = place(page, "LoadImage", dy=40)
     devtools = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
         devtools.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
-    assert preview_width(page, "LoadImage") == 64
+    wait_for_preview(page, 72, "LoadImage")
     assert (comfyui.tree / "input" / "dropped.png").read_bytes() == file.read_bytes()
 
 
 def test_the_mask_editor_opens_paints_and_saves(page: Page, comfyui: Site, frontend: Frontend) -> None:
     (comfyui.tree / "input" / "to_paint.png").write_bytes(png(64, 48, GREEN))
     page.evaluate("() => app.refreshComboInNodes()")
-    load(page, {"1": {"class_type": "LoadImage", "inputs": {"image": "to_paint.png"}}}, "mask")
-    assert preview_width(page, "LoadImage") == 64
+    load(page, {"1": {"class_type": "LoadImage", "inputs": {"image": "to_paint.png"}}})
+    wait_for_preview(page, 64, "LoadImage")
     node_menu(page, "LoadImage", "Open in MaskEditor").click()
     canvas = page.locator("#imageCanvas, #maskEditorCanvasContainer canvas").first
     expect(canvas).to_be_visible()

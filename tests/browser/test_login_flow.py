@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frontends import Frontend, load, menu_entry, preview_width, run, wait_until_up
+from frontends import Frontend, load, menu_entry, run, wait_for_preview, wait_until_up
 from login import NOTHING, expect_login_page, key_field, stored, submit
 from playwright.sync_api import Page, expect
 from screens import shoot
@@ -57,10 +57,10 @@ def test_a_wrong_key_is_refused_and_the_right_one_opens_comfyui(
     page.wait_for_function("() => comfyAPI.api.api.socket?.readyState === WebSocket.OPEN")
     assert any('"status"' in str(frame) for frame in traffic.frames), "its WebSocket told nothing"
 
-    load(page, FRAMED, "framed")
+    load(page, FRAMED)
     run(page)
-    assert preview_width(page) == 352
-    assert preview_width(page, "PreviewImage") == 320
+    wait_for_preview(page, 352)
+    wait_for_preview(page, 320, "PreviewImage")
     page.evaluate(ARRANGE)
     expect(menu_entry(page, "Log out")).to_be_visible()
     shoot(page, f"comfyui-{frontend.name}")

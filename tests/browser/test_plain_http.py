@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from frontends import PICTURE, load, menu_entry, preview_width, run, wait_until_up
+from frontends import PICTURE, load, menu_entry, run, wait_for_preview, wait_until_up
 from login import NOTHING, expect_login_page, log_in, stored, submit
 from origins import listening
 from playwright.sync_api import Page, expect
@@ -47,7 +47,7 @@ def test_comfyui_works(neighbour: Site, address: str, page: Page, traffic: Traff
     wait_until_up(page)
     load(page, PICTURE)
     run(page)
-    assert preview_width(page) == 320
+    wait_for_preview(page)
     assert not any("sec-fetch-site" in request.all_headers() for request in traffic.requests[-5:])
     assert page.context.cookies()[0]["secure"] is False
     assert traffic.refused() == []

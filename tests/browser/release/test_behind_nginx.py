@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from frontends import PICTURE, load, menu_entry, preview_width, run, wait_until_up
+from frontends import PICTURE, load, menu_entry, run, wait_for_preview, wait_until_up
 from login import NOTHING, expect_login_page, log_in, stored, submit
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from proxy import nginx
@@ -74,7 +74,7 @@ def test_comfyui_works_below_a_folder(comfyui: Site, base: str, page: Page, traf
 
     load(page, PICTURE)
     run(page)
-    assert preview_width(page) == 320
+    wait_for_preview(page)
     page.reload()
     wait_until_up(page)
     second = page.context.new_page()
@@ -117,7 +117,7 @@ def test_two_servers_below_two_folders_keep_their_logins_apart(
     wait_until_up(page)
     load(page, PICTURE)
     run(page)
-    assert preview_width(page) == 320
+    wait_for_preview(page)
     assert traffic.refused() == []
     for tab, folder in ((page, "comfy"), (second, "other"), (page, "other"), (second, "comfy")):
         tab.goto(f"{origin}/{folder}/api/queue")
