@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def commands(seed: int) -> list[list[str]]:
     """What a round runs, half a minute in all: each can be typed into a shell."""
-    rust = [f"PROPTEST_RNG_SEED={seed}", "PROPTEST_CASES=2000", "PROPTEST_DISABLE_FAILURE_PERSISTENCE=1"]
+    rust = [f"PROPTEST_RNG_SEED={seed}", "PROPTEST_CASES=500", "PROPTEST_DISABLE_FAILURE_PERSISTENCE=1"]
     python = ["DECISIONS=2000", os.path.relpath(sys.executable, REPOSITORY), "-m", "pytest", "-q", "-x"]
     random = ["-m", "hypothesis", "--hypothesis-profile=random", f"--hypothesis-seed={seed}"]
     return [
