@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from comfy_auth_rs import PatchError, __version__, doctor, generate_key, probe_devices
-from comfy_auth_rs.comfyui import custom_node, launcher, patch
+from comfy_auth_rs.comfyui import custom_node, launcher
+from comfy_auth_rs.comfyui import tree as patch
 
 __all__ = ["main"]
 

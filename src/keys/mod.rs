@@ -11,9 +11,9 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 pub use parse::{REDACTED, Record, parse_file, parse_flag};
-pub use reload::{KeyStore, Reload, faults_of_file};
+pub use reload::{KeyStore, Reload, Warning, faults_of_file};
 
-use crate::secret::{Digest, SHORT_KEY_LENGTH, random_bytes};
+use crate::secret::{Digest, random_bytes};
 
 /// Names a key without telling anything about it: derived from its digest, the same on every replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,16 +176,6 @@ impl Hasher for SlotHasher {
             self.write_u128(u128::from(self.hash << 8 | u64::from(byte)));
         }
     }
-}
-
-/// A warning, never a stop, for a key that is short enough to be guessed.
-fn short_key_warning(place: &str, record: &Record) -> Option<String> {
-    let line = if record.line > 0 { format!("{place}:{}", record.line) } else { place.to_owned() };
-    record.short.then(|| {
-        format!(
-            "{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one"
-        )
-    })
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
+use super::Keys;
 use super::parse::{Record, parse_file, parse_flag};
-use super::{Keys, short_key_warning};
 use crate::error::ConfigError;
-use crate::secret::ApiKey;
+use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
 
 /// Least time between two looks at the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,6 +41,15 @@ pub enum Reload {
         /// One line for the log.
         fault: ConfigError,
     },
+}
+
+/// What an operator should fix, though the server may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// `short_key` or `readable_by_others`.
+    pub kind: &'static str,
+    /// One line for the log.
+    pub fault: ConfigError,
 }
 
 /// The keys in force, and their sources.
@@ -90,7 +99,7 @@ impl KeyStore {
             }
         }
         if inline.is_empty() && paths.is_empty() {
-            faults.push(ConfigError::new("keys", "no key given; give --api-key KEY or --api-key-file PATH"));
+            faults.push(ConfigError::new("api_key", "no key given; give a key or a key file"));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -129,15 +138,14 @@ impl KeyStore {
         events
     }
 
-    /// Things an operator should mend, one line each: short keys, files that other users of the machine can read.
+    /// Things an operator should fix: short keys, files that other users of the machine can read.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warnings: Vec<_> =
-            self.inline.iter().filter_map(|record| short_key_warning("--api-key", record)).collect();
+        let mut warnings: Vec<_> = self.inline.iter().filter_map(|record| short_key(None, record)).collect();
         for file in files.iter() {
             warnings.extend(readable_by_others(&file.path));
-            warnings.extend(file.records.iter().filter_map(|r| short_key_warning(&file.path.to_string_lossy(), r)));
+            warnings.extend(file.records.iter().filter_map(|record| short_key(Some(&file.path), record)));
         }
         warnings
     }
@@ -183,7 +191,7 @@ fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
 
 fn read_file(path: &Path) -> Result<(Stamp, Vec<Record>), Vec<ConfigError>> {
     let place = path.to_string_lossy();
-    let fault = |message: String| vec![ConfigError::new(place.clone(), message)];
+    let fault = |detail: String| vec![ConfigError::in_key_file(place.clone(), detail)];
     // Asked before opening: opening a named pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(|error| fault(unreadable(&error)))?;
     if !metadata.is_file() {
@@ -209,22 +217,32 @@ fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
+fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
+    let detail =
+        format!("the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one");
+    let fault = match file {
+        Some(path) => ConfigError::in_key_file(format!("{}:{}", path.to_string_lossy(), record.line), detail),
+        None => ConfigError::new("api_key", detail),
+    };
+    record.short.then_some(Warning { kind: "short_key", fault })
+}
+
 #[cfg(unix)]
-fn readable_by_others(path: &Path) -> Option<String> {
+fn readable_by_others(path: &Path) -> Option<Warning> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let place = path.to_string_lossy();
-    (mode & 0o077 != 0).then(|| {
-        format!("{place}: other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`")
-    })
+    let detail = format!("other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`");
+    let fault = ConfigError::in_key_file(place, detail);
+    (mode & 0o077 != 0).then_some(Warning { kind: "readable_by_others", fault })
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_path: &Path) -> Option<String> {
+fn readable_by_others(_path: &Path) -> Option<Warning> {
     None
 }
 
-/// Every fault and warning of a key file, for `comfy-auth-rs doctor`: faults first.
+/// Every fault of a key file, one line each.
 #[must_use]
 pub fn faults_of_file(path: &Path) -> Vec<String> {
     match read_file(path) {
@@ -336,7 +354,9 @@ mod tests {
         fs::write(&path, "# one\nshort\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let warnings = store(&path).warnings();
-        assert!(warnings[0].contains("mode 644") && warnings[1].contains(":2: the key is shorter"), "{warnings:?}");
+        let lines: Vec<_> = warnings.iter().map(|warning| (warning.kind, warning.fault.to_string())).collect();
+        assert!(lines[0].0 == "readable_by_others" && lines[0].1.contains("mode 644"), "{lines:?}");
+        assert!(lines[1].0 == "short_key" && lines[1].1.contains(":2: the key is shorter"), "{lines:?}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(store(&path).warnings().len(), 1);
     }

@@ -30,8 +30,6 @@ mod _core {
     #[pymodule_export]
     use super::denial::Denial;
     #[pymodule_export]
-    use super::error::KeyFileError;
-    #[pymodule_export]
     use super::key_store::KeyStore;
     #[pymodule_export]
     use super::middleware::{AuthMiddleware, SessionCookie};

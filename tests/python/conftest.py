@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from comfy_auth_rs.comfyui.patch import patch
+from comfy_auth_rs.comfyui.tree import patch
 from servers import MINI_COMFYUI, Server, start_server
 
 WITNESS = Path(__file__).resolve().parents[1] / "fixtures" / "witness"

@@ -23,7 +23,7 @@ import aiohttp
 import pytest
 import requests
 from client import BROWSER, ask, bearer
-from comfy_auth_rs.comfyui.patch import patch, unpatch
+from comfy_auth_rs.comfyui.tree import patch, unpatch
 from servers import Server, start_server
 
 GUIDE_ADDRESS = "127.0.0.1:8188"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from client import ask, bearer
-from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER
+from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
 from servers import MINI_COMFYUI, Server, ServerDied, free_port, start_server
 
 CANARY = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
