@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comfy_auth_rs import cli
+from comfy_auth_rs.cli.completion import SHELLS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ["completion", "doctor", "install-node", "keygen", "patch", "probe", "run", "uninstall-node", "unpatch"]
@@ -39,7 +39,7 @@ def here(tmp_path: Path) -> Path:
     """A working directory with a folder and a file, and the three scripts."""
     (tmp_path / "ComfyUI").mkdir()
     (tmp_path / "ComfyUI.txt").write_text("")
-    for shell in cli.SHELLS:
+    for shell in SHELLS:
         command = [sys.executable, "-m", "comfy_auth_rs", "completion", shell]
         script = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
         (tmp_path / f"script.{shell}").write_bytes(script)
