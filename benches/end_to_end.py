@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/python"))
 
 from comfy_auth_rs import generate_key, setup  # noqa: E402
-from comfy_auth_rs.comfyui.patch import patch  # noqa: E402
+from comfy_auth_rs.comfyui.tree import patch  # noqa: E402
 from support.servers import MINI_COMFYUI, start_server  # noqa: E402
 
 #: As many as a browser opens, and a second browser.

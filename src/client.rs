@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Reads `--auth-trusted-proxy` values: CIDR blocks (`10.0.0.0/8`, `fd00::/8`) or single addresses.
+    /// Reads proxies: CIDR blocks (`10.0.0.0/8`, `fd00::/8`) or single addresses.
     ///
     /// # Errors
     /// One line a bad value.
@@ -22,7 +22,7 @@ impl TrustedProxies {
             match block.parse().or_else(|_| block.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(net) => nets.push(net),
                 Err(_) => faults.push(ConfigError::new(
-                    "--auth-trusted-proxy",
+                    "trusted_proxy",
                     format!("{block:?} is no network; write an address or a CIDR block such as 10.0.0.0/8"),
                 )),
             }

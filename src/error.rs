@@ -5,31 +5,31 @@ use std::fmt;
 /// A start-up fault: the server must not start. One line: where, what, what to do; never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    place: String,
-    line: Option<usize>,
-    message: String,
+    /// The setting, by its name in Python (`exempt`): only the caller knows how the operator spelled it.
+    pub setting: &'static str,
+    /// `FILE` or `FILE:LINE`, where the value came from a file.
+    pub place: Option<String>,
+    /// What is wrong, and what to do.
+    pub detail: String,
 }
 
 impl ConfigError {
-    /// A fault of a whole source: a flag (`--api-key`) or a file.
+    /// A fault of the value itself.
     #[must_use]
-    pub fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { place: place.into(), line: None, message: message.into() }
+    pub fn new(setting: &'static str, detail: impl Into<String>) -> Self {
+        Self { setting, place: None, detail: detail.into() }
     }
 
-    /// A fault on one line of a file, counted from 1.
+    /// A fault of a key file, or of one line of it.
     #[must_use]
-    pub fn at_line(place: impl Into<String>, line: usize, message: impl Into<String>) -> Self {
-        Self { place: place.into(), line: Some(line), message: message.into() }
+    pub fn in_key_file(place: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { setting: "api_key_file", place: Some(place.into()), detail: detail.into() }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.place, self.message),
-            None => write!(f, "{}: {}", self.place, self.message),
-        }
+        write!(f, "{}: {}", self.place.as_deref().unwrap_or(self.setting), self.detail)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Exemptions {
 }
 
 impl Exemptions {
-    /// Takes `--auth-exempt` patterns and `--auth-require-ws`.
+    /// Takes the operator's patterns, and whether `/ws` needs a key.
     ///
     /// A pattern is compared with the route's whole canonical path (for a static mount: its prefix and the file's path).
     /// It begins with `/`, and `*` stands for any characters; or it begins with `^` and is a regular expression.
@@ -66,14 +66,14 @@ impl Exemptions {
         for pattern in patterns.iter().map(AsRef::as_ref) {
             match to_regex(pattern) {
                 Ok(regex) => regexes.push(regex),
-                Err(message) => faults.push(ConfigError::new("--auth-exempt", format!("{pattern:?} {message}"))),
+                Err(message) => faults.push(ConfigError::new("exempt", format!("{pattern:?} {message}"))),
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
         let patterns = RegexSet::new(regexes)
-            .map_err(|error| vec![ConfigError::new("--auth-exempt", format!("too large together: {error}"))])?;
+            .map_err(|error| vec![ConfigError::new("exempt", format!("too large together: {error}"))])?;
         Ok(Self { patterns, require_ws })
     }
 

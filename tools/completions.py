@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import shtab
-from comfy_auth_rs import cli
-
-FOLDER = Path(cli.__file__).parent / "completions"
+from comfy_auth_rs.cli import make_parser
+from comfy_auth_rs.cli.completion import FOLDER, SHELLS
 
 
 def complete_paths(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +25,9 @@ def complete_paths(parser: argparse.ArgumentParser) -> None:
 
 def written() -> dict[str, str]:
     """The file of each shell."""
-    parser = cli.make_parser()
+    parser = make_parser()
     complete_paths(parser)
-    return {shell: f"{shtab.complete(parser, shell).rstrip()}\n" for shell in cli.SHELLS}
+    return {shell: f"{shtab.complete(parser, shell).rstrip()}\n" for shell in SHELLS}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import comfy_auth_rs._requirements  # noqa: F401 - before anything that needs what it looks for
 from comfy_auth_rs._core import (
     Identity,
-    KeyFileError,
     KeyStore,
     generate_key,
     inject_script,
@@ -11,7 +10,7 @@ from comfy_auth_rs._core import (
     probe_devices,
 )
 from comfy_auth_rs.app import create_auth_middleware, setup
-from comfy_auth_rs.errors import PatchError
+from comfy_auth_rs.errors import KeyFileError, PatchError
 from comfy_auth_rs.identity import identity
 
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ from typing import Final, TypeVar, final
 from aiohttp import web
 
 from comfy_auth_rs.devices import Device
+from comfy_auth_rs.errors import KeyWarning
 
 __all__ = [
     "REDACTED",
@@ -15,7 +16,6 @@ __all__ = [
     "Denial",
     "DeviceSampler",
     "Identity",
-    "KeyFileError",
     "KeyStore",
     "SessionCookie",
     "UrlKeys",
@@ -28,9 +28,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-
-class KeyFileError(ValueError):
-    """Keys that cannot be used. One line: where, what, what to do; never the key."""
 
 @final
 class KeyStore:
@@ -45,8 +42,8 @@ class KeyStore:
         cls, api_key: Sequence[str] = ..., api_key_file: Sequence[str | os.PathLike[str]] = ...
     ) -> KeyStore: ...
     def __len__(self) -> int: ...
-    def warnings(self) -> list[str]:
-        """Things an operator should mend, one line each: short keys, files that others can read."""
+    def warnings(self) -> list[KeyWarning]:
+        """Things an operator should fix, one line each: short keys, files that others can read."""
     @staticmethod
     def faults(path: str | os.PathLike[str]) -> list[str]:
         """Every fault of one key file, one line each."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 
@@ -16,10 +15,8 @@ from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.settings import PathLike, Settings
 from comfy_auth_rs.url_prefix import accept_url_keys
-
-PathLike = str | os.PathLike[str]
-_T = TypeVar("_T")
 
 #: Where `setup` keeps the middleware of an application.
 AUTH: Final = web.AppKey("comfy_auth_rs", AuthMiddleware)
@@ -42,18 +39,14 @@ def create_auth_middleware(
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
-    if keys is None:
-        keys = KeyStore(_listed(api_key), _listed(api_key_file))
-    elif api_key or api_key_file:
-        raise ValueError("give either keys or api_key and api_key_file, not both")
-    return AuthMiddleware(
-        keys,
-        refuse=refuse,
-        answer_preflight=answer_preflight,
-        exempt=_listed(exempt),
+    settings = Settings.of(
+        api_key=api_key,
+        api_key_file=api_key_file,
+        exempt=exempt,
         require_ws=require_ws,
-        trusted_proxy=_listed(trusted_proxy),
+        trusted_proxy=trusted_proxy,
     )
+    return make_middleware(settings, _key_store(settings, keys))
 
 
 def setup(
@@ -87,14 +80,15 @@ def setup(
         raise RuntimeError("comfy_auth_rs.setup() was called for this application before; call it once")
     if app.frozen:
         raise RuntimeError("comfy_auth_rs.setup() must be called before the application starts")
-    middleware = create_auth_middleware(
-        keys,
+    settings = Settings.of(
         api_key=api_key,
         api_key_file=api_key_file,
         exempt=exempt,
         require_ws=require_ws,
         trusted_proxy=trusted_proxy,
+        url_key=url_key,
     )
+    middleware = make_middleware(settings, _key_store(settings, keys))
     page = None
     if index is not None:
         path = Path(index)
@@ -106,13 +100,25 @@ def setup(
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
-    wire(app, middleware, len(app.middlewares), url_key=url_key)
+    wire(app, middleware, len(app.middlewares), settings)
     return middleware
 
 
-def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url_key: bool) -> None:
+def make_middleware(settings: Settings, keys: KeyStore) -> AuthMiddleware:
+    """The middleware that asks for one of `keys`, as the other settings say."""
+    return AuthMiddleware(
+        keys,
+        refuse=refuse,
+        answer_preflight=answer_preflight,
+        exempt=settings.exempt,
+        require_ws=settings.require_ws,
+        trusted_proxy=settings.trusted_proxy,
+    )
+
+
+def wire(app: web.Application, middleware: AuthMiddleware, position: int, settings: Settings) -> None:
     """Puts the middleware among those of `app`, with what must go with it wherever it stands."""
-    if url_key:
+    if settings.url_key:
         accept_url_keys(app, middleware)
     app.middlewares.insert(position, middleware)
     app.on_response_prepare.append(BeforeSending(middleware, leave_packed=leave_packed))
@@ -120,6 +126,9 @@ def wire(app: web.Application, middleware: AuthMiddleware, position: int, *, url
     app[AUTH] = middleware
 
 
-def _listed(values: str | os.PathLike[str] | Iterable[_T]) -> list[_T]:
-    """One value or several, as a list."""
-    return [values] if isinstance(values, (str, os.PathLike)) else list(values)  # type: ignore[list-item]
+def _key_store(settings: Settings, keys: KeyStore | None) -> KeyStore:
+    if keys is None:
+        return KeyStore(settings.api_key, settings.api_key_file)
+    if settings.has_keys:
+        raise ValueError("give either keys or api_key and api_key_file, not both")
+    return keys

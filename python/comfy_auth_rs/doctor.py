@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Literal
 
 from comfy_auth_rs import KeyStore, __version__
-from comfy_auth_rs.comfyui import custom_node, patch
+from comfy_auth_rs.comfyui import custom_node, tree
+from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
+from comfy_auth_rs.comfyui.tree import FileState
+from comfy_auth_rs.settings import flag
 
 __all__ = ["Check", "examine"]
 
 _TIMEOUT = 2.0  # seconds for one step of a request
 _PATHS = ("/queue", "/api/queue")
-_ASKS = "asks for the key"
 _NODE = "Custom node"
 
 
@@ -52,27 +54,25 @@ def examine(
     `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
     folder. Raises PatchError when there is no ComfyUI.
     """
-    files = patch.status(directory)
+    files = tree.status(directory)
     node = custom_node.folder(directory, base)
     runtime = _Runtime.of(python or _python_of(directory), directory)
-    listening = list(_port(port))
+    answers = _answers(port)
     return [
         _comfyui(directory),
-        *_protected(files, node, listening),
+        *_protected(files, node, any(answer.asks for answer in answers)),
         _permissions(directory, node),
         *runtime.checks(),
         _manager(node.parent, runtime),
         *_keys(key_files),
-        *listening,
+        *_port(port, answers),
         _web_socket(node),
     ]
 
 
 def _web_socket(node: Path) -> Check:
-    advice = "start ComfyUI with --auth-require-ws, so that /ws asks for the key too"
-    if node.is_dir():
-        advice = "set COMFYUI_AUTH_FLAGS=--auth-require-ws, so that /ws asks for the key too"
-    return Check("WebSocket", "note", advice)
+    how = "set COMFYUI_AUTH_FLAGS=" if node.is_dir() else "start ComfyUI with "
+    return Check("WebSocket", "note", f"{how}{flag('require_ws')}, so that /ws asks for the key too")
 
 
 def _comfyui(directory: Path) -> Check:
@@ -83,14 +83,14 @@ def _comfyui(directory: Path) -> Check:
     return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py does not tell")
 
 
-def _protected(files: Sequence[patch.FileState], node: Path, listening: Sequence[Check]) -> Iterator[Check]:
+def _protected(files: Sequence[FileState], node: Path, asks: bool) -> Iterator[Check]:
     """The patch, the custom node, or neither: then it may have been started with `comfy-auth-rs run`."""
     found = custom_node.state(node)
     if found is None:
-        yield _patched(files, listening)
+        yield _patched(files, asks)
         return
     if any(file.version for file in files):
-        yield _patched(files, listening)
+        yield _patched(files, asks)
         yield Check(_NODE, "unsafe", f"{node}: the patch is there too, and ComfyUI will not start; keep one of the two")
         return
     if found.fault:
@@ -105,12 +105,12 @@ def _protected(files: Sequence[patch.FileState], node: Path, listening: Sequence
     )
 
 
-def _patched(files: Sequence[patch.FileState], listening: Sequence[Check]) -> Check:
+def _patched(files: Sequence[FileState], asks: bool) -> Check:
     versions = {file.version for file in files}
     if faults := [file.fault for file in files if file.fault]:
         return Check("Patch", "unsafe", "; ".join(faults))
     if versions == {None}:
-        if any(check.detail.endswith(_ASKS) for check in listening):
+        if asks:
             return Check("Patch", "ok", "not patched, but what listens asks for the key: `comfy-auth-rs run` does that")
         return Check(
             "Patch",
@@ -128,7 +128,7 @@ def _permissions(directory: Path, node: Path) -> Check:
     name = "Permissions"
     if sys.platform == "win32":
         return Check(name, "note", "not looked at on Windows")
-    paths = [directory, directory / patch.SERVER, directory / patch.CLI_ARGS, node, *node.glob("*.py")]
+    paths = [directory, directory / SERVER, directory / CLI_ARGS, node, *node.glob("*.py")]
     modes = {path: path.stat() for path in paths if path.exists()}
     if writable := [path for path, mode in modes.items() if mode.st_mode & stat.S_IWOTH]:
         return Check(name, "unsafe", f"every user of this machine can change {writable[0]}; run `chmod o-w` on it")
@@ -221,31 +221,48 @@ def _keys(files: Sequence[Path]) -> Iterator[Check]:
         store = KeyStore(api_key_file=[file])
         yield Check(name, "ok", f"{file}: {len(store)} key{'s' * (len(store) != 1)}")
         for warning in store.warnings():
-            about_the_file = warning.startswith(f"{file}: ")  # others can read it; else FILE:LINE: a key is short
-            yield Check(name, "unsafe" if about_the_file else "note", warning)
+            yield Check(name, "unsafe" if warning.kind == "readable_by_others" else "note", str(warning))
 
 
-def _port(port: int) -> Iterator[Check]:
-    name = f"Port {port}"
+@dataclass(frozen=True)
+class _Answer:
+    """What an address that listens answers requests without a key: the HTTP status of each path, if any."""
+
+    address: str
+    remote: bool
+    statuses: dict[str, int]
+
+    @property
+    def asks(self) -> bool:
+        return set(self.statuses.values()) == {401}
+
+    def check(self, name: str) -> Check:
+        if self.asks:
+            return Check(name, "ok", f"{self.address} asks for the key")
+        if not self.statuses:
+            return Check(name, "note", f"{self.address} listens, but gave no HTTP answer; try again")
+        whom = "other machines" if self.remote else "everyone on this machine"
+        codes = ", ".join(f"{path} with {status}" for path, status in self.statuses.items() if status != 401)
+        return Check(name, "unsafe", f"{self.address} answers {whom} without a key: {codes}")
+
+
+def _answers(port: int) -> list[_Answer]:
     remote = _own_addresses()
-    listening: set[str] = set()
+    found = []
     for address in ["127.0.0.1", "::1", *remote]:
-        answers = {path: status for path in _PATHS if (status := _status(address, port, path)) is not None}
-        if not answers:
-            continue
-        listening.add(address)
-        known = {path: status for path, status in answers.items() if status}
-        if open_paths := [path for path, status in known.items() if status != 401]:
-            whom = "other machines" if address in remote else "everyone on this machine"
-            codes = ", ".join(f"{path} with {known[path]}" for path in open_paths)
-            yield Check(name, "unsafe", f"{address} answers {whom} without a key: {codes}")
-        elif known:
-            yield Check(name, "ok", f"{address} {_ASKS}")
-        else:
-            yield Check(name, "note", f"{address} listens, but gave no HTTP answer; try again")
-    if listening and listening.isdisjoint(remote):
+        statuses = {path: status for path in _PATHS if (status := _status(address, port, path)) is not None}
+        if statuses:
+            known = {path: status for path, status in statuses.items() if status}
+            found.append(_Answer(address, address in remote, known))
+    return found
+
+
+def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
+    name = f"Port {port}"
+    yield from (answer.check(name) for answer in answers)
+    if answers and not any(answer.remote for answer in answers):
         yield Check(name, "ok", "other machines cannot reach it")
-    if not listening:
+    if not answers:
         yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
 
 

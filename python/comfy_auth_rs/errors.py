@@ -1,10 +1,49 @@
-"""What can go wrong with a ComfyUI tree."""
+"""What can go wrong at the start, and ending a process that must not serve."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Literal, NoReturn
+
+
+class _Fault(Exception):
+    """What is wrong with a setting. One line: where, what, what to do; never a key."""
+
+    def __init__(self, detail: str, setting: str | None = None, place: str | None = None) -> None:
+        super().__init__(detail, setting, place)
+        self.detail = detail
+        #: Its name in `Settings`.
+        self.setting = setting
+        #: `FILE` or `FILE:LINE`, where the value came from a file.
+        self.place = place
+
+    def spelled(self, spell: Callable[[str], str]) -> str:
+        """The line, with the setting as its user wrote it: `spell("exempt")` is `--auth-exempt`, for example."""
+        where = self.place or (self.setting and spell(self.setting))
+        return f"{where}: {self.detail}" if where else self.detail
+
+    def __str__(self) -> str:
+        return self.spelled(str)
+
+
+class SettingError(_Fault, ValueError):
+    """A setting that cannot be used."""
+
+
+class KeyFileError(SettingError):
+    """Keys that cannot be used. One line: where, what, what to do; never the key."""
+
+
+class KeyWarning(_Fault, UserWarning):
+    """What an operator should fix about the keys, though the server may start."""
+
+    def __init__(
+        self, detail: str, setting: str, place: str | None, kind: Literal["short_key", "readable_by_others"]
+    ) -> None:
+        super().__init__(detail, setting, place)
+        self.kind = kind
 
 
 class PatchError(ValueError):

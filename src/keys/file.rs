@@ -41,42 +41,35 @@ pub fn parse_file(place: &str, bytes: &[u8]) -> Result<Vec<Record>, Vec<ConfigEr
     let mut seen: HashMap<[u8; 32], usize> = HashMap::new();
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
+        let mut fault = |detail: String| faults.push(ConfigError::in_key_file(format!("{place}:{number}"), detail));
         match parse_line(line, number) {
             Ok(None) => {}
             Ok(Some(record)) => match seen.insert(*record.digest.expose_secret(), number) {
                 None => records.push(record),
-                Some(first) => faults.push(ConfigError::at_line(
-                    place,
-                    number,
-                    format!("the same key as on line {first}; remove one of the two"),
-                )),
+                Some(first) => fault(format!("the same key as on line {first}; remove one of the two")),
             },
-            Err(message) => faults.push(ConfigError::at_line(place, number, message)),
+            Err(detail) => fault(detail),
         }
     }
     if faults.is_empty() { Ok(records) } else { Err(faults) }
 }
 
-/// Parses the value of one `--api-key`.
+/// Parses one key that was given by itself.
 ///
 /// # Errors
-/// A line naming the flag, never the value.
+/// A line naming the setting, never the value.
 pub fn parse_flag(value: &str) -> Result<Record, ConfigError> {
-    const PLACE: &str = "--api-key";
+    let fault = |detail: &str| ConfigError::new("api_key", detail);
     if value.is_empty() {
-        return Err(ConfigError::new(
-            PLACE,
-            "the key is empty (an unset variable?); give a key, or leave the flag out to run without authentication",
-        ));
+        return Err(fault("the key is empty (an unset variable?); give a key, or leave it out"));
     }
     if value == REDACTED {
-        return Err(ConfigError::new(
-            PLACE,
+        return Err(fault(
             "the key was removed from the arguments of the process that started this one; \
-             start again with the key itself, or use --api-key-file, which survives such restarts",
+             start again with the key itself, or use a key file, which survives such restarts",
         ));
     }
-    parse_key(value, 0).map_err(|message| ConfigError::new(PLACE, message))
+    parse_key(value, 0).map_err(|detail| fault(&detail))
 }
 
 fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, String> {
@@ -181,7 +174,7 @@ mod tests {
     fn refuses_flags_that_would_be_an_open_door() {
         for value in ["", REDACTED, "a b", " key", "key\n", "sha256:zz"] {
             let message = parse_flag(value).unwrap_err().to_string();
-            assert!(message.starts_with("--api-key: "), "{message}");
+            assert!(message.starts_with("api_key: "), "{message}");
         }
         assert!(parse_flag("your-secure-api-key-here").unwrap().short);
     }

@@ -6,4 +6,4 @@ mod store;
 
 pub use file::{REDACTED, Record, parse_file, parse_flag};
 pub use set::{Entry, KeyId, Keys};
-pub use store::{KeyStore, Reload, faults_of_file};
+pub use store::{KeyStore, Reload, Warning, faults_of_file};

@@ -52,6 +52,15 @@ pub enum Reload {
     },
 }
 
+/// What an operator should fix, though the server may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// `short_key` or `readable_by_others`.
+    pub kind: &'static str,
+    /// One line for the log.
+    pub fault: ConfigError,
+}
+
 /// The keys in force, and their sources.
 pub struct KeyStore {
     inline: Vec<Record>,
@@ -124,7 +133,7 @@ impl KeyStore {
             }
         }
         if inline.is_empty() && paths.is_empty() {
-            faults.push(ConfigError::new("keys", "no key given; give --api-key KEY or --api-key-file PATH"));
+            faults.push(ConfigError::new("api_key", "no key given; give a key or a key file"));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -161,15 +170,14 @@ impl KeyStore {
         events
     }
 
-    /// Things an operator should mend, one line each: short keys, files that other users of the machine can read.
+    /// Things an operator should fix: short keys, files that other users of the machine can read.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warnings: Vec<_> =
-            self.inline.iter().filter_map(|record| short_key_warning("--api-key", record)).collect();
+        let mut warnings: Vec<_> = self.inline.iter().filter_map(|record| short_key(None, record)).collect();
         for file in files.iter() {
             warnings.extend(readable_by_others(&file.path));
-            warnings.extend(file.records.iter().filter_map(|r| short_key_warning(&file.path.to_string_lossy(), r)));
+            warnings.extend(file.records.iter().filter_map(|record| short_key(Some(&file.path), record)));
         }
         warnings
     }
@@ -229,8 +237,8 @@ fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
 
 fn read_file(path: &Path) -> Result<Version, Unread> {
     let place = path.to_string_lossy();
-    let system = |error: io::Error| Unread::System(ConfigError::new(place.clone(), unreadable(&error)));
-    let bad = |stamp, message: String| Err(Unread::Bad(stamp, vec![ConfigError::new(place.clone(), message)]));
+    let system = |error: io::Error| Unread::System(ConfigError::in_key_file(place.clone(), unreadable(&error)));
+    let bad = |stamp, message: String| Err(Unread::Bad(stamp, vec![ConfigError::in_key_file(place.clone(), message)]));
     // Asked before opening: opening a named pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(system)?;
     if !metadata.is_file() {
@@ -253,7 +261,7 @@ fn read_file(path: &Path) -> Result<Version, Unread> {
 /// A server must not start with it, for it would admit nobody.
 fn no_key(path: &Path) -> ConfigError {
     let message = "the key file holds no key; write one key a line (`comfy-auth-rs keygen -o FILE` makes one)";
-    ConfigError::new(path.to_string_lossy(), message)
+    ConfigError::in_key_file(path.to_string_lossy(), message)
 }
 
 fn unreadable(error: &io::Error) -> String {
@@ -265,32 +273,32 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// A warning, never a stop, for a key that is short enough to be guessed.
-fn short_key_warning(place: &str, record: &Record) -> Option<String> {
-    let line = if record.line > 0 { format!("{place}:{}", record.line) } else { place.to_owned() };
-    record.short.then(|| {
-        format!(
-            "{line}: the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one"
-        )
-    })
+fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
+    let detail =
+        format!("the key is shorter than {SHORT_KEY_LENGTH} characters; `comfy-auth-rs keygen` makes a strong one");
+    let fault = match file {
+        Some(path) => ConfigError::in_key_file(format!("{}:{}", path.to_string_lossy(), record.line), detail),
+        None => ConfigError::new("api_key", detail),
+    };
+    record.short.then_some(Warning { kind: "short_key", fault })
 }
 
 #[cfg(unix)]
-fn readable_by_others(path: &Path) -> Option<String> {
+fn readable_by_others(path: &Path) -> Option<Warning> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let place = path.to_string_lossy();
-    (mode & 0o077 != 0).then(|| {
-        format!("{place}: other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`")
-    })
+    let detail = format!("other users can read or change the key file (mode {mode:03o}); run `chmod 600 {place}`");
+    let fault = ConfigError::in_key_file(place, detail);
+    (mode & 0o077 != 0).then_some(Warning { kind: "readable_by_others", fault })
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_path: &Path) -> Option<String> {
+fn readable_by_others(_path: &Path) -> Option<Warning> {
     None
 }
 
-/// Every fault and warning of a key file, for `comfy-auth-rs doctor`: faults first.
+/// Every fault of a key file, one line each.
 #[must_use]
 pub fn faults_of_file(path: &Path) -> Vec<String> {
     let faults = match read_file(path) {
@@ -446,7 +454,9 @@ mod tests {
         fs::write(&path, "# one\nshort\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let warnings = store(&path).warnings();
-        assert!(warnings[0].contains("mode 644") && warnings[1].contains(":2: the key is shorter"), "{warnings:?}");
+        let lines: Vec<_> = warnings.iter().map(|warning| (warning.kind, warning.fault.to_string())).collect();
+        assert!(lines[0].0 == "readable_by_others" && lines[0].1.contains("mode 644"), "{lines:?}");
+        assert!(lines[1].0 == "short_key" && lines[1].1.contains(":2: the key is shorter"), "{lines:?}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(store(&path).warnings().len(), 1);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::error::key_file_error;
+use super::error::{key_file_error, warning};
 use crate::keys;
 use crate::secret::ApiKey;
 
@@ -25,8 +25,8 @@ impl KeyStore {
         Ok(Self(Arc::new(store)))
     }
 
-    fn warnings(&self) -> Vec<String> {
-        self.0.warnings()
+    fn warnings<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.0.warnings().iter().map(|found| warning(py, found)).collect()
     }
 
     #[staticmethod]

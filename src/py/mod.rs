@@ -32,8 +32,6 @@ mod _core {
     #[pymodule_export]
     use super::denial::Denial;
     #[pymodule_export]
-    use super::error::KeyFileError;
-    #[pymodule_export]
     use super::identity::Identity;
     #[pymodule_export]
     use super::key_store::KeyStore;

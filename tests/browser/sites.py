@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfy_auth_rs.comfyui.patch import patch
+from comfy_auth_rs.comfyui.tree import patch
 from frontends import PINNED, SETTINGS, Frontend
 from support.servers import MINI_COMFYUI, Server, start_server
 

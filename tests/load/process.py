@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from comfy_auth_rs.comfyui.patch import patch
+from comfy_auth_rs.comfyui.tree import patch
 from support.servers import MINI_COMFYUI, Server, start_server
 
 MIB = 1024 * 1024

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from comfy_auth_rs.comfyui.patch import patch
+from comfy_auth_rs.comfyui.tree import patch
 from hypothesis import settings
 from support.keys import KEY
 from support.servers import MINI_COMFYUI, WITNESS, Server, start_server

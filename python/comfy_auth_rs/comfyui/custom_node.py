@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui import tree
+from comfy_auth_rs.comfyui.transform import SERVER
 from comfy_auth_rs.errors import PatchError
 
 __all__ = ["NAME", "NodeState", "contents", "folder", "install", "state", "uninstall"]
@@ -82,7 +83,7 @@ def state(node: Path) -> NodeState | None:
 
 def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> list[Path]:
     """Write the folder and return the files that changed: none when it was there already. Raises PatchError."""
-    if any(file.version for file in patch.status(directory)):
+    if any(file.version for file in tree.status(directory)):
         raise PatchError(f"{directory}: it is patched, and one of the two is enough; run `comfy-auth-rs unpatch` first")
     node = _folder(directory, base)
     if node.exists() or node.is_symlink():
@@ -125,7 +126,7 @@ def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | 
 
 
 def _folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None) -> Path:
-    patch.read(directory, patch.SERVER)  # is it ComfyUI?
+    tree.read(directory, SERVER)  # is it ComfyUI?
     node = folder(directory, base)
     if not node.parents[1].is_dir():
         raise PatchError(f"{node.parents[1]}: no such folder; name the one that ComfyUI's --base-directory names")

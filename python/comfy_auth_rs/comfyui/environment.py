@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shlex
 from pathlib import Path
 from typing import NoReturn
 
-from comfy_auth_rs._core import KeyFileError, KeyStore
-from comfy_auth_rs.comfyui.flags import Secret, add_arguments
+from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs.comfyui.flags import SPELLING, Secret, add_arguments, digest_of
+from comfy_auth_rs.errors import KeyFileError
+from comfy_auth_rs.settings import flag
 
 __all__ = ["read_arguments"]
 
 _KEY = "COMFYUI_API_KEY"
 _KEY_FILE = "COMFYUI_API_KEY_FILE"
+_VARIABLES = {"api_key": _KEY, "api_key_file": _KEY_FILE}
 _FLAGS = "COMFYUI_AUTH_FLAGS"
 
 
@@ -30,21 +32,22 @@ def read_arguments() -> argparse.Namespace:
     The key in the environment is replaced by its digest, which does as well when ComfyUI-Manager restarts this process:
     those that this process starts, and every custom node, see the environment.
     """
-    key, file = os.environ.get(_KEY), os.environ.get(_KEY_FILE)
-    if key is None and file is None:
+    given = {name: os.environ[variable] for name, variable in _VARIABLES.items() if variable in os.environ}
+    if not given:
         raise ValueError(
             f"no API key; set {_KEY_FILE} to the path of a key file (`comfy-auth-rs keygen -o FILE` makes one) "
             f"or {_KEY} to a key, or remove the custom node (`comfy-auth-rs uninstall-node DIR`)"
         )
     arguments = _read_flags(os.environ.get(_FLAGS, ""))
-    if key is not None:
-        _check_key(key)
+    setattr(arguments, SPELLING, _spell)
+    try:
+        KeyStore(**{name: [value] for name, value in given.items()})
+    except KeyFileError as fault:
+        raise ValueError(fault.spelled(_spell)) from None
+    if (key := given.get("api_key")) is not None:
         arguments.api_key = [Secret(key)]
-        os.environ[_KEY] = key if key.startswith("sha256:") else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-    if file is not None:
-        if not file:
-            raise ValueError(f"{_KEY_FILE}: it is empty; set it to the path of a key file, or don't set it")
-        KeyStore([], [file])
+        os.environ[_KEY] = digest_of(key)
+    if (file := given.get("api_key_file")) is not None:
         arguments.api_key_file = [Path(file).absolute()]
     return arguments
 
@@ -56,9 +59,9 @@ def _read_flags(text: str) -> argparse.Namespace:
         words = shlex.split(text)
     except ValueError as fault:
         raise ValueError(f"{_FLAGS}: {fault}; quote it as for a shell") from None
-    for word in words:
-        if word.partition("=")[0] in ("--api-key", "--api-key-file"):
-            raise ValueError(f"{_FLAGS}: {word.partition('=')[0]} has no place here; set {_KEY_FILE} or {_KEY}")
+    for name in (word.partition("=")[0] for word in words):
+        if name in map(flag, _VARIABLES):
+            raise ValueError(f"{_FLAGS}: {name} has no place here; set {_KEY_FILE} or {_KEY}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         # Values are left out: one of them may be a key.
@@ -67,10 +70,5 @@ def _read_flags(text: str) -> argparse.Namespace:
     return arguments
 
 
-def _check_key(key: str) -> None:
-    if not key:
-        raise ValueError(f"{_KEY}: the key is empty; set it to a key, or don't set it")
-    try:
-        KeyStore([key], [])
-    except KeyFileError as fault:
-        raise ValueError(str(fault).replace("--api-key", _KEY, 1)) from None
+def _spell(setting: str) -> str:
+    return _VARIABLES.get(setting) or f"{_FLAGS}: {flag(setting)}"

@@ -1,4 +1,4 @@
-"""Importing ComfyUI's modules with the lines of `patch` in them, while the files stay as they are."""
+"""Importing ComfyUI's modules with the lines of `transform` in them, while the files stay as they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from comfy_auth_rs.comfyui.patch import insert
+from comfy_auth_rs.comfyui.transform import insert
 from comfy_auth_rs.errors import end_process
 
 __all__ = ["Finder"]

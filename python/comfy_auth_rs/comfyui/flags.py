@@ -6,18 +6,23 @@ import argparse
 import hashlib
 import os
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from comfy_auth_rs._core import REDACTED, KeyFileError, KeyStore
-from comfy_auth_rs.errors import PatchError, refuse_to_start
+from comfy_auth_rs._core import REDACTED, KeyStore
+from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
+from comfy_auth_rs.settings import Settings, flag
 
 #: Digests of the keys that were taken out of `sys.argv`, for a process that restarts itself with its own arguments, as
 #: ComfyUI-Manager does. A child of this process sees no more in it than in this process's memory.
 RESTART_VARIABLE = "COMFY_AUTH_RS_RESTART_DIGESTS"
+
+#: How the values were given, if not by flags: `SPELLING` among them says how to write the name of a setting.
+SPELLING = "auth_spelling"
+Spelling = Callable[[str], str]
 
 _HALF_PATCHED = (
     "this ComfyUI would not ask for the key: its server.py is not patched; run `comfy-auth-rs patch {}` again"
@@ -41,110 +46,88 @@ class Secret:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags. Bad keys end the process with one line and exit code 2, before anything else has started."""
     group = parser.add_argument_group("authentication (comfy-auth-rs)")
-    group.add_argument(
-        "--api-key",
-        action=_KeyAction,
-        metavar="KEY",
-        help="Require this API key. Other users of this machine can see it in the list of processes; prefer "
-        "--api-key-file. May be repeated.",
-    )
-    group.add_argument(
-        "--api-key-file",
-        action=_KeyFileAction,
-        metavar="PATH",
-        help="Require one of the API keys in this file: one a line, optionally followed by a label; read again when it "
-        "changes. May be repeated.",
-    )
-    group.add_argument(
-        "--auth-exempt",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="Let everybody use the routes whose path matches: '/my_node/*', or a regular expression that begins "
-        "with ^. May be repeated.",
-    )
-    group.add_argument(
-        "--auth-require-ws",
-        action="store_true",
-        help="Require the key for the WebSocket (/ws) too. Recommended; without it anybody can follow the queue.",
-    )
-    group.add_argument(
-        "--auth-trusted-proxy",
-        action="append",
-        default=[],
-        metavar="CIDR",
-        help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client. May be "
-        "repeated.",
-    )
-    group.add_argument(
-        "--auth-url-key",
-        action="store_true",
-        help="Take the key from the beginning of the path too: /key/KEY/prompt is /prompt with that key. For clients "
-        "that can be given nothing but an address; proxies on the way write addresses into their logs.",
-    )
+    for setting in fields(Settings):
+        name, about = flag(setting.name), setting.metadata
+        if setting.default is False:
+            group.add_argument(name, action="store_true", help=about["help"])
+            continue
+        group.add_argument(
+            name,
+            action="extend",
+            type=_TAKE.get(setting.name, lambda value: [value]),
+            default=[],
+            metavar=about["metavar"],
+            help=f"{about['help']} May be repeated.",
+        )
 
 
-class _KeySource(argparse.Action, ABC):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest, None) or []), *self.take(values)])
-
-    @abstractmethod
-    def take(self, value: str) -> list[Secret] | list[Path]:
-        """What one value of the flag stands for, once it is known to be good."""
+def read_settings(args: argparse.Namespace) -> Settings:
+    """What the flags said."""
+    given: dict[str, Any] = {setting.name: getattr(args, destination(setting.name)) for setting in fields(Settings)}
+    given["api_key"] = dict.fromkeys(secret.expose_secret() for secret in given["api_key"])
+    return Settings.of(**given)
 
 
-class _KeyAction(_KeySource):
-    def take(self, value: str) -> list[Secret]:
-        if value == REDACTED and (digests := os.environ.get(RESTART_VARIABLE)):
-            return [Secret(digest) for digest in digests.split(",")]
-        _check([value], [])
-        _redact(self.option_strings, value)
-        return [Secret(value)]
+def destination(name: str) -> str:
+    """What argparse calls the value of a setting's flag."""
+    return flag(name).lstrip("-").replace("-", "_")
 
 
-class _KeyFileAction(_KeySource):
-    def take(self, value: str) -> list[Path]:
-        _check([], [value])
-        return [Path(value).absolute()]
+def digest_of(key: str) -> str:
+    """What does as well as the key, in the place of it."""
+    return key if key.startswith("sha256:") else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _take_key(value: str) -> list[Secret]:
+    if value == REDACTED and (digests := os.environ.get(RESTART_VARIABLE)):
+        return [Secret(digest) for digest in digests.split(",")]
+    _check([value], [])
+    _redact(value)
+    return [Secret(value)]
+
+
+def _take_key_file(value: str) -> list[Path]:
+    _check([], [value])
+    return [Path(value).absolute()]
+
+
+#: What one value of a flag stands for, once it is known to be good.
+_TAKE: dict[str, Callable[[str], list[Any]]] = {"api_key": _take_key, "api_key_file": _take_key_file}
 
 
 def _check(keys: list[str], files: list[str]) -> None:
     try:
         KeyStore(keys, files)
     except KeyFileError as fault:
-        refuse_to_start(fault)
+        refuse_to_start(fault.spelled(flag))
     _require_patched_server()
 
 
 def _require_patched_server() -> None:
     """A key was given, but would anybody ask for it? A tree with only cli_args.py patched would serve everything."""
-    from comfy_auth_rs.comfyui import launcher, patch
+    from comfy_auth_rs.comfyui import launcher
+    from comfy_auth_rs.comfyui.transform import SERVER
+    from comfy_auth_rs.comfyui.tree import status
 
     if launcher.is_active():
         return
     spec = find_spec("server")
     tree = Path(spec.origin).parent if spec and spec.origin else None
     try:
-        if tree is None or not any(file.name == patch.SERVER and file.version for file in patch.status(tree)):
+        if tree is None or not any(file.name == SERVER and file.version for file in status(tree)):
             refuse_to_start(_HALF_PATCHED.format(tree or "DIR"))
     except PatchError as fault:
         refuse_to_start(fault)
 
 
-def _redact(options: Sequence[str], value: str) -> None:
+def _redact(value: str) -> None:
     """Takes a key out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
+    option = flag("api_key")
     for index, argument in enumerate(sys.argv):
-        if index and argument == value and sys.argv[index - 1] in options:
+        if index and argument == value and sys.argv[index - 1] == option:
             sys.argv[index] = REDACTED
-        for option in options:
-            if argument == f"{option}={value}":
-                sys.argv[index] = f"{option}={REDACTED}"
-    digest = value if value.startswith("sha256:") else f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
+        if argument == f"{option}={value}":
+            sys.argv[index] = f"{option}={REDACTED}"
+    digest = digest_of(value)
     known = [known for known in os.environ.get(RESTART_VARIABLE, "").split(",") if known and known != digest]
     os.environ[RESTART_VARIABLE] = ",".join([*known, digest])

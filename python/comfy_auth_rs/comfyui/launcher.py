@@ -1,4 +1,4 @@
-"""`comfy-auth-rs run DIR`: ComfyUI with the lines of `patch` inserted at import, while the files stay as they are."""
+"""`comfy-auth-rs run DIR`: ComfyUI patched as it is imported, while the files stay as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from comfy_auth_rs.comfyui.finder import Finder
-from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER, insert, read
+from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER, insert
+from comfy_auth_rs.comfyui.tree import read
 from comfy_auth_rs.errors import PatchError
 
 __all__ = ["is_active", "run"]

@@ -1,7 +1,7 @@
 """What the custom node calls: `protect` before ComfyUI makes its server, `confirm` when it loads its nodes.
 
 ComfyUI runs the prestartup scripts of custom nodes after it has read its command line, and before it imports its
-`server.py`. From then on that module can only be had with the lines of `patch` in it, so that all is as if it were
+`server.py`. From then on that module can only be had with the lines of `transform` in it, so that all is as if it were
 patched: the middleware stands at the same place, and our routes come first. Both functions end the process where
 anything is wrong, since ComfyUI catches what a custom node raises and would start without protection.
 """
@@ -16,7 +16,8 @@ from typing import Any
 from comfy_auth_rs.app import AUTH
 from comfy_auth_rs.comfyui.environment import read_arguments
 from comfy_auth_rs.comfyui.finder import Finder
-from comfy_auth_rs.comfyui.patch import SERVER, insert, read
+from comfy_auth_rs.comfyui.transform import SERVER, insert
+from comfy_auth_rs.comfyui.tree import read
 from comfy_auth_rs.errors import end_process
 
 __all__ = ["confirm", "protect"]

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-from comfy_auth_rs.comfyui.patch import patch, unpatch
+from comfy_auth_rs.comfyui.tree import patch, unpatch
 from support.client import BROWSER, ask, bearer
 from support.servers import Server, start_server
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_auth_rs.comfyui.patch import CLI_ARGS, SERVER
+from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
 from support.client import ask, bearer
 from support.keys import KEY, OTHER_KEY
 from support.servers import MINI_COMFYUI, Server, ServerDied, free_port, start_server

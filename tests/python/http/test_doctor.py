@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs import __version__, doctor
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui.tree import patch
 from support.command import run
 from support.keys import KEY
 from support.servers import free_port
@@ -36,7 +36,7 @@ def checks(result: subprocess.CompletedProcess[str], name: str) -> list[tuple[st
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     tree = make_tree(tmp_path / "tree")
-    patch.patch(tree)
+    patch(tree)
     return tree
 
 
@@ -97,10 +97,10 @@ def test_doctor_knows_unpatched_half_patched_and_damaged(tree):
     (tree / "server.py").write_text(SERVER)
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
     assert (state, detail.split(";")[0]) == ("unsafe", "half patched: not server.py")
-    patch.unpatch(tree)
+    unpatch(tree)
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
     assert (state, detail.split(";")[0]) == ("unsafe", "not patched")
-    patch.patch(tree)
+    patch(tree)
     (tree / "server.py").write_text(patched.replace("# <<<", "#"))
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
     assert (state, detail.split(" (")[0]) == ("unsafe", "server.py: damaged comfy-auth-rs markers")
@@ -164,7 +164,7 @@ def test_doctor_calls_files_unsafe_that_everybody_can_change(tree, name):
 
 
 def test_doctor_knows_what_was_patched_in_memory(tree):
-    patch.unpatch(tree)
+    unpatch(tree)
     with answering(401) as port:
         [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
     assert (state, detail.split(":")[0]) == ("ok", "not patched, but what listens asks for the key")

@@ -938,7 +938,7 @@ def test_setup_where_a_route_is_taken(tmp_path, path):
 
 
 BAD_SETTINGS = {
-    "no key": ({}, KeyFileError, "no key given; give --api-key KEY or --api-key-file PATH"),
+    "no key": ({}, KeyFileError, "api_key: no key given; give a key or a key file"),
     "an empty key": ({"api_key": ""}, KeyFileError, "the key is empty"),
     "one empty key": ({"api_key": [KEY, ""]}, KeyFileError, "the key is empty"),
     "a key with a space": ({"api_key": "a b"}, KeyFileError, "character 2 of the key"),

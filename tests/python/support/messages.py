@@ -13,11 +13,11 @@ PACKAGE = REPOSITORY / "python" / "comfy_auth_rs"
 
 #: What stands in these is help, not a message.
 _HELP_ARGUMENTS = {"help", "description", "epilog", "usage", "metavar"}
-_HELP_CALLS = {"add", "add_for_tree", "add_argument_group"}
+_HELP_CALLS = {"add_argument_group"}
 
-#: Constants that hold help, a program, a page or a header, and names in which examples for the help are gathered.
+#: Constants that hold help, a program, a page or a header, and examples for the help.
 _NO_MESSAGES = {
-    "_ASK", "_CODE", "_LOGGED_IN", "_NEXT", "_PAGE_HEADERS", "_CHALLENGE", "CHALLENGE", "examples", "summary",
+    "_ASK", "_CODE", "_LOGGED_IN", "_NEXT", "_PAGE_HEADERS", "_CHALLENGE", "CHALLENGE", "EXAMPLES",
 }  # fmt: skip
 
 #: Sentences that nobody is told.
@@ -29,7 +29,6 @@ _UNSAID = {
     "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
     "No such file",  # what the loader says
     "{} differs from what runs",  # importlib's, which catches it
-    "Keys that cannot be used. One line: where, what, what to do; never the key.",  # a docstring
 }  # fmt: skip
 
 _RUST = re.compile(

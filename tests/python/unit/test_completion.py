@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comfy_auth_rs import cli
+from comfy_auth_rs.cli.completion import SHELLS
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ["completion", "doctor", "install-node", "keygen", "patch", "probe", "run", "uninstall-node", "unpatch"]

@@ -49,7 +49,7 @@ def test_readme_names_every_dependency_with_its_reason_and_no_other() -> None:
 
 
 def test_readme_names_every_flag() -> None:
-    flags = (REPOSITORY / "python/comfy_auth_rs/comfyui/flags.py").read_text(encoding="utf-8")
+    flags = (REPOSITORY / "python/comfy_auth_rs/settings.py").read_text(encoding="utf-8")
     found = re.findall(r'"(--[a-z-]+)"', flags)
     assert found
     for flag in found:

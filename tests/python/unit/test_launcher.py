@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs import PatchError
-from comfy_auth_rs.comfyui import launcher, patch
+from comfy_auth_rs.comfyui import launcher
+from comfy_auth_rs.comfyui.transform import insert
+from comfy_auth_rs.comfyui.tree import patch
 from support.keys import KEY
 from support.trees import MAIN, SERVER, make_tree
 
@@ -73,7 +75,7 @@ def test_runs_main_as_python_would_but_patched(tmp_path, key_file):
     assert (report["name"], report["file"], report["main"]) == ("__main__", main, main)
     assert (report["path"], report["cwd"], report["active"]) == (str(tree), str(tree), True)
     assert report["keys"] == [key_file]
-    assert report["source"].encode() == patch.insert("server.py", before)
+    assert report["source"].encode() == insert("server.py", before)
     assert (tree / "server.py").read_bytes() == before
 
 
@@ -117,7 +119,7 @@ def test_leaves_a_checkout_clean_and_its_bytecode_unpatched(tmp_path):
 
 def test_does_not_patch_twice(tmp_path):
     tree = make_tree(tmp_path / "tree", server=BOOM, main=MAIN + REPORT)
-    patch.patch(tree)
+    patch(tree)
     [report] = reports(run(tree))
     assert report["source"] == (tree / "server.py").read_text()
 

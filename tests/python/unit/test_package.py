@@ -119,8 +119,7 @@ def test_every_public_name_is_documented(name, thing):
 def test_errors_are_value_errors_that_say_what_to_do():
     assert issubclass(KeyFileError, ValueError)
     assert issubclass(PatchError, ValueError)
-    assert KeyFileError.__module__ == "comfy_auth_rs"
-    error = pickle.loads(pickle.dumps(KeyFileError("keys:3: what; what to do")))
+    error = pickle.loads(pickle.dumps(KeyFileError("what; what to do", "api_key_file", "keys:3")))
     assert (type(error), str(error)) == (KeyFileError, "keys:3: what; what to do")
 
 

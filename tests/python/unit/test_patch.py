@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs import PatchError, __version__
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui.transform import insert, remove
+from comfy_auth_rs.comfyui.tree import diff, patch, status, unpatch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.trees import CLI_ARGS, SERVER, make_tree
@@ -54,27 +55,27 @@ def git(tree: Path, *args: str) -> str:
 @pytest.mark.parametrize("name", SOURCES)
 def test_inserts_one_block_and_removes_it_byte_for_byte(name, layout):
     source = layout(SOURCES[name])
-    patched = patch.insert(name, source)
+    patched = insert(name, source)
     compile(patched, name, "exec")
     assert patched.count(BEGIN) == patched.count(END) == 1
     assert patched.startswith(BOM) == source.startswith(BOM)
-    assert patch.insert(name, patched) == patched
-    assert patch.remove(name, patched) == source
+    assert insert(name, patched) == patched
+    assert remove(name, patched) == source
 
 
 def test_keeps_the_line_ends_of_a_crlf_file():
-    patched = patch.insert("server.py", LAYOUTS["crlf"](SERVER))
+    patched = insert("server.py", LAYOUTS["crlf"](SERVER))
     assert patched.count(b"\n") == patched.count(b"\r\n") == patched.count(b"\r")
 
 
 def test_stands_after_the_application_and_before_the_parsing():
-    lines = patch.insert("server.py", SERVER.encode()).decode().splitlines()
+    lines = insert("server.py", SERVER.encode()).decode().splitlines()
     begin, end = (lines.index(f"        {marker.decode()}") for marker in (BEGIN, END))
     assert lines[begin - 1].strip().startswith("self.app = web.Application(")
     assert lines[end - 1] == "        _comfy_auth_rs.install(self, args)"
     assert lines[end + 1] == "        self.sockets = dict()"
 
-    lines = patch.insert("comfy/cli_args.py", CLI_ARGS.encode()).decode().splitlines()
+    lines = insert("comfy/cli_args.py", CLI_ARGS.encode()).decode().splitlines()
     end = lines.index(END.decode())
     assert lines[end - 1] == "_comfy_auth_rs.add_arguments(parser)"
     assert lines[end + 1] == "if comfy.options.args_parsing:"
@@ -92,8 +93,8 @@ def test_stands_after_the_application_and_before_the_parsing():
 def test_finds_the_application_however_it_is_written(statement):
     source = SERVER.replace("self.app = web.Application(client_max_size=1, middlewares=middlewares)", statement)
     assert source != SERVER
-    patched = patch.insert("server.py", source.encode())
-    assert patch.remove("server.py", patched) == source.encode()
+    patched = insert("server.py", source.encode())
+    assert remove("server.py", patched) == source.encode()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_finds_the_parsing_however_it_is_written(parsing):
     source = (
         f"import argparse\nparser = argparse.ArgumentParser()\ndef parse():\n    return parser.parse_args()\n{parsing}"
     )
-    patched = patch.insert("comfy/cli_args.py", source.encode())
+    patched = insert("comfy/cli_args.py", source.encode())
     assert END + b"\n" + parsing.encode() in patched
 
 
@@ -135,7 +136,7 @@ def test_refuses_a_source_without_its_anchor_and_writes_nothing(tmp_path, name, 
     tree = make_tree(tmp_path / "tree", **{key: broken})
     before = contents(tree)
     with pytest.raises(PatchError, match=message) as error:
-        patch.patch(tree)
+        patch(tree)
     assert str(error.value).startswith(name)
     assert "\n" not in str(error.value)
     assert contents(tree) == before
@@ -154,17 +155,17 @@ def test_refuses_a_source_without_its_anchor_and_writes_nothing(tmp_path, name, 
     ],
     ids=["no-end", "no-begin", "nested", "two-ends", "swapped", "twice"],
 )
-@pytest.mark.parametrize("change", [patch.patch, patch.unpatch, patch.diff])
+@pytest.mark.parametrize("change", [patch, unpatch, diff])
 def test_refuses_damaged_markers_and_writes_nothing(tmp_path, change, damage):
     tree = make_tree(tmp_path / "tree")
-    patch.patch(tree)
+    patch(tree)
     (tree / "comfy/cli_args.py").write_bytes(damage((tree / "comfy/cli_args.py").read_bytes()))
     before = contents(tree)
     with pytest.raises(PatchError, match=r"comfy/cli_args.py: damaged .* markers \(line \d+.*git checkout") as error:
         change(tree)
     assert "\n" not in str(error.value)
     assert contents(tree) == before
-    assert patch.status(tree)[1].fault == str(error.value)
+    assert status(tree)[1].fault == str(error.value)
 
 
 # --- properties -------------------------------------------------------------------------------------------------
@@ -218,11 +219,11 @@ def sources(draw):
 @given(sources())
 def test_removing_what_was_inserted_gives_the_source_back(named_source):
     name, source = named_source
-    patched = patch.insert(name, source)
+    patched = insert(name, source)
     compile(patched, name, "exec")
     assert patched != source
-    assert patch.remove(name, patched) == source
-    assert patch.insert(name, patched) == patched
+    assert remove(name, patched) == source
+    assert insert(name, patched) == patched
 
 
 @given(st.sampled_from(sorted(SOURCES)), st.data())
@@ -234,12 +235,12 @@ def test_any_mutation_is_patched_reversibly_or_refused(name, data):
         pieces = st.sampled_from([b"'''", b"(", b"#", b"\\\n", b"\r", b";", b"\t", BEGIN + b"\n", END, b"\xff", b"\0"])
         source = source[:start] + data.draw(pieces | st.binary(max_size=3)) + source[end:]
     try:
-        unpatched = patch.remove(name, source)
-        patched = patch.insert(name, source)
+        unpatched = remove(name, source)
+        patched = insert(name, source)
     except PatchError as error:
         assert "\n" not in str(error)
     else:
-        assert patch.remove(name, patched) == unpatched
+        assert remove(name, patched) == unpatched
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -248,14 +249,14 @@ def test_any_mutation_is_patched_reversibly_or_refused(name, data):
 def test_patches_once_and_says_what_changed(tmp_path):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
-    assert patch.unpatch(tree) == []
-    assert patch.patch(tree) == [tree / "server.py", tree / "comfy/cli_args.py"]
+    assert unpatch(tree) == []
+    assert patch(tree) == [tree / "server.py", tree / "comfy/cli_args.py"]
     patched = contents(tree)
     times = [(tree / name).stat().st_mtime_ns for name in SOURCES]
-    assert patch.patch(tree) == []
+    assert patch(tree) == []
     assert contents(tree) == patched
     assert [(tree / name).stat().st_mtime_ns for name in SOURCES] == times
-    assert sorted(patch.unpatch(tree)) == [tree / "comfy/cli_args.py", tree / "server.py"]
+    assert sorted(unpatch(tree)) == [tree / "comfy/cli_args.py", tree / "server.py"]
     assert contents(tree) == before
 
 
@@ -265,9 +266,9 @@ def test_leaves_no_git_diff_behind(tmp_path, layout):
     git(tree, "init", "-q")
     git(tree, "add", ".")
     git(tree, "commit", "-qm", "tree")
-    patch.patch(tree)
+    patch(tree)
     assert git(tree, "diff", "--name-only").split() == ["comfy/cli_args.py", "server.py"]
-    patch.unpatch(tree)
+    unpatch(tree)
     assert git(tree, "diff") == ""
     assert git(tree, "status", "--porcelain", "--ignored") == ""
 
@@ -276,27 +277,27 @@ def test_leaves_no_git_diff_behind(tmp_path, layout):
 def test_diff_is_what_git_needs_to_patch(tmp_path, layout):
     tree = make_tree(tmp_path / "tree", server=LAYOUTS[layout](SERVER), cli_args=LAYOUTS[layout](CLI_ARGS))
     before = contents(tree)
-    (tmp_path / "a.diff").write_bytes(patch.diff(tree))
+    (tmp_path / "a.diff").write_bytes(diff(tree))
     assert contents(tree) == before
     git(tree, "apply", "--whitespace=nowarn", str(tmp_path / "a.diff"))
     by_git = contents(tree)
-    assert patch.diff(tree) == b""
-    assert patch.patch(tree) == []
+    assert diff(tree) == b""
+    assert patch(tree) == []
     assert contents(tree) == by_git
 
 
 def test_replaces_the_block_of_an_older_version(tmp_path):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
-    patch.patch(tree)
+    patch(tree)
     patched = contents(tree)
     for name, source in patched.items():
         older = source.replace(f"comfy-auth-rs {__version__};".encode(), b"comfy-auth-rs 0.0.9;")
         (tree / name).write_bytes(older.replace(b"    raise SystemExit(2) from None", b"    raise SystemExit(2)"))
-    assert {file.version for file in patch.status(tree)} == {"0.0.9"}
-    assert len(patch.patch(tree)) == 2
+    assert {file.version for file in status(tree)} == {"0.0.9"}
+    assert len(patch(tree)) == 2
     assert contents(tree) == patched
-    patch.unpatch(tree)
+    unpatch(tree)
     assert contents(tree) == before
 
 
@@ -304,14 +305,14 @@ def test_status_tells_patched_half_patched_and_unsound(tmp_path):
     tree = make_tree(tmp_path / "tree")
 
     def versions():
-        return [(file.name, file.version, file.fault) for file in patch.status(tree)]
+        return [(file.name, file.version, file.fault) for file in status(tree)]
 
     assert versions() == [("server.py", None, None), ("comfy/cli_args.py", None, None)]
-    patch.patch(tree)
+    patch(tree)
     assert versions() == [("server.py", __version__, None), ("comfy/cli_args.py", __version__, None)]
     (tree / "server.py").write_text(SERVER)
     assert versions() == [("server.py", None, None), ("comfy/cli_args.py", __version__, None)]
-    moved = patch.insert("server.py", SERVER.encode()).replace(b"install(self, args)", b"install")
+    moved = insert("server.py", SERVER.encode()).replace(b"install(self, args)", b"install")
     (tree / "server.py").write_bytes(moved)
     assert "edited" in versions()[0][2]
     (tree / "server.py").write_text(SERVER.replace("web.Application", "Application"))
@@ -326,7 +327,7 @@ def test_keeps_mode_and_owner(tmp_path):
     owner = (12345, 54321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     for name in SOURCES:
         os.chown(tree / name, *owner)
-    for change in (patch.patch, patch.unpatch):
+    for change in (patch, unpatch):
         assert len(change(tree)) == 2
         assert [(tree / name).stat().st_mode & 0o7777 for name in SOURCES] == [0o755, 0o440]
         assert {((tree / name).stat().st_uid, (tree / name).stat().st_gid) for name in SOURCES} == {owner}
@@ -339,10 +340,10 @@ def test_follows_symlinks_and_replaces_their_targets(tmp_path):
     target = tmp_path / "elsewhere" / "real_server.py"
     (tree / "server.py").rename(target)
     (tree / "server.py").symlink_to("../elsewhere/real_server.py")
-    assert patch.patch(tree)[0] == target
+    assert patch(tree)[0] == target
     assert (tree / "server.py").is_symlink()
     assert BEGIN in target.read_bytes()
-    patch.unpatch(tree)
+    unpatch(tree)
     assert target.read_text() == SERVER
     assert list(target.parent.iterdir()) == [target]
 
@@ -362,9 +363,9 @@ def test_refuses_a_read_only_folder_and_writes_nothing(read_only):
         (tree / read_only).chmod(0o555)
         try:
             with pytest.raises(PatchError, match=r"(server|cli_args)\.py: cannot be written \(Permission denied\)"):
-                patch.patch(tree)
+                patch(tree)
             assert contents(tree) == before
-            assert patch.unpatch(tree) == []
+            assert unpatch(tree) == []
         finally:
             (tree / read_only).chmod(0o755)
             os.seteuid(user)
@@ -375,16 +376,16 @@ def test_refuses_what_is_no_comfyui_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "missing"):
         with pytest.raises(PatchError, match="not a ComfyUI folder"):
-            patch.patch(folder)
+            patch(folder)
     make_tree(tmp_path / "portable" / "ComfyUI")
     with pytest.raises(PatchError, match=r"did you mean .*portable/ComfyUI\?"):
-        patch.patch(tmp_path / "portable")
+        patch(tmp_path / "portable")
 
 
 def test_writes_neither_file_when_the_second_cannot_be_patched(tmp_path):
     tree = make_tree(tmp_path / "tree", cli_args="import argparse\n")
     with pytest.raises(PatchError, match=r"comfy/cli_args\.py"):
-        patch.patch(tree)
+        patch(tree)
     assert (tree / "server.py").read_text() == SERVER
 
 
@@ -394,7 +395,7 @@ def test_writes_neither_file_when_the_second_cannot_be_patched(tmp_path):
 # the system: sys.addaudithook sees each open, rename, chmod, remove … "both" patches and unpatches for ever.
 PATCHER = """
 import os, signal, sys
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui.tree import patch, unpatch
 
 def die_at(step):
     def count(event, args):
@@ -410,10 +411,10 @@ for line in sys.stdin:
     if (pid := os.fork()) == 0:
         if change == "both":
             while True:
-                patch.patch(sys.argv[1])
-                patch.unpatch(sys.argv[1])
+                patch(sys.argv[1])
+                unpatch(sys.argv[1])
         die_at(int(step))
-        getattr(patch, change)(sys.argv[1])
+        {"patch": patch, "unpatch": unpatch}[change](sys.argv[1])
         os._exit(0)
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
@@ -448,7 +449,7 @@ def patcher(tmp_path):
 
 def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
     after = contents(tree)
-    new = {name: patch.insert(name, source) for name, source in before.items()}
+    new = {name: insert(name, source) for name, source in before.items()}
     for name in SOURCES:
         assert after[name] in (before[name], new[name]), name
     # The flags without the middleware would be a server that takes a key and never asks for it.
@@ -465,9 +466,9 @@ def test_a_kill_at_any_moment_leaves_each_file_whole(tmp_path, patcher):
         os.kill(pid, signal.SIGKILL)
         assert patcher.wait() == -signal.SIGKILL
         assert_whole_and_not_open(tree, before)
-        patch.patch(tree)
-        assert [file.version for file in patch.status(tree)] == [__version__] * 2
-        patch.unpatch(tree)
+        patch(tree)
+        assert [file.version for file in status(tree)] == [__version__] * 2
+        unpatch(tree)
         assert contents(tree) == before
         assert not list(tree.rglob("*.tmp"))
 
@@ -479,11 +480,11 @@ def test_a_kill_at_each_step_leaves_each_file_whole(tmp_path, patcher, change):
     before = contents(tree)
     for step in range(1, 100):
         if change == "unpatch":
-            patch.patch(tree)
+            patch(tree)
         patcher.start(change, step)
         status = patcher.wait()
         assert_whole_and_not_open(tree, before)
-        patch.unpatch(tree)
+        unpatch(tree)
         assert contents(tree) == before
         assert not list(tree.rglob("*.tmp"))
         if status == 0:
@@ -496,10 +497,10 @@ def test_patches_at_once_do_not_mix(tmp_path):
     tree = make_tree(tmp_path / "tree")
     before = contents(tree)
     code = f"""
-from comfy_auth_rs.comfyui import patch
+from comfy_auth_rs.comfyui.tree import patch, unpatch
 for _ in range(40):
-    patch.patch({str(tree)!r})
-    patch.unpatch({str(tree)!r})
+    patch({str(tree)!r})
+    unpatch({str(tree)!r})
 """
     processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
     assert [process.communicate()[1] for process in processes] == [b""] * 3
@@ -512,7 +513,7 @@ for _ in range(40):
 @pytest.mark.parametrize("name", SOURCES)
 def test_refuses_to_start_without_the_package(tmp_path, name):
     """`-S -E` hides everything that is installed."""
-    block = patch.insert(name, SOURCES[name].encode()).decode().split(BEGIN.decode())[1].split("_comfy_auth_rs.")[0]
+    block = insert(name, SOURCES[name].encode()).decode().split(BEGIN.decode())[1].split("_comfy_auth_rs.")[0]
     lines = [line.removeprefix("        ") if name == "server.py" else line for line in block.splitlines()]
     result = subprocess.run(
         [sys.executable, "-S", "-E", "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True, check=False

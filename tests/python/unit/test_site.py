@@ -130,7 +130,7 @@ def test_the_reference_has_what_the_package_exports(pages: dict[str, Page]) -> N
 
 def test_the_flags_page_has_every_flag() -> None:
     page = (REPOSITORY / "docs" / "flags.md").read_text(encoding="utf-8")
-    flags = (REPOSITORY / "python/comfy_auth_rs/comfyui/flags.py").read_text(encoding="utf-8")
+    flags = (REPOSITORY / "python/comfy_auth_rs/settings.py").read_text(encoding="utf-8")
     for flag in re.findall(r'"(--[a-z-]+)"', flags):
         assert f"| `{flag}" in page, flag
     for help_text in (REPOSITORY / "tests" / "fixtures" / "help").iterdir():

@@ -1,32 +1,21 @@
 """The lines that turn ComfyUI's `server.py` and `comfy/cli_args.py` into ones that ask for the key.
 
-One transformation of source bytes: `insert` finds its place in the syntax tree, `remove` finds the block by its
-marker lines and gives back exactly the bytes that were there before. `patch` and `unpatch` apply them to the
-files of a ComfyUI folder; `launcher` applies `insert` in memory.
+Source bytes to source bytes: `insert` finds its place in the syntax tree, `remove` finds the block by its marker lines
+and gives back exactly the bytes that were there before. `tree` applies them to the files of a ComfyUI folder;
+`finder` applies `insert` in memory.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
-import io
-import os
 import re
-import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 from comfy_auth_rs.errors import PatchError
 
-if sys.platform != "win32":
-    import fcntl
-
-__all__ = ["CLI_ARGS", "SERVER", "FileState", "diff", "insert", "patch", "read", "remove", "status", "unpatch"]
+__all__ = ["CLI_ARGS", "SERVER", "insert", "remove", "same_but_for_version", "version_of"]
 
 SERVER = "server.py"
 CLI_ARGS = "comfy/cli_args.py"
@@ -57,18 +46,6 @@ _WRITTEN_BY = re.compile(rb"# Written by comfy-auth-rs (\S+);")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE_END_BEFORE = re.compile(rb"(?:\r\n|\r|\n)\Z")
 _BOM = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class FileState:
-    """One file of a tree: the `version` that patched it (None: not patched) and, if it is unsound, its `fault`."""
-
-    name: str
-    version: str | None
-    fault: str | None = None
-
-
-# --- source to source -------------------------------------------------------------------------------------------
 
 
 def insert(name: str, source: bytes) -> bytes:
@@ -108,6 +85,19 @@ def remove(name: str, source: bytes) -> bytes:
         # `insert` met a file without a final newline and had to add one before the block.
         start -= 2 if source[:start].endswith(b"\r\n") else min(start, 1)
     return source[:start] + source[end:]
+
+
+def version_of(name: str, source: bytes) -> str | None:
+    """Which version of the package wrote the block in `source`; None without one. Raises PatchError."""
+    if (span := _block_span(name, source)) is None:
+        return None
+    written_by = _WRITTEN_BY.search(source, *span)
+    return written_by[1].decode(errors="replace") if written_by else "unknown"
+
+
+def same_but_for_version(source: bytes, other: bytes) -> bool:
+    """Whether two patched sources differ in nothing but the version that wrote the block."""
+    return _WRITTEN_BY.sub(b"", source, count=1) == _WRITTEN_BY.sub(b"", other, count=1)
 
 
 def _block_lines(name: str) -> list[bytes]:
@@ -211,150 +201,3 @@ def _block_span(name: str, source: bytes) -> tuple[int, int] | None:
         )
     (begin, _), (end, _) = markers
     return starts[begin], starts[end + 1]
-
-
-# --- files ------------------------------------------------------------------------------------------------------
-
-
-def patch(directory: str | os.PathLike[str]) -> list[Path]:
-    """Patch a ComfyUI folder and return the files that changed: none when it was patched by this version already.
-
-    Each file is replaced as a whole, so a kill leaves it old or new. `server.py` comes first: a tree where only that
-    one is patched refuses to start. Raises PatchError: nothing was written, unless the disk failed between the two.
-    """
-    return _rewrite(directory, insert, (SERVER, CLI_ARGS))
-
-
-def unpatch(directory: str | os.PathLike[str]) -> list[Path]:
-    """Take the patch out again and return the files that changed: none when there was no patch.
-
-    `server.py` comes last, for the reason that it comes first in `patch`. Raises PatchError.
-    """
-    return _rewrite(directory, remove, (CLI_ARGS, SERVER))
-
-
-def diff(directory: str | os.PathLike[str]) -> bytes:
-    """What `patch` would change, as a unified diff that `git apply` takes. Raises PatchError."""
-    chunks: list[bytes] = []
-    for name in (SERVER, CLI_ARGS):
-        source = read(directory, name)
-        chunks += difflib.diff_bytes(
-            difflib.unified_diff,
-            io.BytesIO(source).readlines(),
-            io.BytesIO(insert(name, source)).readlines(),
-            f"a/{name}".encode(),
-            f"b/{name}".encode(),
-        )
-    return b"".join(chunk if chunk.endswith(b"\n") else chunk + b"\n\\ No newline at end of file\n" for chunk in chunks)
-
-
-def status(directory: str | os.PathLike[str]) -> list[FileState]:
-    """The state of each of the two files. Raises PatchError when the folder is no ComfyUI."""
-    states = []
-    for name in (SERVER, CLI_ARGS):
-        source = read(directory, name)
-        version = fault = None
-        try:
-            if span := _block_span(name, source):
-                written_by = _WRITTEN_BY.search(source, *span)
-                version = written_by[1].decode(errors="replace") if written_by else "unknown"
-            fresh = insert(name, source)
-            if span and not _same_but_for_version(source, fresh):
-                fault = f"{name}: the patch was edited, has moved or is outdated; run `comfy-auth-rs patch` again"
-        except PatchError as error:
-            fault = str(error)
-        states.append(FileState(name, version, fault))
-    return states
-
-
-def read(directory: str | os.PathLike[str], name: str) -> bytes:
-    """The contents of one of the two files. Raises PatchError."""
-    path = _file(directory, name)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _fault(path, "read", error) from None
-
-
-def _same_but_for_version(source: bytes, other: bytes) -> bool:
-    return _WRITTEN_BY.sub(b"", source, count=1) == _WRITTEN_BY.sub(b"", other, count=1)
-
-
-def _file(directory: str | os.PathLike[str], name: str) -> Path:
-    """The file itself, symlinks followed."""
-    path, inner = Path(directory, name), Path(directory, "ComfyUI")
-    try:
-        if path.is_file():
-            return path.resolve()
-        hint = f"did you mean {inner}?" if (inner / name).is_file() else "name the folder that holds its main.py"
-    except OSError as error:
-        raise _fault(path, "read", error) from None
-    raise PatchError(f"{directory}: not a ComfyUI folder, it has no {name}; {hint}")
-
-
-def _fault(path: Path, done: str, error: OSError) -> PatchError:
-    return PatchError(f"{path}: cannot be {done} ({error.strerror}); check permissions and space, then try again")
-
-
-def _rewrite(
-    directory: str | os.PathLike[str], change: Callable[[str, bytes], bytes], order: tuple[str, ...]
-) -> list[Path]:
-    paths = {name: _file(directory, name) for name in order}
-    with _locked(directory):
-        sources = {name: read(directory, name) for name in order}
-        contents = {name: change(name, source) for name, source in sources.items()}
-        changed = {paths[name]: new for name, new in contents.items() if new != sources[name]}
-        try:
-            for path in paths.values():
-                _temporary(path).unlink(missing_ok=True)  # left by a process that was killed
-            for path, new in changed.items():
-                _stage(path, new)
-            for path in changed:
-                _temporary(path).replace(path)
-                _sync_directory(path.parent)
-        except OSError as error:
-            for leftover in changed:
-                with suppress(OSError):
-                    _temporary(leftover).unlink(missing_ok=True)
-            raise _fault(path, "written", error) from None
-    return list(changed)
-
-
-@contextmanager
-def _locked(directory: str | os.PathLike[str]) -> Iterator[None]:
-    """One process at a time per folder: they share the temporary file's name."""
-    with ExitStack() as stack:
-        if sys.platform != "win32":  # where a file that another process has open cannot be replaced
-            with suppress(OSError):  # a file system without locks: so be it
-                descriptor = os.open(directory, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.comfy-auth-rs.tmp")
-
-
-def _stage(path: Path, content: bytes) -> None:
-    """Write the file's successor beside it, safely on disk, with its mode and, for root, its owner."""
-    old = path.stat()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with open(os.open(_temporary(path), flags, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        if sys.platform != "win32":
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if sys.platform != "win32":
-        with suppress(OSError):  # some network file systems cannot: the file is in its place all the same
-            descriptor = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

@@ -13,12 +13,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import KeyStore
-from comfy_auth_rs.app import AUTH, create_auth_middleware, wire
+from comfy_auth_rs.app import AUTH, make_middleware, wire
 from comfy_auth_rs.comfyui.device import chosen_device
-from comfy_auth_rs.errors import PatchError, refuse_to_start
+from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
+from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.settings import Settings, flag
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -43,21 +45,26 @@ def install(server: Any, args: argparse.Namespace) -> None:
 
     Whatever keeps it from doing so ends the process: one line, exit code 2.
     """
+    # The custom node's environment has spellings of its own.
+    spell: Spelling = getattr(args, SPELLING, flag)
     try:
-        _install(server, args)
+        _install(server, args, spell)
+    except SettingError as fault:
+        refuse_to_start(fault.spelled(spell))
     except (ValueError, RuntimeError, OSError) as fault:
         refuse_to_start(fault)
 
 
-def _install(server: Any, args: argparse.Namespace) -> None:
-    if not hasattr(args, "api_key_file"):
+def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
+    if not hasattr(args, destination("api_key_file")):
         raise PatchError("this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again")
     app: web.Application = server.app
     health = Health(lambda: _queue_length(server), chosen_device)
-    keys = [secret.expose_secret() for secret in args.api_key or ()]
-    files = args.api_key_file or ()
-    if not keys and not files:
-        _require_no_policy(args)
+    settings = read_settings(args)
+    if not settings.has_keys:
+        for name in settings.beside_keys():
+            # Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open.
+            raise SettingError("nothing asks for a key yet; give --api-key-file FILE too, or leave it out", name)
         app.add_routes(
             [web.get(path, partial(_health_unless_taken, health)) for path in ("/health", f"{_TWIN}/health")]
         )
@@ -65,13 +72,8 @@ def _install(server: Any, args: argparse.Namespace) -> None:
         return
     if app.frozen or AUTH in app:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
-    store = KeyStore(list(dict.fromkeys(keys)), files)
-    middleware = create_auth_middleware(
-        store,
-        exempt=args.auth_exempt,
-        require_ws=args.auth_require_ws,
-        trusted_proxy=args.auth_trusted_proxy,
-    )
+    store = KeyStore(settings.api_key, settings.api_key_file)
+    middleware = make_middleware(settings, store)
     add_routes(
         app,
         middleware,
@@ -80,18 +82,10 @@ def _install(server: Any, args: argparse.Namespace) -> None:
         overrides=_comfyui_root(server),
         prefixes=("", _TWIN),
     )
-    wire(app, middleware, _position(app), url_key=args.auth_url_key)
+    wire(app, middleware, _position(app), settings)
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
-    app.on_startup.append(partial(_say, store, args.auth_require_ws, args.auth_url_key))
-
-
-def _require_no_policy(args: argparse.Namespace) -> None:
-    """Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open."""
-    for flag in ("auth_require_ws", "auth_exempt", "auth_trusted_proxy", "auth_url_key"):
-        if getattr(args, flag):
-            name = flag.replace("_", "-")
-            raise ValueError(f"--{name}: nothing asks for a key yet; give --api-key-file FILE too, or leave it out")
+    app.on_startup.append(partial(_say, store, settings, spell))
 
 
 def _position(app: web.Application) -> int:
@@ -143,11 +137,12 @@ async def _allow_api_key_header(request: web.Request, response: web.StreamRespon
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = f"{allowed}, X-API-Key"
 
 
-async def _say(store: KeyStore, require_ws: bool, url_key: bool, app: web.Application) -> None:
+async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Application) -> None:
     for warning in store.warnings():
-        _logger.warning("comfy-auth-rs: %s", warning)
+        _logger.warning("comfy-auth-rs: %s", warning.spelled(spell))
     _logger.info("comfy-auth-rs: an API key is required (%d in force)", len(store))
-    if not require_ws:
-        _logger.info("comfy-auth-rs: /ws is open to everybody; --auth-require-ws closes it (recommended)")
-    if url_key:
+    if not settings.require_ws:
+        closes = flag("require_ws")
+        _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
+    if settings.url_key:
         _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")

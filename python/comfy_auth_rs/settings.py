@@ -1,0 +1,86 @@
+"""The settings, each named once: `setup()`, ComfyUI's flags, the custom node and the core read them here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+PathLike = str | os.PathLike[str]
+
+
+def _switch(flag: str, *, help: str) -> Any:
+    return field(default=False, metadata={"flag": flag, "help": help})
+
+
+def _several(flag: str, metavar: str, *, help: str) -> Any:
+    metadata = {"flag": flag, "metavar": metavar, "help": help}
+    return field(default=(), metadata=metadata, repr=metavar != "KEY")  # a key is never printed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator may set. The fields' metadata says how it is spelled as a flag of ComfyUI."""
+
+    api_key: tuple[str, ...] = _several(
+        "--api-key",
+        "KEY",
+        help="Require this API key. Other users of this machine can see it in the list of processes; prefer "
+        "--api-key-file.",
+    )
+    api_key_file: tuple[PathLike, ...] = _several(
+        "--api-key-file",
+        "PATH",
+        help="Require one of the API keys in this file: one a line, optionally followed by a label; read again when it "
+        "changes.",
+    )
+    exempt: tuple[str, ...] = _several(
+        "--auth-exempt",
+        "PATTERN",
+        help="Let everybody use the routes whose path matches: '/my_node/*', or a regular expression that begins "
+        "with ^.",
+    )
+    require_ws: bool = _switch(
+        "--auth-require-ws",
+        help="Require the key for the WebSocket (/ws) too. Recommended; without it anybody can follow the queue.",
+    )
+    trusted_proxy: tuple[str, ...] = _several(
+        "--auth-trusted-proxy",
+        "CIDR",
+        help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client.",
+    )
+    url_key: bool = _switch(
+        "--auth-url-key",
+        help="Take the key from the beginning of the path too: /key/KEY/prompt is /prompt with that key. For clients "
+        "that can be given nothing but an address; proxies on the way write addresses into their logs.",
+    )
+
+    @classmethod
+    def of(cls, **given: Any) -> Settings:
+        """Of values as people give them: one alone where several are possible, or anything that can be iterated."""
+        several = {setting.name for setting in fields(cls) if setting.default == ()}
+        return cls(**{name: _listed(value) if name in several else value for name, value in given.items()})  # type: ignore[arg-type]
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is any key to ask for."""
+        return bool(self.api_key or self.api_key_file)
+
+    def beside_keys(self) -> list[str]:
+        """The names of those that are set and mean nothing without a key."""
+        return [setting.name for setting in fields(self) if setting.name not in KEYS and getattr(self, setting.name)]
+
+
+#: Where keys come from.
+KEYS = ("api_key", "api_key_file")
+
+_FLAGS: dict[str, str] = {setting.name: setting.metadata["flag"] for setting in fields(Settings)}
+
+
+def flag(name: str) -> str:
+    """How ComfyUI's command line spells a setting."""
+    return _FLAGS[name]
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    return (values,) if isinstance(values, (str, os.PathLike)) else tuple(values)
