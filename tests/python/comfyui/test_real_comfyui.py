@@ -21,7 +21,8 @@ from typing import NamedTuple
 import aiohttp
 import comfy_auth_rs
 import pytest
-from comfy_auth_rs.comfyui import custom_node, patch
+from comfy_auth_rs.comfyui import custom_node
+from comfy_auth_rs.comfyui.tree import patch, status, unpatch
 from support.client import BROWSER, Answer, ask, bearer, is_refusal
 from support.keys import KEY, WRONG_KEY
 from support.servers import WITNESS, Server, ServerDied, start_server
@@ -436,8 +437,8 @@ def test_patches_and_restores_its_sources(tmp_path: Path) -> None:
     for name in ("server.py", "comfy/cli_args.py"):
         shutil.copy(TREE / name, tree / name)
     before = contents(tree)
-    assert len(patch.patch(tree)) == 2
-    assert [file.fault for file in patch.status(tree)] == [None, None]
+    assert len(patch(tree)) == 2
+    assert [file.fault for file in status(tree)] == [None, None]
     assert b"        _comfy_auth_rs.install(self, args)\n" in (tree / "server.py").read_bytes()
-    assert len(patch.unpatch(tree)) == 2
+    assert len(unpatch(tree)) == 2
     assert contents(tree) == before

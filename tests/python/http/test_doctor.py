@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs import __version__, doctor
-from comfy_auth_rs.comfyui.tree import patch
+from comfy_auth_rs.comfyui.tree import patch, unpatch
 from support.command import run
 from support.keys import KEY
 from support.servers import free_port

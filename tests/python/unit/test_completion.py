@@ -40,7 +40,7 @@ def scripts() -> dict[str, bytes]:
     command = [sys.executable, "-m", "comfy_auth_rs", "completion"]
     return {
         shell: subprocess.run([*command, shell], capture_output=True, check=True, timeout=60).stdout
-        for shell in cli.SHELLS
+        for shell in SHELLS
     }
 
 
