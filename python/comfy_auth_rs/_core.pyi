@@ -7,6 +7,7 @@ from typing import Final, TypeVar, final
 from aiohttp import web
 
 from comfy_auth_rs.devices import Device
+from comfy_auth_rs.settings import Settings
 from comfy_auth_rs.errors import KeyWarning
 
 __all__ = [
@@ -106,12 +107,10 @@ class AuthMiddleware:
     def __new__(
         cls,
         keys: KeyStore,
+        settings: Settings,
         *,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
         answer_preflight: Callable[[web.Request], Awaitable[web.StreamResponse]],
-        exempt: Sequence[str] = ...,
-        require_ws: bool = False,
-        trusted_proxy: Sequence[str] = ...,
     ) -> AuthMiddleware: ...
     def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]

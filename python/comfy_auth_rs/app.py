@@ -106,14 +106,7 @@ def setup(
 
 def make_middleware(settings: Settings, keys: KeyStore) -> AuthMiddleware:
     """The middleware that asks for one of `keys`, as the other settings say."""
-    return AuthMiddleware(
-        keys,
-        refuse=refuse,
-        answer_preflight=answer_preflight,
-        exempt=settings.exempt,
-        require_ws=settings.require_ws,
-        trusted_proxy=settings.trusted_proxy,
-    )
+    return AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight)
 
 
 def wire(app: web.Application, middleware: AuthMiddleware, position: int, settings: Settings) -> None:

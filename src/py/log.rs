@@ -10,10 +10,13 @@ use crate::keys::Reload;
 use crate::request::{Question, Request as _};
 use crate::trace::Trace;
 
+/// Where each decision is logged, where somebody wants to read it.
+const DECISIONS: &str = "comfy_auth_rs.decisions";
+
 /// What happened to the key files.
 #[cold]
 pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
-    let logger = logger(py)?;
+    let logger = logger(py, "comfy_auth_rs")?;
     for event in events {
         match event {
             Reload::Loaded { path, keys: 0 } => {
@@ -38,7 +41,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
 #[cold]
 pub fn wants_decisions(py: Python<'_>) -> bool {
     const DEBUG: u8 = 10;
-    let wants = || logger(py)?.call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract();
+    let wants = || logger(py, DECISIONS)?.call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract();
     wants().unwrap_or(false)
 }
 
@@ -68,9 +71,9 @@ pub fn decision(
         other => format!("{other:?}"),
     };
     let message = format!("comfy-auth-rs: {asked}, {} {route}: {decided}; {trace}", request.method().escape_debug());
-    logger(py)?.call_method1(intern!(py, "debug"), ("%s", message)).map(drop)
+    logger(py, DECISIONS)?.call_method1(intern!(py, "debug"), ("%s", message)).map(drop)
 }
 
-fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("logging")?.call_method1(intern!(py, "getLogger"), ("comfy_auth_rs",))
+fn logger<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("logging")?.call_method1(intern!(py, "getLogger"), (name,))
 }

@@ -40,6 +40,14 @@ pub struct AuthMiddleware {
     verbose: AtomicBool,
 }
 
+/// What the core reads of `comfy_auth_rs.settings.Settings`.
+#[derive(FromPyObject)]
+struct Settings {
+    exempt: Vec<String>,
+    require_ws: bool,
+    trusted_proxy: Vec<String>,
+}
+
 #[pyclass(frozen, get_all, module = "comfy_auth_rs._core")]
 pub struct SessionCookie {
     name: String,
@@ -69,24 +77,21 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (
-        keys, *, refuse, answer_preflight, exempt = Vec::new(), require_ws = false, trusted_proxy = Vec::new()
-    ))]
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
+    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight))]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn new(
         py: Python<'_>,
         keys: &KeyStore,
+        settings: Settings,
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
-        exempt: Vec<String>,
-        require_ws: bool,
-        trusted_proxy: Vec<String>,
     ) -> PyResult<Self> {
+        let Settings { exempt, require_ws, trusted_proxy } = &settings;
         Ok(Self {
             keys: Arc::clone(&keys.0),
             state: State::default(),
-            exemptions: Exemptions::new(&exempt, require_ws).map_err(|faults| config_error(&faults))?,
-            trusted: TrustedProxies::parse(&trusted_proxy).map_err(|faults| config_error(&faults))?,
+            exemptions: Exemptions::new(exempt, *require_ws).map_err(|faults| config_error(&faults))?,
+            trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             sockets: LiveSockets::default(),
             url_keys: OnceLock::new(),
             names: Names::new(py)?,
