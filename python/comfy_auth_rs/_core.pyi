@@ -7,8 +7,8 @@ from typing import Final, TypeVar, final
 from aiohttp import web
 
 from comfy_auth_rs.devices import Device
-from comfy_auth_rs.settings import Settings
 from comfy_auth_rs.errors import KeyWarning
+from comfy_auth_rs.settings import Settings
 
 __all__ = [
     "REDACTED",

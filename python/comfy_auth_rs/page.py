@@ -72,7 +72,7 @@ class IndexPage:
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise web.HTTPNotFound(text="index.html is not there") from None
         except OSError as error:
             raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None
