@@ -1,0 +1,102 @@
+"""aiohttp's private names: each is in one file, is there, and says what the public one beside it says.
+
+The release tests run this file on the oldest aiohttp that is supported, too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from comfy_auth_rs import aiohttp_internals
+from support.client import fetch
+
+ROOT = Path(__file__).resolve().parents[3]
+
+#: Where each is asked: one file in Rust, one in Python.
+RUST, PYTHON = ROOT / "src/py/aiohttp.rs", Path(aiohttp_internals.__file__)
+
+#: Before aiohttp 3.14 all names there were strings.
+MINE = web.RequestKey("mine", object) if hasattr(web, "RequestKey") else "mine"
+
+#: What the private name says, and what the public one says.
+OF_A_REQUEST = {
+    "_headers": (lambda request: request._headers, lambda request: request.headers),
+    "_method": (lambda request: request._method, lambda request: request.method),
+    "_message": (lambda request: request._message.path, lambda request: request.raw_path),
+    "_match_info": (lambda request: request._match_info, lambda request: request.match_info),
+    "_route": (lambda request: request._match_info._route, lambda request: request.match_info.route),
+    "_resource": (lambda request: request.match_info.route._resource, lambda request: request.match_info.route.resource),
+    "_transport_peername": (
+        lambda request: request._transport_peername,
+        lambda request: request.transport.get_extra_info("peername"),
+    ),
+    "_state": (lambda request: request._state[MINE], lambda request: request[MINE]),
+    "_rel_url": (lambda request: request._rel_url, lambda request: request.rel_url),
+    # The answers that a request remembers.
+    "_cache": (lambda request: request._cache["path"], lambda request: request.path),
+}
+
+#: What one can set, and no public name says.
+SET_ONLY = {"_lingering_time", "_resources"}
+
+
+def private_names(text):
+    return set(re.findall(r'(?:"|\.)(_[a-z][a-z_]*)\b', text)) - {"_core", "_replace", "_version"}
+
+
+async def test_private_and_public_names_agree(aiohttp_server):
+    seen = {}
+
+    async def compare(request):
+        request[MINE] = object()
+        assert request.path == "/x/y"  # which it remembers
+        for name, (private, public) in OF_A_REQUEST.items():
+            one, other = private(request), public(request)
+            seen[name] = one is other or one == other
+        seen["_lingering_time"] = request.protocol._lingering_time == 10.0
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/x/{name}", compare)
+    response = await fetch(await aiohttp_server(app), "/x/y?q=1", {"X-Mine": "1"}, method="POST", body=b"body")
+    assert response.status == 200
+    assert seen == {**dict.fromkeys(OF_A_REQUEST, True), "_lingering_time": True}
+    assert app.router._resources == list(app.router.resources())
+    assert private_names(RUST.read_text()) | private_names(PYTHON.read_text()) == OF_A_REQUEST.keys() | SET_ONLY
+
+
+async def test_a_response_keeps_its_headers_alike():
+    response = web.Response(headers={"X-Mine": "1"})
+    assert response._headers is response.headers
+
+
+async def test_a_moved_request_is_what_its_clone_would_be(aiohttp_server):
+    told = []
+
+    async def move(request):
+        clone = request.clone(rel_url=request.rel_url.with_path("/moved").with_query(request.rel_url.query))
+        aiohttp_internals.move(request, "/moved")
+        told.extend((getattr(request, name), getattr(clone, name)) for name in ("rel_url", "url", "path", "path_qs",
+                    "raw_path", "query", "query_string"))  # fmt: skip
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/x/{name}", move)
+    assert (await fetch(await aiohttp_server(app), "/x/y?q=1&r=%2B")).status == 200
+    assert len(told) == 7
+    for moved, cloned in told:
+        assert moved == cloned
+
+
+def others():
+    for path in [*(ROOT / "src").rglob("*.rs"), *(ROOT / "python").rglob("*.py")]:
+        if path not in (RUST, PYTHON):
+            yield pytest.param(path, id=str(path.relative_to(ROOT)))
+
+
+@pytest.mark.parametrize("path", list(others()))
+def test_no_other_file_names_them(path):
+    assert not private_names(path.read_text(encoding="utf-8")) & (OF_A_REQUEST.keys() | SET_ONLY)
