@@ -96,6 +96,9 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         if !P::is_asked(question) {
             return None;
         }
+        if let Some(trace) = policy.trace {
+            trace.place(P::NAME);
+        }
         for text in P::texts(request, question) {
             for credential in P::credentials(&text) {
                 self.looked_at += 1;
@@ -105,7 +108,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
                 }
                 match self.admit(&credential) {
                     Ok(grant) => return Some(grant),
-                    Err(why) => _ = policy.trace.inspect(|trace| trace.looked_at(P::NAME, why)),
+                    Err(why) => _ = policy.trace.inspect(|trace| trace.refused(why)),
                 }
             }
         }

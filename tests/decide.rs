@@ -900,6 +900,6 @@ fn a_trace_says_why_and_shows_no_key() {
     let request =
         get().bearer("canary").query("api_key=canary-too").cookie(&server).with(Field::SecFetchSite, "cross-site");
     decide(&Policy { keys, state, exemptions, trace: Some(&trace) }, &request, Question::Access, server.now());
-    assert_eq!(trace.to_string(), "Authorization: unknown key, Cookie: cross_origin, query: unknown key");
-    assert_eq!(Trace::default().to_string(), "no credential was presented");
+    let steps = "looked at Authorization (unknown key), X-API-Key, Cookie (cross_origin), query (unknown key), path";
+    assert_eq!(trace.to_string(), steps);
 }
