@@ -65,7 +65,7 @@ def count(case: str, batches: int, folder: Path, build: Path | None = None) -> C
     """Instructions below `functools.partial`'s call, which is how aiohttp calls a middleware."""
     output = folder / f"{case}-{batches}.callgrind"
     valgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=partial_call", f"--callgrind-out-file={output}"]
-    command = [*valgrind, sys.executable, __file__, "--serve", case, "--batches", str(batches)]
+    command = [*valgrind, sys.executable, str(Path(__file__).resolve()), "--serve", case, "--batches", str(batches)]
     subprocess.run(command, check=True, capture_output=True, env=environment(build))
     annotate = ["callgrind_annotate", "--auto=no", "--threshold=99.9", output]
     annotated = subprocess.check_output(annotate, text=True, stderr=subprocess.DEVNULL)
@@ -86,7 +86,7 @@ def instructions(case: str, batches: int, build: Path | None) -> float:
 def times(case: str, builds: list[Path | None]) -> list[list[float]]:
     """Seconds of one request with each build, which take turns."""
     found: list[list[float]] = [[] for _ in builds]
-    command = [sys.executable, __file__, "--serve", case, "--batches", str(BATCHES_A_TURN)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--serve", case, "--batches", str(BATCHES_A_TURN)]
     for _ in range(TURNS):
         for build, values in zip(builds, found, strict=True):
             values.append(float(subprocess.check_output(command, env=environment(build), text=True)))

@@ -9,24 +9,20 @@ use crate::request::{Question, Request};
 /// # Errors
 /// [`Denial::Locked`].
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
-    if is_known(grant, context) || matches!(context.question, Question::LogOut | Question::Again) {
+    if matches!(context.question, Question::LogOut | Question::Again) {
         return Ok(());
     }
     let Some(client) = context.request.client() else { return Ok(()) };
     context.policy.state.throttle.permits(client, grant.key.id(), context.now.monotonic).map_err(Denial::locked)
 }
 
-/// Remembers that the key is good from the client's address.
-pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
-    if !is_known(grant, context) && !context.question.is_quiet() {
-        remember(grant, context);
-    }
-}
-
-/// The first request of a client, or one while somebody is locked.
+/// Remembers that the key is good from the client's address: at the first request of a client, or while somebody is locked.
 #[cold]
-fn remember<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
+pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
     let (throttle, request) = (&context.policy.state.throttle, context.request);
+    if context.question.is_quiet() {
+        return;
+    }
     let Some(client) = request.client() else { return };
     throttle.succeeded(client, grant.key.id());
     if let Some(peer) = request.peer().filter(|_| request.client_is_peer()) {
@@ -34,7 +30,8 @@ fn remember<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
     }
 }
 
-fn is_known<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
+/// Whether that was done lately and nobody is locked, so that neither need be asked.
+pub fn is_known<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let throttle = &context.policy.state.throttle;
     context.request.peer().is_some_and(|peer| throttle.knows(peer, grant.key.id(), context.now.monotonic))
 }

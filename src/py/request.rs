@@ -98,17 +98,13 @@ impl Names {
 /// A text of a request. Bytes that are not UTF-8 reach Python as surrogates; they become U+FFFD, which no key and no path
 /// holds.
 pub enum Text<'py> {
-    Python(Bound<'py, PyString>),
+    Python(Bound<'py, PyString>, OnceCell<Zeroizing<String>>),
     Copied(Zeroizing<String>),
 }
 
 impl<'py> Text<'py> {
     fn of(value: Bound<'py, PyAny>) -> Option<Self> {
-        let text = value.cast_into::<PyString>().ok()?;
-        if text.to_str().is_ok() {
-            return Some(Self::Python(text));
-        }
-        Some(Self::Copied(Zeroizing::new(text.to_string_lossy().into_owned())))
+        Some(Self::Python(value.cast_into().ok()?, OnceCell::new()))
     }
 }
 
@@ -117,7 +113,10 @@ impl Deref for Text<'_> {
 
     fn deref(&self) -> &str {
         match self {
-            Self::Python(text) => text.to_str().unwrap_or_default(),
+            Self::Python(text, lossy) => match text.to_str() {
+                Ok(text) => text,
+                Err(_) => lossy.get_or_init(|| Zeroizing::new(text.to_string_lossy().into_owned())),
+            },
             Self::Copied(text) => text,
         }
     }
@@ -242,7 +241,7 @@ impl<'py> Values<'_, '_, 'py> {
             // All of them are looked at.
             Field::SecFetchSite => {
                 self.all = self.request.getall(name);
-                self.all.as_ref()?.get_item(0).ok()
+                self.listed()
             }
             // Hardly any request lacks them that is asked for them: an exception is dear, but rare.
             Field::Host | Field::Cookie => match headers.get_item(name) {
@@ -252,6 +251,11 @@ impl<'py> Values<'_, '_, 'py> {
             // Not `get`: calling a method costs more than both of these.
             _ => self.request.read(|| headers.contains(name)?.then(|| headers.get_item(name)).transpose()).flatten(),
         }
+    }
+
+    fn listed(&self) -> Option<Bound<'py, PyAny>> {
+        let all = self.all.as_ref().filter(|all| self.told < all.len())?;
+        all.get_item(self.told).ok()
     }
 }
 
@@ -265,7 +269,7 @@ impl<'py> Iterator for Values<'_, '_, 'py> {
             if self.all.is_none() {
                 self.all = self.request.getall(self.request.context.names.of(self.field));
             }
-            self.all.as_ref()?.get_item(self.told).ok()
+            self.listed()
         };
         self.told += 1;
         value.and_then(Text::of)
