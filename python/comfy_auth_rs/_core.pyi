@@ -133,7 +133,7 @@ class AuthMiddleware:
         """A session for the key in the address of a page that a browser loads; `None` where there is no key, or no
         browser."""
     def log_out(self, request: web.Request) -> str | Denial:
-        """Ends the session of a request, if it has one, and the request isn't another site's doing. Returns the cookie's name, for clearing it."""
+        """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
 
 @final
 class Identity:

@@ -67,9 +67,9 @@ class Assets:
             return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
         headers = dict(_PAGE_HEADERS)
         if name == LOGIN_PAGE:
-            # The page's script cannot see `Sec-Fetch-Site`, but it can read this: what another site began is asked about.
+            # The page's script cannot see `Sec-Fetch-Site`, but it can read this.
             site = request.headers.get("Sec-Fetch-Site")
-            headers["Server-Timing"] = f"site;desc={site if site in _SITES else 'unknown'}"
+            headers["Server-Timing"] = f'site;desc="{site if site in _SITES else ""}"'
         return web.FileResponse(self._find(name), headers=headers)
 
     def _find(self, name: str) -> Path:
@@ -116,7 +116,7 @@ class SessionRoute:
         except ValueError:
             raise web.HTTPBadRequest(text="too many fields") from None
         if "logout" in fields:
-            location = f"{LOGIN_PAGE}?reason=logout#logout"
+            location = f"{LOGIN_PAGE}?reason=logout#ended"
             return await self._log_out(request, web.Response(status=303, headers={"Location": location}))
         key = fields.get("api_key", [""])[0].strip()
         target = _safe_next(fields.get("next", ["/"])[0])
