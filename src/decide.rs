@@ -134,7 +134,8 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     /// The gravest of what was found, once the guesses are counted.
     fn refusal(&self) -> Denial {
         let Context { policy, request, question, now } = *self.context;
-        if self.refused != Denial::Invalid || question.is_quiet() {
+        let asks_itself = || policy.exemptions.of(request.route(), &request.method()) == Exemption::AsksItself;
+        if self.refused != Denial::Invalid || question.is_quiet() || (question == Question::Access && asks_itself()) {
             return self.refused;
         }
         let Some(client) = request.client() else { return self.refused };
@@ -198,7 +199,7 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
                 true
             }
         }
-        Exemption::Open => true,
+        Exemption::Open | Exemption::AsksItself => true,
     };
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
 }

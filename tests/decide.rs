@@ -397,6 +397,7 @@ fn rule_1_at_a_log_in_whose_own_key_is_valid_nothing_is_counted() {
     for number in 0..10 * MAX_FAILURES {
         let post =
             request("POST", Route::Path("/auth_session")).with(Field::Authorization, basic(&format!("u:{number}")));
+        assert_eq!(server.outcome(&post), "anonymous", "the route asks by itself");
         assert_eq!(server.log_in(&post, KEY), "Form");
     }
     assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer", "not locked");
