@@ -22,7 +22,7 @@
   const field = byId("api_key");
   const reveal = byId("reveal");
   const submit = form.querySelector(".submit");
-  const leaving = byId("logout") ?? document.createElement("button"); // an older page has none
+  const leaving = byId("logout") ?? document.createElement("button");
 
   const folder = new URL(".", location.href);
   const query = new URLSearchParams(location.search);
@@ -229,7 +229,8 @@
   }
 
   form.addEventListener("submit", onSubmit);
-  leaving.type = "button"; // without this script it sends the form
+  leaving.hidden = true;
+  leaving.type = "button"; // no longer a part of the form
   leaving.addEventListener("click", logOut);
   reveal.hidden = false;
   reveal.addEventListener("mousedown", (event) => event.preventDefault()); // the caret stays in the field
