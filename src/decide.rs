@@ -1,8 +1,9 @@
 //! One request, one decision.
 //!
 //! 1. **Credentials.** Every [place](crate::credential::Place) is looked at, in order, until one credential is valid and
-//!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, or a cookie that doesn't
-//!    verify, counts as absent. Wrong keys count as failed attempts, unless the request is admitted all the same.
+//!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, a cookie that doesn't verify, or
+//!    the token of another login in front of us counts as absent. Wrong keys count as failed attempts, unless the request is
+//!    admitted all the same.
 //! 2. **Checks.** The gravest refusal is reported.
 //! 3. **Exempt.** See [`crate::exempt`].
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
@@ -136,7 +137,8 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     /// The gravest of what was found, once the guesses are counted.
     fn refusal(&self) -> Denial {
         let Context { policy, request, question, now } = *self.context;
-        if self.refused != Denial::Invalid || question.is_quiet() {
+        let asks_itself = || policy.exemptions.of(request.route(), &request.method()) == Exemption::AsksItself;
+        if self.refused != Denial::Invalid || question.is_quiet() || (question == Question::Access && asks_itself()) {
             return self.refused;
         }
         let Some(client) = request.client() else { return self.refused };
@@ -154,6 +156,10 @@ fn authenticate<'k, R: Request>(
         Credential::Malformed => Err(Rejected::Malformed),
         Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes()) {
             Ok(key) => Ok(Grant { key, source: *source, session: None }),
+            // A gateway in front sets its own, and renews it.
+            Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
+                Err(Rejected::Absent)
+            }
             Err(digest) => Err(Rejected::Wrong(digest)),
         },
         Credential::Session(name, _) if *name != cookie::Name::of(context.request, context.question) => {
@@ -202,7 +208,7 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
                 true
             }
         }
-        Exemption::Open => true,
+        Exemption::Open | Exemption::AsksItself => true,
     };
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::credential::Source;
 use crate::keys::Entry;
-use crate::request::Question;
+use crate::request::{Question, Request, is_by_a_browser};
 use crate::session::Session;
 
 /// A credential that is valid: whose, and how it was presented.
@@ -39,7 +39,7 @@ pub enum Denial {
     Missing,
     /// At least one credential, none of them valid.
     Invalid,
-    /// A valid session cookie, but a request that another site may have made (rule 2).
+    /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
     CrossOrigin,
     /// An anonymous WebSocket asks for the `clientId` of a live socket that was opened with a credential.
     ClientIdTaken,
@@ -61,7 +61,7 @@ pub struct Row {
     pub cause: &'static str,
     /// The JSON body's `message`, for people.
     pub message: &'static str,
-    /// `WWW-Authenticate` (RFC 6750, section 3).
+    /// The first `WWW-Authenticate` (RFC 6750, section 3).
     pub challenge: Option<&'static str>,
     /// What the login page calls it; `None` where a form is answered like everything else.
     pub login_error: Option<&'static str>,
@@ -78,6 +78,7 @@ pub enum Level {
 }
 
 const CHALLENGE: Option<&str> = Some("Bearer realm=\"ComfyUI\"");
+const BASIC: &str = "Basic realm=\"ComfyUI\"";
 const INVALID_TOKEN: Option<&str> = Some("Bearer realm=\"ComfyUI\", error=\"invalid_token\"");
 
 impl Denial {
@@ -116,12 +117,21 @@ impl Denial {
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
                 "This clientId belongs to a connection that was opened with an API key: send the key."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
-                "The session cookie and the login form are only valid in requests from this server's own pages."),
+                "The session cookie, a browser's Basic credentials and the login form are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
         // nginx makes a 500 of any other status.
         let forwarded = question == Question::ForwardAuth;
         if forwarded { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
+    }
+}
+
+impl Row {
+    /// Every `WWW-Authenticate`. Programs that wait to be asked (wget, `curl --anyauth`, ffmpeg) know Basic (RFC 7617). A proxy
+    /// that asks may hold back what marks a browser.
+    pub fn challenges<R: Request>(&self, request: &R, question: Question<'_>) -> impl Iterator<Item = &'static str> {
+        let basic = self.challenge.is_some() && question != Question::ForwardAuth && !is_by_a_browser(request);
+        self.challenge.into_iter().chain(basic.then_some(BASIC))
     }
 }

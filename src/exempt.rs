@@ -27,6 +27,8 @@ pub enum Exemption {
     None,
     /// Whatever it presents.
     Open,
+    /// The route asks a question of its own, which counts what is wrong.
+    AsksItself,
     /// Only if it presents no invalid credential, so that a login page can validate a key against it.
     UnlessInvalid,
     /// As a WebSocket: unless it takes a `clientId` over.
@@ -83,10 +85,10 @@ impl Exemptions {
         let reads = method == "GET" || method == "HEAD";
         match route {
             Route::Unmatched => Exemption::None,
-            // They ask questions of their own: one makes and ends sessions, the other tells proxies, which nobody could lead
-            // to the login page, whether somebody else's request has a credential.
-            Route::Path("/auth_session") if method == "POST" || method == "DELETE" => Exemption::Open,
-            Route::Path("/auth_verify") if reads => Exemption::Open,
+            // One makes and ends sessions, the other tells proxies, which nobody could lead to the login page, whether somebody
+            // else's request has a credential.
+            Route::Path("/auth_session") if method == "POST" || method == "DELETE" => Exemption::AsksItself,
+            Route::Path("/auth_verify") if reads => Exemption::AsksItself,
             Route::Path(path) => match self.of_path(path, reads) {
                 Exemption::None if self.patterns.is_match(path) => Exemption::Open,
                 exemption => exemption,

@@ -22,6 +22,9 @@ pub enum Field {
     SecWebSocketKey,
     SecWebSocketVersion,
     Accept,
+    AcceptLanguage,
+    Referer,
+    UserAgent,
     AccessControlRequestMethod,
     XOriginalMethod,
     XForwardedFor,
@@ -129,6 +132,23 @@ pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
     reads(&request.method())
         && !has(request, Field::Upgrade)
         && (question != Question::ForwardAuth || asked_about_a_read())
+}
+
+/// Whether anything marks it as a browser's. A browser opens a dialog of its own when it is asked for Basic credentials, and
+/// adds them by itself from then on.
+pub fn is_by_a_browser<R: Request>(request: &R) -> bool {
+    const MARKS: [Field; 7] = [
+        Field::SecFetchSite,
+        Field::SecFetchMode,
+        Field::SecFetchDest,
+        Field::Origin,
+        Field::Cookie,
+        Field::Referer,
+        Field::AcceptLanguage,
+    ];
+    MARKS.iter().any(|&field| has(request, field))
+        || takes_html(request)
+        || request.values(Field::UserAgent).any(|agent| agent.starts_with("Mozilla/"))
 }
 
 /// Whether `Accept` names HTML (RFC 9110, section 12.5.1). `*/*` doesn't: it is what programs send.

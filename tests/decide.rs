@@ -357,6 +357,53 @@ fn rule_1_what_is_no_attack_never_locks() {
 }
 
 #[test]
+fn rule_1_the_tokens_of_another_login_are_no_guesses() {
+    const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0";
+    let tokens = |server: &Server, expected: &str| {
+        for number in 0..10 * MAX_FAILURES {
+            assert_eq!(server.outcome(&get().bearer(&format!("{TOKEN}.{number}"))), expected);
+        }
+    };
+    let server = Server::new();
+    tokens(&server, "missing_credential");
+    assert_eq!(server.outcome(&request("GET", Route::Path("/health")).bearer(&format!("{TOKEN}.a"))), "anonymous");
+    assert_eq!(server.outcome(&get().bearer(&format!("{TOKEN}.a")).with(Field::XApiKey, KEY)), "Header");
+    let post = request("POST", Route::Path("/auth_session")).bearer(&format!("{TOKEN}.a"));
+    assert_eq!(server.log_in(&post, KEY), "Form");
+    assert_eq!(server.log_in(&post, "wrong"), "invalid_credential");
+
+    let mut digests = Server::new();
+    digests.keys = keys(&[&format!("sha256:{}", "a".repeat(64)), KEY]);
+    tokens(&digests, "missing_credential");
+
+    let own = format!("{TOKEN}.c2VjcmV0");
+    let server = Server::new();
+    for number in 0..MAX_FAILURES {
+        let place = get().with(Field::XApiKey, format!("{TOKEN}.{number}"));
+        assert_eq!(server.outcome(&place), "invalid_credential", "where no gateway puts one");
+    }
+    let mut such = Server::new();
+    such.keys = keys(&[KEY, &own]);
+    assert_eq!(such.outcome(&get().bearer(&own)), "Bearer");
+    for number in 0..MAX_FAILURES {
+        assert_eq!(such.outcome(&get().bearer(&format!("{TOKEN}.{number}"))), "invalid_credential");
+    }
+    assert_eq!(such.outcome(&get().bearer(&format!("{TOKEN}.x"))), "locked", "a key has that shape");
+}
+
+#[test]
+fn rule_1_at_a_log_in_whose_own_key_is_valid_nothing_is_counted() {
+    let server = Server::new();
+    for number in 0..10 * MAX_FAILURES {
+        let post =
+            request("POST", Route::Path("/auth_session")).with(Field::Authorization, basic(&format!("u:{number}")));
+        assert_eq!(server.outcome(&post), "anonymous", "the route asks by itself");
+        assert_eq!(server.log_in(&post, KEY), "Form");
+    }
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer", "not locked");
+}
+
+#[test]
 fn rule_1_a_log_in_form_bears_its_own_key() {
     use Field::{Origin, SecFetchSite};
     let post = || request("POST", Route::Path("/auth_session"));
@@ -413,6 +460,61 @@ fn rule_2_the_cookie_alone_changes_things_from_our_own_pages_only() {
                 ),
             ],
         );
+    }
+}
+
+/// What a browser sends and a program that was given an address doesn't.
+const MARKS: [(Field, &str); 9] = [
+    (Field::SecFetchSite, "none"),
+    (Field::SecFetchMode, "cors"),
+    (Field::SecFetchDest, "empty"),
+    (Field::Origin, "null"),
+    (Field::Cookie, "a=b"),
+    (Field::Referer, "http://evil.example/"),
+    (Field::AcceptLanguage, "en"),
+    (Field::Accept, "text/html"),
+    (Field::UserAgent, "Mozilla/5.0 (X11; Linux x86_64)"),
+];
+
+#[test]
+fn rule_2_basic_of_a_browser_is_judged_like_the_cookie() {
+    use Field::{AcceptLanguage, Authorization, Origin, SecFetchDest, SecFetchMode, SecFetchSite, UserAgent};
+    let server = Server::new();
+    let with_basic = |method| request(method, Route::Path("/prompt")).with(Authorization, basic("any:right"));
+    check(
+        &server,
+        &[
+            ("a program's read", with_basic("GET"), "Basic"),
+            ("a program's POST", with_basic("POST").with(UserAgent, "python-requests/2.32"), "Basic"),
+            ("a program's socket", with_basic("GET").upgrade(), "Basic"),
+            ("our page's POST", with_basic("POST").with(SecFetchSite, "same-origin"), "Basic"),
+            ("our page's POST, by its Origin", with_basic("POST").with(Origin, format!("http://{HOST}")), "Basic"),
+            ("another site's POST", with_basic("POST").with(SecFetchSite, "cross-site"), "cross_origin"),
+            ("another site's socket", with_basic("GET").upgrade().with(Origin, "http://evil.example"), "cross_origin"),
+            ("a browser's that says nothing of where", with_basic("POST").with(AcceptLanguage, "en"), "cross_origin"),
+            ("a browser's read", with_basic("GET").with(UserAgent, "Mozilla/5.0"), "Basic"),
+            (
+                "another site's picture",
+                with_basic("GET").with(SecFetchSite, "cross-site").with(SecFetchMode, "no-cors"),
+                "cross_origin",
+            ),
+            (
+                "another site's link",
+                with_basic("GET")
+                    .with(SecFetchSite, "cross-site")
+                    .with(SecFetchMode, "navigate")
+                    .with(SecFetchDest, "document"),
+                "Basic",
+            ),
+            (
+                "Bearer, which no browser adds",
+                request("POST", Route::Path("/prompt")).bearer(KEY).with(SecFetchSite, "cross-site"),
+                "Bearer",
+            ),
+        ],
+    );
+    for (field, value) in MARKS.into_iter().filter(|(field, _)| *field != SecFetchSite) {
+        assert_eq!(server.outcome(&with_basic("POST").with(field, value)), "cross_origin", "{field:?}");
     }
 }
 
@@ -747,6 +849,31 @@ fn rule_4_how_refusals_read() {
     assert_eq!(Denial::locked(Duration::from_millis(1)), Denial::Locked { retry_after: 1 });
     assert_eq!(Denial::locked(Duration::from_secs(60)), Denial::Locked { retry_after: 60 });
     assert_eq!(Denial::locked(Duration::from_millis(59_001)), Denial::Locked { retry_after: 60 });
+}
+
+#[test]
+fn rule_4_basic_is_offered_where_nothing_marks_a_browser() {
+    let challenges = |denial: Denial, request: &Request, question| -> Vec<_> {
+        denial.row(question).challenges(request, question).collect()
+    };
+    let plain = "Bearer realm=\"ComfyUI\"";
+    let both = [plain, "Basic realm=\"ComfyUI\""];
+    let program = get().with(Field::Accept, "*/*").with(Field::UserAgent, "Wget/1.21");
+    for request in [get(), program.clone(), get().upgrade()] {
+        assert_eq!(challenges(Denial::Missing, &request, Question::Access), both);
+        assert_eq!(challenges(Denial::Missing, &request, Question::LogIn(None)), both);
+        assert_eq!(challenges(Denial::Invalid, &request, Question::Access)[1], both[1]);
+        assert_eq!(challenges(Denial::ClientIdTaken, &request, Question::Access), both);
+        assert!(challenges(Denial::CrossOrigin, &request, Question::Access).is_empty());
+        assert!(challenges(Denial::locked(FIRST_LOCK), &request, Question::Access).is_empty());
+        let forwarded = challenges(Denial::Missing, &request, Question::ForwardAuth);
+        assert_eq!(forwarded, [plain], "a proxy may hold back what marks a browser");
+    }
+    for (field, value) in MARKS {
+        let marked = program.clone().without(field).with(field, value);
+        assert_eq!(challenges(Denial::Missing, &marked, Question::Access), [plain], "{field:?}");
+        assert_eq!(challenges(Denial::Missing, &get().with(field, value), Question::Access), [plain], "{field:?}");
+    }
 }
 
 #[test]

@@ -66,8 +66,8 @@ class Denial:
     def message(self) -> str:
         """What people read."""
     @property
-    def challenge(self) -> str | None:
-        """`WWW-Authenticate` (RFC 6750, section 3)."""
+    def challenges(self) -> tuple[str, ...]:
+        """Every `WWW-Authenticate` (RFC 6750, section 3; RFC 7617, section 2)."""
     @property
     def login_error(self) -> str | None:
         """What the login page calls it; `None` where a form is answered like everything else."""

@@ -30,7 +30,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     _log(request, denial)
     if location is not None:
         return web.Response(status=302, headers={"Cache-Control": "no-store", "Location": location})
-    body, headers = _answer(denial.error, denial.cause, denial.message, denial.challenge)
+    body, headers = _answer(denial.error, denial.cause, denial.message, denial.challenges)
     response = web.Response(status=denial.status, body=body, headers=headers.copy())
     if denial.retry_after is not None:
         response.headers["Retry-After"] = str(denial.retry_after)
@@ -38,12 +38,12 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
 
 
 @cache
-def _answer(error: str, cause: str, message: str, challenge: str | None) -> tuple[bytes, CIMultiDict[str]]:
+def _answer(error: str, cause: str, message: str, challenges: tuple[str, ...]) -> tuple[bytes, CIMultiDict[str]]:
     """What such refusals have in common. It is made once: a client that guesses must not make the server work."""
     content_type = "application/json; charset=utf-8"
     headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": content_type})
-    if challenge is not None:
-        headers["WWW-Authenticate"] = challenge
+    for challenge in challenges:
+        headers.add("WWW-Authenticate", challenge)
     return json.dumps({"error": error, "cause": cause, "message": message}).encode(), headers
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie, strip_credentials
 from comfy_auth_rs.cookies import clear_session, set_session
@@ -29,6 +29,10 @@ _MAX_LOGIN_BODY = 16 * 1024
 _LOGIN_TIMEOUT = 10.0
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_JSON_TYPE = "application/json"
+
+#: Tells a log-in whose key is in its body that something in front of this server uses `Authorization` for itself.
+_AUTHORIZATION_SEEN = "X-Auth-Authorization-Seen"
 
 #: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
 _PLAIN = string.punctuation.replace("%", "") + " "
@@ -44,33 +48,29 @@ _PAGE_HEADERS = {
 }
 
 
+#: Where a navigation comes from, as browsers say it (Fetch Metadata).
+_SITES = frozenset({"cross-site", "same-origin", "same-site", "none"})
+
+
 class Assets:
     """The login page and the scripts: files of the same name in `overrides` win, so that people can brand them."""
 
-    def __init__(self, middleware: AuthMiddleware, overrides: Path | None) -> None:
-        self._middleware = middleware
+    def __init__(self, overrides: Path | None) -> None:
         self._overrides = overrides
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Serves one asset; `auth_login.html?logout=true` also ends the session."""
+        """Serves one asset."""
         name = request.path.rsplit("/", 1)[-1]
         if name == LOGIN_PAGE and url_depth(request):
             query = strip_credentials(request.rel_url.raw_query_string)
             location = address_without_key(request) + (f"?{query}" if query else "")
             return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})
-        file = self._find(name)
-        if name != LOGIN_PAGE or request.query.get("logout") != "true":
-            return web.FileResponse(file, headers=_PAGE_HEADERS)
-        outcome = self._middleware.log_out(request)
-        if isinstance(outcome, Denial):
-            return await refuse(request, outcome)
-        # Whole and unconditional, unlike a FileResponse: a 304 would keep the browser's copy, and its cookie.
-        headers = {**_PAGE_HEADERS, "Cache-Control": "no-store"}
-        response = web.Response(
-            body=await asyncio.to_thread(file.read_bytes), content_type="text/html", headers=headers
-        )
-        clear_session(request, response, outcome)
-        return response
+        headers = dict(_PAGE_HEADERS)
+        if name == LOGIN_PAGE:
+            # The page's script cannot see `Sec-Fetch-Site`, but it can read this.
+            site = request.headers.get("Sec-Fetch-Site")
+            headers["Server-Timing"] = f'site;desc="{site if site in _SITES else ""}"'
+        return web.FileResponse(self._find(name), headers=headers)
 
     def _find(self, name: str) -> Path:
         if self._overrides is not None and (self._overrides / name).is_file():
@@ -89,19 +89,24 @@ class SessionRoute:
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Sets the cookie for the key in the request's header (JSON body) or in its form."""
+        """Sets the cookie for the key in the request's header, JSON body or form. The form also logs out."""
         body = await _read_body(request)
         if request.content_type == _FORM_TYPE:
             return await self._post_form(request, body)
         try:
             options = json.loads(body) if body.strip() else {}
             remember = options.get("remember", False) is True
+            # Any page can send other types without asking first (CORS).
+            key = options.get("api_key", "") if request.content_type == _JSON_TYPE else ""
+            key.encode()
         except (ValueError, AttributeError, RecursionError):
-            raise web.HTTPBadRequest(text='expected {"remember": true} or {"remember": false}') from None
-        outcome = self._middleware.log_in(request, remember=remember)
+            raise web.HTTPBadRequest(text='expected {"api_key": "KEY", "remember": true} or less') from None
+        outcome = self._middleware.log_in(request, remember=remember, key=key)
         if isinstance(outcome, Denial):
             return await refuse(request, outcome)
         response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+        if key and hdrs.AUTHORIZATION in request.headers:
+            response.headers[_AUTHORIZATION_SEEN] = "true"
         set_session(request, response, outcome)
         return response
 
@@ -110,6 +115,9 @@ class SessionRoute:
             fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=16)
         except ValueError:
             raise web.HTTPBadRequest(text="too many fields") from None
+        if "logout" in fields:
+            location = f"{LOGIN_PAGE}?reason=logout#ended"
+            return await self._log_out(request, web.Response(status=303, headers={"Location": location}))
         key = fields.get("api_key", [""])[0].strip()
         target = _safe_next(fields.get("next", ["/"])[0])
         outcome = self._middleware.log_in(request, remember="remember" in fields, key=key)
@@ -127,10 +135,13 @@ class SessionRoute:
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Ends the session, if there is one; the cookie is cleared in any case."""
+        return await self._log_out(request, web.Response(status=204))
+
+    async def _log_out(self, request: web.Request, response: web.Response) -> web.StreamResponse:
         outcome = self._middleware.log_out(request)
         if isinstance(outcome, Denial):
             return await refuse(request, outcome)
-        response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+        response.headers["Cache-Control"] = "no-store"
         clear_session(request, response, outcome)
         return response
 
@@ -187,7 +198,7 @@ def add_routes(
     prefixes: Sequence[str] = ("",),
 ) -> None:
     """Adds all routes. Raises `ValueError` where one of them is taken, since the first to be added would win."""
-    assets = Assets(middleware, overrides)
+    assets = Assets(overrides)
     session = SessionRoute(middleware)
     routes: list[web.RouteDef] = [
         web.get("/auth_session", session.get),

@@ -4,9 +4,9 @@ use super::Context;
 use crate::credential::Source;
 use crate::decision::{Denial, Grant};
 use crate::origin;
-use crate::request::{Question, Request, is_read};
+use crate::request::{Question, Request, is_by_a_browser, is_read};
 
-/// With the cookie, a request that changes something, and a WebSocket, must come from this origin, and a read must not be
+/// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a WebSocket, must come from this origin, and a read must not be
 /// embedded by another one. A log-in by a key in the address must not be another page's doing; a link that a person follows
 /// is a GET.
 ///
@@ -15,7 +15,8 @@ use crate::request::{Question, Request, is_read};
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
     let ours = match grant.source {
-        Source::Cookie => {
+        Source::Basic if !is_by_a_browser(request) => true,
+        Source::Cookie | Source::Basic => {
             origin::is_same_origin(request, question) || (is_read(request, question) && origin::may_read(request))
         }
         Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {

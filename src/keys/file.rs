@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::jwt;
 use crate::error::ConfigError;
 use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
 
@@ -28,6 +29,8 @@ pub struct Record {
     pub line: usize,
     /// Whether the key is known to be shorter than [`SHORT_KEY_LENGTH`].
     pub short: bool,
+    /// Whether the key is known to look like a JSON Web Token.
+    pub is_jwt: bool,
 }
 
 /// Parses a whole key file. All faults are collected, so that an operator fixes a file in one go.
@@ -107,11 +110,12 @@ fn parse_key(key: &str, line: usize) -> Result<Record, String> {
     if key.len() > MAX_KEY_LENGTH {
         return Err(format!("the key is longer than {MAX_KEY_LENGTH} characters; shorten it"));
     }
-    let (digest, short) = match key.strip_prefix(DIGEST_PREFIX) {
-        Some(hex) => (decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?, false),
-        None => (Digest::of(key.as_bytes()), key.len() < SHORT_KEY_LENGTH),
+    let Some(hex) = key.strip_prefix(DIGEST_PREFIX) else {
+        let (short, is_jwt) = (key.len() < SHORT_KEY_LENGTH, jwt::has_shape(key));
+        return Ok(Record { digest: Digest::of(key.as_bytes()), label: None, line, short, is_jwt });
     };
-    Ok(Record { digest, label: None, line, short })
+    let digest = decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?;
+    Ok(Record { digest, label: None, line, short: false, is_jwt: false })
 }
 
 fn decode_digest(hex: &str) -> Option<Digest> {

@@ -1,6 +1,7 @@
 //! The keys a server accepts.
 
 mod file;
+mod jwt;
 mod set;
 mod store;
 

@@ -9,6 +9,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use super::file::Record;
+use super::jwt;
 use crate::secret::{Digest, random_bytes};
 
 /// Names a key without telling anything about it: derived from its digest, the same on every replica.
@@ -81,6 +82,8 @@ pub struct Keys {
     entries: HashMap<u128, Entry, Slots>,
     /// That half by the key's id.
     by_id: HashMap<u128, u128, Slots>,
+    /// Whether any key is known to look like a JSON Web Token.
+    hold_a_jwt: bool,
 }
 
 impl Keys {
@@ -90,6 +93,7 @@ impl Keys {
         let mut keys = Self {
             entries: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
             by_id: HashMap::with_capacity_and_hasher(records.len(), Slots::default()),
+            hold_a_jwt: records.iter().any(|record| record.is_jwt),
         };
         for record in records {
             let prefix = prefix(&record.digest);
@@ -124,6 +128,13 @@ impl Keys {
             Some(entry) if equal.into() => Ok(entry),
             _ => Err(digest),
         }
+    }
+
+    /// Whether a wrong value is the token of another login rather than a guess. Keys that are kept as digests count as having
+    /// another shape: a token has a signature, which nobody guesses.
+    #[must_use]
+    pub fn is_foreign_token(&self, wrong: &str) -> bool {
+        !self.hold_a_jwt && jwt::has_shape(wrong)
     }
 
     /// The key with this id, if it is still accepted.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::request::Request;
 use crate::decision::{self, Level, Row};
@@ -12,6 +13,9 @@ use crate::request::{Question, Request as _};
 pub struct Denial {
     reason: decision::Denial,
     row: Row,
+    /// Every `WWW-Authenticate`.
+    #[pyo3(get)]
+    challenges: Py<PyTuple>,
     client: Option<IpAddr>,
     #[pyo3(get)]
     leads_to_login: bool,
@@ -24,8 +28,11 @@ impl Denial {
         request: &Request<'_, '_>,
         question: Question<'_>,
         leads_to_login: bool,
-    ) -> Self {
-        Self { reason: denial, row: denial.row(question), client: request.client(), leads_to_login }
+    ) -> PyResult<Self> {
+        let row = denial.row(question);
+        let challenges: Vec<_> = row.challenges(request, question).collect();
+        let challenges = PyTuple::new(request.py(), challenges)?.unbind();
+        Ok(Self { reason: denial, row, challenges, client: request.client(), leads_to_login })
     }
 }
 
@@ -49,11 +56,6 @@ impl Denial {
     #[getter]
     fn message(&self) -> &'static str {
         self.row.message
-    }
-
-    #[getter]
-    fn challenge(&self) -> Option<&'static str> {
-        self.row.challenge
     }
 
     #[getter]

@@ -107,8 +107,8 @@ impl AuthMiddleware {
             Decision::Granted(_) if facts.is_upgrade() => self.sockets.opened(request).map(|()| Answerer::Handler),
             Decision::Granted(_) | Decision::Exempt => Ok(Answerer::Handler),
             Decision::Preflight => Ok(Answerer::Preflight),
-            Decision::Denied(denial) => Ok(Answerer::Refusal(Denial::new(denial, facts, Question::Access, false))),
-            Decision::SentToLogin(denial) => Ok(Answerer::Refusal(Denial::new(denial, facts, Question::Access, true))),
+            Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Answerer::Refusal),
+            Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Answerer::Refusal),
         })?;
         match answerer {
             Answerer::Handler => handler.call1((request,)),
@@ -194,7 +194,7 @@ impl AuthMiddleware {
                 Decision::Granted(grant) => Answer::Yes(yes(Some(grant), facts, now)),
                 Decision::Exempt | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
-                    Answer::No(Denial::new(denial, facts, question, false))
+                    Answer::No(Denial::new(denial, facts, question, false)?)
                 }
             })
         })

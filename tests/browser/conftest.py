@@ -84,10 +84,11 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def traffic(context: BrowserContext) -> Iterator[Traffic]:
-    """What `context` sends and gets. Whatever the test: our scripts threw nothing."""
+    """What `context` sends and gets. Whatever the test: our scripts threw nothing, and no dialog opened."""
     traffic = Traffic(context)
     yield traffic
     assert not traffic.own_errors()
+    assert not traffic.dialogs()
 
 
 @pytest.fixture

@@ -229,12 +229,32 @@ def test_a_foreign_page_cannot_log_the_person_out(attack: Attack) -> None:
     for script in (
         "return loaded(make('img', { src: `${url}/auth_login.html?logout=true` }))",
         "return loaded(make('iframe', { src: `${url}/auth_login.html?logout=true` }))",
+        "return loaded(make('link', { rel: 'prefetch', href: `${url}/auth_login.html?logout=true` }))",
+        "await fetch(`${url}/auth_login.html?logout=true`, { mode: 'no-cors', credentials: 'include' })",
+        "submit('/auth_session', 'application/x-www-form-urlencoded', 'logout', 'true', '_blank')",
+        "submit('/auth_session', 'text/plain', 'logout', 'true', '_blank')",
         "await fetch(`${url}/auth_session`, { method: 'DELETE', credentials: 'include' })",
     ):
         attack.make(script)
     page = attack.page.context.new_page()
     page.goto(f"{attack.victim.url}/api/queue")
     expect(page).to_have_url(f"{attack.victim.url}/api/queue")
+    page.close()
+
+
+@pytest.mark.parametrize("policy", ["", "no-referrer"])
+def test_a_link_on_a_foreign_page_asks_before_it_logs_out(attack: Attack, elsewhere: Origin, policy: str) -> None:
+    victim = attack.victim
+    page = attack.page.context.new_page()
+    target = f"{victim.url}/auth_login.html?logout=true"
+    elsewhere.pages["/out"] = f'<a href="{target}" referrerpolicy="{policy}">Pictures</a>'
+    for _ in range(2):  # the second time the browser has the page
+        page.goto(f"{attack.page.url.rstrip('/')}/out")
+        page.get_by_role("link").click()
+        expect(page.get_by_role("button", name="Log out")).to_be_visible()
+        expect(page.get_by_role("status").filter(has_text="Another site led you here.")).to_be_visible()
+    page.goto(f"{victim.url}/api/queue")
+    expect(page).to_have_url(f"{victim.url}/api/queue")
     page.close()
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from axe_playwright_python.sync_playwright import Axe
 from frontends import PICTURE, load, menu_entry, run, wait_until_up
 from login import LOGIN_PAGE, NOTHING, expect_login_page, log_in, stored
+from origins import Origin
 from playwright.sync_api import BrowserContext, Page, expect
+from screens import shoot
 from sites import Site
+from traffic import Traffic
 
 LOGGED_OUT = "You are logged out."
 
@@ -47,6 +51,44 @@ def test_logs_out_by_address(site: Site, context: BrowserContext, page: Page) ->
     context.add_cookies([{key: cookie[key] for key in ("name", "value", "domain", "path")} for cookie in cookies])
     page.goto(f"{site.url}/api/queue")
     expect_login_page(page)
+
+
+def test_a_log_out_ends_what_a_tab_keeps_that_shows_no_page_of_ours(site: Site, context: BrowserContext) -> None:
+    first, second = context.new_page(), context.new_page()
+    log_in(first, site.url, site.key)
+    first.goto(f"{site.url}/health")
+    assert stored(first)["session"] == site.key
+    second.goto(f"{site.url}/auth_login.html?logout=true")
+    expect(second.get_by_role("status").filter(has_text=LOGGED_OUT)).to_be_visible()
+    first.goto(f"{site.url}/")
+    expect_login_page(first)
+    first.wait_for_load_state("networkidle")
+    expect_login_page(first)
+    assert stored(first) == NOTHING
+    second.goto(f"{site.url}/api/queue")
+    expect_login_page(second)
+    assert stored(second) == NOTHING
+    log_in(first, site.url, site.key)
+    assert stored(first)["session"] == site.key, "a new log-in counts"
+
+
+def test_another_site_offers_a_log_out_and_a_click_makes_it(
+    site: Site, page: Page, foreign: Origin, traffic: Traffic
+) -> None:
+    log_in(page, site.url, site.key)
+    foreign.pages["/"] = f'<a href="{site.url}/auth_login.html?logout=true">Out</a>'
+    page.goto(foreign.cross_site_url)
+    page.get_by_role("link").click()
+    button = page.get_by_role("button", name="Log out")
+    expect(button).to_be_visible()
+    shoot(page, "logout-offered")
+    assert Axe().run(page).response["violations"] == []
+    assert stored(page)["session"] == site.key
+    button.click()
+    expect(page.get_by_role("status").filter(has_text=LOGGED_OUT)).to_be_visible()
+    expect(button).to_be_hidden()
+    assert stored(page) == NOTHING
+    assert site.answers()[-1] == (204, "DELETE", "/auth_session")
 
 
 def test_other_tabs_are_led_to_the_login_page_at_once(site: Site, context: BrowserContext, page: Page) -> None:

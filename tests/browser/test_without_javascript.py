@@ -19,7 +19,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
         yield context
 
 
-def test_the_form_logs_in_and_the_address_logs_out(site: Site, context: BrowserContext) -> None:
+def test_the_form_logs_in_and_its_button_logs_out(site: Site, context: BrowserContext) -> None:
     page = context.new_page()
     page.goto(f"{site.url}/")
     expect_login_page(page)
@@ -39,6 +39,11 @@ def test_the_form_logs_in_and_the_address_logs_out(site: Site, context: BrowserC
 
     page.goto(f"{site.url}/auth_login.html?logout=true")
     expect_login_page(page)
+    expect(page.get_by_text("You are logged out.")).to_be_hidden()
+    assert context.cookies() == [cookie]
+    page.get_by_role("button", name="Log out").click()
+    expect_login_page(page)
+    expect(page.get_by_text("You are logged out.")).to_be_visible()
     assert context.cookies() == []
     page.goto(f"{site.url}/")
     expect_login_page(page)

@@ -65,6 +65,11 @@ class Traffic:
             and any(key in f"{request.url} {request.headers} {request.post_data_buffer!r}" for key in keys)
         ]
 
+    def dialogs(self) -> list[str]:
+        """URLs of answers for which a browser would have opened a dialog of its own over ComfyUI."""
+        asked = 'Basic realm="ComfyUI"'
+        return [it.url for it in self._responses if asked in it.headers.get("www-authenticate", "")]
+
     def own_errors(self) -> list[str]:
         """What our own scripts threw."""
         return [stack for stack in self.script_errors if "/auth_inject.js" in stack or "/auth_login.js" in stack]

@@ -25,4 +25,9 @@ async def wait(request: web.Request) -> web.Response:
     return web.Response()
 
 
+@PromptServer.instance.routes.get("/witness/challenge")
+async def challenge(request: web.Request) -> web.Response:
+    return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="a custom node"'})
+
+
 NODE_CLASS_MAPPINGS = {}

@@ -3,16 +3,24 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { CHALLENGE, KEY, OTHER_KEY, closePages, openPage, serve, settled, until } from "./browser.mjs";
 
+const BASIC = 'Basic realm="in front"';
+
 describe("auth_inject.js", () => {
   let server;
   let foreign;
   let sessionStatus;
+  let gate; // the only Authorization that somebody in front lets through
 
   beforeEach(async () => {
     sessionStatus = 204;
-    const answer = ({ url }) => {
+    gate = null;
+    const answer = ({ url, headers }) => {
       const { pathname, searchParams } = new URL(url, "http://server");
-      if (pathname.endsWith("/auth_session")) return sessionStatus && { status: sessionStatus };
+      if (gate && headers.authorization !== gate) return { status: 401, headers: { "WWW-Authenticate": BASIC } };
+      if (pathname.endsWith("/auth_session")) {
+        const challenge = sessionStatus === 401 ? { "WWW-Authenticate": CHALLENGE } : {};
+        return sessionStatus && { status: sessionStatus, headers: challenge };
+      }
       if (pathname.endsWith("/redirect")) return { status: 307, headers: { Location: searchParams.get("to") } };
       if (searchParams.has("challenge")) {
         const status = Number(searchParams.get("status") ?? 401);
@@ -193,6 +201,108 @@ describe("auth_inject.js", () => {
       await assert.rejects(page.fetch(blob));
       assert.equal(server.seen.length, 0);
     });
+  });
+
+  describe("behind something that uses Authorization for itself", () => {
+    // As a browser does that was asked for a password: where a page sets nothing, it adds its own.
+    function behind(options = {}) {
+      gate = "Basic b3duOnB3";
+      const page = openPage({ href: `${server.origin}/`, script: `${server.origin}/auth_inject.js`, stored, ...options });
+      const native = page.window.fetch;
+      page.window.fetch = (input, init) => {
+        const request = new Request(input instanceof Request ? input : new URL(input, server.origin), init);
+        if (!request.headers.has("Authorization")) request.headers.set("Authorization", gate);
+        return native(request);
+      };
+      page.run("auth_inject.js");
+      return page;
+    }
+    const authorizations = () => server.seen.map(({ headers }) => headers.authorization);
+
+    for (const [name, go] of [
+      ["GET", (page) => page.window.fetch("/queue")],
+      ["a Request", (page) => page.window.fetch(new Request(`${server.origin}/queue`))],
+      ["headers that can be read once", (page) =>
+        page.window.fetch("/queue", { headers: new Map([["X-Own", "1"]]).entries() })],
+      ["a text", (page) => page.window.fetch("/prompt", { method: "POST", body: "text" })],
+      ["a form", (page) => page.window.fetch("/prompt", { method: "POST", body: new URLSearchParams("a=b") })],
+    ]) {
+      test(`sends ${name} again without the key, and relies on the cookie from then on`, async () => {
+        const page = behind();
+        assert.equal((await go(page)).status, 200);
+        assert.deepEqual(authorizations(), [bearer, gate]);
+        assert.equal(server.seen[0].body, server.seen[1].body);
+        assert.equal(server.seen[0].headers["x-own"], server.seen[1].headers["x-own"]);
+        await page.window.fetch("/queue");
+        const other = behind({ localStorage: page.window.localStorage });
+        await other.window.fetch("/queue");
+        assert.deepEqual(authorizations(), [bearer, gate, gate, gate]);
+      });
+    }
+
+    test("can't send a stream again, but the next request", async () => {
+      const page = behind();
+      const body = new Blob(["streamed"]).stream();
+      assert.equal((await page.window.fetch("/prompt", { method: "POST", body, duplex: "half" })).status, 401);
+      assert.equal((await page.window.fetch("/queue")).status, 200);
+    });
+
+    test("leads to the login page where the session has ended", async () => {
+      sessionStatus = 401;
+      const page = behind();
+      await page.window.fetch(`/queue?challenge=${encodeURIComponent(CHALLENGE)}`);
+      await until(() => page.went.length);
+      assert.deepEqual(authorizations(), [bearer, gate, gate]);
+    });
+
+    test("keeps the key where the answer is no other without it: it is the page's own", async () => {
+      const page = open({ stored });
+      for (const number of [1, 2]) {
+        const response = await page.fetch("/queue?challenge=Basic");
+        assert.deepEqual([response.status, await response.text()], [401, "no"]);
+        assert.equal(server.seen.length, 2 * number);
+        assert.equal(server.seen.at(-2).headers.authorization, bearer);
+      }
+      assert.deepEqual(page.went, []);
+    });
+
+    test("never sends again what the caller gave its own credential", async () => {
+      const page = open({ stored });
+      await page.fetch("/queue?challenge=Basic", { headers: { "X-API-Key": "mine" } });
+      assert.equal(server.seen.length, 1);
+    });
+
+    for (const asynchronous of [true, false]) {
+      test(`an XMLHttpRequest, ${asynchronous ? "as most are" : "synchronous"}`, () => {
+        const page = open({ stored });
+        const request = new page.window.XMLHttpRequest();
+        const seen = [];
+        for (const type of ["readystatechange", "load", "loadend"]) {
+          request.addEventListener(type, () => seen.push([type, request.readyState, request.status]));
+        }
+        request.open("POST", "/queue", asynchronous);
+        request.setRequestHeader("X-Own", "1");
+        if (!asynchronous) request.onSend = () => request.answer(request.headers().length === 2 ? 401 : 200, BASIC);
+        request.send("body");
+        if (asynchronous) {
+          request.answer(401, BASIC);
+          request.answer(200);
+        }
+        assert.deepEqual(request.calls, [
+          ["open", "POST", "/queue", asynchronous],
+          ["setRequestHeader", "X-Own", "1"],
+          ["setRequestHeader", "Authorization", bearer],
+          ["send", "body"],
+          ["open", "POST", "/queue", asynchronous],
+          ["setRequestHeader", "X-Own", "1"],
+          ["send", "body"],
+        ]);
+        assert.deepEqual(seen, [["readystatechange", 1, 0], ["readystatechange", 4, 200], ["load", 4, 200], ["loadend", 4, 200]]);
+        const next = page.xhr("GET", "/queue");
+        next.send();
+        assert.deepEqual(next.headers(), []);
+      });
+    }
   });
 
   describe("leaves fetch as it was", () => {
@@ -394,6 +504,16 @@ describe("auth_inject.js", () => {
   });
 
   describe("a logged-out browser", () => {
+    test("adds no key that a sleeping tab has kept", async () => {
+      const page = open({ stored: { session: KEY } });
+      await page.fetch("/queue");
+      assert.equal(sent().authorization, bearer);
+      page.window.localStorage.setItem("comfyui_logged_out", "1");
+      await page.fetch("/queue");
+      assert.equal(sent().authorization, undefined);
+      assert.equal(page.kept().session, null);
+    });
+
     test("in another tab drops this tab's key and leads to the login page", async () => {
       sessionStatus = 401;
       const page = open({ stored: { session: KEY } });

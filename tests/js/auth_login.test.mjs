@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { CHALLENGE, KEY, OTHER_KEY, closePages, openPage, serve, settled, until } from "./browser.mjs";
 
+const UNREACHABLE = /^The server can't be reached\./;
+
 const EXPIRED = "Your key is no longer accepted. Enter a valid key to continue.";
 
 describe("auth_login.js", () => {
@@ -13,15 +15,16 @@ describe("auth_login.js", () => {
   beforeEach(async () => {
     valid = new Set([KEY]);
     overrides = {};
-    server = await serve(({ method, url, headers }) => {
+    server = await serve(({ method, url, headers, body }) => {
       const path = url.slice(url.lastIndexOf("/"));
       const override = overrides[`${method} ${path}`];
-      if (override) return override;
-      const key = headers.authorization?.replace(/^Bearer /, "");
+      if (override !== undefined) return override;
+      const key = path === "/health" ? headers["x-api-key"] : body && JSON.parse(body).api_key;
       const refused = { status: 401, headers: { "WWW-Authenticate": CHALLENGE } };
       if (path === "/health") return !key || valid.has(key) ? {} : refused;
       if (method === "POST") {
-        return valid.has(key) ? { status: 204, headers: { "Set-Cookie": "s=1; Path=/" } } : refused;
+        const seen = headers.authorization && { "X-Auth-Authorization-Seen": "true" };
+        return valid.has(key) ? { status: 204, headers: { "Set-Cookie": "s=1; Path=/", ...seen } } : refused;
       }
       if (method === "DELETE") return { status: 204, headers: { "Set-Cookie": "s=; Max-Age=0" } };
       return headers.cookie ? { status: 204 } : refused;
@@ -42,7 +45,7 @@ describe("auth_login.js", () => {
     page.submit = (key, remember = false) => {
       page.field.value = key;
       page.document.form.elements.remember.checked = remember;
-      page.document.form.emit("submit", { preventDefault() {} });
+      page.document.form.emit("submit");
     };
     if (options.cookie) page.cookies.set("s", "1");
     page.run("auth_login.js");
@@ -59,8 +62,10 @@ describe("auth_login.js", () => {
       page.submit(KEY);
       await until(() => page.went.length);
       assert.deepEqual(calls(), ["GET /health", "POST /auth_session", "GET /auth_session"]);
-      assert.equal(server.seen[0].headers.authorization, `Bearer ${KEY}`);
-      assert.deepEqual(JSON.parse(server.seen[1].body), { remember: false });
+      assert.equal(server.seen[0].headers["x-api-key"], KEY);
+      assert.equal(server.seen[1].headers["content-type"], "application/json");
+      assert.deepEqual(JSON.parse(server.seen[1].body), { api_key: KEY, remember: false });
+      assert.ok(server.seen.every(({ headers }) => !headers.authorization), "somebody in front may use it");
       assert.deepEqual(page.kept(), { local: null, session: KEY });
       assert.deepEqual(page.went, [`${server.origin}/`]);
     });
@@ -71,7 +76,8 @@ describe("auth_login.js", () => {
       page.window.sessionStorage.setItem("comfyui_api_key", OTHER_KEY);
       page.submit(KEY, true);
       await until(() => page.went.length);
-      assert.deepEqual(JSON.parse(server.seen.findLast(({ method }) => method === "POST").body), { remember: true });
+      const { body } = server.seen.findLast(({ method }) => method === "POST");
+      assert.deepEqual(JSON.parse(body), { api_key: KEY, remember: true });
       assert.deepEqual(page.kept(), { local: KEY, session: null });
     });
 
@@ -92,7 +98,6 @@ describe("auth_login.js", () => {
       assert.equal(page.document.submit.disabled, false);
       assert.deepEqual(page.kept(), { local: null, session: null });
       assert.deepEqual(page.went, []);
-      assert.ok(!calls().includes("POST /auth_session"));
     });
 
     for (const key of ["schlüssel", "two words", "ключ", "x".repeat(1025)]) {
@@ -121,7 +126,7 @@ describe("auth_login.js", () => {
     }
 
     test("a key that is removed between the two steps is wrong, and not stored", async () => {
-      overrides["POST /auth_session"] = { status: 401 };
+      overrides["POST /auth_session"] = { status: 401, headers: { "WWW-Authenticate": CHALLENGE } };
       const page = open();
       page.submit(KEY);
       await until(() => page.error().startsWith("Wrong key."));
@@ -135,7 +140,7 @@ describe("auth_login.js", () => {
       await until(() => page.error().includes("(500)"));
       server.close();
       page.submit(KEY);
-      await until(() => page.error().startsWith("The server can't be reached."));
+      await until(() => UNREACHABLE.test(page.error()));
       assert.deepEqual(page.kept(), { local: null, session: null });
     });
 
@@ -148,6 +153,37 @@ describe("auth_login.js", () => {
         assert.equal(page.kept().session, KEY);
       });
     }
+
+    test("a 401 of something in front is not called a wrong key", async () => {
+      for (const call of ["POST /auth_session", "GET /health"]) {
+        overrides[call] = { status: 401, headers: { "WWW-Authenticate": 'Basic realm="nginx"' } };
+        const page = open();
+        page.submit(KEY);
+        await until(() => page.error().includes("(401)"));
+        assert.deepEqual(page.kept(), { local: null, session: null });
+      }
+    });
+
+    test("something in front that uses X-API-Key, too, does not stop the log-in", async () => {
+      overrides["GET /health"] = { status: 401, headers: { "WWW-Authenticate": `${CHALLENGE}, error="invalid_token"` } };
+      const page = open();
+      page.submit(KEY);
+      await until(() => page.went.length);
+    });
+
+    test("notes whether something in front uses Authorization", async () => {
+      const page = open();
+      page.window.fetch = ((native) => (input, init) =>
+        native(input, { ...init, headers: { ...init.headers, Authorization: "Bearer a.b.c" } }))(page.window.fetch);
+      page.submit(KEY);
+      await until(() => page.went.length);
+      assert.equal(page.window.localStorage.getItem("comfyui_by_cookie"), "true");
+      assert.equal(page.kept().session, KEY);
+      const without = open("", { localStorage: page.window.localStorage });
+      without.submit(KEY);
+      await until(() => without.went.length);
+      assert.equal(page.window.localStorage.getItem("comfyui_by_cookie"), null);
+    });
 
     test("a browser that refuses the cookie is told so, instead of being led in a circle", async () => {
       overrides["POST /auth_session"] = { status: 204 };
@@ -169,7 +205,7 @@ describe("auth_login.js", () => {
       }
       page.run("auth_login.js");
       page.document.getElementById("api_key").value = KEY;
-      page.document.form.emit("submit", { preventDefault() {} });
+      page.document.form.emit("submit");
       await until(() => page.went.length);
     });
   });
@@ -187,7 +223,7 @@ describe("auth_login.js", () => {
         await until(() => page.went.length);
         assert.deepEqual(page.kept(), { local: null, session: null, [area]: KEY });
         const post = server.seen.find(({ method }) => method === "POST");
-        assert.deepEqual(JSON.parse(post.body), { remember });
+        assert.deepEqual(JSON.parse(post.body), { api_key: KEY, remember });
       });
     }
 
@@ -233,6 +269,79 @@ describe("auth_login.js", () => {
       assert.equal(page.notice(), "You are logged out.");
       assert.equal(page.window.address, "/auth_login.html?next=%2Fa");
       assert.deepEqual(page.went, []);
+    });
+
+    for (const options of [
+      { site: "none" },
+      { site: "same-origin", referrer: "http://other.example/" },
+      { referrer: "" },
+    ]) {
+      test(`at once where nobody else led there: ${JSON.stringify(options)}`, async () => {
+        const page = open("?logout=true", { cookie: true, ...options });
+        await until(() => page.notice() === "You are logged out.");
+        assert.equal(page.document.getElementById("logout").hidden, true);
+      });
+    }
+
+    for (const options of [
+      { site: "cross-site" },
+      { site: "same-site" },
+      { referrer: "http://other.example/" },
+      { site: "", referrer: "http://127.0.0.1:1/" },
+    ]) {
+      test(`by a click where another site led there: ${JSON.stringify(options)}`, async () => {
+        const page = open("?logout=true", { cookie: true, stored: { session: KEY }, ...options });
+        const button = page.document.getElementById("logout");
+        await settled();
+        assert.deepEqual([calls(), page.cookies.size, page.kept().session, page.went], [[], 1, KEY, []]);
+        assert.equal(button.hidden, false);
+        assert.match(page.notice(), /^Another site led you here\./);
+        button.emit("click");
+        await until(() => page.notice() === "You are logged out.");
+        assert.deepEqual([calls(), page.cookies.size, page.kept().session], [["DELETE /auth_session"], 0, null]);
+      });
+    }
+
+    test("not before a page that was loaded in advance is shown", async () => {
+      const page = openPage({ href: `${server.origin}/auth_login.html?logout=true`, site: "none" });
+      page.document.prerendering = true;
+      page.run("auth_login.js");
+      await settled();
+      assert.deepEqual(calls(), []);
+      page.document.prerendering = false;
+      page.document.emit("prerenderingchange");
+      await until(() => calls().length);
+    });
+
+    for (const [name, answer, text] of [
+      ["refuses", { status: 403 }, /\(403\)/],
+      ["is gone", null, UNREACHABLE],
+    ]) {
+      test(`says so where the server ${name}`, async () => {
+        overrides["DELETE /auth_session"] = answer;
+        const page = open("?logout=true", { cookie: true });
+        await until(() => text.test(page.error()));
+        assert.equal(page.notice(), "");
+      });
+    }
+
+    test("ends what a tab keeps that slept", async () => {
+      const sleeper = open("", { stored: {} });
+      sleeper.submit(KEY);
+      await until(() => sleeper.went.length);
+      const { localStorage, sessionStorage } = sleeper.window;
+      closePages();
+      open("?logout=true", { localStorage });
+      await until(() => calls().includes("DELETE /auth_session"));
+      server.seen.length = 0;
+      const page = openPage({ href: `${server.origin}/auth_login.html`, localStorage, globals: { sessionStorage } });
+      page.run("auth_login.js");
+      await settled();
+      assert.deepEqual([calls(), page.kept(), page.went], [["GET /auth_session"], { local: null, session: null }, []]);
+      page.document.getElementById("api_key").value = KEY;
+      page.document.form.emit("submit");
+      await until(() => page.went.length);
+      assert.equal(page.kept().session, KEY, "a new log-in counts");
     });
 
     test("tells the other tabs once the session is gone", async () => {

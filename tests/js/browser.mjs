@@ -67,21 +67,30 @@ class Emitter {
     this.#listeners.set(type, (this.#listeners.get(type) ?? new Set()).add(listener));
   }
   emit(type, event = {}) {
-    for (const listener of this.#listeners.get(type) ?? []) listener.call(this, { type, ...event });
+    let stopped = false;
+    const stopImmediatePropagation = () => (stopped = true);
+    for (const listener of this.#listeners.get(type) ?? []) {
+      if (!stopped) listener.call(this, { type, stopImmediatePropagation, preventDefault() {}, ...event });
+    }
   }
 }
 
 /** The calls that a page makes of a request, in order. `answer` is what the server says to it. */
 export class XMLHttpRequest extends Emitter {
   calls = [];
+  readyState = 0;
+  status = 0;
   open(...args) {
     this.calls.push(["open", ...args]);
+    Object.assign(this, { readyState: 1, status: 0 });
+    this.emit("readystatechange");
   }
   setRequestHeader(...args) {
     this.calls.push(["setRequestHeader", ...args]);
   }
   send(...args) {
     this.calls.push(["send", ...args]);
+    this.onSend?.();
   }
   getResponseHeader(name) {
     return name.toLowerCase() === "www-authenticate" ? this.challenge : null;
@@ -90,8 +99,8 @@ export class XMLHttpRequest extends Emitter {
     return this.calls.filter(([call]) => call === "setRequestHeader").map(([, ...header]) => header);
   }
   answer(status, challenge = null) {
-    Object.assign(this, { status, challenge });
-    this.emit("load");
+    Object.assign(this, { readyState: 4, status, challenge });
+    for (const type of ["readystatechange", "progress", "load", "loadend"]) this.emit(type);
   }
 }
 
@@ -123,7 +132,7 @@ class Element extends Emitter {
   }
 }
 
-function fakeDocument(href, scriptSource, baseURI) {
+function fakeDocument({ href, script, base, referrer }) {
   const elements = new Map();
   const html = asset("auth_login.html");
   const byId = (id) => {
@@ -135,9 +144,14 @@ function fakeDocument(href, scriptSource, baseURI) {
   const submit = new Element();
   form.querySelector = () => submit;
   form.elements = { remember: new Element() };
+  const events = new Emitter();
   return {
-    baseURI: baseURI ?? href,
-    currentScript: scriptSource ? { src: scriptSource } : null,
+    addEventListener: events.addEventListener.bind(events),
+    emit: events.emit.bind(events),
+    prerendering: false,
+    referrer,
+    baseURI: base ?? href,
+    currentScript: script ? { src: script } : null,
     documentElement: { style: {} },
     body: new Element(),
     getElementById: byId,
@@ -158,13 +172,16 @@ export function closePages() {
 
 /**
  * A page at `href`. `stored` is {local, session}, `script` the address of auth_inject.js, `base` that of a
- * <base> element, `navigation` how the page was reached. `went` lists where the page was sent.
+ * <base> element, `navigation` how the page was reached, `site` what the server says of where from. `went` lists where
+ * the page was sent. `localStorage` may be another page's.
  */
-export function openPage({ href, script, base, stored = {}, navigation = "navigate", globals = {} }) {
+export function openPage({
+  href, script, base, stored = {}, navigation = "navigate", site, referrer = "", localStorage, globals = {},
+}) {
   const url = new URL(href);
   const went = [];
   const cookies = new Map();
-  const document = fakeDocument(href, script, base);
+  const document = fakeDocument({ href, script, base, referrer });
 
   // As a browser does: addresses are relative to the document, cookies are kept.
   async function browserFetch(input, init) {
@@ -193,6 +210,7 @@ export function openPage({ href, script, base, stored = {}, navigation = "naviga
     }
   }
 
+  const visit = { type: navigation, serverTiming: [{ name: "site", description: site ?? "" }] };
   const events = new Emitter();
   const window = {
     document,
@@ -206,8 +224,8 @@ export function openPage({ href, script, base, stored = {}, navigation = "naviga
       assign: (to) => went.push(to),
     },
     history: { replaceState: (_state, _title, to) => (window.address = to) },
-    performance: { getEntriesByType: () => [{ type: navigation }] },
-    localStorage: new Storage(),
+    performance: { getEntriesByType: () => [visit] },
+    localStorage: localStorage ?? new Storage(),
     sessionStorage: new Storage(),
     addEventListener: events.addEventListener.bind(events),
     emit: events.emit.bind(events),

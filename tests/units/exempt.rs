@@ -6,7 +6,7 @@ fn of(route: Route<'_>, method: &str) -> Exemption {
 
 #[test]
 fn rule_3_paths() {
-    use Exemption::{None, Open, Socket, UnlessInvalid};
+    use Exemption::{AsksItself, None, Open, Socket, UnlessInvalid};
     for (path, method, expected) in [
         ("/health", "GET", UnlessInvalid),
         ("/api/health", "HEAD", UnlessInvalid),
@@ -16,9 +16,9 @@ fn rule_3_paths() {
         ("/auth_login.html", "GET", Open),
         ("/api/auth_inject.js", "GET", Open),
         ("/auth_login.html", "POST", None),
-        ("/auth_session", "DELETE", Open),
+        ("/auth_session", "DELETE", AsksItself),
         ("/auth_session", "GET", None),
-        ("/auth_verify", "GET", Open),
+        ("/auth_verify", "GET", AsksItself),
         ("/auth_verify", "PUT", None),
         ("/api/auth_verify", "GET", None),
         ("/auth_session", "PUT", None),

@@ -3,14 +3,16 @@
 (function () {
   "use strict";
 
+  // See auth_login.js.
   const STORE = "comfyui_api_key";
+  const LOGGED_OUT = "comfyui_logged_out";
+  const BY_COOKIE = "comfyui_by_cookie";
   const LOADED = Symbol.for("comfy-auth-rs");
   const source = document.currentScript?.src;
   if (!source || window[LOADED]) return;
   Object.defineProperty(window, LOADED, { value: true });
 
   const base = new URL(".", source);
-  const nativeFetch = window.fetch;
   const { Request, Headers, URL: NativeURL } = window;
   const requestUrl = Object.getOwnPropertyDescriptor(Request.prototype, "url").get;
 
@@ -20,23 +22,30 @@
     object[name] = new Proxy(object[name], { apply });
   };
 
-  function storedKey() {
-    for (const area of ["sessionStorage", "localStorage"]) {
-      try {
-        const key = window[area].getItem(STORE);
-        // Anything else can't be a header's value, and would make every request throw.
-        if (key && /^[\x21-\x7e]+$/.test(key)) return key;
-      } catch {
-        // The browser blocks storage: the cookie does the work.
-      }
+  // Storage throws where the browser blocks it: the cookie does the work.
+  function inStorage(area, method, ...args) {
+    try {
+      return window[area][method](...args);
+    } catch {
+      return null;
     }
-    return null;
+  }
+  const read = (area, name) => inStorage(area, "getItem", name);
+  const forget = () => inStorage("sessionStorage", "removeItem", STORE);
+  const relyOnCookie = () => inStorage("localStorage", "setItem", BY_COOKIE, "true");
+
+  function keyToAdd() {
+    if (read("sessionStorage", LOGGED_OUT) !== read("localStorage", LOGGED_OUT)) forget();
+    if (read("localStorage", BY_COOKIE)) return null;
+    // Anything else can't be a header's value, and would make every request throw.
+    const isValue = (key) => key && /^[\x21-\x7e]+$/.test(key);
+    return [read("sessionStorage", STORE), read("localStorage", STORE)].find(isValue);
   }
 
-  // Ours is what lies in this script's folder, not all of the origin: behind a proxy other
-  // applications live there too. A URL that bears a user name carries its own credential.
-  // The header can't leave the origin by a redirect either: browsers take Authorization off a
-  // request that is redirected to another origin (https://fetch.spec.whatwg.org/#http-redirect-fetch).
+  // Ours is what lies in this script's folder: behind a proxy other applications live beside it.
+  // A URL with a user name carries its own credential.
+  // Browsers take Authorization off a request that is redirected to another origin
+  // (https://fetch.spec.whatwg.org/#http-redirect-fetch).
   function isOurs(address) {
     const url = new NativeURL(address, document.baseURI);
     return url.origin === base.origin && url.pathname.startsWith(base.pathname) &&
@@ -44,27 +53,32 @@
   }
 
   function addKey(headers, key) {
-    if (!headers.has("Authorization") && !headers.has("X-API-Key")) {
-      headers.set("Authorization", `Bearer ${key}`);
-    }
-    return headers;
+    if (headers.has("Authorization") || headers.has("X-API-Key")) return false;
+    headers.set("Authorization", `Bearer ${key}`);
+    return true;
   }
 
   // fetch: a Request is never changed, its copy is, as fetch itself would make one. Options are
   // read through a Proxy, so that getters, inheritance and a Request in their place keep working.
+  // The second is without the key, where it was added and the body is no stream.
   function withKey(input, address, init, key) {
     if (input !== address) {
       const copy = new Request(input, init);
-      addKey(copy.headers, key);
-      return [copy];
+      const plain = copy.body ? null : [copy.clone()];
+      return [[copy], addKey(copy.headers, key) && plain];
     }
-    const headers = addKey(new Headers(init?.headers), key);
-    const get = (target, name) => (name === "headers" ? headers : Reflect.get(target, name));
-    return [address, new Proxy(init ?? {}, { get })];
+    const options = (headers) => {
+      const get = (target, name) => (name === "headers" ? headers : Reflect.get(target, name));
+      return [address, new Proxy(init ?? {}, { get })];
+    };
+    const headers = new Headers(init?.headers);
+    const plain = options(new Headers(headers));
+    return [options(headers), addKey(headers, key) && !init?.body?.getReader && plain];
   }
 
   wrap(window, "fetch", (native, self, args) => {
     let sent = args;
+    let again;
     let ours = false;
     try {
       if (args.length) {
@@ -76,72 +90,103 @@
           input = address = `${input}`;
         }
         ours = isOurs(address);
-        const key = ours && storedKey();
-        if (key) sent = withKey(input, address, init, key);
+        const key = ours && keyToAdd();
+        if (key) [sent, again] = withKey(input, address, init, key);
       }
     } catch {
       // A bad argument: the native function says so in its own words.
     }
     const answer = Reflect.apply(native, self, sent);
     if (!ours) return answer;
-    return answer.then((response) => {
-      if (isRefusal(response.status, response.headers.get("WWW-Authenticate"))) verify();
+    return answer.then(async (first) => {
+      let response = first;
+      if (again && isOthers(response)) {
+        response = await Reflect.apply(native, self, again);
+        if (!isOthers(response)) relyOnCookie();
+      }
+      if (isRefusal(response)) verify();
       return response;
     });
   });
 
-  // XMLHttpRequest
+  const ourFetch = window.fetch;
+
   const xhr = window.XMLHttpRequest.prototype;
-  const setHeader = xhr.setRequestHeader;
+  const { open, setRequestHeader, send } = xhr;
   const opened = new WeakMap();
+  const EVENTS = ["readystatechange", "loadstart", "progress", "load", "loadend"];
 
   wrap(xhr, "open", (native, self, args) => {
     if (args.length > 1) args[1] = `${args[1]}`;
     Reflect.apply(native, self, args);
-    const [, address, , user, password] = args;
-    opened.set(self, { ours: user == null && password == null && isOurs(address), hasKey: false });
+    const [, address, asynchronous = true, user, password] = args;
+    const ours = user == null && password == null && isOurs(address);
+    opened.set(self, { args, asynchronous, ours, headers: [] });
   });
 
   wrap(xhr, "setRequestHeader", (native, self, args) => {
     Reflect.apply(native, self, args);
-    const state = opened.get(self);
-    if (state && /^(authorization|x-api-key)$/i.test(args[0])) state.hasKey = true;
+    opened.get(self)?.headers.push(args);
   });
 
   wrap(xhr, "send", (native, self, args) => {
     const state = opened.get(self);
-    if (state?.ours) {
-      const key = storedKey();
-      try {
-        if (key && !state.hasKey) setHeader.call(self, "Authorization", `Bearer ${key}`);
-        self.addEventListener("load", onLoad, { once: true });
-      } catch {
-        // Sent already: the native function says so in its own words.
-      }
+    const hasKey = state?.headers.some(([name]) => /^(authorization|x-api-key)$/i.test(name));
+    const key = state?.ours && !hasKey && keyToAdd();
+    // Sent already? The native function says so in its own words.
+    if (key && self.readyState === 1 && !state.body) {
+      setRequestHeader.call(self, "Authorization", `Bearer ${key}`);
+      state.body = args;
     }
-    return Reflect.apply(native, self, args);
+    Reflect.apply(native, self, args);
+    if (state?.refused) sendAgain(self, state); // synchronous
   });
 
-  function onLoad() {
-    if (this.status === 401 && isRefusal(401, this.getResponseHeader("WWW-Authenticate"))) verify();
+  // Our listeners are the first: a page doesn't see the answer to what is sent again.
+  window.XMLHttpRequest = new Proxy(window.XMLHttpRequest, {
+    construct(native, args, target) {
+      const request = Reflect.construct(native, args, target);
+      for (const type of EVENTS) request.addEventListener(type, onEvent);
+      return request;
+    },
+  });
+
+  function onEvent(event) {
+    const state = opened.get(this);
+    if (!state?.ours) return;
+    const response = { status: this.status, headers: { get: (name) => this.getResponseHeader(name) } };
+    state.refused ||= Boolean(state.body) && isOthers(response);
+    if (state.refused) {
+      event.stopImmediatePropagation();
+      if (event.type === "loadend" && state.asynchronous) sendAgain(this, state);
+    } else if (event.type === "load") {
+      if (state.again && !isOthers(response)) relyOnCookie();
+      if (isRefusal(response)) verify();
+    }
   }
 
-  // Only our own challenge counts: other 401s (a custom node's remote service) are the page's.
-  const isRefusal = (status, challenge) =>
-    status === 401 && Boolean(challenge?.startsWith('Bearer realm="ComfyUI"'));
+  function sendAgain(request, state) {
+    const { args, headers, body } = state;
+    open.apply(request, args);
+    for (const header of headers) setRequestHeader.apply(request, header);
+    Object.assign(state, { body: null, refused: false, again: true });
+    send.apply(request, body);
+  }
 
-  // Leaves only when the server confirms that nothing admits this browser any more, so that one
-  // refused request (credentials: "omit", a wrong header of the page's own) can't end the session.
+  // Other 401s are of something in front of the server, or of a custom node's remote service.
+  const isRefusal = ({ status, headers }) =>
+    status === 401 && /(^|, )Bearer realm="ComfyUI"/.test(headers.get("WWW-Authenticate"));
+  const isOthers = (response) => response.status === 401 && !isRefusal(response);
+
+  // Leaves only when the server confirms that nothing admits this browser any more: one refused
+  // request (credentials: "omit", a wrong header of the page's own) can't end the session.
   let asking = null;
   let leaving = false;
   function verify(reason) {
-    const key = storedKey();
-    asking ??= nativeFetch(new NativeURL("auth_session", base), {
-      cache: "no-store",
-      headers: key ? { Authorization: `Bearer ${key}` } : {},
-    })
+    const key = keyToAdd();
+    asking ??= ourFetch(new NativeURL("auth_session", base), { cache: "no-store" })
       .then((answer) => {
-        if (answer.status === 401) leave(reason ?? (key ? "expired" : "ended"));
+        if (isRefusal(answer)) leave(reason ?? (key ? "expired" : "ended"));
       })
       .catch(() => {}) // no network: a later request asks again
       .finally(() => {
@@ -172,17 +217,13 @@
   if (window.BroadcastChannel) {
     new BroadcastChannel(STORE + base.pathname).onmessage = ({ data }) => {
       if (data !== "logout") return;
-      try {
-        sessionStorage.removeItem(STORE);
-      } catch {
-        // The browser blocks storage: nothing is kept there.
-      }
+      forget();
       verify("logout");
     };
   }
 
-  // The back button brings pages from caches that the server isn't asked about (of `no-cache` pages
-  // too): nothing is shown until it agrees.
+  // The back button brings even `no-cache` pages from a cache: nothing is shown until the server
+  // agrees.
   async function verifyUnseen() {
     const { style } = document.documentElement;
     style.visibility = "hidden";

@@ -1,14 +1,19 @@
-// The login page's behaviour. The page is a plain form first: without this script the server
-// handles its POST. All addresses are relative, so that a proxy may serve it below any folder.
+// The login page's behaviour. The page is a form first: without this script the server handles its
+// POST. All addresses are relative, so that a proxy may serve it below any folder.
 (function () {
   "use strict";
 
   const STORE = "comfyui_api_key";
+  // Changes with each log-out. A tab's key counts while that tab has the same word.
+  const LOGGED_OUT = "comfyui_logged_out";
+  // Something in front of the server uses Authorization for itself.
+  const BY_COOKIE = "comfyui_by_cookie";
+  const NOTES = ["#invalid", "#locked", "#ended"];
   const WRONG = "Wrong key. Check it and try again.";
-  const EXPIRED = "Your key is no longer accepted. Enter a valid key to continue.";
+  const UNREACHABLE = "The server can't be reached. Check that it is running, then try again.";
   const REASONS = {
     ended: "Your session has ended. Enter a valid key to continue.",
-    expired: EXPIRED,
+    expired: "Your key is no longer accepted. Enter a valid key to continue.",
     logout: "You are logged out.",
   };
 
@@ -17,13 +22,14 @@
   const field = byId("api_key");
   const reveal = byId("reveal");
   const submit = form.querySelector(".submit");
+  const leaving = byId("logout") ?? document.createElement("button");
 
   const folder = new URL(".", location.href);
   const query = new URLSearchParams(location.search);
   const target = destination();
 
-  // `next` is a path as the server sees it; behind a proxy's folder it continues there. Whatever
-  // leads elsewhere, or back to this page, becomes the start page.
+  // `next` is a path as the server sees it; behind a proxy's folder it continues there. What leads
+  // elsewhere, or back here, becomes the start page.
   function destination() {
     const next = query.get("next") ?? "";
     if (!next.startsWith("/") || next.length > 4096) return folder.href;
@@ -39,33 +45,33 @@
       if (url.searchParams.has(name)) url.searchParams.delete(name);
     }
     // A browser carries the fragment of the first address along the redirect to this page.
-    const own = ["", "#invalid", "#locked"].includes(location.hash);
-    if (!url.hash && !own) url.hash = location.hash;
+    if (!url.hash && !NOTES.includes(location.hash)) url.hash = location.hash;
     return url.href;
   }
 
   // Storage throws where the browser blocks it; the cookie works without it.
   const areas = ["sessionStorage", "localStorage"];
-  function inStorage(area, action) {
+  function inStorage(area, method, ...args) {
     try {
-      return action(window[area]);
+      return window[area][method](...args);
     } catch {
       return null;
     }
   }
-  const forget = (area) => inStorage(area, (storage) => storage.removeItem(STORE));
-  function keep(key, remember) {
-    areas.forEach(forget);
-    inStorage(remember ? "localStorage" : "sessionStorage", (storage) => storage.setItem(STORE, key));
+  const read = (area, name) => inStorage(area, "getItem", name);
+  const write = (area, name, value) => inStorage(area, value === null ? "removeItem" : "setItem", name, value);
+  const forget = (area) => write(area, STORE, null);
+  function hearOfLogOut() {
+    const last = read("localStorage", LOGGED_OUT);
+    if (read("sessionStorage", LOGGED_OUT) === last) return;
+    forget("sessionStorage");
+    write("sessionStorage", LOGGED_OUT, last);
   }
 
-  function call(method, path, key, body) {
-    const headers = {};
-    if (key) headers.Authorization = `Bearer ${key}`;
-    if (body) headers["Content-Type"] = "application/json";
+  function call(method, path, headers, body) {
     return fetch(path, {
       method,
-      headers,
+      headers: { "Content-Type": "application/json", ...headers },
       body: body && JSON.stringify(body),
       cache: "no-store",
       keepalive: method === "DELETE",
@@ -73,37 +79,48 @@
     });
   }
 
+  const isRefusal = ({ status, headers }) =>
+    status === 401 && /(^|, )Bearer realm="ComfyUI"/.test(headers.get("WWW-Authenticate"));
+
   function explain(answer) {
-    if (answer.status === 401) return WRONG;
+    if (isRefusal(answer)) return WRONG;
     if (answer.status !== 429) {
       return `The server answered with an error (${answer.status}). Try again, or look into its log.`;
     }
     const seconds = Number(answer.headers.get("Retry-After")) || 60;
-    const minutes = Math.ceil(seconds / 60);
-    const wait = seconds < 90 ? `${seconds} second${seconds === 1 ? "" : "s"}` : `${minutes} minutes`;
+    const wait = seconds < 90 ? `${seconds} second${seconds === 1 ? "" : "s"}` : `${Math.ceil(seconds / 60)} minutes`;
     return `Too many wrong keys from this address. Try again in ${wait}.`;
   }
 
-  // Validates the key, opens a session and stores the key. Returns what went wrong, or "".
+  // Such a server works with the stored key alone.
+  const hasNoSessions = ({ status }) => status === 404 || status === 405;
+
+  // Validates the key, opens a session, stores the key. Returns what went wrong, or "". Leaves
+  // Authorization to what is in front.
   async function logIn(key, remember) {
     if (!/^[\x21-\x7e]{1,1024}$/.test(key)) return WRONG;
     try {
-      const health = await call("GET", "health", key);
-      if (!health.ok) return explain(health);
-      const session = await call("POST", "auth_session", key, { remember });
-      // A server without sessions (404, 405) works with the stored key alone.
-      if (session.status !== 404 && session.status !== 405) {
+      const health = await call("GET", "health", { "X-API-Key": key });
+      // Something in front may use that field, too: the log-in knows better.
+      if (!health.ok && !isRefusal(health)) return explain(health);
+      const session = await call("POST", "auth_session", {}, { api_key: key, remember });
+      if (hasNoSessions(session)) {
+        if (!health.ok) return explain(health);
+      } else {
         if (!session.ok) return explain(session);
-        // Without the cookie the start page would lead back here, again and again.
+        // Without the cookie the start page would lead back here.
         if (!(await call("GET", "auth_session")).ok) {
           return "Your browser did not keep the session cookie. Allow cookies for this site, then try again.";
         }
       }
+      write("localStorage", BY_COOKIE, session.headers.get("X-Auth-Authorization-Seen"));
+      hearOfLogOut();
+      areas.forEach(forget);
+      write(remember ? "localStorage" : "sessionStorage", STORE, key);
+      return "";
     } catch {
-      return "The server can't be reached. Check that it is running, then try again.";
+      return UNREACHABLE;
     }
-    keep(key, remember);
-    return "";
   }
 
   function say(id, text) {
@@ -117,7 +134,7 @@
     submit.textContent = busy ? "Checking…" : "Login";
   }
 
-  const channel = "BroadcastChannel" in window ? new BroadcastChannel(STORE + folder.pathname) : null;
+  const channel = window.BroadcastChannel && new BroadcastChannel(STORE + folder.pathname);
 
   function leave() {
     channel?.postMessage("login");
@@ -128,7 +145,7 @@
     event.preventDefault();
     if (submit.disabled) return;
     const key = field.value.trim();
-    conceal();
+    show(false); // a password manager offers to save what is a password field now
     say("error", "");
     say("notice", "");
     setBusy(true);
@@ -146,8 +163,6 @@
     field.setSelectionRange(selectionStart, selectionEnd);
     reveal.setAttribute("aria-pressed", String(visible));
   }
-  // A password manager offers to save what is a password field when the form is sent.
-  const conceal = () => show(false);
 
   function onKey(event) {
     // Autofill sends key events that have no modifiers.
@@ -155,27 +170,51 @@
   }
 
   async function logOut() {
+    leaving.hidden = true;
     areas.forEach(forget);
-    say("notice", REASONS.logout);
+    write("localStorage", LOGGED_OUT, `${Date.now()}`);
+    hearOfLogOut();
     try {
-      await call("DELETE", "auth_session");
+      const answer = await call("DELETE", "auth_session");
+      if (answer.ok || hasNoSessions(answer)) say("notice", REASONS.logout);
+      else say("error", explain(answer));
     } catch {
-      // The server forgets the session when it expires.
+      say("error", UNREACHABLE);
     }
     channel?.postMessage("logout");
   }
 
-  // Goes on where the browser is logged in already: the page can be reached without the cookie by
-  // a link on another site, or with a key in storage whose session has ended.
-  async function resume() {
-    if (submit.disabled) return undefined;
-    try {
-      if ((await call("GET", "auth_session")).status === 204) return leave();
-    } catch {
-      return undefined;
+  // The server tells what Sec-Fetch-Site said; over plain HTTP browsers send none.
+  function isLedHere() {
+    const [visit] = performance.getEntriesByType("navigation");
+    const site = visit?.serverTiming?.find(({ name }) => name === "site")?.description;
+    if (site) return !["same-origin", "none"].includes(site);
+    return !`${document.referrer}/`.startsWith(`${location.origin}/`) && document.referrer !== "";
+  }
+
+  function onLogOutLink() {
+    if (document.prerendering) {
+      document.addEventListener("prerenderingchange", onLogOutLink, { once: true });
+    } else if (isLedHere()) {
+      leaving.hidden = false;
+      say("notice", "Another site led you here. Log out only if you want to.");
+    } else {
+      logOut();
     }
+  }
+
+  // Goes on where the browser is logged in already: a link on another site leads here without the
+  // cookie, and a stored key outlives its session.
+  async function resume() {
+    if (submit.disabled) return;
+    try {
+      if ((await call("GET", "auth_session")).ok) return leave();
+    } catch {
+      return;
+    }
+    hearOfLogOut();
     for (const area of areas) {
-      const key = inStorage(area, (storage) => storage.getItem(STORE));
+      const key = read(area, STORE);
       if (!key) continue;
       setBusy(true);
       const fault = await logIn(key, area === "localStorage");
@@ -185,12 +224,14 @@
         forget(area);
         say("notice", "");
       }
-      say("error", fault === WRONG ? EXPIRED : fault);
+      say("error", fault === WRONG ? REASONS.expired : fault);
     }
-    return undefined;
   }
 
   form.addEventListener("submit", onSubmit);
+  leaving.hidden = true;
+  leaving.type = "button"; // no longer a part of the form
+  leaving.addEventListener("click", logOut);
   reveal.hidden = false;
   reveal.addEventListener("mousedown", (event) => event.preventDefault()); // the caret stays in the field
   reveal.addEventListener("click", () => show(field.type === "password"));
@@ -199,13 +240,13 @@
   field.addEventListener("blur", () => say("caps", ""));
   document.querySelectorAll(".plain").forEach((note) => note.remove());
 
-  // What the address says is said once: a reload starts afresh.
+  // What the address says is said once.
   const next = query.get("next");
-  const hash = ["#invalid", "#locked"].includes(location.hash) ? "" : location.hash;
+  const hash = NOTES.includes(location.hash) ? "" : location.hash;
   history.replaceState(null, "", location.pathname + (next ? `?${new URLSearchParams({ next })}` : "") + hash);
 
   if (query.get("logout") === "true") {
-    logOut();
+    onLogOutLink();
   } else {
     if (query.get("error") === "invalid") say("error", WRONG);
     if (query.get("error") === "locked") say("error", "Too many wrong keys from this address. Wait a few minutes, then try again.");

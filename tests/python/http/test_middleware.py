@@ -17,7 +17,7 @@ from comfy_auth_rs import KeyFileError, KeyStore, create_auth_middleware, setup
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from support.apps import SECRET, secret, secret_app
-from support.client import BEARER, BROWSER, UPGRADE, Connection, basic, bearer, fetch, log_in
+from support.client import BASIC, BEARER, BROWSER, CHALLENGE, UPGRADE, Connection, basic, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -252,10 +252,41 @@ async def test_rule_1(server, query, headers, expected):
     assert reply.json["error"] == "unauthorized"
     assert reply.json["message"]
     challenge = 'Bearer realm="ComfyUI"' + (', error="invalid_token"' if expected == "invalid_credential" else "")
-    assert reply.headers["WWW-Authenticate"] == challenge
+    assert reply.headers.getall("WWW-Authenticate") == [challenge, *([] if "Cookie" in headers else [BASIC])]
     assert reply.headers["Cache-Control"] == "no-store"
     assert SECRET not in reply.text
     assert KEY not in str(reply)
+
+
+@pytest.mark.parametrize("target", ["/prompt", "/nothing", "/auth_session", "/health"])
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), basic("wrong"), UPGRADE])
+async def test_rule_4_programs_are_asked_for_basic_and_browsers_never(server, target, headers):
+    """A browser would open a dialog of its own."""
+    programs = [
+        {},
+        {"User-Agent": "Wget/1.21.3", "Accept": "*/*"},
+        {"User-Agent": "Lavf/59.27.100", "Range": "bytes=0-"},
+    ]
+    browsers = [
+        {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"},
+        {"Accept-Language": "en"},
+        {"Referer": "http://evil.example/"},
+        {"Origin": "null"},
+        {"Cookie": "a=b"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Dest": "image"},
+        {"Accept": "text/html"},
+    ]
+    for extra in programs + browsers:
+        for method in ("GET", "POST", "DELETE"):
+            reply = await fetch(server, target, {**headers, **extra}, method=method)
+            if reply.status != 401:
+                assert "WWW-Authenticate" not in reply.headers
+                continue
+            bearer_challenge, *others = reply.headers.getall("WWW-Authenticate")
+            assert bearer_challenge.startswith(CHALLENGE)
+            assert others == ([BASIC] if extra in programs else []), (extra, method)
 
 
 async def test_rule_1_what_real_clients_send(aiohttp_server, middleware):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import ssl
@@ -21,6 +22,8 @@ from support.client import BEARER, BROWSER, FORM, JSON, Connection, basic, beare
 from support.keys import KEY, OTHER_KEY
 
 DAY = 24 * 60 * 60
+#: A gateway's token.
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -149,6 +152,86 @@ async def test_no_other_kind_of_form_logs_in(server, content_type):
         assert (reply.status, "Set-Cookie" in reply.headers) == (400, False)
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+async def test_a_key_in_a_json_body_becomes_a_cookie(server, content_type):
+    for remember in (False, True):
+        body = json.dumps({"api_key": KEY, "remember": remember}).encode()
+        reply = await post(server, {"Content-Type": content_type}, body)
+        assert (reply.status, "X-Auth-Authorization-Seen" in reply.headers) == (204, False)
+        name, value, attributes = cookie_of(reply)
+        assert ("max-age" in attributes) is remember
+        assert (await fetch(server, headers={"Cookie": f"{name}={value}"})).text == SECRET
+
+
+@pytest.mark.parametrize("content_type", [
+    "", "text/plain", "text/plain; application/json", "application/octet-stream", "application/jsonx",
+    "multipart/form-data; boundary=x",
+])  # fmt: skip
+async def test_a_key_in_a_body_of_another_type_is_none(server, content_type):
+    """A page of another site can send these without asking first (CORS)."""
+    body = json.dumps({"api_key": KEY}).encode()
+    reply = await fetch(server, "/auth_session", {"Content-Type": content_type}, method="POST", body=body)
+    assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (401, "missing_credential", False)
+
+
+@pytest.mark.parametrize("key", [
+    b"1", b"null", b"true", b"[]", b"{}", b'["' + KEY.encode() + b'"]', b'"\\ud800"', b'"' + KEY.encode(),
+])  # fmt: skip
+async def test_a_key_in_a_json_body_is_a_text(server, key):
+    reply = await post(server, {}, b'{"api_key": ' + key + b"}")
+    assert (reply.status, "Set-Cookie" in reply.headers) == (400, False)
+    assert "api_key" in reply.text
+
+
+async def test_a_wrong_key_in_a_json_body(server):
+    for key in ("wrong", " ", f" {KEY}", KEY + "\n", "é", "\0"):
+        reply = await post(server, {}, json.dumps({"api_key": key}).encode())
+        assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (401, "invalid_credential", False)
+    assert (await post(server, {}, b'{"api_key": ""}')).json["cause"] == "missing_credential"
+    assert (await post(server, BEARER, b'{"api_key": "wrong"}')).status == 204, "a bad one never vetoes a good one"
+
+
+@pytest.mark.parametrize("headers", [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+])  # fmt: skip
+async def test_a_foreign_page_cannot_log_somebody_in_by_json(server, headers):
+    for number in range(12):
+        for key in (KEY, f"wrong-{number}"):
+            reply = await post(server, headers, json.dumps({"api_key": key}).encode())
+            assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (403, "cross_origin", False)
+    assert (await post(server, {}, json.dumps({"api_key": KEY}).encode())).status == 204, "nor lock them out"
+
+
+@pytest.mark.parametrize(
+    "authorization", [basic("hunter2", "me"), bearer("a.b.c"), bearer(JWT), {"Authorization": "x"}]
+)
+async def test_a_log_in_hears_that_something_in_front_uses_authorization(server, authorization):
+    reply = await post(server, authorization, json.dumps({"api_key": KEY}).encode())
+    assert (reply.status, reply.headers["X-Auth-Authorization-Seen"]) == (204, "true")
+    cookie = {"Cookie": cookie_of(reply)[0] + "=" + cookie_of(reply)[1]}
+    for path in ("/prompt", "/auth_session"):
+        assert (await fetch(server, path, {**cookie, **authorization})).status in (200, 204)
+    assert (await post_form(server, authorization, api_key=KEY)).location == "./", "without JavaScript, too"
+
+
+async def test_somebody_elses_tokens_lock_nobody_out(server):
+    """A gateway renews its own all the time."""
+    tokens = [bearer(f"{JWT}{number}") for number in range(40)]
+    for token in tokens:
+        reply = await fetch(server, headers=token)
+        assert (reply.status, reply.json["cause"]) == (401, "missing_credential")
+        assert (await fetch(server, "/health", token)).status == 200
+        assert (await post(server, token, json.dumps({"api_key": OTHER_KEY}).encode())).status == 204
+    assert (await fetch(server, headers=BEARER)).status == 200
+    for number in range(10):
+        password = basic(f"password-{number}")
+        assert (await post(server, password, json.dumps({"api_key": OTHER_KEY}).encode())).status == 204
+    assert (await fetch(server, headers=bearer("wrong"))).json["cause"] == "invalid_credential"
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The cookie's name and attributes
 
@@ -184,7 +267,7 @@ async def test_secure_where_the_browser_used_tls(server, fields, secure):
     for reply in (
         await post(server, {**BEARER, **fields}),
         await fetch(server, "/auth_session", fields, method="DELETE"),
-        await fetch(server, "/auth_login.html?logout=true", fields),
+        await post_form(server, fields | {"Sec-Fetch-Site": "same-origin"}, logout="true"),
     ):
         assert ("secure" in cookie_of(reply)[2]) is secure
 
@@ -251,38 +334,68 @@ async def test_delete_ends_the_session_on_the_server_too(server):
         assert (await fetch(server, path, others)).status in (200, 204)
 
 
-async def test_the_logout_page_ends_the_session_too(server):
+@pytest.mark.parametrize("target", ["/auth_login.html?logout=true", "/auth_session?logout=true", "/auth_session"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("headers", [
+    {},
+    BROWSER,
+    {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-User": "?1"},
+    {"Sec-Fetch-Site": "same-origin", "Sec-Purpose": "prefetch"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
+])  # fmt: skip
+async def test_no_get_logs_anybody_out(server, target, method, headers):
+    """The page's script does, or its button."""
     mine = {"Cookie": await log_in(server)}
-    reply = await fetch(server, "/auth_login.html?logout=true", {**BROWSER, **mine})
-    assert reply.status == 200
-    assert reply.headers["Cache-Control"] == "no-store"
+    reply = await fetch(server, target, {**mine, **headers}, method=method)
+    assert "Set-Cookie" not in reply.headers
+    assert "Clear-Site-Data" not in reply.headers
+    assert (await fetch(server, headers=mine)).status == 200
+
+
+async def test_the_button_logs_out_without_javascript(server):
+    page = (await fetch(server, "/auth_login.html?logout=true")).text
+    assert re.search(r'<button [^>]*name="logout" value="true"', page)
+    mine = {"Cookie": await log_in(server)}
+    reply = await post_form(server, {**mine, "Sec-Fetch-Site": "same-origin"}, api_key="", logout="true", next="/")
+    assert (reply.status, reply.location) == (303, "auth_login.html?reason=logout#ended")
+    assert (reply.headers["Cache-Control"], reply.headers["Clear-Site-Data"]) == ("no-store", '"cache"')
     assert cookie_of(reply)[2]["max-age"] == "0"
-    assert "<form" in reply.text
+    assert '<p id="ended"' in page, "what the page shows without JavaScript"
     assert (await fetch(server, headers=mine)).status == 401
 
 
-async def test_the_logout_page_is_always_sent_whole(server):
-    """A 304 would leave the browser with its copy of the page, from before."""
-    page = await fetch(server, "/auth_login.html")
-    for condition in ({"If-None-Match": page.headers["ETag"]}, {"If-Modified-Since": page.headers["Last-Modified"]}):
-        assert (await fetch(server, "/auth_login.html", condition)).status == 304
-        reply = await fetch(server, "/auth_login.html?logout=true", {**condition, "Range": "bytes=0-9"})
-        assert (reply.status, reply.body == page.body, "Set-Cookie" in reply.headers) == (200, True, True)
-
-
-async def test_only_logout_true_logs_out(server):
+@pytest.mark.parametrize("headers", [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"},
+    {"Origin": "null"},
+    {},
+])  # fmt: skip
+async def test_a_foreign_page_cannot_press_it(server, headers):
     mine = {"Cookie": await log_in(server)}
-    for target in (
-        "/auth_login.html",
-        "/auth_login.html?logout=false",
-        "/auth_login.html?logout=TRUE",
-        "/auth_login.html?x=logout=true",
-        "/auth_login.js?logout=true",
-        "/auth_inject.js?logout=true",
+    for reply in (
+        await post_form(server, {**mine, **headers}, logout="true"),
+        await post_form(server, {**mine, **headers}, logout="true", api_key=KEY),
+        await fetch(server, "/auth_session", {**mine, **headers}, method="DELETE"),
     ):
-        reply = await fetch(server, target, mine)
-        assert (reply.status, "Set-Cookie" in reply.headers) == (200, False), target
+        assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (403, "cross_origin", False)
     assert (await fetch(server, headers=mine)).status == 200
+
+
+async def test_the_login_page_hears_who_led_to_it(server):
+    """Its script cannot see `Sec-Fetch-Site`."""
+    for headers, site in [
+        ({}, ""),
+        ({"Sec-Fetch-Site": "none"}, "none"),
+        ({"Sec-Fetch-Site": "same-origin"}, "same-origin"),
+        ({"Sec-Fetch-Site": "same-site"}, "same-site"),
+        ({"Sec-Fetch-Site": "cross-site"}, "cross-site"),
+        ({"Sec-Fetch-Site": 'x", other;desc="y'}, ""),
+    ]:
+        reply = await fetch(server, "/auth_login.html?logout=true", headers)
+        assert reply.headers["Server-Timing"] == f'site;desc="{site}"'
+        again = await fetch(server, "/auth_login.html", {**headers, "If-None-Match": reply.headers["ETag"]})
+        assert (again.status, again.headers["Server-Timing"]) == (304, f'site;desc="{site}"')
 
 
 async def test_logging_out_without_a_session_only_clears_the_cookie(server):
@@ -375,7 +488,7 @@ async def test_the_form_of_the_page_is_the_form_that_is_understood(server):
     [form] = re.findall(r"<form\b.*?</form>", page, re.DOTALL)
     assert 'method="post"' in form
     assert 'action="auth_session"' in form
-    assert {"api_key", "remember", "next"} <= set(re.findall(r'name="(\w+)"', form))
+    assert {"api_key", "remember", "next", "logout"} <= set(re.findall(r'name="(\w+)"', form))
 
 
 @pytest.mark.parametrize("key", ["wrong", "", " ", KEY[:-1], KEY + "x", "é", "\0"])

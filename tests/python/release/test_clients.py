@@ -289,6 +289,43 @@ def test_script_examples_need_only_an_address(
     assert not any(answer.endswith(" 401") for answer in outcome.answers)
 
 
+# --- clients that wait to be asked ------------------------------------------------------------------------------
+
+WAITING = {
+    "wget": ["wget", "--no-verbose", "--output-document={out}", "http://any:{key}@{host}{path}"],
+    "curl --anyauth": ["curl", "-sSf", "--anyauth", "-u", "any:{key}", "-o", "{out}", "http://{host}{path}"],
+    "curl --anyauth, the key in the address": [
+        "curl",
+        "-sSf",
+        "--anyauth",
+        "-o",
+        "{out}",
+        "http://any:{key}@{host}{path}",
+    ],
+    "urllib": [sys.executable, str(PROGRAMS / "urllib_basic.py"), "http://{host}{path}", "{key}", "{out}"],
+    "ffmpeg": ["ffmpeg", "-v", "error", "-y", "-i", "http://any:{key}@{host}{path}", "{out}"],
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_who_waits_to_be_asked_for_the_key_is_asked(
+    host: Host, key: str, tmp_path: Path, name: str, prefix: str, color: int
+) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (SIDE, SIDE), f"#{color:06x}").save(picture, "PNG")
+    files = {"image": (f"{color:06x}.png", picture.getvalue())}
+    requests.post(f"{host.server.url}/upload/image", files=files, headers=bearer(key), timeout=20).raise_for_status()
+    path = f"{prefix}/view?filename={color:06x}.png&type=input"
+    good = "206" if name == "ffmpeg" else "200"  # it asks for a range
+    for used, answers in ((WRONG_KEY, {"401"}), (key, {"401", good})):
+        values = {"key": used, "host": f"127.0.0.1:{host.server.port}", "path": path, "out": str(tmp_path / "out.png")}
+        outcome = host.watch([word.format(**values) for word in WAITING[name]], tmp_path)
+        assert (outcome.returncode == 0) is (used == key), outcome.said
+        assert outcome.statuses(f"GET {prefix}/view") == answers
+    assert has_color(outcome.picture, color)
+
+
 # --- facts of life ----------------------------------------------------------------------------------------------
 
 JUNK = (

@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from support.keys import KEY
 
 CHALLENGE = 'Bearer realm="ComfyUI"'
+BASIC = 'Basic realm="ComfyUI"'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
