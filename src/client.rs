@@ -6,7 +6,52 @@ use ipnet::IpNet;
 
 use crate::error::ConfigError;
 
-/// The proxies whose `X-Forwarded-For` is believed. Empty: the field is ignored.
+/// The fields in which proxies commonly name the client.
+pub const CLIENT_FIELDS: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP"];
+
+/// The one field in which the trusted proxies name the client. A proxy that sets one passes the client's own version of
+/// the others on, so the others are never read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientField {
+    name: String,
+    /// Whether it is `Forwarded` (RFC 7239); the others hold addresses with commas between them, or one alone.
+    forwarded: bool,
+}
+
+impl ClientField {
+    /// Takes the field's name.
+    ///
+    /// # Errors
+    /// It is no token (RFC 9110, section 5.1).
+    pub fn parse(name: &str) -> Result<Self, ConfigError> {
+        let is_token = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+        if !is_token {
+            let detail = format!("{name:?} is no name of a header field; write one such as X-Real-IP");
+            return Err(ConfigError::new("client_field", detail));
+        }
+        Ok(Self { name: name.to_owned(), forwarded: name.eq_ignore_ascii_case("Forwarded") })
+    }
+
+    /// Its name, as the operator wrote it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What stands before the last entry of a value, if anything, and the address in that entry, if it is one.
+    fn split_last<'t>(&self, value: &'t str) -> (Option<&'t str>, Option<IpAddr>) {
+        if self.forwarded {
+            let (before, element) = rsplit_outside_quotes(value, b',');
+            (before, forwarded_for(element))
+        } else {
+            let (before, entry) = value.rsplit_once(',').map_or((None, value), |(before, entry)| (Some(before), entry));
+            (before, parse_entry(entry.trim()))
+        }
+    }
+}
+
+/// The proxies that are believed when they name a client. Empty: nobody is.
 #[derive(Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
@@ -30,7 +75,7 @@ impl TrustedProxies {
         if faults.is_empty() { Ok(Self(nets)) } else { Err(faults) }
     }
 
-    /// Whether nobody is trusted, so that `X-Forwarded-For` need not be read.
+    /// Whether nobody is trusted, so that the field need not be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -43,22 +88,36 @@ impl TrustedProxies {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The address of the client: `peer`, or, where that is a trusted proxy, the nearest address in `X-Forwarded-For`
-    /// (all its field values joined in order) that is not one. What stands further left was written by that client.
-    /// An entry that is no address ends the search at the proxy that passed it on.
+    /// The address of the client: `peer`, or, where that is a trusted proxy, the nearest address in `value` (all values of
+    /// the field, joined in order) that is not one. What is further left was written by that client. An entry without an
+    /// address ends the search at the proxy that passed it on.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, forwarded_for: &str) -> IpAddr {
+    pub fn client(&self, peer: IpAddr, field: &ClientField, value: &str) -> IpAddr {
         let mut client = peer.to_canonical();
-        for entry in forwarded_for.rsplit(',') {
-            if !self.contains(client) {
-                break;
-            }
-            match parse_entry(entry.trim()) {
-                Some(address) => client = address.to_canonical(),
-                None => break,
-            }
+        let mut left = Some(value);
+        while let Some(value) = left.filter(|_| self.contains(client)) {
+            let (before, address) = field.split_last(value);
+            let Some(address) = address else { break };
+            client = address.to_canonical();
+            left = before;
         }
         client
+    }
+}
+
+/// Whether an address is of this machine or of a private network, where a proxy in front of this server would be:
+/// loopback, private, link-local, and the shared ones of carriers and overlay networks (RFC 6598).
+#[must_use]
+pub fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_loopback()
+                || address.is_private()
+                || address.is_link_local()
+                || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
     }
 }
 
@@ -71,28 +130,163 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
         .ok()
 }
 
+/// The address in one element of `Forwarded` (RFC 7239, section 4). `None` where it has none, several, an obfuscated or
+/// an unknown one, or one that is malformed.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut node = None;
+    let mut left = Some(element);
+    while let Some(pairs) = left {
+        let (before, pair) = rsplit_outside_quotes(pairs, b';');
+        if let Some((name, value)) = pair.split_once('=')
+            && name.trim_matches(OWS).eq_ignore_ascii_case("for")
+            && node.replace(value).is_some()
+        {
+            return None;
+        }
+        left = before;
+    }
+    address_of_node(&unquoted(node?.trim_matches(OWS))?)
+}
+
+/// Space that may be around an element (RFC 9110, section 5.6.3).
+const OWS: [char; 2] = [' ', '\t'];
+
+/// A token as it is, a quoted string (RFC 9110, section 5.6.4) without its marks.
+fn unquoted(value: &str) -> Option<String> {
+    let Some(inner) = value.strip_prefix('"') else { return (!value.contains('"')).then(|| value.to_owned()) };
+    let mut escaped = false;
+    let unescaped = inner.strip_suffix('"')?.chars().filter(|&character| {
+        escaped = character == '\\' && !escaped;
+        !escaped
+    });
+    Some(unescaped.collect())
+}
+
+/// The address of a node (RFC 7239, section 6): `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]`, `[2001:db8::1]:80`. The port
+/// may be obfuscated.
+fn address_of_node(node: &str) -> Option<IpAddr> {
+    let (address, port) = if let Some(bracketed) = node.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        (address.parse().map(IpAddr::V6), port)
+    } else {
+        let (address, port) = node.split_at(node.find(':').unwrap_or(node.len()));
+        (address.parse().map(IpAddr::V4), port)
+    };
+    let is_port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| match port.strip_prefix('_') {
+            Some(name) => !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+            None => (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()),
+        });
+    address.ok().filter(|_| is_port)
+}
+
+/// What is before the last `separator` that is not inside a quoted string, if there is one, and what is after it.
+///
+/// It reads from the right: what the nearest proxy wrote is there, and well-formed. Read from the left, a quotation mark that
+/// a client opened and never closed would swallow it.
+fn rsplit_outside_quotes(text: &str, separator: u8) -> (Option<&str>, &str) {
+    let bytes = text.as_bytes();
+    let mut quoted = false;
+    for (at, byte) in bytes.iter().enumerate().rev() {
+        if *byte == b'"' {
+            let escapes = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+            quoted = quoted == (escapes % 2 == 1);
+        } else if *byte == separator && !quoted {
+            return (Some(&text[..at]), &text[at + 1..]);
+        }
+    }
+    (None, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(field: &str, table: &[(&str, &str, &str)]) {
+        let trusted = TrustedProxies::parse(&["10.0.0.0/8", "::1", "127.0.0.1"]).unwrap();
+        let field = ClientField::parse(field).unwrap();
+        for (peer, value, expected) in table {
+            let client = trusted.client(peer.parse().unwrap(), &field, value);
+            assert_eq!(client.to_string(), *expected, "{peer} {value:?}");
+        }
+    }
+
     #[test]
     fn believes_only_trusted_proxies() {
-        let trusted = TrustedProxies::parse(&["10.0.0.0/8", "::1", "127.0.0.1"]).unwrap();
-        for (peer, forwarded_for, expected) in [
-            ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
-            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
-            ("10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
-            ("10.0.0.1", "198.51.100.1, 10.2.3.4", "198.51.100.1"),
-            ("10.0.0.1", "spoof, 198.51.100.1 ,10.2.3.4", "198.51.100.1"),
-            ("10.0.0.1", "198.51.100.1, rubbish", "10.0.0.1"),
-            ("10.0.0.1", "rubbish, 10.2.3.4", "10.2.3.4"),
-            ("10.0.0.1", "", "10.0.0.1"),
-            ("::ffff:10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
-            ("::1", "[2001:db8::1]:80", "2001:db8::1"),
-            ("127.0.0.1", "[2001:db8::1]", "2001:db8::1"),
-        ] {
-            let client = trusted.client(peer.parse().unwrap(), forwarded_for);
-            assert_eq!(client.to_string(), expected, "{peer} {forwarded_for:?}");
+        for field in ["X-Forwarded-For", "X-Real-IP", "any"] {
+            check(
+                field,
+                &[
+                    ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
+                    ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+                    ("10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
+                    ("10.0.0.1", "198.51.100.1, 10.2.3.4", "198.51.100.1"),
+                    ("10.0.0.1", "spoof, 198.51.100.1 ,10.2.3.4", "198.51.100.1"),
+                    ("10.0.0.1", "198.51.100.1, rubbish", "10.0.0.1"),
+                    ("10.0.0.1", "rubbish, 10.2.3.4", "10.2.3.4"),
+                    ("10.0.0.1", "", "10.0.0.1"),
+                    ("10.0.0.1", "for=198.51.100.1", "10.0.0.1"),
+                    ("::ffff:10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+                    ("::1", "[2001:db8::1]:80", "2001:db8::1"),
+                    ("127.0.0.1", "[2001:db8::1]", "2001:db8::1"),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn reads_forwarded_as_rfc_7239_has_it() {
+        check(
+            "forwarded",
+            &[
+                ("192.0.2.1", "for=198.51.100.1", "192.0.2.1"),
+                ("10.0.0.1", "for=198.51.100.1", "198.51.100.1"),
+                ("10.0.0.1", "For=198.51.100.1;proto=https;by=203.0.113.43", "198.51.100.1"),
+                ("10.0.0.1", "proto=https;host=\"h;for=192.0.2.9\"; FOR=\"198.51.100.1:4711\"", "198.51.100.1"),
+                ("10.0.0.1", "for=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+                ("10.0.0.1", "for=\"[2001:db8:cafe::17]\"", "2001:db8:cafe::17"),
+                ("10.0.0.1", "for=\"\\198.51.100.1:_hidden\"", "198.51.100.1"),
+                ("10.0.0.1", "for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+                ("10.0.0.1", "for=192.0.2.43,\tfor=198.51.100.17;by=_x , for=10.9.9.9", "198.51.100.17"),
+                ("10.0.0.1", "for=\"[::ffff:10.9.9.9]\"", "10.9.9.9"),
+                ("10.0.0.1", "host=\"a,b\\\",c\";for=198.51.100.1", "198.51.100.1"),
+                // What has no address ends the search at the proxy that passed it on.
+                ("10.0.0.1", "", "10.0.0.1"),
+                ("10.0.0.1", "198.51.100.1", "10.0.0.1"),
+                ("10.0.0.1", "for=unknown", "10.0.0.1"),
+                ("10.0.0.1", "for=\"_gazonk\"", "10.0.0.1"),
+                ("10.0.0.1", "for=_SEVKISEK", "10.0.0.1"),
+                ("10.0.0.1", "for=192.0.2.9, for=unknown, for=10.2.3.4", "10.2.3.4"),
+                ("10.0.0.1", "for=192.0.2.9, proto=https", "10.0.0.1"),
+                ("10.0.0.1", "for=192.0.2.9,", "10.0.0.1"),
+                ("10.0.0.1", "for=192.0.2.9;for=198.51.100.1", "10.0.0.1"),
+                ("10.0.0.1", "for=2001:db8::1", "10.0.0.1"),
+                ("10.0.0.1", "for=\"[2001:db8::1\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"[2001:db8::1]80\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"[192.0.2.1]\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"192.0.2.1:\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"192.0.2.1:123456\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"192.0.2.1:_\"", "10.0.0.1"),
+                ("10.0.0.1", "for=\"192.0.2.1", "10.0.0.1"),
+                ("10.0.0.1", "for=192.0.2.1\"", "10.0.0.1"),
+                ("10.0.0.1", "for=", "10.0.0.1"),
+                ("10.0.0.1", "for", "10.0.0.1"),
+                // A client cannot swallow what the proxy wrote after it.
+                ("10.0.0.1", "for=\", for=198.51.100.1", "198.51.100.1"),
+                ("10.0.0.1", "for=\"\\, for=\"198.51.100.1:80\"", "198.51.100.1"),
+                ("10.0.0.1", "for=192.0.2.9;x=\", for=\"[2001:db8::1]\"", "2001:db8::1"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_field_has_a_name() {
+        for name in ["X-Forwarded-For", "forwarded", "x_real.ip", "!"] {
+            assert_eq!(ClientField::parse(name).unwrap().name(), name);
+        }
+        for name in ["", "X Real IP", "X-Real-IP:", "X-Réal-IP", "a,b", "(x)", "a\n"] {
+            let fault = ClientField::parse(name).unwrap_err().to_string();
+            assert!(fault.starts_with("client_field: ") && !fault.contains('\n'), "{fault}");
         }
     }
 
@@ -100,5 +294,21 @@ mod tests {
     fn refuses_what_is_no_network() {
         let faults = TrustedProxies::parse(&["10.0.0.0/33", "proxy", "", "10.0.0.1"]).unwrap_err();
         assert_eq!(faults.len(), 3);
+    }
+
+    #[test]
+    fn knows_local_addresses() {
+        for local in
+            ["127.0.0.9", "10.1.1.1", "172.31.0.1", "192.168.1.1", "169.254.1.1", "100.64.0.1", "100.127.255.1"]
+        {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+            assert!(is_local(format!("::ffff:{local}").parse().unwrap()), "{local}");
+        }
+        for local in ["::1", "fd00::1", "fe80::1"] {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+        }
+        for public in ["192.0.2.1", "100.63.255.255", "100.128.0.1", "172.32.0.1", "8.8.8.8", "2001:db8::1", "::"] {
+            assert!(!is_local(public.parse().unwrap()), "{public}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::credential::Source;
 use crate::decision::{Denial, Grant};
-use crate::origin;
+use crate::origin::{self, Page};
 use crate::request::{Question, Request, is_read};
 
 /// With the cookie, a request that changes something, and a WebSocket, must come from this origin, and a read must not be
@@ -15,11 +15,9 @@ use crate::request::{Question, Request, is_read};
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
     let ours = match grant.source {
-        Source::Cookie => {
-            origin::is_same_origin(request, question) || (is_read(request, question) && origin::may_read(request))
-        }
+        Source::Cookie => context.page() == Page::Own || (is_read(request, question) && origin::may_read(request)),
         Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
-            !origin::is_foreign(request, question)
+            matches!(context.page(), Page::Own | Page::Unknown)
         }
         _ => true,
     };

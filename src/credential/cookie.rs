@@ -7,7 +7,7 @@ use std::ops::Deref;
 use memchr::memchr_iter;
 
 use super::{Credential, OWS, Place};
-use crate::request::{Field, Question, Request, host};
+use crate::request::{Field, Question, Request, first_of, host};
 
 /// The session cookie.
 pub struct Cookie;
@@ -27,9 +27,9 @@ impl Place for Cookie {
     fn credentials<'t, R: Request>(
         text: &'t str,
         request: &R,
-        question: Question<'_>,
+        _: Question<'_>,
     ) -> impl Iterator<Item = Credential<'t>> {
-        parse(text, Name::of(request, question)).map(Credential::Session)
+        parse(text, Name::of(request)).map(Credential::Session)
     }
 }
 
@@ -46,8 +46,8 @@ pub struct Name {
 impl Name {
     /// The name at the address that the browser used.
     #[must_use]
-    pub fn of<R: Request>(request: &R, question: Question<'_>) -> Self {
-        Self::at(request.values(host(request, question)).next().and_then(|host| port(&host)))
+    pub fn of<R: Request>(request: &R) -> Self {
+        Self::at(request.values(host(request)).next().and_then(|host| port(first_of(&host))))
     }
 
     /// The name at an address with this port.

@@ -25,6 +25,9 @@ impl Denial {
         question: Question<'_>,
         leads_to_login: bool,
     ) -> Self {
+        if denial == decision::Denial::CrossOrigin && !matches!(question, Question::Identity | Question::Again) {
+            request.tell_of_foreign_page();
+        }
         Self { reason: denial, row: denial.row(question), client: request.client(), leads_to_login }
     }
 }
