@@ -22,6 +22,7 @@ pub struct Context<'a, 'k, R> {
 
 impl<R: Request> Context<'_, '_, R> {
     /// The page that sends the request.
+    #[must_use]
     pub fn page(&self) -> Page {
         origin::page(self.policy.own_origins, self.request)
     }
