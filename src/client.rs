@@ -39,7 +39,13 @@ impl ClientField {
         &self.name
     }
 
-    /// What stands before the last entry of a value, if anything, and the address in that entry, if it is one.
+    /// Whether the nearest proxy named an address in a value.
+    #[must_use]
+    pub fn names_a_client(&self, value: &str) -> bool {
+        self.split_last(value).1.is_some()
+    }
+
+    /// What is before the last entry of a value, if anything, and the address in that entry, if it is one.
     fn split_last<'t>(&self, value: &'t str) -> (Option<&'t str>, Option<IpAddr>) {
         if self.forwarded {
             let (before, element) = rsplit_outside_quotes(value, b',');
@@ -208,6 +214,22 @@ mod tests {
         for (peer, value, expected) in table {
             let client = trusted.client(peer.parse().unwrap(), &field, value);
             assert_eq!(client.to_string(), *expected, "{peer} {value:?}");
+        }
+    }
+
+    #[test]
+    fn tells_whether_anyone_is_named() {
+        let names = |name: &str, value: &str| ClientField::parse(name).unwrap().names_a_client(value);
+        for (name, value, expected) in [
+            ("X-Real-IP", "127.0.0.1", true),
+            ("X-Forwarded-For", "junk, 192.0.2.1", true),
+            ("X-Forwarded-For", "192.0.2.1, junk", false),
+            ("X-Forwarded-For", "", false),
+            ("Forwarded", "for=192.0.2.1", true),
+            ("Forwarded", "for=unknown", false),
+            ("Forwarded", "192.0.2.1", false),
+        ] {
+            assert_eq!(names(name, value), expected, "{name} {value}");
         }
     }
 

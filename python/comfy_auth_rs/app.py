@@ -38,8 +38,8 @@ def create_auth_middleware(
     Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
     regular expression that begins with `^`), `require_ws` takes `/ws` off the exempt routes, `trusted_proxy` are the
     networks (CIDR) of proxies that are believed: in `client_field`, and in no other field, they name the client, and in
-    `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each `origin` (`https://example.com`) count as
-    this server's own. `setup` adds the login page and `/health`.
+    `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each `origin` (`https://example.com`)
+    count as this server's own. `setup` adds the login page and `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """

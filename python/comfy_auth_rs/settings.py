@@ -57,14 +57,14 @@ class Settings:
         "--auth-client-field",
         "NAME",
         "X-Forwarded-For",
-        help="The one header field in which the trusted proxies name the client: X-Forwarded-For, Forwarded, X-Real-IP, "
-        "CF-Connecting-IP or another. All others are ignored.",
+        help="The one header field in which the trusted proxies name the client: X-Forwarded-For, Forwarded, X-Real-IP "
+        "or another, such as CF-Connecting-IP. All others are ignored.",
     )
     origin: tuple[str, ...] = _several(
         "--auth-origin",
         "ORIGIN",
-        help="Count the pages of this origin as this server's own: scheme://host or scheme://host:port, as browsers show "
-        "it. For gateways that change the host.",
+        help="Count the pages of this origin (scheme://host or scheme://host:port) as this server's own. For gateways "
+        "that change the host.",
     )
     url_key: bool = _switch(
         "--auth-url-key",

@@ -251,13 +251,15 @@ impl<'a, 'py> Request<'a, 'py> {
         }
         let all = self.getall(&names.client);
         let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
-        let client = trusted.client(peer, client_field, &values.collect::<Vec<_>>().join(","));
-        if client == peer.to_canonical() {
-            notices.no_client(self.py(), peer, client_field);
-        } else {
-            notices.no_client.settle();
+        let value = values.collect::<Vec<_>>().join(",");
+        if notices.no_client.is_due() {
+            if client_field.names_a_client(&value) {
+                notices.no_client.settle();
+            } else {
+                notices.no_client(self.py(), peer, client_field);
+            }
         }
-        Some(client)
+        Some(trusted.client(peer, client_field, &value))
     }
 }
 
