@@ -47,7 +47,10 @@ impl Name {
     /// The name at the address that the browser used.
     #[must_use]
     pub fn of<R: Request>(request: &R) -> Self {
-        Self::at(request.values(host(request)).next().and_then(|host| port(first_of(&host))))
+        let field = host(request);
+        let is_list = field != Field::Host;
+        let host = request.values(field).next();
+        Self::at(host.and_then(|host| port(if is_list { first_of(&host) } else { &host })))
     }
 
     /// The name at an address with this port.
