@@ -20,6 +20,7 @@ use comfy_auth_rs::decide::{Policy, decide};
 use comfy_auth_rs::decision::Decision;
 use comfy_auth_rs::exempt::Exemptions;
 use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{Field, Now, Question};
 use comfy_auth_rs::secret::{Digest, random_bytes};
 use comfy_auth_rs::state::State;
@@ -270,17 +271,18 @@ struct Server {
     keys: Keys,
     state: State,
     exemptions: Exemptions,
+    own_origins: OwnOrigins,
 }
 
 impl Server {
     fn new(keys: Keys) -> Self {
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
-        Self { keys, state: State::default(), exemptions }
+        Self { keys, state: State::default(), exemptions, own_origins: OwnOrigins::default() }
     }
 
     fn refuse(&self, candidate: &[u8]) {
-        let Self { keys, state, exemptions } = self;
-        let policy = Policy { keys, state, exemptions, trace: None };
+        let Self { keys, state, exemptions, own_origins } = self;
+        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000 };
         // Without an address, so that nothing is counted.
         let request = requests::get().from(None).with(Field::XApiKey, std::str::from_utf8(candidate).unwrap());

@@ -16,7 +16,7 @@ use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, S
 use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
-use crate::origin;
+use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, has, takes_html};
 use crate::secret::Digest;
 use crate::session;
@@ -38,6 +38,8 @@ pub struct Policy<'a> {
     pub state: &'a State,
     /// Exempt routes.
     pub exemptions: &'a Exemptions,
+    /// What counts as this server's own pages.
+    pub own_origins: &'a OwnOrigins,
     /// Where the steps of the decision are written down, if anybody wants to read them.
     pub trace: Option<&'a Trace>,
 }
@@ -77,9 +79,10 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
 
     /// Rules 1 and 2: the first credential that is valid and passes every check.
     fn grant(mut self) -> Result<Grant<'k>, Denial> {
-        let Context { request, question, .. } = *self.context;
         // Any page can have a browser send a form with a key of its own. That key is not even looked at.
-        if matches!(question, Question::LogIn(Some(key)) if !key.is_empty()) && origin::is_foreign(request, question) {
+        if matches!(self.context.question, Question::LogIn(Some(key)) if !key.is_empty())
+            && matches!(self.context.page(), Page::SameHost | Page::Foreign)
+        {
             return Err(Denial::CrossOrigin);
         }
         // The cookie comes before the query, which the address of every picture has.
@@ -162,7 +165,7 @@ fn authenticate<'k, R: Request>(
             }
             Err(digest) => Err(Rejected::Wrong(digest)),
         },
-        Credential::Session(name, _) if *name != cookie::Name::of(context.request, context.question) => {
+        Credential::Session(name, _) if *name != cookie::Name::of(context.request) => {
             Err(Rejected::Absent) // another server's on this host
         }
         Credential::Session(_, value) => {
@@ -200,8 +203,10 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
         Exemption::UnlessInvalid => denial == Denial::Missing,
         Exemption::Socket => {
             let shaken = [Field::SecWebSocketKey, Field::SecWebSocketVersion].into_iter().all(is_plain);
-            if denial == Denial::CrossOrigin || !shaken {
+            if !shaken {
                 false
+            } else if context.page() == Page::Foreign {
+                return Err(Denial::CrossOrigin);
             } else if request.takes_over() {
                 return Err(Denial::ClientIdTaken);
             } else {

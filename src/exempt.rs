@@ -31,7 +31,7 @@ pub enum Exemption {
     AsksItself,
     /// Only if it presents no invalid credential, so that a login page can validate a key against it.
     UnlessInvalid,
-    /// As a WebSocket: unless it takes a `clientId` over.
+    /// As a WebSocket: unless it takes a `clientId` over, or a page of another host opens it.
     Socket,
 }
 

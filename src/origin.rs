@@ -1,27 +1,51 @@
-//! Whether a browser's request comes from this server's own pages.
+//! Which page a browser's request comes from.
 //!
 //! `Sec-Fetch-Site` (W3C Fetch Metadata) says so where browsers send it: on HTTPS and on loopback. Elsewhere `Origin`
-//! (RFC 6454) is compared with `Host`. A request that says neither is not known to be ours. No script can set these fields.
+//! (RFC 6454) is compared with the origin that the browser used. No script can set these fields.
 
-use crate::request::{Field, Question, Request, combined, has, host};
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::error::ConfigError;
+use crate::request::{Field, Request, combined, first_of, host};
 
 /// What `Sec-Fetch-Site` says of a request from our own pages, and of one by the person at the address bar.
 const OURS: [&str; 2] = ["same-origin", "none"];
 
-/// For requests that change something: they must be known to come from our own pages, or from the person.
-pub fn is_same_origin<R: Request>(request: &R, question: Question<'_>) -> bool {
-    match combined(request, Field::SecFetchSite) {
-        Some(site) => OURS.contains(&site.as_str()),
-        None => combined(request, Field::Origin).is_some_and(|origin| {
-            combined(request, host(request, question)).is_some_and(|host| is_origin_of(&origin, &host))
-        }),
-    }
+/// The page that sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Nothing says that it is a page: browsers say it with all that changes something, and with a WebSocket.
+    Unknown,
+    /// One of this server's own, or one that the operator counts as such.
+    Own,
+    /// One of the same host name, at another port or by another scheme. So are our own behind a proxy that passes the host
+    /// on without its port.
+    SameHost,
+    /// One of another host, or without any.
+    Foreign,
 }
 
-/// Whether a page of another origin sends this. For a log-in, which has its own credential: a program that says nothing may
-/// send it, a foreign page must not, or it could log the person in with a key of its own.
-pub fn is_foreign<R: Request>(request: &R, question: Question<'_>) -> bool {
-    (has(request, Field::SecFetchSite) || has(request, Field::Origin)) && !is_same_origin(request, question)
+/// The page that sends a request.
+pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
+    let site = combined(request, Field::SecFetchSite);
+    if site.as_deref().is_some_and(|site| OURS.contains(&site)) {
+        return Page::Own;
+    }
+    let Some(text) = combined(request, Field::Origin) else {
+        return if site.is_some() { Page::Foreign } else { Page::Unknown };
+    };
+    let Some(origin) = Origin::parse(&text) else { return Page::Foreign };
+    if own.contains(&origin) {
+        return Page::Own;
+    }
+    let used = used(request);
+    match used.as_deref().and_then(Host::parse) {
+        Some(host) if !host.name.eq_ignore_ascii_case(origin.host.name) => Page::Foreign,
+        Some(host) if site.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
+        Some(_) => Page::SameHost,
+        None => Page::Foreign,
+    }
 }
 
 /// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may link
@@ -34,24 +58,139 @@ pub fn may_read<R: Request>(request: &R) -> bool {
     })
 }
 
-/// Whether `origin` (`scheme://host[:port]`) names the server that `host` (`host[:port]`) names. A missing port is the
-/// scheme's default.
-fn is_origin_of(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let default = match scheme {
-        "http" => "80",
-        "https" => "443",
-        _ => return false,
-    };
-    let (name, port) = split_port(authority);
-    let (host_name, host_port) = split_port(host);
-    !name.is_empty() && name.eq_ignore_ascii_case(host_name) && port.unwrap_or(default) == host_port.unwrap_or(default)
+/// The host that the browser used, as it is in its field.
+fn used<R: Request>(request: &R) -> Option<String> {
+    match host(request) {
+        // A repeated `Host` names nobody.
+        Field::Host => combined(request, Field::Host),
+        field => request.values(field).next().map(|hosts| first_of(&hosts).to_owned()),
+    }
 }
 
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (authority, None),
+/// The scheme that the browser used, where a trusted proxy tells it. Traefik calls a WebSocket's `ws` or `wss`.
+fn scheme<R: Request>(request: &R) -> Option<&'static str> {
+    let told = request.values(Field::XForwardedProto).next().filter(|_| request.proxied())?;
+    match &*first_of(&told).to_ascii_lowercase() {
+        "http" | "ws" => Some("http"),
+        "https" | "wss" => Some("https"),
+        _ => None,
+    }
+}
+
+/// The origin of a page and the address that it sent its request to, for the log; `None` where the page has no origin. Neither
+/// holds anything but letters, digits and `:/.-_+[]`.
+pub fn page_and_address<R: Request>(request: &R) -> Option<(String, String)> {
+    let page = Origin::parse(&combined(request, Field::Origin)?)?.to_string();
+    let host = used(request).as_deref().and_then(Host::parse).map_or("no host".to_owned(), |host| host.to_string());
+    let scheme = scheme(request).map(|scheme| [scheme, "://"].concat()).unwrap_or_default();
+    Some((page, scheme + &host))
+}
+
+/// The origins that count as this server's own besides the one that the browser used.
+#[derive(Debug, Default)]
+pub struct OwnOrigins(Vec<String>);
+
+impl OwnOrigins {
+    /// Takes `scheme://host` or `scheme://host:port`.
+    ///
+    /// # Errors
+    /// One line a bad value.
+    pub fn parse<S: AsRef<str>>(origins: &[S]) -> Result<Self, Vec<ConfigError>> {
+        let mut own = Vec::new();
+        let mut faults = Vec::new();
+        for text in origins.iter().map(AsRef::as_ref) {
+            match Origin::parse(text) {
+                Some(origin) => own.push(origin.to_string()),
+                None => faults.push(ConfigError::new(
+                    "origin",
+                    format!(
+                        "{text:?} is no origin; write scheme://host or scheme://host:port, such as https://example.com"
+                    ),
+                )),
+            }
+        }
+        if faults.is_empty() { Ok(Self(own)) } else { Err(faults) }
+    }
+
+    fn contains(&self, origin: &Origin<'_>) -> bool {
+        !self.0.is_empty() && self.0.contains(&origin.to_string())
+    }
+}
+
+/// An origin as browsers write it (RFC 6454, section 6.2): `scheme://host[:port]`.
+struct Origin<'t> {
+    scheme: &'t str,
+    host: Host<'t>,
+}
+
+impl<'t> Origin<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        Host::parse(authority).filter(|_| is_scheme).map(|host| Self { scheme, host })
+    }
+
+    /// The port that the scheme has where none is written.
+    fn default_port(&self) -> Option<u16> {
+        if self.scheme.eq_ignore_ascii_case("http") {
+            Some(80)
+        } else if self.scheme.eq_ignore_ascii_case("https") {
+            Some(443)
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is the one of the server that the browser calls `host`, by `scheme` where that is known.
+    fn is_at(&self, host: &Host<'_>, scheme: Option<&str>) -> bool {
+        let Some(default) = self.default_port() else { return false };
+        scheme.is_none_or(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
+            && self.host.name.eq_ignore_ascii_case(host.name)
+            && self.host.port.unwrap_or(default) == host.port.unwrap_or(default)
+    }
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Host { name, port } = self.host;
+        let host = Host { name, port: port.filter(|port| Some(*port) != self.default_port()) };
+        write!(f, "{}://{host}", self.scheme.to_ascii_lowercase())
+    }
+}
+
+/// `name`, `1.2.3.4` or `[::1]`, perhaps with a port.
+struct Host<'t> {
+    name: &'t str,
+    port: Option<u16>,
+}
+
+impl<'t> Host<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => {
+                let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+                (name, Some(port.parse().ok().filter(|_| is_number)?))
+            }
+            _ => (text, None),
+        };
+        let is_name = match name.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+            None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        };
+        (is_name && !name.is_empty()).then_some(Self { name, port })
+    }
+}
+
+impl fmt::Display for Host<'_> {
+    /// An IPv6 address as browsers write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        match inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok()) {
+            Some(address) => write!(f, "[{address}]")?,
+            None => f.write_str(&self.name.to_ascii_lowercase())?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

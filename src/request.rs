@@ -27,9 +27,9 @@ pub enum Field {
     UserAgent,
     AccessControlRequestMethod,
     XOriginalMethod,
-    XForwardedFor,
     XForwardedMethod,
     XForwardedHost,
+    XForwardedProto,
 }
 
 /// A request, which the decision reads only as far as it needs to.
@@ -109,10 +109,16 @@ pub fn combined<R: Request>(request: &R, field: Field) -> Option<String> {
     request.values(field).map(|value| value.to_owned()).reduce(|before, value| [&before, ", ", &value].concat())
 }
 
-/// The field that names the host the browser used. Traefik puts its own address into the question's `Host`.
-pub fn host<R: Request>(request: &R, question: Question<'_>) -> Field {
-    let forwarded = question == Question::ForwardAuth && request.proxied() && has(request, Field::XForwardedHost);
-    if forwarded { Field::XForwardedHost } else { Field::Host }
+/// The field that names the host the browser used. A gateway may put its own address into `Host`, and so does Traefik when
+/// it asks about a request.
+pub fn host<R: Request>(request: &R) -> Field {
+    if request.proxied() && has(request, Field::XForwardedHost) { Field::XForwardedHost } else { Field::Host }
+}
+
+/// The first of a list: proxies add what they were asked by after what the browser used.
+#[must_use]
+pub fn first_of(list: &str) -> &str {
+    list.split(',').next().unwrap_or_default().trim()
 }
 
 /// Whether it can change nothing and opens no WebSocket.

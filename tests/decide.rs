@@ -13,6 +13,7 @@ use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide};
 use comfy_auth_rs::decision::{Decision, Denial};
 use comfy_auth_rs::exempt::{Exemptions, Route};
 use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{self as core, Field, Now, Question};
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
@@ -41,6 +42,7 @@ struct Server {
     keys: Keys,
     state: State,
     exemptions: Exemptions,
+    own_origins: OwnOrigins,
     clock: Cell<Duration>,
 }
 
@@ -54,17 +56,27 @@ impl Server {
             keys: keys(&[KEY, OTHER_KEY]),
             state: State::default(),
             exemptions: Exemptions::new(patterns, require_ws).unwrap(),
+            own_origins: OwnOrigins::default(),
             clock: Cell::new(START),
         }
+    }
+
+    /// One to whose own pages these origins belong.
+    fn at(origins: &[&str]) -> Self {
+        Self { own_origins: OwnOrigins::parse(origins).unwrap(), ..Self::new() }
     }
 
     fn now(&self) -> Now {
         Now { monotonic: self.clock.get(), unix: UNIX + self.clock.get().as_secs() }
     }
 
+    fn policy<'a>(&'a self, trace: Option<&'a Trace>) -> Policy<'a> {
+        let Self { keys, state, exemptions, own_origins, .. } = self;
+        Policy { keys, state, exemptions, own_origins, trace }
+    }
+
     fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
-        let Self { keys, state, exemptions, .. } = self;
-        decide(&Policy { keys, state, exemptions, trace: None }, request, question, self.now())
+        decide(&self.policy(None), request, question, self.now())
     }
 
     /// The decision in a word: who was admitted, or the cause of the refusal.
@@ -521,8 +533,7 @@ fn rule_2_basic_of_a_browser_is_judged_like_the_cookie() {
 #[test]
 fn rule_2_sockets_by_the_cookie_come_from_our_own_pages_only() {
     use Field::{Origin, SecFetchSite};
-    for (server, path) in [(Server::new(), "/ws"), (Server::with(&[], true), "/ws"), (Server::new(), "/custom_socket")]
-    {
+    for (server, path) in [(Server::with(&[], true), "/ws"), (Server::new(), "/custom_socket")] {
         let socket = || request("GET", Route::Path(path)).upgrade().cookie(&server);
         check(
             &server,
@@ -536,6 +547,125 @@ fn rule_2_sockets_by_the_cookie_come_from_our_own_pages_only() {
             ],
         );
     }
+}
+
+#[test]
+fn rule_2_the_origin_that_the_browser_used_is_the_one_that_a_trusted_proxy_tells() {
+    use Field::{Cookie, Origin, SecFetchSite, XForwardedHost, XForwardedProto};
+    let server = Server::new();
+    let value = server.cookie(KEY).split_once('=').unwrap().1.to_owned();
+    // The cookie is named for the port that the browser used.
+    let post = |proxied, port: Option<u16>| {
+        let name = port.map_or("comfyui_session".to_owned(), |port| format!("comfyui_session_{port}"));
+        let request = request("POST", Route::Path("/prompt")).with(Cookie, format!("{name}={value}"));
+        Request { proxied, ..request }
+    };
+    let forwarded = |host: &str, port| post(true, port).with(XForwardedHost, host);
+    check(
+        &server,
+        &[
+            ("its host", forwarded("pod.example", None).with(Origin, "https://pod.example"), "Cookie"),
+            (
+                "its host and port",
+                forwarded("pod.example:99", Some(99)).with(Origin, "http://pod.example:99"),
+                "Cookie",
+            ),
+            (
+                "the first of several",
+                forwarded("pod.example:99, in:1", Some(99)).with(Origin, "http://pod.example:99"),
+                "Cookie",
+            ),
+            ("another port", forwarded("pod.example", None).with(Origin, "http://pod.example:8188"), "cross_origin"),
+            (
+                "our own address now is another",
+                forwarded("pod.example", None).with(Origin, format!("http://{HOST}")),
+                "cross_origin",
+            ),
+            (
+                "told by anybody",
+                post(false, Some(8188)).with(XForwardedHost, "evil.example").with(Origin, "http://evil.example"),
+                "cross_origin",
+            ),
+            (
+                "told by anybody, the cookie's port",
+                post(false, Some(99)).with(XForwardedHost, "a:99"),
+                "missing_credential",
+            ),
+            ("a proxy that tells none", post(true, Some(8188)).with(Origin, format!("http://{HOST}")), "Cookie"),
+            ("no page", forwarded("pod.example", None), "cross_origin"),
+            (
+                "Sec-Fetch-Site counts before",
+                forwarded("pod.example", None).with(SecFetchSite, "cross-site").with(Origin, "https://pod.example"),
+                "cross_origin",
+            ),
+        ],
+    );
+    let told = |proto: &str, origin: &str| post(true, Some(8188)).with(XForwardedProto, proto).with(Origin, origin);
+    let [http, https] = ["http", "https"].map(|scheme| format!("{scheme}://{HOST}"));
+    check(
+        &server,
+        &[
+            ("its scheme", told("https", &https), "Cookie"),
+            ("its scheme, in capitals", told("HTTPS", &https), "Cookie"),
+            ("the first of several", told("https, http", &https), "Cookie"),
+            ("a WebSocket's", told("wss", &https), "Cookie"),
+            ("a WebSocket's in plain text", told("ws", &http), "Cookie"),
+            ("another scheme", told("https", &http), "cross_origin"),
+            ("another scheme, the other way round", told("http", &https), "cross_origin"),
+            ("a scheme that nobody knows tells nothing", told("gopher", &http), "Cookie"),
+            ("told by anybody", Request { proxied: false, ..told("https", &http) }, "Cookie"),
+            (
+                "both",
+                forwarded("pod.example", None).with(XForwardedProto, "https").with(Origin, "https://pod.example:443"),
+                "Cookie",
+            ),
+            (
+                "both, of another scheme",
+                forwarded("pod.example", None).with(XForwardedProto, "https").with(Origin, "http://pod.example"),
+                "cross_origin",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn rule_2_origins_that_the_operator_names_are_our_own() {
+    use Field::{Origin, SecFetchDest, SecFetchMode, SecFetchSite};
+    let server = Server::at(&["https://pod.example", "http://10.0.0.1:8000"]);
+    let post = || request("POST", Route::Path("/prompt")).cookie(&server);
+    let socket = |path| request("GET", Route::Path(path)).upgrade().cookie(&server);
+    check(
+        &server,
+        &[
+            ("one of them", post().with(Origin, "https://pod.example"), "Cookie"),
+            ("the other", post().with(Origin, "http://10.0.0.1:8000"), "Cookie"),
+            ("in other words", post().with(Origin, "https://POD.example:443"), "Cookie"),
+            (
+                "from another site",
+                post().with(Origin, "https://pod.example").with(SecFetchSite, "cross-site"),
+                "Cookie",
+            ),
+            ("its socket", socket("/custom_socket").with(Origin, "https://pod.example"), "Cookie"),
+            ("its /ws", socket("/ws").with(Origin, "https://pod.example"), "Cookie"),
+            ("the address in Host still is", post().with(Origin, format!("http://{HOST}")), "Cookie"),
+            ("another scheme", post().with(Origin, "http://pod.example"), "cross_origin"),
+            ("another port", post().with(Origin, "https://pod.example:8443"), "cross_origin"),
+            ("a name below it", post().with(Origin, "https://a.pod.example"), "cross_origin"),
+            ("two", post().with(Origin, "https://pod.example").with(Origin, "https://pod.example"), "cross_origin"),
+            ("no origin", post().with(Origin, "null"), "cross_origin"),
+            (
+                "a picture there, which says no origin",
+                {
+                    let get = request("GET", Route::Path("/view")).cookie(&server).with(SecFetchSite, "cross-site");
+                    get.with(SecFetchMode, "no-cors").with(SecFetchDest, "image")
+                },
+                "cross_origin",
+            ),
+        ],
+    );
+    let log_in = |origin: &str| server.log_in(&request("POST", Route::Path("/auth_session")).with(Origin, origin), KEY);
+    assert_eq!(log_in("https://pod.example"), "Form");
+    assert_eq!(log_in("https://evil.example"), "cross_origin");
 }
 
 #[test]
@@ -756,6 +886,100 @@ fn rule_3_sockets() {
             ("its twin", request("GET", Route::Path("/api/ws")).upgrade(), "missing_credential"),
             ("with the key", socket().query("api_key=right"), "Query"),
             ("a browser", cookie, "Cookie"),
+        ],
+    );
+}
+
+#[test]
+fn rule_3_pages_at_sockets_without_a_valid_credential() {
+    use Field::{Host, Origin, SecFetchSite};
+    let server = Server::new();
+    let at = |host: &str| request("GET", Route::Path("/ws")).without(Host).with(Host, host).upgrade();
+    let value = server.cookie(KEY).split_once('=').unwrap().1.to_owned();
+    let with_cookie =
+        |request: Request, port: &str| request.with(Field::Cookie, format!("comfyui_session{port}={value}"));
+    for (name, origin, site, by_cookie, anonymous) in [
+        ("our own page", "http://comfy.example:8188", None, "Cookie", "anonymous"),
+        ("the same, as newer browsers say it", "http://comfy.example:8188", Some("same-origin"), "Cookie", "anonymous"),
+        ("another port", "http://comfy.example:8247", None, "anonymous", "anonymous"),
+        (
+            "another port, as newer browsers say it",
+            "http://comfy.example:8247",
+            Some("same-site"),
+            "anonymous",
+            "anonymous",
+        ),
+        ("another port by TLS", "https://comfy.example", None, "anonymous", "anonymous"),
+        ("another host", "https://evil.example", None, "cross_origin", "cross_origin"),
+        (
+            "another host, as newer browsers say it",
+            "https://evil.example",
+            Some("cross-site"),
+            "cross_origin",
+            "cross_origin",
+        ),
+        ("another host at our port", "http://evil.example:8188", None, "cross_origin", "cross_origin"),
+        ("a host below ours", "http://a.comfy.example:8188", Some("same-site"), "cross_origin", "cross_origin"),
+        ("a host that begins like ours", "http://comfy.example.evil:8188", None, "cross_origin", "cross_origin"),
+        ("a page without an origin", "null", None, "cross_origin", "cross_origin"),
+        ("a file", "file://", None, "cross_origin", "cross_origin"),
+        ("no page", "", Some("cross-site"), "cross_origin", "cross_origin"),
+    ] {
+        let from = |request: Request| {
+            let request = if origin.is_empty() { request } else { request.with(Origin, origin) };
+            if let Some(site) = site { request.with(SecFetchSite, site) } else { request }
+        };
+        let socket = || from(at(HOST));
+        check(
+            &server,
+            &[
+                (name, with_cookie(socket(), "_8188"), by_cookie),
+                (name, socket(), anonymous),
+                (name, socket().bearer("wrong"), anonymous),
+                (name, socket().bearer(KEY), "Bearer"),
+                (name, socket().query("token=right"), "Query"),
+                (
+                    name,
+                    Request { takes_over: true, ..socket() },
+                    if anonymous == "anonymous" { "client_id_taken" } else { anonymous },
+                ),
+            ],
+        );
+    }
+    check(
+        &server,
+        &[
+            ("a program", at(HOST), "anonymous"),
+            ("a program with a cookie", with_cookie(at(HOST), "_8188"), "anonymous"),
+            (
+                "a proxy without ports",
+                with_cookie(at("comfy.example"), "").with(Origin, "http://comfy.example:8247"),
+                "anonymous",
+            ),
+            (
+                "the same at an address",
+                with_cookie(at("127.0.0.1"), "").with(Origin, "http://127.0.0.1:8247"),
+                "anonymous",
+            ),
+            (
+                "the same at an IPv6 address",
+                with_cookie(at("[::1]"), "").with(Origin, "http://[::1]:8247"),
+                "anonymous",
+            ),
+            ("another name of this host", at("127.0.0.1").with(Origin, "http://localhost:8247"), "cross_origin"),
+            (
+                "no host",
+                request("GET", Route::Path("/ws")).without(Host).upgrade().with(Origin, "http://a"),
+                "cross_origin",
+            ),
+            (
+                "only there",
+                request("GET", Route::Path("/custom"))
+                    .upgrade()
+                    .cookie(&server)
+                    .with(Origin, "http://comfy.example:8247"),
+                "cross_origin",
+            ),
         ],
     );
 }
@@ -1022,11 +1246,10 @@ fn rule_2_the_first_that_passes_every_check_counts_as_used() {
 #[test]
 fn a_trace_says_why_and_shows_no_key() {
     let server = Server::new();
-    let Server { keys, state, exemptions, .. } = &server;
     let trace = Trace::default();
     let request =
         get().bearer("canary").query("api_key=canary-too").cookie(&server).with(Field::SecFetchSite, "cross-site");
-    decide(&Policy { keys, state, exemptions, trace: Some(&trace) }, &request, Question::Access, server.now());
+    decide(&server.policy(Some(&trace)), &request, Question::Access, server.now());
     let steps = "looked at Authorization (unknown key), X-API-Key, Cookie (cross_origin), query (unknown key), path";
     assert_eq!(trace.to_string(), steps);
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
-use comfy_auth_rs::client::TrustedProxies;
+use comfy_auth_rs::client::{ClientField, TrustedProxies};
 use comfy_auth_rs::credential::authorization::{self, Token};
 use comfy_auth_rs::credential::{Source, cookie, query, url_prefix, x_api_key};
 use comfy_auth_rs::decide::{Policy, decide};
@@ -16,7 +16,7 @@ use comfy_auth_rs::decision::Decision;
 use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
 use comfy_auth_rs::inject::inject_script;
 use comfy_auth_rs::keys::{Entry, Keys, parse_file, parse_flag};
-use comfy_auth_rs::origin::{is_foreign, is_same_origin};
+use comfy_auth_rs::origin::{OwnOrigins, Page, page};
 use comfy_auth_rs::request::{Field, Now, Question, takes_html};
 use comfy_auth_rs::secret::Digest;
 use comfy_auth_rs::session;
@@ -317,33 +317,50 @@ proptest! {
     }
 
     #[test]
-    fn forwarded_for_any_text(peer in any::<IpAddr>(), text in prop_oneof![".*", "([0-9a-f.:\\[\\] ,]|10\\.0\\.0\\.1){0,40}"]) {
-        prop_assert_eq!(TrustedProxies::default().client(peer, &text), peer.to_canonical());
+    fn client_any_text(
+        peer in any::<IpAddr>(),
+        name in select(&["X-Forwarded-For", "Forwarded"][..]),
+        text in prop_oneof![".*", "([0-9a-f.:\\[\\] ,]|10\\.0\\.0\\.1){0,40}", "(for=|[0-9.:_;,\\[\\]\" \\\\]|10\\.0\\.0\\.1){0,40}"],
+        behind in select(&["192.0.2.1", "192.0.2.1, 10.0.0.2"][..]),
+    ) {
+        let field = ClientField::parse(name).unwrap();
+        prop_assert_eq!(TrustedProxies::default().client(peer, &field, &text), peer.to_canonical());
         let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
-        let client = trusted.client(peer, &text);
+        let client = trusted.client(peer, &field, &text);
         prop_assert!(trusted.contains(peer) || client == peer.to_canonical());
+        // Whatever a client sends: what a proxy adds to it counts.
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let added = if name == "Forwarded" { format!("for={}", behind.replace(", ", ", for=")) } else { behind.to_owned() };
+        let client = trusted.client(proxy, &field, &format!("{text}, {added}"));
+        prop_assert_eq!(client, IpAddr::from([192, 0, 2, 1]));
     }
 
     #[test]
-    fn forwarded_for_is_the_nearest_that_is_not_trusted(
+    fn client_is_the_nearest_that_is_not_trusted(
         chain in vec(prop_oneof![(1..=3_u8).prop_map(|n| [10, 0, 0, n]), any::<[u8; 4]>()], 1..6),
         spoofed in ".{0,8}",
         spellings in vec(0..4_usize, 6),
+        in_forwarded in any::<bool>(),
     ) {
         // From the server outwards: the peer, then what each hop wrote.
         let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
         let chain: Vec<_> = chain.into_iter().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))).collect();
         let expected = chain.iter().find(|address| !trusted.contains(**address));
-        let written: Vec<_> = chain[1..].iter().zip(spellings).map(|(address, spelling)| match (address, spelling) {
-            (IpAddr::V4(v4), 0) => v4.to_ipv6_mapped().to_string(),
-            (IpAddr::V4(v4), 1) => format!("[{}]:80", v4.to_ipv6_mapped()),
-            (_, 2) => format!(" {address}:4711"),
-            _ => format!("{address}\t"),
+        let written: Vec<_> = chain[1..].iter().zip(spellings).map(|(address, spelling)| match (in_forwarded, address, spelling) {
+            (false, IpAddr::V4(v4), 0) => v4.to_ipv6_mapped().to_string(),
+            (false, IpAddr::V4(v4), 1) => format!("[{}]:80", v4.to_ipv6_mapped()),
+            (false, _, 2) => format!(" {address}:4711"),
+            (false, ..) => format!("{address}\t"),
+            (true, IpAddr::V4(v4), 0) => format!("for=\"[{}]\"; proto=https", v4.to_ipv6_mapped()),
+            (true, IpAddr::V4(v4), 1) => format!(" by=_me;host=\"a,;\\\"b\";FOR=\"[{}]:80\"\t", v4.to_ipv6_mapped()),
+            (true, _, 2) => format!(" For=\"{address}:_port\""),
+            (true, ..) => format!("for={address}"),
         }).collect();
+        let field = ClientField::parse(if in_forwarded { "Forwarded" } else { "X-Real-IP" }).unwrap();
         // In front of the client's address stands what the client wrote; behind junk, nobody looks further.
         let front = if expected.is_some() { spoofed } else { "192.0.2.1,junk".to_owned() };
         let value = [front].into_iter().chain(written.into_iter().rev()).collect::<Vec<_>>().join(",");
-        prop_assert_eq!(trusted.client(chain[0], &value), *expected.unwrap_or(chain.last().unwrap()), "{:?}", value);
+        prop_assert_eq!(trusted.client(chain[0], &field, &value), *expected.unwrap_or(chain.last().unwrap()), "{:?}", value);
     }
 
     #[test]
@@ -356,19 +373,29 @@ proptest! {
     #[test]
     fn origin_any_text(origin in prop_oneof![".*", "https?://.*"], host in ".*") {
         let from = get().without(Field::Host).with(Field::Host, &host).with(Field::Origin, &origin);
-        let same = is_same_origin(&from, Question::Access);
-        prop_assert_eq!(is_foreign(&from, Question::Access), !same);
+        let page_of = |request: &Request| page(&OwnOrigins::default(), request);
+        let same = page_of(&from) == Page::Own;
+        prop_assert_ne!(page_of(&from), Page::Unknown);
         let (_, authority) = origin.split_once("://").unwrap_or_default();
         let name = |authority: &str| authority.rsplit_once(':').map_or(authority, |(name, _)| name).to_lowercase();
         prop_assert!(!same || name(authority) == name(&host) || authority.eq_ignore_ascii_case(&host));
-        prop_assert!(!is_same_origin(&from.with(Field::SecFetchSite, "cross-site"), Question::Access));
+        let elsewhere = page_of(&from.clone().with(Field::SecFetchSite, "cross-site"));
+        prop_assert!([Page::SameHost, Page::Foreign].contains(&elsewhere));
+        // What can be named is ours then, and only that.
+        match OwnOrigins::parse(&[&origin]) {
+            Ok(own) => prop_assert_eq!(page(&own, &from), Page::Own),
+            Err(faults) => {
+                prop_assert!(!same && page_of(&from) == Page::Foreign, "{:?}", origin);
+                prop_assert!(faults.len() == 1 && !faults[0].to_string().contains('\n'));
+            }
+        }
     }
 
     #[test]
     fn origin_of_the_host_is_ours_and_no_other(host in "[a-z0-9.-]{1,12}", port in 1..=u16::MAX, other in "[a-z0-9.-]{1,12}", other_port in 1..=u16::MAX) {
         let host_field = format!("{host}:{port}");
         let here = get().without(Field::Host).with(Field::Host, host_field);
-        let same = |origin: &str| is_same_origin(&here.clone().with(Field::Origin, origin), Question::Access);
+        let same = |origin: &str| page(&OwnOrigins::default(), &here.clone().with(Field::Origin, origin)) == Page::Own;
         for scheme in ["http", "https"] {
             let [ours, theirs, elsewhere] = [(&host, port), (&other, port), (&host, other_port)]
                 .map(|(name, port)| same(&format!("{scheme}://{name}:{port}")));
@@ -511,10 +538,18 @@ impl Case {
             Route::Path("/auth_login.html") | Route::Static { prefix: "" | "/extensions/node", .. } => self.is_read(),
             Route::Path("/health") if self.is_read() => refused == "missing_credential",
             Route::Path("/ws" | "/api/ws") if self.is_read() => {
-                if refused != "cross_origin" && self.takes_over {
+                let foreign = match self.origin {
+                    Some("http://comfy:8188" | "http://comfy:8189") => false,
+                    Some(_) => !self.site.is_some_and(|site| ["same-origin", "none"].contains(&site)),
+                    None => self.site.is_some_and(|site| !["same-origin", "none"].contains(&site)),
+                };
+                if foreign {
+                    return "cross_origin";
+                }
+                if self.takes_over {
                     return "client_id_taken";
                 }
-                refused != "cross_origin"
+                true
             }
             _ => false,
         };
@@ -600,7 +635,7 @@ fn case() -> impl Strategy<Value = Case> {
         proptest::option::of(select(vec!["same-origin", "none", "same-site", "cross-site"])),
         proptest::option::of(select(vec!["navigate", "no-cors"])),
         proptest::option::of(select(vec!["document", "image"])),
-        proptest::option::of(select(vec!["http://comfy:8188", "http://evil:8188", "null"])),
+        proptest::option::of(select(vec!["http://comfy:8188", "http://comfy:8189", "http://evil:8188", "null"])),
         proptest::option::of(select(vec!["*/*", "text/html", "application/json"])),
     );
     let flags = any::<[bool; 4]>();
@@ -642,7 +677,8 @@ proptest! {
         let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
-        let policy = Policy { keys: &keys, state: &State::default(), exemptions: &exemptions, trace: None };
+        let (state, own_origins) = (State::default(), OwnOrigins::default());
+        let policy = Policy { keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
         let decision = decide(&policy, &case.request(), Question::Access, now);
         let word = match decision {

@@ -30,12 +30,16 @@ def create_auth_middleware(
     exempt: str | Iterable[str] = (),
     require_ws: bool = False,
     trusted_proxy: str | Iterable[str] = (),
+    client_field: str = "X-Forwarded-For",
+    origin: str | Iterable[str] = (),
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
     Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
     regular expression that begins with `^`), `require_ws` takes `/ws` off the exempt routes, `trusted_proxy` are the
-    networks (CIDR) whose `X-Forwarded-For` is believed. `setup` adds the login page and `/health`.
+    networks (CIDR) of proxies that are believed: in `client_field`, and in no other field, they name the client, and in
+    `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each `origin` (`https://example.com`)
+    count as this server's own. `setup` adds the login page and `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
@@ -45,6 +49,8 @@ def create_auth_middleware(
         exempt=exempt,
         require_ws=require_ws,
         trusted_proxy=trusted_proxy,
+        client_field=client_field,
+        origin=origin,
     )
     return make_middleware(settings, _key_store(settings, keys))
 
@@ -58,6 +64,8 @@ def setup(
     exempt: str | Iterable[str] = (),
     require_ws: bool = False,
     trusted_proxy: str | Iterable[str] = (),
+    client_field: str = "X-Forwarded-For",
+    origin: str | Iterable[str] = (),
     url_key: bool = False,
     index: PathLike | None = None,
     overrides: PathLike | None = None,
@@ -86,6 +94,8 @@ def setup(
         exempt=exempt,
         require_ws=require_ws,
         trusted_proxy=trusted_proxy,
+        client_field=client_field,
+        origin=origin,
         url_key=url_key,
     )
     middleware = make_middleware(settings, _key_store(settings, keys))

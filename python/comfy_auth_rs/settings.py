@@ -13,6 +13,10 @@ def _switch(flag: str, *, help: str) -> Any:
     return field(default=False, metadata={"flag": flag, "help": help})
 
 
+def _one(flag: str, metavar: str, default: str, *, help: str) -> Any:
+    return field(default=default, metadata={"flag": flag, "metavar": metavar, "help": f"{help} (default: {default})"})
+
+
 def _several(flag: str, metavar: str, *, help: str) -> Any:
     metadata = {"flag": flag, "metavar": metavar, "help": help}
     return field(default=(), metadata=metadata, repr=metavar != "KEY")  # a key is never printed
@@ -47,7 +51,20 @@ class Settings:
     trusted_proxy: tuple[str, ...] = _several(
         "--auth-trusted-proxy",
         "CIDR",
-        help="Believe X-Forwarded-For from this proxy or network, so that failed attempts count by client.",
+        help="Believe this proxy or network when it says who the client is, so that failed attempts count by client.",
+    )
+    client_field: str = _one(
+        "--auth-client-field",
+        "NAME",
+        "X-Forwarded-For",
+        help="The one header field in which the trusted proxies name the client: X-Forwarded-For, Forwarded, X-Real-IP "
+        "or another, such as CF-Connecting-IP. All others are ignored.",
+    )
+    origin: tuple[str, ...] = _several(
+        "--auth-origin",
+        "ORIGIN",
+        help="Count the pages of this origin (scheme://host or scheme://host:port) as this server's own. For gateways "
+        "that change the host.",
     )
     url_key: bool = _switch(
         "--auth-url-key",
@@ -68,7 +85,8 @@ class Settings:
 
     def beside_keys(self) -> list[str]:
         """The names of those that are set and mean nothing without a key."""
-        return [setting.name for setting in fields(self) if setting.name not in KEYS and getattr(self, setting.name)]
+        beside = [setting for setting in fields(self) if setting.name not in KEYS]
+        return [setting.name for setting in beside if getattr(self, setting.name) != setting.default]
 
 
 #: Where keys come from.

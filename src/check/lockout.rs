@@ -31,6 +31,7 @@ pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
 }
 
 /// Whether that was done lately and nobody is locked, so that neither need be asked.
+#[must_use]
 pub fn is_known<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let throttle = &context.policy.state.throttle;
     context.request.peer().is_some_and(|peer| throttle.knows(peer, grant.key.id(), context.now.monotonic))

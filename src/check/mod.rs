@@ -5,6 +5,7 @@ pub mod own_pages;
 
 use crate::decide::Policy;
 use crate::decision::{Denial, Grant};
+use crate::origin::{self, Page};
 use crate::request::{Now, Question, Request};
 
 /// What a request is judged by.
@@ -17,6 +18,14 @@ pub struct Context<'a, 'k, R> {
     pub question: Question<'a>,
     /// When.
     pub now: Now,
+}
+
+impl<R: Request> Context<'_, '_, R> {
+    /// The page that sends the request.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        origin::page(self.policy.own_origins, self.request)
+    }
 }
 
 /// Every check, then the note that the key was used.

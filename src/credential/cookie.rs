@@ -7,7 +7,7 @@ use std::ops::Deref;
 use memchr::memchr_iter;
 
 use super::{Credential, OWS, Place};
-use crate::request::{Field, Question, Request, host};
+use crate::request::{Field, Question, Request, first_of, host};
 
 /// The session cookie.
 pub struct Cookie;
@@ -42,8 +42,11 @@ pub struct Name {
 impl Name {
     /// The name at the address that the browser used.
     #[must_use]
-    pub fn of<R: Request>(request: &R, question: Question<'_>) -> Self {
-        Self::at(request.values(host(request, question)).next().and_then(|host| port(&host)))
+    pub fn of<R: Request>(request: &R) -> Self {
+        let field = host(request);
+        let is_list = field != Field::Host;
+        let host = request.values(field).next();
+        Self::at(host.and_then(|host| port(if is_list { first_of(&host) } else { &host })))
     }
 
     /// The name at an address with this port.

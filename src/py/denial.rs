@@ -29,6 +29,9 @@ impl Denial {
         question: Question<'_>,
         leads_to_login: bool,
     ) -> PyResult<Self> {
+        if denial == decision::Denial::CrossOrigin && !question.is_quiet() {
+            request.tell_of_foreign_page();
+        }
         let row = denial.row(question);
         let challenges: Vec<_> = row.challenges(request, question).collect();
         let challenges = PyTuple::new(request.py(), challenges)?.unbind();

@@ -74,6 +74,12 @@ pub fn decision(
     logger(py, DECISIONS)?.call_method1(intern!(py, "debug"), ("%s", message)).map(drop)
 }
 
+/// What an operator should change.
+#[cold]
+pub fn warning(py: Python<'_>, message: &str) -> PyResult<()> {
+    logger(py, "comfy_auth_rs")?.call_method1(intern!(py, "warning"), ("%s", message)).map(drop)
+}
+
 fn logger<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import("logging")?.call_method1(intern!(py, "getLogger"), (name,))
 }

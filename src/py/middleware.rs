@@ -11,14 +11,16 @@ use super::error::config_error;
 use super::identity::Identity;
 use super::key_store::KeyStore;
 use super::log;
+use super::notices::Notices;
 use super::request::{Context, Names, Request};
 use super::sockets::LiveSockets;
-use crate::client::TrustedProxies;
+use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide};
 use crate::decision::{Decision, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys;
+use crate::origin::OwnOrigins;
 use crate::request::{Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
@@ -29,7 +31,10 @@ pub struct AuthMiddleware {
     keys: Arc<keys::KeyStore>,
     state: State,
     exemptions: Exemptions,
+    own_origins: OwnOrigins,
     trusted: TrustedProxies,
+    client_field: ClientField,
+    notices: Notices,
     sockets: LiveSockets,
     url_keys: OnceLock<Py<PyAny>>,
     names: Names,
@@ -46,6 +51,8 @@ struct Settings {
     exempt: Vec<String>,
     require_ws: bool,
     trusted_proxy: Vec<String>,
+    client_field: String,
+    origin: Vec<String>,
 }
 
 #[pyclass(frozen, get_all, module = "comfy_auth_rs._core")]
@@ -86,15 +93,19 @@ impl AuthMiddleware {
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
     ) -> PyResult<Self> {
-        let Settings { exempt, require_ws, trusted_proxy } = &settings;
+        let Settings { exempt, require_ws, trusted_proxy, client_field, origin } = &settings;
+        let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
         Ok(Self {
             keys: Arc::clone(&keys.0),
             state: State::default(),
             exemptions: Exemptions::new(exempt, *require_ws).map_err(|faults| config_error(&faults))?,
+            own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             sockets: LiveSockets::default(),
             url_keys: OnceLock::new(),
-            names: Names::new(py)?,
+            names: Names::new(py, &client_field)?,
+            client_field,
+            notices: Notices::default(),
             refuse,
             answer_preflight,
             clock: Clock::start(),
@@ -155,7 +166,7 @@ impl AuthMiddleware {
             if let Some(session) = grant.and_then(|grant| grant.session) {
                 self.state.log_outs.add(&session, now.unix);
             }
-            Name::of(facts, Question::LogOut).to_string()
+            Name::of(facts).to_string()
         })
     }
 }
@@ -164,7 +175,7 @@ impl SessionCookie {
     fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
         let life = if remember { session::REMEMBERED } else { session::BROWSER };
         Self {
-            name: Name::of(facts, Question::LogIn(None)).to_string(),
+            name: Name::of(facts).to_string(),
             value: session::issue(grant.key, life, now.unix),
             max_age: remember.then_some(life.as_secs()),
         }
@@ -215,7 +226,8 @@ impl AuthMiddleware {
         }
         let trace = self.verbose.load(Ordering::Relaxed).then(Trace::default);
         let keys = self.keys.current();
-        let policy = Policy { keys: &keys, state: &self.state, exemptions: &self.exemptions, trace: trace.as_ref() };
+        let Self { state, exemptions, own_origins, .. } = self;
+        let policy = Policy { keys: &keys, state, exemptions, own_origins, trace: trace.as_ref() };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
         if let Some(trace) = &trace {
@@ -229,7 +241,8 @@ impl AuthMiddleware {
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, sockets, url_keys, .. } = self;
-        Request::new(request, Context { names, trusted, sockets, url_keys: url_keys.get() })
+        let Self { names, trusted, client_field, notices, sockets, url_keys, .. } = self;
+        let url_keys = url_keys.get();
+        Request::new(request, Context { names, trusted, client_field, notices, sockets, url_keys })
     }
 }

@@ -9,6 +9,7 @@ mod interpreter;
 mod key_store;
 mod log;
 mod middleware;
+mod notices;
 mod probe;
 mod request;
 mod responses;

@@ -12,9 +12,10 @@ use pyo3::types::{PyList, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
+use super::notices::Notices;
 use super::sockets::LiveSockets;
 use super::url_keys::UrlKeys;
-use crate::client::TrustedProxies;
+use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
 use crate::request::{self, Field};
@@ -37,17 +38,20 @@ pub struct Names {
     referer: Py<PyAny>,
     user_agent: Py<PyAny>,
     access_control_request_method: Py<PyAny>,
-    x_forwarded_for: Py<PyAny>,
     x_original_method: Py<PyAny>,
     x_forwarded_method: Py<PyAny>,
     x_forwarded_host: Py<PyAny>,
+    x_forwarded_proto: Py<PyAny>,
+    /// The field that names the client, and those that do with other proxies.
+    client: Py<PyAny>,
+    clients: Vec<Py<PyAny>>,
     static_resource: Py<PyAny>,
     /// The other resources of aiohttp's. Asking whether something is a `StaticResource`, an abstract class's child, is slow.
     other_resources: [Py<PyAny>; 2],
 }
 
 impl Names {
-    pub fn new(py: Python<'_>) -> PyResult<Self> {
+    pub fn new(py: Python<'_>, client: &ClientField) -> PyResult<Self> {
         let istr = py.import("multidict")?.getattr("istr")?;
         let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
         let web = py.import("aiohttp.web")?;
@@ -69,10 +73,12 @@ impl Names {
             referer: name("Referer")?,
             user_agent: name("User-Agent")?,
             access_control_request_method: name("Access-Control-Request-Method")?,
-            x_forwarded_for: name("X-Forwarded-For")?,
             x_original_method: name("X-Original-Method")?,
             x_forwarded_method: name("X-Forwarded-Method")?,
             x_forwarded_host: name("X-Forwarded-Host")?,
+            x_forwarded_proto: name("X-Forwarded-Proto")?,
+            client: name(client.name())?,
+            clients: CLIENT_FIELDS.into_iter().map(name).collect::<PyResult<_>>()?,
             static_resource: class("StaticResource")?,
             other_resources: [class("PlainResource")?, class("DynamicResource")?],
         })
@@ -97,9 +103,9 @@ impl Names {
             Field::UserAgent => &self.user_agent,
             Field::AccessControlRequestMethod => &self.access_control_request_method,
             Field::XOriginalMethod => &self.x_original_method,
-            Field::XForwardedFor => &self.x_forwarded_for,
             Field::XForwardedMethod => &self.x_forwarded_method,
             Field::XForwardedHost => &self.x_forwarded_host,
+            Field::XForwardedProto => &self.x_forwarded_proto,
         }
     }
 }
@@ -139,6 +145,7 @@ pub struct Request<'a, 'py> {
     context: Context<'a>,
     resolved: OnceCell<Option<Resolved<'py>>>,
     peer: OnceCell<Option<u64>>,
+    remote: OnceCell<Option<IpAddr>>,
     client: OnceCell<Option<IpAddr>>,
     error: RefCell<Option<PyErr>>,
 }
@@ -148,6 +155,8 @@ pub struct Request<'a, 'py> {
 pub struct Context<'a> {
     pub names: &'a Names,
     pub trusted: &'a TrustedProxies,
+    pub client_field: &'a ClientField,
+    pub notices: &'a Notices,
     pub sockets: &'a LiveSockets,
     pub url_keys: Option<&'a Py<PyAny>>,
 }
@@ -161,8 +170,16 @@ struct Resolved<'py> {
 impl<'a, 'py> Request<'a, 'py> {
     pub fn new(object: &'a Bound<'py, PyAny>, context: Context<'a>) -> PyResult<Self> {
         let headers = aiohttp::headers(object)?;
-        let (resolved, peer, client) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Ok(Self { object, headers, context, resolved, peer, client, error: RefCell::default() })
+        Ok(Self {
+            object,
+            headers,
+            context,
+            resolved: OnceCell::new(),
+            peer: OnceCell::new(),
+            remote: OnceCell::new(),
+            client: OnceCell::new(),
+            error: RefCell::default(),
+        })
     }
 
     pub fn py(&self) -> Python<'py> {
@@ -177,6 +194,11 @@ impl<'a, 'py> Request<'a, 'py> {
     /// Whether it asks for another protocol, as a WebSocket does.
     pub fn is_upgrade(&self) -> bool {
         self.read(|| self.headers.contains(self.context.names.of(Field::Upgrade))).unwrap_or(true)
+    }
+
+    /// Tells the operator of a page that was refused.
+    pub fn tell_of_foreign_page(&self) {
+        self.context.notices.foreign_page(self);
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {
@@ -215,20 +237,37 @@ impl<'a, 'py> Request<'a, 'py> {
         self.object.getattr(intern!(self.object.py(), "remote"))
     }
 
-    fn remote(&self) -> PyResult<Option<IpAddr>> {
-        // Link-local IPv6 addresses name their interface: fe80::1%eth0.
-        let remote = Text::of(self.remote_name()?);
-        Ok(remote.and_then(|remote| remote.split('%').next().unwrap_or_default().parse().ok()))
+    fn remote(&self) -> Option<IpAddr> {
+        let address = || {
+            // Link-local IPv6 addresses name their interface: fe80::1%eth0.
+            let remote = self.read(|| self.remote_name()).and_then(Text::of)?;
+            remote.split('%').next().unwrap_or_default().parse().ok()
+        };
+        *self.remote.get_or_init(address)
     }
 
-    fn address(&self) -> PyResult<Option<IpAddr>> {
-        let Some(peer) = self.remote()? else { return Ok(None) };
-        let trusted = self.context.trusted;
-        if trusted.is_empty() {
-            return Ok(Some(peer));
+    fn address(&self) -> Option<IpAddr> {
+        let Context { names, trusted, client_field, notices, .. } = self.context;
+        let peer = self.remote()?;
+        let has = |name: &Py<PyAny>| self.headers.contains(name).unwrap_or(false);
+        if !trusted.contains(peer) {
+            if is_local(peer) && notices.unnamed_proxy.is_due() && (has(&names.client) || names.clients.iter().any(has))
+            {
+                notices.unnamed_proxy(self.py(), peer);
+            }
+            return Some(peer.to_canonical());
         }
-        let forwarded = request::combined(self, Field::XForwardedFor).unwrap_or_default();
-        Ok(Some(trusted.client(peer, &forwarded)))
+        let all = self.getall(&names.client);
+        let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
+        let value = values.collect::<Vec<_>>().join(",");
+        if notices.no_client.is_due() {
+            if client_field.names_a_client(&value) {
+                notices.no_client.settle();
+            } else {
+                notices.no_client(self.py(), peer, client_field);
+            }
+        }
+        Some(trusted.client(peer, client_field, &value))
     }
 }
 
@@ -343,7 +382,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn client(&self) -> Option<IpAddr> {
-        *self.client.get_or_init(|| self.read(|| self.address()).flatten())
+        *self.client.get_or_init(|| self.address())
     }
 
     fn client_is_peer(&self) -> bool {
@@ -353,7 +392,8 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn proxied(&self) -> bool {
-        self.read(|| self.remote()).flatten().is_some_and(|peer| self.context.trusted.contains(peer))
+        let trusted = self.context.trusted;
+        !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
     fn takes_over(&self) -> bool {

@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if setting.default is False:
             group.add_argument(name, action="store_true", help=about["help"])
             continue
+        if isinstance(setting.default, str):
+            group.add_argument(name, default=setting.default, metavar=about["metavar"], help=about["help"])
+            continue
         group.add_argument(
             name,
             action="extend",

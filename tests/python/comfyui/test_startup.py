@@ -161,9 +161,16 @@ def test_refuses_an_unreadable_key_file(patched_miniature: Path, tmp_path: Path)
         ("--auth-trusted-proxy", "proxy.example", ""),
         ("--auth-trusted-proxy", "10.0.0.0/33", ""),
         ("--auth-trusted-proxy", "10.0.0.1/8/8", ""),
+        ("--auth-client-field", "", "is no name of a header field; write one such as X-Real-IP"),
+        ("--auth-client-field", "X Real IP", "is no name of a header field"),
+        ("--auth-client-field", "X-Real-IP:", "is no name of a header field"),
+        ("--auth-origin", "", "is no origin; write scheme://host or scheme://host:port"),
+        ("--auth-origin", "comfy.example", "is no origin"),
+        ("--auth-origin", "https://comfy.example/", "is no origin"),
+        ("--auth-origin", "https://*.example", "is no origin"),
     ],
 )
-def test_refuses_bad_patterns_and_networks(patched_miniature: Path, flag: str, value: str, words: str) -> None:
+def test_refuses_bad_values(patched_miniature: Path, flag: str, value: str, words: str) -> None:
     found = fault(patched_miniature, "--api-key", KEY, flag, value, silent=False)
     assert found.startswith(f'{flag}: "{value}" ')
     assert words in found
@@ -171,7 +178,14 @@ def test_refuses_bad_patterns_and_networks(patched_miniature: Path, flag: str, v
 
 @pytest.mark.parametrize(
     "flags",
-    [("--auth-require-ws",), ("--auth-exempt", "/view"), ("--auth-trusted-proxy", "10.0.0.1"), ("--auth-url-key",)],
+    [
+        ("--auth-require-ws",),
+        ("--auth-exempt", "/view"),
+        ("--auth-trusted-proxy", "10.0.0.1"),
+        ("--auth-client-field", "X-Real-IP"),
+        ("--auth-origin", "https://comfy.example"),
+        ("--auth-url-key",),
+    ],
     ids=str,
 )
 def test_refuses_flags_that_need_a_key_without_one(patched_miniature: Path, flags: tuple[str, ...]) -> None:

@@ -984,6 +984,12 @@ BAD_SETTINGS = {
     "a pattern as text": ({"api_key": KEY, "exempt": "public"}, ValueError, 'exempt: "public" must begin with /'),
     "a bad expression": ({"api_key": KEY, "exempt": ["^("]}, ValueError, r'"\^\(" is no regular expression'),
     "a bad network": ({"api_key": KEY, "trusted_proxy": ["10.0.0.0/99"]}, ValueError, '"10.0.0.0/99" is no network'),
+    "a bad field": (
+        {"api_key": KEY, "client_field": "X Real"},
+        ValueError,
+        'client_field: "X Real" is no name of a header',
+    ),
+    "a bad origin": ({"api_key": KEY, "origin": ["https://a", "b"]}, ValueError, 'origin: "b" is no origin'),
     "a bad network as text": ({"api_key": KEY, "trusted_proxy": "proxy"}, ValueError, '"proxy" is no network'),
 }
 
@@ -1001,7 +1007,8 @@ def test_settings_may_be_given_one_by_one(tmp_path):
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n{OTHER_KEY}\n")
     for values in (
-        {"api_key": KEY, "exempt": "/public/*", "trusted_proxy": "10.0.0.0/8"},
+        {"api_key": KEY, "exempt": "/public/*", "trusted_proxy": "10.0.0.0/8", "client_field": "Forwarded"},
+        {"api_key": KEY, "origin": "https://comfy.example"},
         {"api_key": (key for key in [KEY]), "exempt": ("/a", "/b"), "trusted_proxy": {"10.0.0.1", "::1"}},
         {"api_key_file": str(file)},
         {"api_key_file": file},

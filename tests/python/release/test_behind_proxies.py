@@ -181,7 +181,8 @@ def test_who_guesses_is_locked_out_alone(proxy: Proxy) -> None:
     attacker = {"nginx": "127.0.4.1", "caddy": "127.0.4.2", "traefik": "127.0.4.3"}[proxy.name]
     assert through(proxy, BEARER, source=attacker).status == 200
     for number in range(10):
-        headers = {**bearer(f"guess-{number}"), "X-Forwarded-For": f"192.0.2.{number}"}
+        claims = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"), f"192.0.2.{number}")
+        headers = {**bearer(f"guess-{number}"), **claims, "Forwarded": f"for=192.0.2.{number}"}
         target = ("/queue", "/neighbour/x")[number % 2]
         assert through(proxy, headers, target, source=attacker).status == 401
     for headers in (bearer("one more"), bearer(NO_LABEL)):

@@ -103,7 +103,8 @@ def ask(
     """One request on a connection of its own, from the address `source`. `target` is what follows the method."""
     connection = connect(server, source)
     try:
-        connection.putrequest(method, target, skip_accept_encoding=True)
+        has_host = "Host" in (headers or {})
+        connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)
         for name, value in (headers or {}).items():
             connection.putheader(name, value)
         if body is not None:

@@ -41,11 +41,12 @@ class Proxy:
     name: str
     port: int
     folder: Path
+    scheme: str = "https"
 
     @property
     def url(self) -> str:
         """Its origin: no trailing slash."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def logs(self) -> str:
