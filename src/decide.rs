@@ -8,17 +8,19 @@
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
 //!    to the login page.
 //!
+//! A connection lives no longer than what admitted it: see [`still_admits`].
+//!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
 use crate::check::{self, Context};
 use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey};
-use crate::decision::{Decision, Denial, Grant};
+use crate::decision::{Admission, Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin;
 use crate::request::{Field, Now, Question, Request, has, takes_html};
 use crate::secret::Digest;
-use crate::session;
+use crate::session::{self, Session};
 use crate::state::State;
 use crate::trace::Trace;
 
@@ -51,6 +53,13 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
         Ok(grant) => Decision::Granted(grant),
         Err(denial) => without_credential(&context, denial),
     }
+}
+
+/// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
+#[must_use]
+pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
+    let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);
+    policy.keys.by_id(admission.key).is_some() && !admission.session.as_ref().is_some_and(ended)
 }
 
 /// The credentials of one request, as they are found.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::credential::Source;
-use crate::keys::Entry;
+use crate::keys::{Entry, KeyId};
 use crate::request::Question;
 use crate::session::Session;
 
@@ -16,6 +16,21 @@ pub struct Grant<'k> {
     pub source: Source,
     /// The session, where it is one.
     pub session: Option<Session>,
+}
+
+/// What an open connection was admitted by.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
+    /// The key.
+    pub key: KeyId,
+    /// The session, where it was one.
+    pub session: Option<Session>,
+}
+
+impl From<&Grant<'_>> for Admission {
+    fn from(grant: &Grant<'_>) -> Self {
+        Self { key: grant.key.id(), session: grant.session }
+    }
 }
 
 /// What becomes of a request.

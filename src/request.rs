@@ -74,7 +74,7 @@ pub enum Question<'a> {
     LogOut,
     /// Who is it? Counts nothing.
     Identity,
-    /// Is what admitted this open connection still valid? Counts nothing.
+    /// What admitted this request, which is in flight? Counts nothing.
     Again,
 }
 

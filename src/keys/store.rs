@@ -1,7 +1,7 @@
 //! The key store: where the keys come from, and noticing when a file changes.
 //!
-//! Files are looked at when a request asks, no more than twice a second; there is no watcher thread. A file is parsed
-//! whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
+//! Files are looked at twice a second while a request is in flight, and at the first request after that; there is no
+//! watcher thread. A file is parsed whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
 //! each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
 //!
 //! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
@@ -147,16 +147,14 @@ impl KeyStore {
         self.current.load()
     }
 
-    /// Looks at the files when the last look is half a second ago. `now` is any monotonic clock.
-    pub fn refresh(&self, now: Duration) -> Vec<Reload> {
-        if millis(now) < self.next_check.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        self.reload(now)
+    /// Whether it is time to look at the files again. `now` is any monotonic clock.
+    pub fn is_due(&self, now: Duration) -> bool {
+        millis(now) >= self.next_check.load(Ordering::Relaxed)
     }
 
+    /// Looks at the files; the next look is due half a second later.
     #[cold]
-    fn reload(&self, now: Duration) -> Vec<Reload> {
+    pub fn look(&self, now: Duration) -> Vec<Reload> {
         // Whoever holds the lock is looking already; the others go on with the keys in force.
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
         self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);
@@ -359,11 +357,12 @@ mod tests {
         let path = dir.path().join("keys");
         fs::write(&path, "old\n").unwrap();
         let store = store(&path);
-        assert!(store.refresh(SECOND).is_empty());
+        assert!(store.look(SECOND).is_empty());
         replace(&path, "new\nother\n");
-        assert!(store.refresh(SECOND + CHECK_INTERVAL / 2).is_empty(), "too early to look");
+        assert!(!store.is_due(SECOND + CHECK_INTERVAL / 2), "too early to look");
         assert!(admits(&store, "old"));
-        assert_eq!(store.refresh(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
+        assert!(store.is_due(SECOND + CHECK_INTERVAL));
+        assert_eq!(store.look(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
         assert!(admits(&store, "new") && !admits(&store, "old"));
     }
 
@@ -374,14 +373,14 @@ mod tests {
         fs::write(&path, "good\n").unwrap();
         let store = store(&path);
         replace(&path, "bad\x07key\n");
-        assert!(matches!(store.refresh(SECOND)[..], [Reload::Kept { .. }]));
-        assert!(store.refresh(SECOND * 2).is_empty());
+        assert!(matches!(store.look(SECOND)[..], [Reload::Kept { .. }]));
+        assert!(store.look(SECOND * 2).is_empty());
         fs::remove_file(&path).unwrap();
-        assert!(matches!(store.refresh(SECOND * 3)[..], [Reload::Kept { .. }]));
-        assert!(store.refresh(SECOND * 4).is_empty());
+        assert!(matches!(store.look(SECOND * 3)[..], [Reload::Kept { .. }]));
+        assert!(store.look(SECOND * 4).is_empty());
         assert!(admits(&store, "good"));
         replace(&path, "mended\n");
-        assert!(matches!(store.refresh(SECOND * 5)[..], [Reload::Loaded { .. }]));
+        assert!(matches!(store.look(SECOND * 5)[..], [Reload::Loaded { .. }]));
         assert!(admits(&store, "mended") && !admits(&store, "good"));
     }
 
@@ -398,12 +397,12 @@ mod tests {
         symlink(&path, &path).unwrap();
         let mut said = Vec::new();
         for second in 1..=120 {
-            said.extend(store.refresh(SECOND * second).iter().map(|_| second));
+            said.extend(store.look(SECOND * second).iter().map(|_| second));
         }
         assert_eq!(said, [1, 61], "again each minute");
         assert!(admits(&store, "removed"), "the last good keys");
         replace(&path, "kept\n");
-        assert!(matches!(store.refresh(SECOND * 121)[..], [Reload::Loaded { .. }]));
+        assert!(matches!(store.look(SECOND * 121)[..], [Reload::Loaded { .. }]));
         assert!(admits(&store, "kept") && !admits(&store, "removed"));
     }
 
@@ -414,15 +413,15 @@ mod tests {
         fs::write(&path, "good\n").unwrap();
         let store = store(&path);
         replace(&path, "");
-        assert!(store.refresh(SECOND).is_empty() && store.refresh(SECOND * 10).is_empty());
+        assert!(store.look(SECOND).is_empty() && store.look(SECOND * 10).is_empty());
         assert!(admits(&store, "good"));
-        assert!(matches!(store.refresh(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
+        assert!(matches!(store.look(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
         assert!(!admits(&store, "good"));
-        assert!(store.refresh(SECOND * 12).is_empty());
+        assert!(store.look(SECOND * 12).is_empty());
         replace(&path, "good\n");
-        assert!(matches!(store.refresh(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
+        assert!(matches!(store.look(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
         replace(&path, "# nobody\n");
-        assert!(matches!(store.refresh(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
+        assert!(matches!(store.look(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
         assert!(!admits(&store, "good"));
     }
 
@@ -441,7 +440,7 @@ mod tests {
         let store = store(&path("keys"));
         symlink("v2", path("..tmp")).unwrap();
         fs::rename(path("..tmp"), path("..data")).unwrap();
-        assert!(matches!(store.refresh(SECOND)[..], [Reload::Loaded { .. }]));
+        assert!(matches!(store.look(SECOND)[..], [Reload::Loaded { .. }]));
         assert!(admits(&store, "key-of-v2") && !admits(&store, "key-of-v1"));
     }
 

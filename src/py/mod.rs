@@ -2,6 +2,7 @@
 
 mod aiohttp;
 mod clock;
+mod connections;
 mod denial;
 mod error;
 mod identity;
@@ -12,7 +13,6 @@ mod middleware;
 mod probe;
 mod request;
 mod responses;
-mod sockets;
 mod url_keys;
 
 use pyo3::prelude::*;

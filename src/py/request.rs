@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
-use super::sockets::LiveSockets;
+use super::connections::Connections;
 use super::url_keys::UrlKeys;
 use crate::client::TrustedProxies;
 use crate::credential::{Place as _, XApiKey};
@@ -140,7 +140,7 @@ pub struct Request<'a, 'py> {
 pub struct Context<'a> {
     pub names: &'a Names,
     pub trusted: &'a TrustedProxies,
-    pub sockets: &'a LiveSockets,
+    pub connections: &'a Connections,
     pub url_keys: Option<&'a Py<PyAny>>,
 }
 
@@ -344,6 +344,6 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn takes_over(&self) -> bool {
-        self.read(|| self.context.sockets.owned(self.object)).unwrap_or(true)
+        self.read(|| self.context.connections.owned(self.object)).unwrap_or(true)
     }
 }
