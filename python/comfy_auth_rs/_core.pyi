@@ -8,8 +8,8 @@ from aiohttp import web
 
 from comfy_auth_rs.connections import Watch
 from comfy_auth_rs.devices import Device
-from comfy_auth_rs.settings import Settings
 from comfy_auth_rs.errors import KeyWarning
+from comfy_auth_rs.settings import Settings
 
 __all__ = [
     "REDACTED",
@@ -124,8 +124,8 @@ class AuthMiddleware:
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def watch_with(self, watch: Watch) -> None:
-        """From now on, has `watch.start()` called at the first request in a second and after `look_again` found nobody, and
-        asks `watch.in_flight()` for the requests in flight before a key or a session ends."""
+        """From now on, calls `watch.start()` at the first request in a second and at the first after `look_again` found
+        nobody, and asks `watch.in_flight()` for the requests in flight before a key or a session ends."""
     def look_again(self) -> tuple[list[tuple[web.BaseRequest, web.WebSocketResponse | None]], bool]:
         """Looks at the key files. Returns the requests to end, since what admitted them has ended, with the response of
         those that are WebSockets; and whether others are in flight that were admitted by something."""

@@ -16,7 +16,7 @@ _DERIVED = ("message", "rel_url", "url", "path", "path_qs", "raw_path", "query",
 
 
 #: What a task runs from a request's beginning until its response was sent.
-_HANDLE: Final = getattr(getattr(web.RequestHandler, "_handle_request", None), "__code__", None)
+_HANDLE: Final = getattr(getattr(web.RequestHandler, "_handle_request", None), "__code__", object())
 
 
 def requests_in_flight(loop: asyncio.AbstractEventLoop) -> list[web.BaseRequest]:

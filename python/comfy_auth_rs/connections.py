@@ -18,7 +18,7 @@ _INTERVAL = 0.5
 #: How long a connection may take to close, in seconds.
 _PATIENCE = 0.5
 
-#: So many connections are ended at a time, and so many seconds lie between, so that a thousand don't hold up the others.
+#: How many connections are ended at a time, and the seconds between: a thousand must not hold up everything else.
 _BATCH = 5
 _PAUSE = 0.002
 

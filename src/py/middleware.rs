@@ -280,6 +280,9 @@ impl AuthMiddleware {
         let policy = self.policy(&keys);
         self.connections.note(py, &in_flight, |request| {
             let facts = self.facts(request).ok()?;
+            if facts.is_upgrade() {
+                return None; // ours was noted when it was opened
+            }
             match decide(&policy, &facts, Question::Again, now) {
                 Decision::Granted(grant) => Some(Admission::from(&grant)),
                 _ => None,
