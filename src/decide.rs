@@ -8,7 +8,8 @@
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
 //!    to the login page.
 //!
-//! A connection lives no longer than what admitted it: see [`still_admits`].
+//! What an admitted request may do beyond that is asked apart, so that other requests pay nothing for it: whether it may
+//! open a WebSocket ([`open_socket`]), and whether what admitted it is still valid once it is open ([`still_admits`]).
 //!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
@@ -53,6 +54,14 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
         Ok(grant) => Decision::Granted(grant),
         Err(denial) => without_credential(&context, denial),
     }
+}
+
+/// Whether a request that was admitted may open a WebSocket: nobody takes over the `clientId` of another key's.
+///
+/// # Errors
+/// [`Denial::ClientIdTaken`].
+pub fn open_socket<R: Request>(grant: &Grant<'_>, request: &R) -> Result<(), Denial> {
+    if request.takes_over(Some(grant.key.id())) { Err(Denial::ClientIdTaken) } else { Ok(()) }
 }
 
 /// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
@@ -196,7 +205,7 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
             let shaken = [Field::SecWebSocketKey, Field::SecWebSocketVersion].into_iter().all(is_plain);
             if denial == Denial::CrossOrigin || !shaken {
                 false
-            } else if request.takes_over() {
+            } else if request.takes_over(None) {
                 return Err(Denial::ClientIdTaken);
             } else {
                 true

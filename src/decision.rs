@@ -56,7 +56,7 @@ pub enum Denial {
     Invalid,
     /// A valid session cookie, but a request that another site may have made (rule 2).
     CrossOrigin,
-    /// An anonymous WebSocket asks for the `clientId` of a live socket that was opened with a credential.
+    /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
     ClientIdTaken,
     /// The address guessed too often.
     Locked {
@@ -129,7 +129,7 @@ impl Denial {
             Self::Invalid => row(401, "unauthorized", "invalid_credential", INVALID_TOKEN, Some("invalid"), Warning,
                 "The API key is not valid."),
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
-                "This clientId belongs to a connection that was opened with an API key: send the key."),
+                "This clientId belongs to a connection that was opened with an API key: send that key."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie and the login form are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,

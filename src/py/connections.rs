@@ -2,8 +2,8 @@
 //!
 //! WebSockets are noted when they are opened; other requests only if they are still in flight when somebody looks.
 //!
-//! ComfyUI gives a socket that asks for a `clientId` everything that was meant for the socket that had it before. An
-//! anonymous socket must not get at somebody's pictures this way, so the table also tells who owns which `clientId`.
+//! ComfyUI gives a socket that asks for a `clientId` everything that was meant for the socket that had it before. Nobody
+//! must get at somebody else's pictures this way, so the table also tells who owns which `clientId`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
 
 use crate::decision::Admission;
+use crate::keys::KeyId;
 
 /// By the protocol object, which is the connection's own: it handles one request at a time.
 ///
@@ -28,6 +29,7 @@ struct Connection {
 }
 
 struct Socket {
+    owner: KeyId,
     client_id: Option<String>,
     /// Once it was prepared.
     response: Option<Py<PyAny>>,
@@ -39,7 +41,7 @@ pub type Ending = (Py<PyAny>, Option<Py<PyAny>>);
 impl Connections {
     /// Notes a WebSocket, and the `clientId` that it asks for.
     pub fn opened(&self, request: &Bound<'_, PyAny>, admission: Admission) -> PyResult<()> {
-        let socket = Some(Socket { client_id: client_id(request)?, response: None });
+        let socket = Some(Socket { owner: admission.key, client_id: client_id(request)?, response: None });
         let connection = Connection { request: request.clone().unbind(), admitted_by: Some(admission), socket };
         self.lock(request.py()).insert(protocol(request)?, connection);
         Ok(())
@@ -54,13 +56,18 @@ impl Connections {
         Ok(())
     }
 
-    /// Whether a request asks for a `clientId` that a live socket owns.
-    pub fn owned(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Whether a request asks for a `clientId` that a live socket owns, of another key than `by`.
+    pub fn owned(&self, request: &Bound<'_, PyAny>, by: Option<KeyId>) -> PyResult<bool> {
         let py = request.py();
         let Some(id) = client_id(request)? else { return Ok(false) };
         let connections = self.lock(py);
-        let mut sockets = connections.values().filter(|connection| connection.client_id() == Some(&id));
-        Ok(sockets.any(|connection| is_open(connection.request.bind(py))))
+        Ok(connections.values().any(|connection| {
+            connection
+                .socket
+                .as_ref()
+                .is_some_and(|socket| socket.client_id.as_ref() == Some(&id) && Some(socket.owner) != by)
+                && is_open(connection.request.bind(py))
+        }))
     }
 
     /// Notes who is in flight, as `admitted_by` says, and forgets who no longer is.
@@ -76,7 +83,9 @@ impl Connections {
             let mut seen = HashSet::with_capacity(in_flight.len());
             for request in in_flight {
                 let protocol = protocol(request)?;
-                let is_known = |known: &Connection| known.socket.is_some() || known.request.is(request);
+                let is_socket =
+                    |known: &Connection| known.socket.as_ref().is_some_and(|socket| socket.response.is_some());
+                let is_known = |known: &Connection| known.request.is(request) || is_socket(known);
                 if connections.get(&protocol).is_some_and(is_known) {
                     seen.insert(protocol);
                 } else if is_open(request) {
@@ -123,12 +132,6 @@ impl Connections {
 
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, HashMap<usize, Connection>> {
         self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Connection {
-    fn client_id(&self) -> Option<&String> {
-        self.socket.as_ref()?.client_id.as_ref()
     }
 }
 

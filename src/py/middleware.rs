@@ -16,7 +16,7 @@ use super::log;
 use super::request::{Context, Names, Request};
 use crate::client::TrustedProxies;
 use crate::credential::cookie::Name;
-use crate::decide::{Policy, decide, still_admits};
+use crate::decide::{Policy, decide, open_socket, still_admits};
 use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
@@ -108,9 +108,10 @@ impl AuthMiddleware {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let answerer = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.is_upgrade() => {
-                self.connections.opened(request, Admission::from(&grant)).map(|()| Answerer::Handler)
-            }
+            Decision::Granted(grant) if facts.is_upgrade() => match open_socket(&grant, facts) {
+                Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Answerer::Handler),
+                Err(denial) => Ok(Answerer::Refusal(Denial::new(denial, facts, Question::Access, false))),
+            },
             Decision::Granted(_) | Decision::Exempt => Ok(Answerer::Handler),
             Decision::Preflight => Ok(Answerer::Preflight),
             Decision::Denied(denial) => Ok(Answerer::Refusal(Denial::new(denial, facts, Question::Access, false))),

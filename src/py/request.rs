@@ -17,6 +17,7 @@ use super::url_keys::UrlKeys;
 use crate::client::TrustedProxies;
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
+use crate::keys::KeyId;
 use crate::request::{self, Field};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
@@ -343,7 +344,7 @@ impl<'py> request::Request for Request<'_, 'py> {
         self.read(|| self.remote()).flatten().is_some_and(|peer| self.context.trusted.contains(peer))
     }
 
-    fn takes_over(&self) -> bool {
-        self.read(|| self.context.connections.owned(self.object)).unwrap_or(true)
+    fn takes_over(&self, by: Option<KeyId>) -> bool {
+        self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

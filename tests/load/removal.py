@@ -12,8 +12,8 @@ from support.keys import KEY, OTHER_KEY
 
 from load.process import patched_miniature
 
-#: The most that the event loop may be held at a time, in milliseconds of its thread's processor time: what other work on
-#: this machine takes from it is not counted.
+#: The most that the event loop may be held at a time, in milliseconds of its thread's processor time: what other work
+#: takes from it is not counted.
 MOST_HELD = 5.0
 
 #: All of them must be closed after so many seconds.
@@ -59,13 +59,17 @@ def run(folder: Path, sockets: int) -> dict[str, str]:
     assert held["held"] < MOST_HELD, f"the loop was held for {held['held']:.1f} ms"
     return {
         "closed with 1008": f"all of {sockets:,}, the last {closed:.2f} s after the key was removed",
-        "the loop was held": f"{held['held']:.1f} ms at most, late by {held['late']:.1f} ms at most with the machine's other work",
-        "while they were open": f"held for {idle['held']:.1f} ms at most, late by {idle['late']:.1f} ms at most",
-        "while none was": f"held for {before['held']:.1f} ms at most, late by {before['late']:.1f} ms at most",
+        "the loop was held": _figure(held),
+        "while they were open": _figure(idle),
+        "while none was": _figure(before),
     }
 
 
 Told = dict[str, float]
+
+
+def _figure(told: Told) -> str:
+    return f"for {told['held']:.1f} ms at most; late, with the machine's other work, by {told['late']:.1f} ms"
 
 
 async def _remove(url: str, keys: Path, count: int) -> tuple[Told, Told, float, Told]:
