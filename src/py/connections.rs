@@ -70,7 +70,7 @@ impl Connections {
         }))
     }
 
-    /// Notes who is in flight, as `admitted_by` says, and forgets who no longer is.
+    /// Notes who is in flight, as `admitted_by` says, and forgets who no longer is. Sockets stay until they are closed.
     pub fn note<'py>(
         &self,
         py: Python<'py>,
@@ -92,10 +92,7 @@ impl Connections {
                     unknown.push((protocol, request));
                 }
             }
-            connections.retain(|protocol, connection| match connection.socket {
-                Some(_) => is_open(connection.request.bind(py)),
-                None => seen.contains(protocol),
-            });
+            connections.retain(|protocol, connection| connection.socket.is_some() || seen.contains(protocol));
         }
         // Without the lock: it reads the request, which is Python's.
         let found: Vec<_> = unknown.iter().map(|(_, request)| admitted_by(request)).collect();
@@ -114,10 +111,13 @@ impl Connections {
         Ok(())
     }
 
-    /// Those whose admission is no longer valid, each told once; and whether there are others to look at later.
+    /// Those whose admission is no longer valid, each told once; and whether there are others to look at later. Sockets
+    /// that are closed are forgotten.
     pub fn ended(&self, py: Python<'_>, is_valid: impl Fn(&Admission) -> bool) -> (Vec<Ending>, bool) {
         let (mut ended, mut others) = (Vec::new(), false);
-        for connection in self.lock(py).values_mut() {
+        let mut connections = self.lock(py);
+        connections.retain(|_, connection| connection.socket.is_none() || is_open(connection.request.bind(py)));
+        for connection in connections.values_mut() {
             let Some(admission) = &connection.admitted_by else { continue };
             if is_valid(admission) {
                 others = true;
