@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -12,15 +13,16 @@ from aiohttp import WSCloseCode, web
 from comfy_auth_rs._core import AuthMiddleware
 from comfy_auth_rs.aiohttp_internals import hang_up, requests_in_flight
 
+_logger = logging.getLogger("comfy_auth_rs")
+
 #: How often what is in flight is looked at, in seconds.
 _INTERVAL = 0.5
 
 #: How long a connection may take to close, in seconds.
 _PATIENCE = 0.5
 
-#: How many connections are ended at a time, and the seconds between: a thousand must not hold up everything else.
-_BATCH = 5
-_PAUSE = 0.002
+#: How many connections are ended before everything else has its turn: a thousand must not hold it up.
+_BATCH = 2
 
 _REASON = b"the API key or session is no longer valid"
 
@@ -56,6 +58,9 @@ class Watch:
         try:
             ended, others = middleware.look_again()
             if ended:
+                _logger.info(
+                    "comfy-auth-rs: %d connections were ended: their key or session is no longer valid", len(ended)
+                )
                 self._run(loop, self._end(ended))
         finally:
             if others:
@@ -74,7 +79,7 @@ class Watch:
                 else:
                     self._run(loop, _close(socket))
                 loop.call_later(_PATIENCE, transport.abort)
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(0)
 
     def _run(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[None, None, None]) -> None:
         task = loop.create_task(coroutine)
