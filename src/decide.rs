@@ -9,17 +9,20 @@
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
 //!    to the login page.
 //!
+//! What an admitted request may do beyond that is asked apart, so that other requests pay nothing for it: whether it may
+//! open a WebSocket ([`open_socket`]), and whether what admitted it is still valid once it is open ([`still_admits`]).
+//!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
 use crate::check::{self, Context};
 use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey, cookie};
-use crate::decision::{Decision, Denial, Grant};
+use crate::decision::{Admission, Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, has, takes_html};
 use crate::secret::Digest;
-use crate::session;
+use crate::session::{self, Session};
 use crate::state::State;
 use crate::trace::Trace;
 
@@ -54,6 +57,21 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
         Ok(grant) => Decision::Granted(grant),
         Err(denial) => without_credential(&context, denial),
     }
+}
+
+/// Whether a request that was admitted may open a WebSocket: nobody takes over the `clientId` of another key's.
+///
+/// # Errors
+/// [`Denial::ClientIdTaken`].
+pub fn open_socket<R: Request>(grant: &Grant<'_>, request: &R) -> Result<(), Denial> {
+    if request.takes_over(Some(grant.key.id())) { Err(Denial::ClientIdTaken) } else { Ok(()) }
+}
+
+/// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
+#[must_use]
+pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
+    let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);
+    policy.keys.by_id(admission.key).is_some() && !admission.session.as_ref().is_some_and(ended)
 }
 
 /// The credentials of one request, as they are found.
@@ -207,7 +225,7 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
                 false
             } else if context.page() == Page::Foreign {
                 return Err(Denial::CrossOrigin);
-            } else if request.takes_over() {
+            } else if request.takes_over(None) {
                 return Err(Denial::ClientIdTaken);
             } else {
                 true

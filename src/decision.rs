@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::credential::Source;
-use crate::keys::Entry;
+use crate::keys::{Entry, KeyId};
 use crate::request::{Question, Request, is_by_a_browser};
 use crate::session::Session;
 
@@ -16,6 +16,21 @@ pub struct Grant<'k> {
     pub source: Source,
     /// The session, where it is one.
     pub session: Option<Session>,
+}
+
+/// What an open connection was admitted by.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
+    /// The key.
+    pub key: KeyId,
+    /// The session, where it was one.
+    pub session: Option<Session>,
+}
+
+impl From<&Grant<'_>> for Admission {
+    fn from(grant: &Grant<'_>) -> Self {
+        Self { key: grant.key.id(), session: grant.session }
+    }
 }
 
 /// What becomes of a request.
@@ -41,7 +56,7 @@ pub enum Denial {
     Invalid,
     /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
     CrossOrigin,
-    /// An anonymous WebSocket asks for the `clientId` of a live socket that was opened with a credential.
+    /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
     ClientIdTaken,
     /// The address guessed too often.
     Locked {
@@ -115,7 +130,7 @@ impl Denial {
             Self::Invalid => row(401, "unauthorized", "invalid_credential", INVALID_TOKEN, Some("invalid"), Warning,
                 "The API key is not valid."),
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
-                "This clientId belongs to a connection that was opened with an API key: send the key."),
+                "This clientId belongs to a connection that was opened with an API key: send that key."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and the login form are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,

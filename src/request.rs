@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
+use crate::keys::KeyId;
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +58,8 @@ pub trait Request {
     fn client_is_peer(&self) -> bool;
     /// Whether a proxy that the operator trusts is at the other end of the connection.
     fn proxied(&self) -> bool;
-    /// Whether it asks for the `clientId` of a live socket that was opened with a credential.
-    fn takes_over(&self) -> bool;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
+    fn takes_over(&self, by: Option<KeyId>) -> bool;
 }
 
 /// What a request is judged for.
@@ -77,7 +78,7 @@ pub enum Question<'a> {
     LogOut,
     /// Who is it? Counts nothing.
     Identity,
-    /// Is what admitted this open connection still valid? Counts nothing.
+    /// What admitted this request, which is in flight? Counts nothing.
     Again,
 }
 

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide};
-use comfy_auth_rs::decision::{Decision, Denial};
+use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide, open_socket, still_admits};
+use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Exemptions, Route};
-use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::keys::{KeyId, Keys, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{self as core, Field, Now, Question};
 use comfy_auth_rs::session;
@@ -985,6 +985,41 @@ fn rule_3_pages_at_sockets_without_a_valid_credential() {
 }
 
 #[test]
+fn nobody_with_another_key_takes_over_a_socket() {
+    let server = Server::new();
+    for (takes_over, expected) in [(false, Ok(())), (true, Err(Denial::ClientIdTaken))] {
+        let request = Request { takes_over, ..request("GET", Route::Path("/ws")).upgrade().bearer(KEY) };
+        let Decision::Granted(grant) = server.ask(Question::Access, &request) else { panic!("it has the key") };
+        assert_eq!(open_socket(&grant, &request), expected);
+    }
+}
+
+#[test]
+fn a_connection_lives_as_long_as_what_admitted_it() {
+    let server = Server::new();
+    let now = server.now();
+    let Server { state, exemptions, own_origins, .. } = &server;
+    let policy = |keys| Policy { keys, state, exemptions, own_origins, trace: None };
+    let at = |unix| Now { unix, ..now };
+    let entry = server.keys.verify(KEY.as_bytes()).ok().unwrap();
+    let session = |text: &str| session::verify(text, &server.keys, now.unix).unwrap().0;
+    let issue = || session(&session::issue(entry, session::BROWSER, now.unix));
+    let (by_key, session, other) = (Admission { key: entry.id(), session: None }, issue(), issue());
+    let by_session = |session| Admission { key: entry.id(), session: Some(session) };
+    let still = |admission: &Admission| still_admits(&policy(&server.keys), admission, now);
+    assert!(still(&by_key) && still(&by_session(session)));
+    server.state.log_outs.add(&session, now.unix);
+    assert!(!still(&by_session(session)), "it was logged out");
+    assert!(still(&by_session(other)) && still(&by_key), "they were not");
+    assert!(still_admits(&policy(&server.keys), &by_session(other), at(other.expires - 1)));
+    assert!(!still_admits(&policy(&server.keys), &by_session(other), at(other.expires)), "it has expired");
+    let without = Keys::new(&parse_file("f", b"another\n").unwrap());
+    for admission in [by_key, by_session(other)] {
+        assert!(!still_admits(&policy(&without), &admission, now), "its key is gone");
+    }
+}
+
+#[test]
 fn rule_3_the_operators_own() {
     let server = Server::with(&["/public/*", r"^/item/\{id\}"], false);
     for (method, route, expected) in [
@@ -1135,7 +1170,7 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn proxied(&self) -> bool {
             panic!("nor who passed it on");
         }
-        fn takes_over(&self) -> bool {
+        fn takes_over(&self, _: Option<KeyId>) -> bool {
             panic!("nor the clientId");
         }
     }

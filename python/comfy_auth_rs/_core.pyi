@@ -6,6 +6,7 @@ from typing import Final, TypeVar, final
 
 from aiohttp import web
 
+from comfy_auth_rs.connections import Watch
 from comfy_auth_rs.devices import Device
 from comfy_auth_rs.errors import KeyWarning
 from comfy_auth_rs.settings import Settings
@@ -122,6 +123,12 @@ class AuthMiddleware:
         """
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
+    def watch_with(self, watch: Watch) -> None:
+        """From now on, calls `watch.start()` at the first request in a second and at the first after `look_again` found
+        nobody, and asks `watch.in_flight()` for the requests in flight before a key or a session ends."""
+    def look_again(self) -> tuple[list[tuple[web.BaseRequest, web.WebSocketResponse | None]], bool]:
+        """Looks at the key files. Returns the requests to end, since what admitted them has ended, with the response of
+        those that are WebSockets; and whether others are in flight that were admitted by something."""
     def identify(self, request: web.Request) -> Identity | None:
         """See `comfy_auth_rs.identity`."""
     def forward_auth(self, request: web.Request) -> str | Denial:

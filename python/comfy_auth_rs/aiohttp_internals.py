@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import socket
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from yarl import URL
 
 #: What a request remembers once it was asked for it.
 _DERIVED = ("message", "rel_url", "url", "path", "path_qs", "raw_path", "query", "query_string")
+
+
+#: What a task runs from a request's beginning until its response was sent.
+_HANDLE: Final = getattr(getattr(web.RequestHandler, "_handle_request", None), "__code__", object())
+
+
+def requests_in_flight(loop: asyncio.AbstractEventLoop) -> list[web.BaseRequest]:
+    """The requests that are being handled, or whose responses are being sent, by any server in this event loop.
+
+    In public, a server tells its connections but not their requests.
+    """
+    handling = (task.get_coro() for task in asyncio.all_tasks(loop))
+    return [
+        inspect.getcoroutinelocals(coroutine)["request"]  # type: ignore[arg-type]
+        for coroutine in handling
+        if getattr(coroutine, "cr_code", None) is _HANDLE
+    ]
 
 
 def state(request: web.Request) -> MutableMapping[Any, Any]:
@@ -47,3 +67,14 @@ def close_after_response(request: web.Request) -> None:
     is done.
     """
     request.protocol._lingering_time = 0.0
+
+
+def hang_up(transport: asyncio.Transport) -> None:
+    """Ends a connection as its client would: aiohttp and asyncio go on as they always do then.
+
+    `transport.abort()` leaves `loop.sendfile`, which sends a `FileResponse`, waiting forever for a socket that is gone.
+    """
+    try:
+        transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    except (AttributeError, OSError, TypeError):  # no socket, or one that is closed, or uvloop's
+        transport.abort()

@@ -11,6 +11,7 @@ from aiohttp import web
 from comfy_auth_rs._core import AuthMiddleware, BeforeSending, KeyStore
 from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.bodies import leave_packed
+from comfy_auth_rs.connections import Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
@@ -116,7 +117,9 @@ def setup(
 
 def make_middleware(settings: Settings, keys: KeyStore) -> AuthMiddleware:
     """The middleware that asks for one of `keys`, as the other settings say."""
-    return AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight)
+    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight)
+    middleware.watch_with(Watch(middleware))
+    return middleware
 
 
 def wire(app: web.Application, middleware: AuthMiddleware, position: int, settings: Settings) -> None:

@@ -1,7 +1,7 @@
 //! The key store: where the keys come from, and noticing when a file changes.
 //!
-//! Files are looked at when a request asks, no more than twice a second; there is no watcher thread. A file is parsed
-//! whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
+//! Files are looked at twice a second while a request is in flight, and at the first request after that; there is no
+//! watcher thread. A file is parsed whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
 //! each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
 //!
 //! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
@@ -147,16 +147,14 @@ impl KeyStore {
         self.current.load()
     }
 
-    /// Looks at the files when the last look is half a second ago. `now` is any monotonic clock.
-    pub fn refresh(&self, now: Duration) -> Vec<Reload> {
-        if millis(now) < self.next_check.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        self.reload(now)
+    /// Whether it is time to look at the files again. `now` is any monotonic clock.
+    pub fn is_due(&self, now: Duration) -> bool {
+        millis(now) >= self.next_check.load(Ordering::Relaxed)
     }
 
+    /// Looks at the files; the next look is due half a second later.
     #[cold]
-    fn reload(&self, now: Duration) -> Vec<Reload> {
+    pub fn look(&self, now: Duration) -> Vec<Reload> {
         // Whoever holds the lock is looking already; the others go on with the keys in force.
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
         self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);

@@ -18,6 +18,11 @@ impl Clock {
         Self { monotonic: Monotonic::start(), unix: AtomicU64::new(0), looked_at: AtomicU64::new(u64::MAX) }
     }
 
+    /// Has the next call see a second begin.
+    pub fn begin_second(&self) {
+        self.looked_at.store(u64::MAX, Ordering::Release);
+    }
+
     /// The time; `each_second` is called once a second, in the call that sees it begin.
     pub fn now(&self, each_second: impl FnOnce()) -> Now {
         let monotonic = self.monotonic.elapsed();

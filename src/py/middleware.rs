@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::clock::Clock;
+use super::connections::{Connections, Ending};
 use super::denial::Denial;
 use super::error::config_error;
 use super::identity::Identity;
@@ -13,20 +15,19 @@ use super::key_store::KeyStore;
 use super::log;
 use super::notices::Notices;
 use super::request::{Context, Names, Request};
-use super::sockets::LiveSockets;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
-use crate::decide::{Policy, decide};
-use crate::decision::{Decision, Grant};
+use crate::decide::{Policy, decide, open_socket, still_admits};
+use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
-use crate::keys;
+use crate::keys::{self, Keys};
 use crate::origin::OwnOrigins;
 use crate::request::{Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
 
-#[pyclass(frozen, module = "comfy_auth_rs._core")]
+#[pyclass(frozen, weakref, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
     keys: Arc<keys::KeyStore>,
     state: State,
@@ -35,7 +36,9 @@ pub struct AuthMiddleware {
     trusted: TrustedProxies,
     client_field: ClientField,
     notices: Notices,
-    sockets: LiveSockets,
+    connections: Connections,
+    /// `comfy_auth_rs.connections.Watch`.
+    watch: OnceLock<Py<PyAny>>,
     url_keys: OnceLock<Py<PyAny>>,
     names: Names,
     refuse: Py<PyAny>,
@@ -101,7 +104,8 @@ impl AuthMiddleware {
             exemptions: Exemptions::new(exempt, *require_ws).map_err(|faults| config_error(&faults))?,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
-            sockets: LiveSockets::default(),
+            connections: Connections::default(),
+            watch: OnceLock::new(),
             url_keys: OnceLock::new(),
             names: Names::new(py, &client_field)?,
             client_field,
@@ -115,7 +119,10 @@ impl AuthMiddleware {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let answerer = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(_) if facts.is_upgrade() => self.sockets.opened(request).map(|()| Answerer::Handler),
+            Decision::Granted(grant) if facts.is_upgrade() => match open_socket(&grant, facts) {
+                Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Answerer::Handler),
+                Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Answerer::Refusal),
+            },
             Decision::Granted(_) | Decision::Exempt => Ok(Answerer::Handler),
             Decision::Preflight => Ok(Answerer::Preflight),
             Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Answerer::Refusal),
@@ -130,6 +137,22 @@ impl AuthMiddleware {
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
         let _ = self.url_keys.set(name);
+    }
+
+    fn watch_with(&self, watch: Py<PyAny>) {
+        let _ = self.watch.set(watch);
+    }
+
+    fn look_again(&self, py: Python<'_>) -> PyResult<(Vec<Ending>, bool)> {
+        let now = self.clock.now(|| ());
+        self.look(py, now)?;
+        let keys = self.keys.current();
+        let policy = self.policy(&keys);
+        let (ended, others) = self.connections.ended(py, |admission| still_admits(&policy, admission, now));
+        if !others {
+            self.clock.begin_second();
+        }
+        Ok((ended, others))
     }
 
     fn identify(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Identity>> {
@@ -162,6 +185,9 @@ impl AuthMiddleware {
     }
 
     fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
+        self.note_in_flight(request.py(), self.clock.now(|| ()))?;
+        // It is in flight, too, but gets its answer.
+        self.connections.forget(request)?;
         self.ask(request, Question::LogOut, |grant, facts, now| {
             if let Some(session) = grant.and_then(|grant| grant.session) {
                 self.state.log_outs.add(&session, now.unix);
@@ -183,6 +209,11 @@ impl SessionCookie {
 }
 
 impl AuthMiddleware {
+    /// Notes the response by which a WebSocket can be closed.
+    pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.connections.prepared(request, response)
+    }
+
     /// Whether everybody may have what a request asks for, so that a cache may give it to everybody; and whether that is
     /// said of the one file of a static mount rather than of all that the resource answers.
     pub fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<(bool, bool)> {
@@ -219,15 +250,14 @@ impl AuthMiddleware {
         act: impl FnOnce(Decision<'_>, &Request<'_, 'py>, Now) -> PyResult<T>,
     ) -> PyResult<T> {
         let py = request.py();
-        let now = self.clock.now(|| self.verbose.store(log::wants_decisions(py), Ordering::Relaxed));
-        let events = self.keys.refresh(now.monotonic);
-        if !events.is_empty() {
-            log::reloads(py, &events)?;
+        let now = self.clock.now(|| self.begin_second(py));
+        if self.keys.is_due(now.monotonic) {
+            self.look(py, now)?;
+            self.connections.forget(request)?; // it is not admitted yet
         }
         let trace = self.verbose.load(Ordering::Relaxed).then(Trace::default);
         let keys = self.keys.current();
-        let Self { state, exemptions, own_origins, .. } = self;
-        let policy = Policy { keys: &keys, state, exemptions, own_origins, trace: trace.as_ref() };
+        let policy = Policy { trace: trace.as_ref(), ..self.policy(&keys) };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
         if let Some(trace) = &trace {
@@ -240,9 +270,46 @@ impl AuthMiddleware {
         }
     }
 
+    #[cold]
+    fn begin_second(&self, py: Python<'_>) {
+        self.verbose.store(log::wants_decisions(py), Ordering::Relaxed);
+        if let Some(watch) = self.watch.get() {
+            watch.call_method0(py, intern!(py, "start")).map_or_else(|error| error.write_unraisable(py, None), drop);
+        }
+    }
+
+    /// Looks at the key files. Who is in flight is noted before a key goes.
+    #[cold]
+    fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        self.note_in_flight(py, now)?;
+        log::reloads(py, &self.keys.look(now.monotonic))
+    }
+
+    fn note_in_flight(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        let Some(watch) = self.watch.get() else { return Ok(()) };
+        let in_flight: Vec<_> = watch.bind(py).call_method0(intern!(py, "in_flight"))?.extract()?;
+        let keys = self.keys.current();
+        let policy = self.policy(&keys);
+        self.connections.note(py, &in_flight, |request| {
+            let facts = self.facts(request).ok()?;
+            if facts.is_upgrade() {
+                return None; // ours was noted when it was opened
+            }
+            match decide(&policy, &facts, Question::Again, now) {
+                Decision::Granted(grant) => Some(Admission::from(&grant)),
+                _ => None,
+            }
+        })
+    }
+
+    fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
+        let Self { state, exemptions, own_origins, .. } = self;
+        Policy { keys, state, exemptions, own_origins, trace: None }
+    }
+
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, sockets, url_keys, .. } = self;
+        let Self { names, trusted, client_field, notices, connections, url_keys, .. } = self;
         let url_keys = url_keys.get();
-        Request::new(request, Context { names, trusted, client_field, notices, sockets, url_keys })
+        Request::new(request, Context { names, trusted, client_field, notices, connections, url_keys })
     }
 }

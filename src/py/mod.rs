@@ -2,6 +2,7 @@
 
 mod aiohttp;
 mod clock;
+mod connections;
 mod denial;
 mod error;
 mod identity;
@@ -13,7 +14,6 @@ mod notices;
 mod probe;
 mod request;
 mod responses;
-mod sockets;
 mod url_keys;
 
 use pyo3::prelude::*;

@@ -12,12 +12,13 @@ use pyo3::types::{PyList, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
+use super::connections::Connections;
 use super::notices::Notices;
-use super::sockets::LiveSockets;
 use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
+use crate::keys::KeyId;
 use crate::request::{self, Field};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
@@ -157,7 +158,7 @@ pub struct Context<'a> {
     pub trusted: &'a TrustedProxies,
     pub client_field: &'a ClientField,
     pub notices: &'a Notices,
-    pub sockets: &'a LiveSockets,
+    pub connections: &'a Connections,
     pub url_keys: Option<&'a Py<PyAny>>,
 }
 
@@ -396,7 +397,7 @@ impl<'py> request::Request for Request<'_, 'py> {
         !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
-    fn takes_over(&self) -> bool {
-        self.read(|| self.context.sockets.owned(self.object)).unwrap_or(true)
+    fn takes_over(&self, by: Option<KeyId>) -> bool {
+        self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

@@ -15,6 +15,8 @@ pub struct BeforeSending {
     leave_packed: Py<PyAny>,
     cache_control: Py<PyAny>,
     content_encoding: Py<PyAny>,
+    ordinary: Py<PyAny>,
+    socket: Py<PyAny>,
     /// Whether everybody may have what a resource answers, for those whose every answer is alike.
     public: Py<PyDict>,
     done: Py<Done>,
@@ -31,6 +33,8 @@ impl BeforeSending {
             leave_packed,
             cache_control: istr.call1(("Cache-Control",))?.unbind(),
             content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
+            ordinary: py.import("aiohttp.web")?.getattr("Response")?.unbind(),
+            socket: py.import("aiohttp.web")?.getattr("WebSocketResponse")?.unbind(),
             public: PyDict::new(py).unbind(),
             done: Py::new(py, Done)?,
         })
@@ -38,6 +42,9 @@ impl BeforeSending {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, response: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, Done>> {
         let py = request.py();
+        if !response.get_type().is(&self.ordinary) && response.is_instance(self.socket.bind(py))? {
+            self.middleware.get().prepared(request, response)?;
+        }
         if aiohttp::headers(request)?.contains(&self.content_encoding)? {
             self.leave_packed.bind(py).call1((request,))?;
         }

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from load import addresses, keys, soak, sockets, trickle
+from load import addresses, keys, removal, soak, sockets, trickle
 
 SCENARIOS: dict[str, Callable[[Path], dict[str, str]]] = {
     "keys": lambda folder: keys.run(folder, requests=1_000_000, changes=50),
     "soak": lambda folder: soak.run(folder, seconds=600, warm_up=300),
     "addresses": lambda folder: addresses.run(folder, addresses=100_000),
     "sockets": lambda folder: sockets.run(folder, sockets=1_000),
+    "removal": lambda folder: removal.run(folder, sockets=1_000),
     "trickle": lambda folder: trickle.run(folder, clients=200),
 }
 

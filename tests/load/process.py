@@ -14,11 +14,13 @@ MIB = 1024 * 1024
 
 
 @contextmanager
-def patched_miniature(folder: Path, *flags: str) -> Iterator[Server]:
-    """A patched copy of the miniature in the new folder `folder`, running."""
+def patched_miniature(folder: Path, *flags: str, node: str = "") -> Iterator[Server]:
+    """A patched copy of the miniature in the new folder `folder`, running, with a custom node of that source."""
     ours = shutil.ignore_patterns("__pycache__", "user", "input", "output", "temp")
     shutil.copytree(MINI_COMFYUI, folder, ignore=ours)
     patch(folder)
+    if node:
+        Path(folder, "custom_nodes", "load_node.py").write_text(node)
     with start_server(folder, *flags) as server:
         yield server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from load import addresses, keys, soak, sockets, trickle
+from load import addresses, keys, removal, soak, sockets, trickle
 from load.judge import INTERVAL, SLACK, Judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process holds")
@@ -32,6 +32,12 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sockets(tmp_path: Path) -> None:
     assert sockets.run(tmp_path, sockets=100)["each got its message"] == "yes"
+
+
+def test_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "MOST_HELD", 1000)  # other tests run beside this one
+    monkeypatch.setattr(removal, "CLOSED_WITHIN", 20)
+    assert removal.run(tmp_path, sockets=50)["closed with 1008"].startswith("all of 50, ")
 
 
 def test_trickle(tmp_path: Path) -> None:

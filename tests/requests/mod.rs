@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
+use comfy_auth_rs::keys::KeyId;
 use comfy_auth_rs::request::{self, Field};
 
 pub const HOST: &str = "comfy.example:8188";
@@ -120,7 +121,7 @@ impl request::Request for Request {
         self.proxied
     }
 
-    fn takes_over(&self) -> bool {
+    fn takes_over(&self, _: Option<KeyId>) -> bool {
         self.takes_over
     }
 }

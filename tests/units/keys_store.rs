@@ -45,11 +45,12 @@ fn looks_at_files_twice_a_second_and_swaps_whole() {
     let path = dir.path().join("keys");
     fs::write(&path, "old\n").unwrap();
     let store = store(&path);
-    assert!(store.refresh(SECOND).is_empty());
+    assert!(store.look(SECOND).is_empty());
     replace(&path, "new\nother\n");
-    assert!(store.refresh(SECOND + CHECK_INTERVAL / 2).is_empty(), "too early to look");
+    assert!(!store.is_due(SECOND + CHECK_INTERVAL / 2), "too early to look");
     assert!(admits(&store, "old"));
-    assert_eq!(store.refresh(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
+    assert!(store.is_due(SECOND + CHECK_INTERVAL));
+    assert_eq!(store.look(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
     assert!(admits(&store, "new") && !admits(&store, "old"));
 }
 
@@ -60,14 +61,14 @@ fn keeps_the_last_good_keys_and_says_so_once() {
     fs::write(&path, "good\n").unwrap();
     let store = store(&path);
     replace(&path, "bad\x07key\n");
-    assert!(matches!(store.refresh(SECOND)[..], [Reload::Kept { .. }]));
-    assert!(store.refresh(SECOND * 2).is_empty());
+    assert!(matches!(store.look(SECOND)[..], [Reload::Kept { .. }]));
+    assert!(store.look(SECOND * 2).is_empty());
     fs::remove_file(&path).unwrap();
-    assert!(matches!(store.refresh(SECOND * 3)[..], [Reload::Kept { .. }]));
-    assert!(store.refresh(SECOND * 4).is_empty());
+    assert!(matches!(store.look(SECOND * 3)[..], [Reload::Kept { .. }]));
+    assert!(store.look(SECOND * 4).is_empty());
     assert!(admits(&store, "good"));
     replace(&path, "mended\n");
-    assert!(matches!(store.refresh(SECOND * 5)[..], [Reload::Loaded { .. }]));
+    assert!(matches!(store.look(SECOND * 5)[..], [Reload::Loaded { .. }]));
     assert!(admits(&store, "mended") && !admits(&store, "good"));
 }
 
@@ -84,12 +85,12 @@ fn an_error_of_the_system_is_no_version() {
     symlink(&path, &path).unwrap();
     let mut said = Vec::new();
     for second in 1..=120 {
-        said.extend(store.refresh(SECOND * second).iter().map(|_| second));
+        said.extend(store.look(SECOND * second).iter().map(|_| second));
     }
     assert_eq!(said, [1, 61], "again each minute");
     assert!(admits(&store, "removed"), "the last good keys");
     replace(&path, "kept\n");
-    assert!(matches!(store.refresh(SECOND * 121)[..], [Reload::Loaded { .. }]));
+    assert!(matches!(store.look(SECOND * 121)[..], [Reload::Loaded { .. }]));
     assert!(admits(&store, "kept") && !admits(&store, "removed"));
 }
 
@@ -100,15 +101,15 @@ fn an_empty_file_is_being_written_and_one_without_keys_admits_nobody() {
     fs::write(&path, "good\n").unwrap();
     let store = store(&path);
     replace(&path, "");
-    assert!(store.refresh(SECOND).is_empty() && store.refresh(SECOND * 10).is_empty());
+    assert!(store.look(SECOND).is_empty() && store.look(SECOND * 10).is_empty());
     assert!(admits(&store, "good"));
-    assert!(matches!(store.refresh(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
+    assert!(matches!(store.look(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
     assert!(!admits(&store, "good"));
-    assert!(store.refresh(SECOND * 12).is_empty());
+    assert!(store.look(SECOND * 12).is_empty());
     replace(&path, "good\n");
-    assert!(matches!(store.refresh(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
+    assert!(matches!(store.look(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
     replace(&path, "# nobody\n");
-    assert!(matches!(store.refresh(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
+    assert!(matches!(store.look(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
     assert!(!admits(&store, "good"));
 }
 
@@ -127,7 +128,7 @@ fn follows_a_symlink_swap() {
     let store = store(&path("keys"));
     symlink("v2", path("..tmp")).unwrap();
     fs::rename(path("..tmp"), path("..data")).unwrap();
-    assert!(matches!(store.refresh(SECOND)[..], [Reload::Loaded { .. }]));
+    assert!(matches!(store.look(SECOND)[..], [Reload::Loaded { .. }]));
     assert!(admits(&store, "key-of-v2") && !admits(&store, "key-of-v1"));
 }
 

@@ -677,8 +677,13 @@ class ForgetsRequireWs(Mutant):
 
 
 class HandsSocketsOver(Mutant):
-    def takes_over(self, request):
+    def takes_over(self, request, key):
         return False
+
+
+class HandsSocketsOverToAnyKey(Mutant):
+    def takes_over(self, request, key):
+        return key is None and super().takes_over(request, key)
 
 
 class ValidatesNothingAtHealth(Mutant):

@@ -733,7 +733,8 @@ async def test_rule_3_nobody_takes_over_a_socket_that_was_opened_with_a_key(sock
     for target in ("/ws", "/ws?clientId=other", "/ws?clientId=other&clientId=mine", "/ws?clientid=mine"):
         async with client.ws_connect(target):
             pass
-    async with client.ws_connect("/ws?clientId=mine", headers=bearer(OTHER_KEY)):
+    assert await refusal(client.ws_connect("/ws?clientId=mine", headers=bearer(OTHER_KEY))) == 401
+    async with client.ws_connect("/ws?clientId=mine", headers=BEARER):  # the page was loaded again
         pass
     await owner.send_str("still mine")
     assert await owner.receive_str() == "still mine"

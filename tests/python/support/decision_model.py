@@ -98,7 +98,9 @@ class Model:
     locked: set[str] = field(default_factory=set)
     good: set[tuple[str, str]] = field(default_factory=set)
     logged_out: bool = False
-    socket_is_live: bool = False
+    #: The keys of live sockets with the clientId.
+    owners: set[str] = field(default_factory=set)
+    admitted_by: str = ""
 
     def judge(self, request: Request) -> str:
         """What the server must answer, and what it remembers of it."""
@@ -109,7 +111,9 @@ class Model:
             return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
         if refused is None:
             if request.client_id and request.upgrade:
-                self.socket_is_live = True
+                if self.takes_over(request, self.admitted_by):
+                    return TAKEN
+                self.owners.add(self.admitted_by)
         else:
             refused = self.exempt(request, resource, refused)
         if refused is None:
@@ -149,6 +153,7 @@ class Model:
         for value in values:
             if value in KEYS and self.passes(client, value):
                 self.good.add((client, value))
+                self.admitted_by = value
                 return None
             graver = LOCKED if value in KEYS else INVALID
             refused = LOCKED if LOCKED in (refused, graver) else graver
@@ -211,7 +216,7 @@ class Model:
             if path == "/ws" and not self.policy.require_ws:
                 if refused == FOREIGN:
                     return FOREIGN
-                return TAKEN if self.takes_over(request) else None
+                return TAKEN if self.takes_over(request, None) else None
             if path in ("/auth_login.html", "/auth_inject.js") or self.is_public(resource):
                 return None
         return None if self.operator_exempts(resource) else refused
@@ -219,8 +224,8 @@ class Model:
     def is_preflight(self, request: Request) -> bool:
         return request.method == "OPTIONS" and request.preflight
 
-    def takes_over(self, request: Request) -> bool:
-        return request.client_id and self.socket_is_live
+    def takes_over(self, request: Request, key: str | None) -> bool:
+        return request.client_id and bool(self.owners - {key})
 
     def is_public(self, resource: Place) -> bool:
         """`/templates/*`, `/docs/*`; static `/extensions/*`; the guide's suffixes on the frontend's own mount."""

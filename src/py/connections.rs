@@ -1,0 +1,163 @@
+//! The requests in flight, and what each was admitted by.
+//!
+//! WebSockets are noted when they are opened; other requests only if they are still in flight when somebody looks.
+//!
+//! ComfyUI gives a socket that asks for a `clientId` everything that was meant for the socket that had it before. Nobody
+//! must get at somebody else's pictures this way, so the table also tells who owns which `clientId`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt as _;
+
+use crate::decision::Admission;
+use crate::keys::KeyId;
+
+/// By the protocol object, which is the connection's own: it handles one request at a time.
+///
+/// Asking a transport whether it is open may let another thread run: whoever waits for the lock gives up the interpreter.
+#[derive(Default)]
+pub struct Connections(Mutex<HashMap<usize, Connection>>);
+
+struct Connection {
+    request: Py<PyAny>,
+    /// `None`: nothing, or it is being ended.
+    admitted_by: Option<Admission>,
+    socket: Option<Socket>,
+}
+
+struct Socket {
+    owner: KeyId,
+    client_id: Option<String>,
+    /// Once it was prepared.
+    response: Option<Py<PyAny>>,
+}
+
+/// A request to end, and its `WebSocketResponse`, if it has one.
+pub type Ending = (Py<PyAny>, Option<Py<PyAny>>);
+
+impl Connections {
+    /// Notes a WebSocket, and the `clientId` that it asks for.
+    pub fn opened(&self, request: &Bound<'_, PyAny>, admission: Admission) -> PyResult<()> {
+        let socket = Some(Socket { owner: admission.key, client_id: client_id(request)?, response: None });
+        let connection = Connection { request: request.clone().unbind(), admitted_by: Some(admission), socket };
+        self.lock(request.py()).insert(protocol(request)?, connection);
+        Ok(())
+    }
+
+    /// Notes the response by which a WebSocket can be closed.
+    pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = protocol(request)?;
+        if let Some(Connection { socket: Some(socket), .. }) = self.lock(request.py()).get_mut(&protocol) {
+            socket.response = Some(response.clone().unbind());
+        }
+        Ok(())
+    }
+
+    /// Whether a request asks for a `clientId` that a live socket owns, of another key than `by`.
+    pub fn owned(&self, request: &Bound<'_, PyAny>, by: Option<KeyId>) -> PyResult<bool> {
+        let py = request.py();
+        let Some(id) = client_id(request)? else { return Ok(false) };
+        let connections = self.lock(py);
+        Ok(connections.values().any(|connection| {
+            connection
+                .socket
+                .as_ref()
+                .is_some_and(|socket| socket.client_id.as_ref() == Some(&id) && Some(socket.owner) != by)
+                && is_open(connection.request.bind(py))
+        }))
+    }
+
+    /// Notes who is in flight, as `admitted_by` says, and forgets who no longer is. Sockets stay until they are closed.
+    pub fn note<'py>(
+        &self,
+        py: Python<'py>,
+        in_flight: &[Bound<'py, PyAny>],
+        admitted_by: impl Fn(&Bound<'py, PyAny>) -> Option<Admission>,
+    ) -> PyResult<()> {
+        let mut unknown = Vec::new();
+        {
+            let mut connections = self.lock(py);
+            let mut seen = HashSet::with_capacity(in_flight.len());
+            for request in in_flight {
+                let protocol = protocol(request)?;
+                let is_socket =
+                    |known: &Connection| known.socket.as_ref().is_some_and(|socket| socket.response.is_some());
+                let is_known = |known: &Connection| known.request.is(request) || is_socket(known);
+                if connections.get(&protocol).is_some_and(is_known) {
+                    seen.insert(protocol);
+                } else if is_open(request) {
+                    unknown.push((protocol, request));
+                }
+            }
+            connections.retain(|protocol, connection| connection.socket.is_some() || seen.contains(protocol));
+        }
+        // Without the lock: it reads the request, which is Python's.
+        let found: Vec<_> = unknown.iter().map(|(_, request)| admitted_by(request)).collect();
+        let mut connections = self.lock(py);
+        for ((protocol, request), admitted_by) in unknown.into_iter().zip(found) {
+            let request = request.clone().unbind();
+            connections.insert(protocol, Connection { request, admitted_by, socket: None });
+        }
+        Ok(())
+    }
+
+    /// Forgets what was noted of a request. It is judged anew at the next look.
+    pub fn forget(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = protocol(request)?;
+        self.lock(request.py()).remove(&protocol);
+        Ok(())
+    }
+
+    /// Those whose admission is no longer valid, each told once; and whether there are others to look at later. Sockets
+    /// that are closed are forgotten.
+    pub fn ended(&self, py: Python<'_>, is_valid: impl Fn(&Admission) -> bool) -> (Vec<Ending>, bool) {
+        let (mut ended, mut others) = (Vec::new(), false);
+        let mut connections = self.lock(py);
+        connections.retain(|_, connection| connection.socket.is_none() || is_open(connection.request.bind(py)));
+        for connection in connections.values_mut() {
+            let Some(admission) = &connection.admitted_by else { continue };
+            if is_valid(admission) {
+                others = true;
+                continue;
+            }
+            connection.admitted_by = None;
+            let response = connection.socket.as_ref().and_then(|socket| socket.response.as_ref());
+            ended.push((connection.request.clone_ref(py), response.map(|response| response.clone_ref(py))));
+        }
+        (ended, others)
+    }
+
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, HashMap<usize, Connection>> {
+        self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn protocol(request: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let protocol = request.getattr(intern!(request.py(), "protocol"))?;
+    Ok(protocol.as_ptr() as usize)
+}
+
+/// The `clientId` as ComfyUI reads it: the first in the query.
+fn client_id(request: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let py = request.py();
+    let query = request.getattr(intern!(py, "query"))?;
+    let id: Option<String> = query.call_method1(intern!(py, "get"), (intern!(py, "clientId"),))?.extract()?;
+    Ok(id.filter(|id| !id.is_empty()))
+}
+
+/// Whether a request's connection is there. In doubt it is.
+fn is_open(request: &Bound<'_, PyAny>) -> bool {
+    let py = request.py();
+    let is_open = || {
+        let transport = request.getattr(intern!(py, "transport"))?;
+        if transport.is_none() {
+            return Ok(false);
+        }
+        let is_closing: bool = transport.call_method0(intern!(py, "is_closing"))?.extract()?;
+        PyResult::Ok(!is_closing)
+    };
+    is_open().unwrap_or(true)
+}
