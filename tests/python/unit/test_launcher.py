@@ -178,6 +178,9 @@ RESTARTS = {
     "manager-quoted": """os.execv(sys.executable, [f'"{sys.executable}"', f'"{sys.argv[0]}"'] + sys.argv[1:])""",
     "execl": "os.execl(sys.executable, sys.executable, *sys.argv)",
     "execvp": "os.execvp(sys.executable, [sys.executable, *sys.argv])",
+    "execve": "os.execve(sys.executable, [sys.executable, '-u', *sys.argv], os.environ)",
+    "subprocess": "sys.exit(__import__('subprocess').call([sys.executable, '-X', 'utf8', '-su', '--', *sys.argv]))",
+    "relative": "sys.exit(__import__('subprocess').call((b'ComfyUI', 'main.py', *sys.argv[1:]), 0, sys.executable))",
 }
 
 
@@ -216,7 +219,7 @@ def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
     tree = make_tree(
         tmp_path / "tree",
         server=BOOM,
-        main=restarting("sys.exit(__import__('subprocess').call([sys.executable, *sys.argv]))"),
+        main=restarting("sys.exit(os.system(__import__('shlex').join([sys.executable, *sys.argv])) >> 8)"),
     )
     result = run(tree, "--api-key-file", key_file)
     assert len(reports(result)) == 1
@@ -224,11 +227,26 @@ def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
     assert "unrecognized arguments: --api-key-file" in result.stderr
 
 
-def test_another_program_is_executed_as_it_is(tmp_path):
-    tree = make_tree(
-        tmp_path / "tree", main="import os, sys\nos.execv(sys.executable, [sys.executable, '-c', 'print(42)'])"
-    )
-    result = run(tree)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", "print(42)"],
+        ["-sc", "print(42)", "main.py"],
+        ["-W", "main.py", "other.py"],
+        ["-m", "other", "main.py"],
+        ["-", "main.py"],
+        ["-X", "utf8"],
+        ["other.py", "main.py"],
+    ],
+    ids=str,
+)
+def test_another_program_is_executed_as_it_is(tmp_path, words):
+    tree = make_tree(tmp_path / "tree", main=f"import os, sys\nos.execv(sys.executable, [sys.executable, *{words!r}])")
+    (tree / "other.py").write_text("print(42)")
+    result = subprocess.run(
+        [sys.executable, "-m", "comfy_auth_rs", "run", str(tree)],
+        input="print(42)", capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "42\n")
 
 
