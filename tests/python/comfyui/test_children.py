@@ -4,77 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comfy_auth_rs.comfyui import custom_node, processes
 from comfy_auth_rs.comfyui.inheritance import VARIABLE, digest_of
+from support.children import NODE, child_of
 from support.client import UPGRADE, Process, ask, bearer
 from support.keys import KEY, OTHER_KEY
 from support.servers import MINI_COMFYUI, Server, ServerDied, free_port, start_server
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell who started a process and when")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 
 ERROR = "comfy-auth-rs: error: "
 SAYS_SO = "the keys are those of the ComfyUI that started this one, process "
 UNRELATED = "has ended or did not start this one; give --api-key-file FILE"
 
-#: Starts what it is asked to start, in the way that it is asked to.
-NODE = """
-import asyncio, os, subprocess, sys
-from aiohttp import web
-from server import PromptServer
-
-NODE_CLASS_MAPPINGS = {}
-
-@PromptServer.instance.routes.post("/start")
-async def start(request):
-    asked = await request.json()
-    words = [sys.executable, *asked["words"]]
-    with open(asked["log"], "wb") as log:
-        environment = {**os.environ, **asked["env"]}
-        for name in asked["without"]:
-            environment.pop(name, None)
-        more = {"cwd": asked["cwd"], "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
-        how = asked["how"]
-        if how == "Popen":
-            pid = subprocess.Popen(words, **more).pid
-        elif how == "asyncio":
-            pid = (await asyncio.create_subprocess_exec(*words, **more)).pid
-        elif how == "spawnv":
-            pid = os.spawnv(os.P_NOWAIT, words[0], words)
-        elif how == "posix_spawn":
-            pid = os.posix_spawn(words[0], words, environment)
-        elif how == "daemon":
-            pid = int(subprocess.check_output(["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', asked["log"], *words]))
-    return web.json_response(pid)
-"""
-
 CopyMiniature = Callable[..., Path]
 Start = Callable[..., AbstractContextManager[Server]]
-
-
-@dataclass(frozen=True)
-class Child:
-    """A ComfyUI that another one started."""
-
-    url: str
-    port: int
-    pid: int
-    _log: Path
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
 
 
 @pytest.fixture(scope="module", params=["patch", "run", "custom node"])
@@ -102,49 +55,6 @@ def patched(copy_miniature: CopyMiniature) -> Path:
     tree = copy_miniature()
     (tree / "custom_nodes" / "starting.py").write_text(NODE)
     return tree
-
-
-@contextmanager
-def child_of(
-    server: Process,
-    folder: Path,
-    *flags: str,
-    key: str = KEY,
-    how: str = "Popen",
-    words: tuple[str, ...] = ("main.py",),
-    cwd: str = ".",
-    env: dict[str, str] | None = None,
-    without: tuple[str, ...] = (),
-) -> Iterator[Child]:
-    """What the custom node starts, once it listens. Raises `ServerDied` where it doesn't."""
-    port = free_port()
-    log = folder / f"log of {port}"
-    asked = {
-        "words": [*words, "--port", str(port), *flags],
-        "how": how,
-        "log": str(log),
-        "cwd": cwd,
-        "env": env or {},
-        "without": without,
-    }
-    answer = ask(server, "/start", bearer(key), method="POST", body=json.dumps(asked).encode())
-    assert answer.status == 200, answer.text
-    child = Child(f"http://127.0.0.1:{port}", port, answer.json, log)
-    try:
-        deadline = time.monotonic() + 40
-        while True:
-            if ERROR in child.output or "Traceback" in child.output:
-                time.sleep(0.2)
-                raise ServerDied(2, child.output)
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert time.monotonic() < deadline, child.output
-            time.sleep(0.05)
-        yield child
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGTERM)
 
 
 def opens(server: Process, key: str) -> bool:
