@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import NoReturn
@@ -68,7 +69,7 @@ def _read_flags(text: str) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         # Values are left out: one of them may be a key.
-        names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        names = re.findall(r"^-[\w-]*", "\n".join(unknown), re.M)
         raise ValueError(f"{_FLAGS}: {', '.join(names) or 'what it holds'} is no flag of comfy-auth-rs")
     return arguments
 

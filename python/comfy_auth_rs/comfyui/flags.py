@@ -151,7 +151,8 @@ def _may_hold_a_key(words: list[str]) -> bool:
     """Whether they begin with a misspelt `--api-key`, or one with several values: argparse would print them."""
     name = words[0].partition("=")[0]
     if name == flag("api_key"):
-        return len(words) > 2 and "=" not in words[0] and not words[2].startswith("-")
+        after = words[1:] if "=" in words[0] else words[2:]
+        return bool(after) and not after[0].startswith("-")
     letters = re.sub(r"[^a-z]", "", name.lower())
     dashes = not name[:1].isalnum()
     return dashes and name != flag("api_key_file") and (letters.startswith("apik") or name in ("--a", "--ap", "--api"))

@@ -353,7 +353,17 @@ def test_half_a_patch_is_refused_before_anything_starts(copy_miniature: CopyMini
         [f"--api-key:{KEY}"],
         ["\u2013api-key", KEY],
         ["--api-key", OTHER_KEY, KEY],
+        [f"--api-key={OTHER_KEY}", KEY],
     ],
 )
 def test_a_misspelt_flag_does_not_show_the_key(patched: Path, words: list[str]) -> None:
     assert end_of(patched, *words).startswith("an argument looks like --api-key, but is written otherwise")
+
+
+def test_other_mistakes_are_told_as_ever(patched: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "main.py", "--api-key", KEY, "--no-such-flag", "--port", "1"],
+        cwd=patched, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr.endswith("main.py: error: unrecognized arguments: --no-such-flag\n")

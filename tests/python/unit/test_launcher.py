@@ -250,8 +250,9 @@ def test_another_program_is_executed_as_it_is(tmp_path, words):
     assert (result.returncode, result.stdout) == (0, "42\n")
 
 
+@pytest.mark.parametrize("by_file", [True, False])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_spawned_workers_import_a_patched_main(tmp_path, key_file, method):
+def test_spawned_workers_import_a_patched_main(tmp_path, key_file, method, by_file):
     if method == "forkserver" and os.name != "posix":
         pytest.skip("forkserver is POSIX")
     pool = f"""
@@ -261,14 +262,15 @@ from comfy_auth_rs.comfyui import launcher
 
 def work(number):
     patched = "install(self, args)" in inspect.getsource(server)
-    return number, [str(file) for file in args.api_key_file], patched, launcher.is_active()
+    return number, [str(file) for file in args.api_key_file], len(args.api_key), patched, launcher.is_active()
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, multiprocessing.get_context({method!r})) as pool:
         print("POOL" + json.dumps(list(pool.map(work, [1, 2]))))
 """
     tree = make_tree(tmp_path / "tree", server=BOOM, main=MAIN + pool)
-    result = run(tree, "--api-key-file", key_file)
+    result = run(tree, *(["--api-key-file", key_file] if by_file else ["--api-key", KEY]))
     answers = [line.removeprefix("POOL") for line in result.stdout.splitlines() if line.startswith("POOL")]
     assert answers, result.stderr
-    assert json.loads(answers[0]) == [[number, [key_file], True, True] for number in (1, 2)]
+    keys = ([key_file], 0) if by_file else ([], 1)
+    assert json.loads(answers[0]) == [[number, *keys, True, True] for number in (1, 2)]
