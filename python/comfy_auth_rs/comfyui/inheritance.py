@@ -107,7 +107,11 @@ def _portable(settings: Settings) -> dict[str, Any]:
         if setting.name == "api_key":
             value = [digest_of(key) for key in value]
         elif setting.metadata.get("metavar") == "PATH":
-            value = [str(Path(path).absolute()) for path in value]
+            value = (
+                str(Path(value).absolute())
+                if isinstance(value, str)
+                else [str(Path(path).absolute()) for path in value]
+            )
         found[setting.name] = value
     return found
 

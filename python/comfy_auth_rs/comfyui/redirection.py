@@ -69,31 +69,46 @@ def _handing_on(environment: Any) -> Any:
 
 
 def _by_run(program: Any, words: Sequence[Any], main: Path, folder: str) -> list[str] | None:
-    """What to start in place of `program` with `words` in `folder`; None if that isn't this main.py."""
+    """What to start in place of `program` with `words` in `folder`; None if that doesn't start this main.py.
+
+    Another program may start it: `nice`, or a script that restarts what dies. Then a path names this Python; a mere
+    `python` before `main.py` may be anything.
+    """
     try:
-        words = [os.fsdecode(word) for word in words]
-        at = _place_of_script(words)
-        # ComfyUI-Manager quotes for Windows' sake.
-        if at is None or not Path(folder, words[at].strip('"')).samefile(main):
-            return None
-        if not _is_this_python(os.fsdecode(program), folder):
-            return None
-    except (OSError, TypeError, ValueError):  # no such file, or no words: whoever starts it will be told
+        program, words = os.fsdecode(program), [os.fsdecode(word) for word in words]
+    except TypeError:  # no words: whoever starts it will be told
         return None
-    options = [word for word in words[1:at] if word != "--"]
-    return [sys.executable, *options, "-m", "comfy_auth_rs", "run", str(main.parent), "--", *words[at + 1 :]]
+    for first in range(len(words)):
+        if first > 0:
+            program = words[first]
+            if Path(program).name == program:
+                continue
+        at = _place_of_script(words, first)
+        # ComfyUI-Manager quotes for Windows' sake.
+        if at and _same(Path(folder, words[at].strip('"')), main) and _is_this_python(program, folder):
+            options = [word for word in words[first + 1 : at] if word != "--"]
+            run = [sys.executable, *options, "-m", "comfy_auth_rs", "run", str(main.parent), "--"]
+            return [*words[:first], *run, *words[at + 1 :]]
+    return None
 
 
 def _is_this_python(program: str, folder: str) -> bool:
     """By any name in its own folder: an environment's is the same file as that of the system, but another Python."""
     ours = Path(sys.executable)
     found = Path(folder, program) if Path(program).name != program else Path(shutil.which(program) or os.devnull)
-    return found.samefile(ours) and found.parent.samefile(ours.parent)
+    return _same(found, ours) and _same(found.parent, ours.parent)
 
 
-def _place_of_script(words: Sequence[str]) -> int | None:
-    """Where a command line of Python's names the script; None without one."""
-    at = 1
+def _same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _place_of_script(words: Sequence[str], first: int) -> int | None:
+    """Where a command line of Python's, which begins at `first`, names the script; None without one."""
+    at = first + 1
     while at < len(words) and words[at].startswith("-"):
         word = words[at]
         if word == "--":

@@ -180,6 +180,8 @@ RESTARTS = {
     "execvp": "os.execvp(sys.executable, [sys.executable, *sys.argv])",
     "execve": "os.execve(sys.executable, [sys.executable, '-u', *sys.argv], os.environ)",
     "subprocess": "sys.exit(__import__('subprocess').call([sys.executable, '-X', 'utf8', '-su', '--', *sys.argv]))",
+    "by another program": "sys.exit(__import__('subprocess').call(['env', 'A=B', sys.executable, '-u', *sys.argv]))",
+    "by a script": "sys.exit(__import__('subprocess').call([sys.executable, 'monitor.py', sys.executable, *sys.argv]))",
     "relative": "sys.exit(__import__('subprocess').call((b'ComfyUI', 'main.py', *sys.argv[1:]), 0, sys.executable))",
 }
 
@@ -197,6 +199,7 @@ if "RESTARTED" not in os.environ:
 @pytest.mark.parametrize("statement", RESTARTS.values(), ids=RESTARTS)
 def test_a_restart_comes_back_patched(tmp_path, key_file, statement):
     tree = make_tree(tmp_path / "tree", server=BOOM, main=restarting(statement))
+    (tree / "monitor.py").write_text("import subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]))\n")
     result = run(tree, "--port", "1", "--api-key-file", key_file, cwd=tmp_path)
     first, second = reports(result)
     assert second["active"]
@@ -237,6 +240,7 @@ def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
         ["-", "main.py"],
         ["-X", "utf8"],
         ["other.py", "main.py"],
+        ["other.py", "python", "main.py"],
     ],
     ids=str,
 )
