@@ -18,12 +18,18 @@ from support.servers import REAL_STARTS_WITHIN, start_server
 
 pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no real ComfyUI")
 
+TREE = Path(os.environ.get("COMFYUI_DIR", ".")).resolve()
+
+
+def data_of_the_tree(folder: str, names: list[str]) -> set[str]:
+    """What isn't copied."""
+    return {"__pycache__"} | ({".git", "models", "input", "output", "user", "temp"} if Path(folder) == TREE else set())
+
 
 @pytest.mark.parametrize("way", ["patch", "run", "custom node"])
 def test_its_child_asks_for_the_same_key(tmp_path: Path, way: str) -> None:
     tree, base, package, file = (tmp_path / name for name in ("ComfyUI", "base", "package", "api_key.txt"))
-    ignored = shutil.ignore_patterns(".git", "__pycache__", "input", "output", "user", "temp")  # its data
-    shutil.copytree(os.environ["COMFYUI_DIR"], tree, ignore=ignored)
+    shutil.copytree(TREE, tree, ignore=data_of_the_tree)
     for folder in ("custom_nodes", "input", "output", "user", "models"):
         (base / folder).mkdir(parents=True)
     (base / "custom_nodes" / "starting.py").write_text(NODE)
