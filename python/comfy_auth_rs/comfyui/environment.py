@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import NoReturn
 
 from comfy_auth_rs._core import KeyStore
-from comfy_auth_rs.comfyui.flags import SPELLING, Secret, add_arguments, digest_of
+from comfy_auth_rs.comfyui import inheritance
+from comfy_auth_rs.comfyui.flags import SPELLING, Secret, add_flags
 from comfy_auth_rs.errors import KeyFileError
 from comfy_auth_rs.settings import flag
 
@@ -29,11 +31,11 @@ class _Parser(argparse.ArgumentParser):
 def read_arguments() -> argparse.Namespace:
     """The values of all our flags. Raises `ValueError`, one line that names the variable, where no key may be required.
 
-    The key in the environment is replaced by its digest, which does as well when ComfyUI-Manager restarts this process:
-    those that this process starts, and every custom node, see the environment.
+    Everything that this process starts sees its environment, and every custom node: so the key in it is replaced by its
+    digest, which does as well for a restart, and the file's path by one that is good in any folder.
     """
     given = {name: os.environ[variable] for name, variable in _VARIABLES.items() if variable in os.environ}
-    if not given:
+    if not given and not inheritance.is_offered():
         raise ValueError(
             f"no API key; set {_KEY_FILE} to the path of a key file (`comfy-auth-rs keygen -o FILE` makes one) "
             f"or {_KEY} to a key, or remove the custom node (`comfy-auth-rs uninstall-node DIR`)"
@@ -41,20 +43,22 @@ def read_arguments() -> argparse.Namespace:
     arguments = _read_flags(os.environ.get(_FLAGS, ""))
     setattr(arguments, SPELLING, _spell)
     try:
-        KeyStore(**{name: [value] for name, value in given.items()})
+        if given:
+            KeyStore(**{name: [value] for name, value in given.items()})
     except KeyFileError as fault:
         raise ValueError(fault.spelled(_spell)) from None
     if (key := given.get("api_key")) is not None:
         arguments.api_key = [Secret(key)]
-        os.environ[_KEY] = digest_of(key)
+        os.environ[_KEY] = inheritance.digest_of(key)
     if (file := given.get("api_key_file")) is not None:
         arguments.api_key_file = [Path(file).absolute()]
+        os.environ[_KEY_FILE] = str(arguments.api_key_file[0])
     return arguments
 
 
 def _read_flags(text: str) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    add_arguments(parser)
+    add_flags(parser)
     try:
         words = shlex.split(text)
     except ValueError as fault:
@@ -65,7 +69,7 @@ def _read_flags(text: str) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         # Values are left out: one of them may be a key.
-        names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        names = re.findall(r"^-[\w-]*", "\n".join(unknown), re.M)
         raise ValueError(f"{_FLAGS}: {', '.join(names) or 'what it holds'} is no flag of comfy-auth-rs")
     return arguments
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from comfy_auth_rs._core import REDACTED, KeyStore
+from comfy_auth_rs.comfyui import inheritance
 from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
 from comfy_auth_rs.settings import Settings, flag
-
-#: Digests of the keys that were taken out of `sys.argv`, for a process that restarts itself with its own arguments, as
-#: ComfyUI-Manager does. A child of this process sees no more in it than in this process's memory.
-RESTART_VARIABLE = "COMFY_AUTH_RS_RESTART_DIGESTS"
 
 #: How the values were given, if not by flags: `SPELLING` among them says how to write the name of a setting.
 SPELLING = "auth_spelling"
@@ -26,6 +22,10 @@ Spelling = Callable[[str], str]
 
 _HALF_PATCHED = (
     "this ComfyUI would not ask for the key: its server.py is not patched; run `comfy-auth-rs patch {}` again"
+)
+_MISSPELT = (
+    "an argument looks like --api-key, but is written otherwise, or has two values (it isn't shown, it may be a key); "
+    "write --api-key KEY or, better, --api-key-file PATH"
 )
 
 
@@ -45,6 +45,28 @@ class Secret:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags. Bad keys end the process with one line and exit code 2, before anything else has started."""
+    add_flags(parser)
+    parse_args, error = parser.parse_args, parser.error
+
+    def parse_and_hand_on(*args: Any, **named: Any) -> argparse.Namespace:
+        parsed: argparse.Namespace = parse_args(*args, **named)
+        settings = read_settings(parsed)
+        if settings.has_keys:
+            inheritance.hand_on(settings)  # now, since custom nodes may restart ComfyUI before it makes its server
+        elif inheritance.is_offered() and not (args or named):
+            _require_patched_server()
+        return parsed
+
+    def error_without_keys(message: str) -> NoReturn:
+        if any(_may_hold_a_key(sys.argv[index:]) for index in range(1, len(sys.argv))):
+            refuse_to_start(_MISSPELT)
+        error(message)
+
+    vars(parser).update(parse_args=parse_and_hand_on, error=error_without_keys)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags, and nothing that follows from them."""
     group = parser.add_argument_group("authentication (comfy-auth-rs)")
     for setting in fields(Settings):
         name, about = flag(setting.name), setting.metadata
@@ -76,14 +98,9 @@ def destination(name: str) -> str:
     return flag(name).lstrip("-").replace("-", "_")
 
 
-def digest_of(key: str) -> str:
-    """What does as well as the key, in the place of it."""
-    return key if key.startswith("sha256:") else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
 def _take_key(value: str) -> list[Secret]:
-    if value == REDACTED and (digests := os.environ.get(RESTART_VARIABLE)):
-        return [Secret(digest) for digest in digests.split(",")]
+    if value == REDACTED and (digests := inheritance.inherited_keys()):
+        return [Secret(digest) for digest in digests]
     _check([value], [])
     _redact(value)
     return [Secret(value)]
@@ -131,6 +148,14 @@ def _redact(value: str) -> None:
             sys.argv[index] = REDACTED
         if argument == f"{option}={value}":
             sys.argv[index] = f"{option}={REDACTED}"
-    digest = digest_of(value)
-    known = [known for known in os.environ.get(RESTART_VARIABLE, "").split(",") if known and known != digest]
-    os.environ[RESTART_VARIABLE] = ",".join([*known, digest])
+
+
+def _may_hold_a_key(words: list[str]) -> bool:
+    """Whether they begin with a misspelt `--api-key`, or one with several values: argparse would print them."""
+    name = words[0].partition("=")[0]
+    if name == flag("api_key"):
+        after = words[1:] if "=" in words[0] else words[2:]
+        return bool(after) and not after[0].startswith("-")
+    letters = re.sub(r"[^a-z]", "", name.lower())
+    dashes = not name[:1].isalnum()
+    return dashes and name != flag("api_key_file") and (letters.startswith("apik") or name in ("--a", "--ap", "--api"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing.spawn as spawn
 import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from comfy_auth_rs.comfyui.finder import Finder
+from comfy_auth_rs.comfyui.redirection import redirect
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER, insert
 from comfy_auth_rs.comfyui.tree import read
 from comfy_auth_rs.errors import PatchError
@@ -41,7 +41,7 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     if early := sorted(_MODULES.keys() & sys.modules.keys()):
         raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a Python of its own")
 
-    _come_back_from_restarts(main)
+    redirect(main)
     _patch_workers_too(main)
     os.chdir(root)
     sys.argv = [str(main), *argv]
@@ -56,28 +56,6 @@ def _run_patched(main: Path, name: str) -> dict[str, Any]:
     _finder = Finder(main.parent, _MODULES)
     sys.meta_path.insert(0, _finder)
     return runpy.run_path(str(main), run_name=name)
-
-
-# --- what would start main.py anew, without the launcher --------------------------------------------------------
-
-
-def _come_back_from_restarts(main: Path) -> None:
-    """Let `os.execv(sys.executable, [sys.executable, main.py, …])`, ComfyUI-Manager's restart, come back through `run`.
-
-    Whoever starts main.py by other means gets an unpatched ComfyUI, which refuses `--api-key` and `--api-key-file`.
-    """
-    execv = os.execv
-
-    def restart(path: Any, args: Any) -> NoReturn:
-        args = [os.fsdecode(arg) for arg in args]
-        script = args[1].strip('"') if len(args) > 1 else ""  # the Manager quotes for Windows' sake
-        if path == sys.executable and script == str(main):
-            args = [sys.executable, "-m", "comfy_auth_rs", "run", str(main.parent), "--", *args[2:]]
-            if os.name == "nt":
-                args = [subprocess.list2cmdline([arg]) for arg in args]
-        execv(path, args)
-
-    os.execv = restart
 
 
 def _patch_workers_too(main: Path) -> None:
@@ -98,5 +76,6 @@ if __name__ == "__mp_main__":  # in such a process, in place of main.py
     from comfy_auth_rs.comfyui import launcher
 
     main: Path = Path(os.environ[_MAIN])
+    redirect(main)
     launcher._patch_workers_too(main)
     globals().update(launcher._run_patched(main, "__mp_main__"))

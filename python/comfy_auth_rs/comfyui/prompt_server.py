@@ -16,6 +16,7 @@ from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, make_middleware, wire
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
+from comfy_auth_rs.comfyui.inheritance import take_over
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.page import IndexPage
@@ -60,7 +61,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         raise PatchError("this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again")
     app: web.Application = server.app
     health = Health(lambda: _queue_length(server), chosen_device)
-    settings = read_settings(args)
+    settings, parent = take_over(read_settings(args))
     if not settings.has_keys:
         for name in settings.beside_keys():
             # Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open.
@@ -86,6 +87,8 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     if getattr(args, "enable_cors_header", None):
         app.on_response_prepare.append(_allow_api_key_header)
     app.on_startup.append(partial(_say, store, settings, spell))
+    if parent is not None:
+        app.on_startup.append(partial(_say_whose, parent))
 
 
 def _position(app: web.Application) -> int:
@@ -146,3 +149,7 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
         _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
     if settings.url_key:
         _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")
+
+
+async def _say_whose(parent: int, app: web.Application) -> None:
+    _logger.info("comfy-auth-rs: the keys are those of the ComfyUI that started this one, process %d", parent)

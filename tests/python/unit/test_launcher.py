@@ -178,6 +178,11 @@ RESTARTS = {
     "manager-quoted": """os.execv(sys.executable, [f'"{sys.executable}"', f'"{sys.argv[0]}"'] + sys.argv[1:])""",
     "execl": "os.execl(sys.executable, sys.executable, *sys.argv)",
     "execvp": "os.execvp(sys.executable, [sys.executable, *sys.argv])",
+    "execve": "os.execve(sys.executable, [sys.executable, '-u', *sys.argv], os.environ)",
+    "subprocess": "sys.exit(__import__('subprocess').call([sys.executable, '-X', 'utf8', '-su', '--', *sys.argv]))",
+    "by another program": "sys.exit(__import__('subprocess').call(['env', 'A=B', sys.executable, '-u', *sys.argv]))",
+    "by a script": "sys.exit(__import__('subprocess').call([sys.executable, 'monitor.py', sys.executable, *sys.argv]))",
+    "relative": "sys.exit(__import__('subprocess').call((b'ComfyUI', 'main.py', *sys.argv[1:]), 0, sys.executable))",
 }
 
 
@@ -194,6 +199,7 @@ if "RESTARTED" not in os.environ:
 @pytest.mark.parametrize("statement", RESTARTS.values(), ids=RESTARTS)
 def test_a_restart_comes_back_patched(tmp_path, key_file, statement):
     tree = make_tree(tmp_path / "tree", server=BOOM, main=restarting(statement))
+    (tree / "monitor.py").write_text("import subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]))\n")
     result = run(tree, "--port", "1", "--api-key-file", key_file, cwd=tmp_path)
     first, second = reports(result)
     assert second["active"]
@@ -216,7 +222,7 @@ def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
     tree = make_tree(
         tmp_path / "tree",
         server=BOOM,
-        main=restarting("sys.exit(__import__('subprocess').call([sys.executable, *sys.argv]))"),
+        main=restarting("sys.exit(os.system(__import__('shlex').join([sys.executable, *sys.argv])) >> 8)"),
     )
     result = run(tree, "--api-key-file", key_file)
     assert len(reports(result)) == 1
@@ -224,16 +230,33 @@ def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
     assert "unrecognized arguments: --api-key-file" in result.stderr
 
 
-def test_another_program_is_executed_as_it_is(tmp_path):
-    tree = make_tree(
-        tmp_path / "tree", main="import os, sys\nos.execv(sys.executable, [sys.executable, '-c', 'print(42)'])"
-    )
-    result = run(tree)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", "print(42)"],
+        ["-sc", "print(42)", "main.py"],
+        ["-W", "main.py", "other.py"],
+        ["-m", "other", "main.py"],
+        ["-", "main.py"],
+        ["-X", "utf8"],
+        ["other.py", "main.py"],
+        ["other.py", "python", "main.py"],
+    ],
+    ids=str,
+)
+def test_another_program_is_executed_as_it_is(tmp_path, words):
+    tree = make_tree(tmp_path / "tree", main=f"import os, sys\nos.execv(sys.executable, [sys.executable, *{words!r}])")
+    (tree / "other.py").write_text("print(42)")
+    result = subprocess.run(
+        [sys.executable, "-m", "comfy_auth_rs", "run", str(tree)],
+        input="print(42)", capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "42\n")
 
 
+@pytest.mark.parametrize("by_file", [True, False])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_spawned_workers_import_a_patched_main(tmp_path, key_file, method):
+def test_spawned_workers_import_a_patched_main(tmp_path, key_file, method, by_file):
     if method == "forkserver" and os.name != "posix":
         pytest.skip("forkserver is POSIX")
     pool = f"""
@@ -243,14 +266,15 @@ from comfy_auth_rs.comfyui import launcher
 
 def work(number):
     patched = "install(self, args)" in inspect.getsource(server)
-    return number, [str(file) for file in args.api_key_file], patched, launcher.is_active()
+    return number, [str(file) for file in args.api_key_file], len(args.api_key), patched, launcher.is_active()
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, multiprocessing.get_context({method!r})) as pool:
         print("POOL" + json.dumps(list(pool.map(work, [1, 2]))))
 """
     tree = make_tree(tmp_path / "tree", server=BOOM, main=MAIN + pool)
-    result = run(tree, "--api-key-file", key_file)
+    result = run(tree, *(["--api-key-file", key_file] if by_file else ["--api-key", KEY]))
     answers = [line.removeprefix("POOL") for line in result.stdout.splitlines() if line.startswith("POOL")]
     assert answers, result.stderr
-    assert json.loads(answers[0]) == [[number, [key_file], True, True] for number in (1, 2)]
+    keys = ([key_file], 0) if by_file else ([], 1)
+    assert json.loads(answers[0]) == [[number, *keys, True, True] for number in (1, 2)]
