@@ -41,6 +41,7 @@ struct Server {
     keys: Keys,
     state: State,
     exemptions: Exemptions,
+    answers_preflights: bool,
     clock: Cell<Duration>,
 }
 
@@ -54,6 +55,7 @@ impl Server {
             keys: keys(&[KEY, OTHER_KEY]),
             state: State::default(),
             exemptions: Exemptions::new(patterns, require_ws).unwrap(),
+            answers_preflights: false,
             clock: Cell::new(START),
         }
     }
@@ -63,8 +65,9 @@ impl Server {
     }
 
     fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
-        let Self { keys, state, exemptions, .. } = self;
-        decide(&Policy { keys, state, exemptions, trace: None }, request, question, self.now())
+        let Self { keys, state, exemptions, answers_preflights, .. } = self;
+        let policy = Policy { keys, state, exemptions, answers_preflights: *answers_preflights, trace: None };
+        decide(&policy, request, question, self.now())
     }
 
     /// The decision in a word: who was admitted, or the cause of the refusal.
@@ -607,6 +610,24 @@ fn rule_3_health_refuses_what_is_invalid() {
 }
 
 #[test]
+fn rule_0_preflights_are_answered_at_the_gate() {
+    let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
+    check(
+        &Server { answers_preflights: true, ..Server::new() },
+        &[
+            ("a preflight", preflight(Route::Path("/prompt")), "preflight"),
+            ("with a key", preflight(Route::Path("/prompt")).bearer(KEY), "preflight"),
+            ("with a wrong key", preflight(Route::Path("/prompt")).bearer("wrong"), "preflight"),
+            ("of an exempt route", preflight(Route::Path("/health")), "preflight"),
+            ("of an unknown path", preflight(Route::Unmatched), "preflight"),
+            ("OPTIONS by itself", request("OPTIONS", Route::Path("/prompt")), "missing_credential"),
+            ("OPTIONS with a key", request("OPTIONS", Route::Path("/prompt")).bearer(KEY), "Bearer"),
+            ("the field by itself", get().with(Field::AccessControlRequestMethod, "POST"), "missing_credential"),
+        ],
+    );
+}
+
+#[test]
 fn rule_3_preflights_pass() {
     let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
     let wrong = preflight(Route::Path("/prompt")).bearer("wrong");
@@ -899,7 +920,8 @@ fn a_trace_says_why_and_shows_no_key() {
     let trace = Trace::default();
     let request =
         get().bearer("canary").query("api_key=canary-too").cookie(&server).with(Field::SecFetchSite, "cross-site");
-    decide(&Policy { keys, state, exemptions, trace: Some(&trace) }, &request, Question::Access, server.now());
+    let policy = Policy { keys, state, exemptions, answers_preflights: false, trace: Some(&trace) };
+    decide(&policy, &request, Question::Access, server.now());
     assert_eq!(trace.to_string(), "Authorization: unknown key, Cookie: cross_origin, query: unknown key");
     assert_eq!(Trace::default().to_string(), "no credential was presented");
 }

@@ -642,7 +642,7 @@ proptest! {
         let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
-        let policy = Policy { keys: &keys, state: &State::default(), exemptions: &exemptions, trace: None };
+        let policy = Policy { keys: &keys, state: &State::default(), exemptions: &exemptions, answers_preflights: false, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
         let decision = decide(&policy, &case.request(), Question::Access, now);
         let word = match decision {

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use super::aiohttp;
 use super::clock::Clock;
 use super::denial::Denial;
 use super::error::config_error;
@@ -35,6 +38,9 @@ pub struct AuthMiddleware {
     names: Names,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
+    answers_preflights: bool,
+    /// Who answers requests of which routes in place of the other middlewares.
+    at_gate: Py<PyDict>,
     clock: Clock,
     /// Whether each decision is logged.
     verbose: AtomicBool,
@@ -77,7 +83,7 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight))]
+    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, answers_preflights = false))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn new(
         py: Python<'_>,
@@ -85,6 +91,7 @@ impl AuthMiddleware {
         settings: Settings,
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
+        answers_preflights: bool,
     ) -> PyResult<Self> {
         let Settings { exempt, require_ws, trusted_proxy } = &settings;
         Ok(Self {
@@ -97,6 +104,8 @@ impl AuthMiddleware {
             names: Names::new(py)?,
             refuse,
             answer_preflight,
+            answers_preflights,
+            at_gate: PyDict::new(py).unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
@@ -111,10 +120,21 @@ impl AuthMiddleware {
             Decision::SentToLogin(denial) => Ok(Answerer::Refusal(Denial::new(denial, facts, Question::Access, true))),
         })?;
         match answerer {
-            Answerer::Handler => handler.call1((request,)),
+            Answerer::Handler => {
+                if aiohttp::is_marked(request)
+                    && let Some(answer) = self.at_gate.bind(request.py()).get_item(aiohttp::route(request)?)?
+                {
+                    return answer.call1((request, handler));
+                }
+                handler.call1((request,))
+            }
             Answerer::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
             Answerer::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
         }
+    }
+
+    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.at_gate.bind(route.py()).set_item(route, answer)
     }
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
@@ -157,6 +177,13 @@ impl AuthMiddleware {
             }
             Name::of(facts, Question::LogOut).to_string()
         })
+    }
+
+    /// The application that keeps this is reached from its routes.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.refuse)?;
+        visit.call(&self.answer_preflight)?;
+        visit.call(&self.at_gate)
     }
 }
 
@@ -215,7 +242,13 @@ impl AuthMiddleware {
         }
         let trace = self.verbose.load(Ordering::Relaxed).then(Trace::default);
         let keys = self.keys.current();
-        let policy = Policy { keys: &keys, state: &self.state, exemptions: &self.exemptions, trace: trace.as_ref() };
+        let policy = Policy {
+            keys: &keys,
+            state: &self.state,
+            exemptions: &self.exemptions,
+            answers_preflights: self.answers_preflights,
+            trace: trace.as_ref(),
+        };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
         if let Some(trace) = &trace {

@@ -170,7 +170,7 @@
   async function resume() {
     if (submit.disabled) return undefined;
     try {
-      if ((await call("GET", "auth_session")).status === 204) return leave();
+      if ((await call("GET", "auth_session")).ok) return leave();
     } catch {
       return undefined;
     }
