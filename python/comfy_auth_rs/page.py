@@ -13,7 +13,7 @@ from aiohttp import ETag, hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
 from comfy_auth_rs.cookies import set_session
-from comfy_auth_rs.script import WithoutScript, with_script
+from comfy_auth_rs.script import OwnPage, with_script
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 #: What a browser shows for the moment between a link and the page. A page, not a 3xx: along a redirect that another
@@ -94,11 +94,11 @@ class IndexPage:
         return self._version
 
 
-def _go_on(request: web.Request) -> WithoutScript:
+def _go_on(request: web.Request) -> OwnPage:
     query = strip_credentials(request.rel_url.raw_query_string)
     target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return WithoutScript(text=_GO_ON.format(target=target), content_type="text/html", headers=headers)
+    return OwnPage(_GO_ON.format(target=target), headers)
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

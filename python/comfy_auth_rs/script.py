@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import mimetypes
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 from aiohttp.payload import Payload
@@ -22,8 +23,12 @@ _TAG = inject_script(b"")
 _STALE = (hdrs.ETAG, hdrs.LAST_MODIFIED, hdrs.CONTENT_LENGTH)
 
 
-class WithoutScript(web.Response):
-    """A page of ours that is no page of ComfyUI's."""
+class OwnPage(web.Response):
+    """A page that needs no script, and that nobody may put another one in the place of."""
+
+    def __init__(self, page: str, headers: Mapping[str, str]) -> None:
+        super().__init__(text=page, content_type=_HTML, headers=headers)
+        self.page = self.body
 
 
 async def with_script(response: web.StreamResponse) -> web.StreamResponse:
@@ -39,30 +44,34 @@ async def with_script(response: web.StreamResponse) -> web.StreamResponse:
 
 async def finish_page(request: web.Request, response: web.StreamResponse) -> None:
     """For `on_response_prepare`, as its last receiver: another one may have replaced the page."""
-    if not _is_page(response):
+    if isinstance(response, OwnPage):
+        response.body = response.page
+    elif not _is_page(response):
         return
-    if not isinstance(response, web.Response) or not await _inject(response):
+    elif not isinstance(response, web.Response) or not await _inject(response):
         _say_once()
-    elif isinstance(response.body, (bytes, bytearray)) and hdrs.CONTENT_ENCODING not in response.headers:
+        return
+    if isinstance(response.body, (bytes, bytearray)) and hdrs.CONTENT_ENCODING not in response.headers:
         set_length(request, response, len(response.body))
 
 
 def _is_page(response: web.StreamResponse) -> bool:
-    return response.status == 200 and response.content_type == _HTML and not isinstance(response, WithoutScript)
+    return response.status == 200 and response.content_type == _HTML
 
 
 async def _inject(response: web.Response) -> bool:
     """Whether the page has the script now, or has no content at all."""
-    if response.body is None:
+    page = response.body
+    packed = hdrs.CONTENT_ENCODING in response.headers
+    if isinstance(page, Payload):
+        if packed or page.size is None:  # made while it is sent
+            return False
+        response.body = page = await _read(page)
+    if page is None or _TAG in page:
         return True
-    page = await _read(response.body)
-    if page is None:
+    if packed:
         return False
-    if _TAG in page:
-        return True
-    if hdrs.CONTENT_ENCODING in response.headers:
-        return False
-    response.body = inject_script(page)
+    response.body = inject_script(bytes(page))
     for name in _STALE:
         response.headers.pop(name, None)
     return True
@@ -100,12 +109,7 @@ class _Collected:
         self.data += chunk
 
 
-async def _read(body: bytes | bytearray | Payload) -> bytes | None:
-    """`None` of what is made while it is sent."""
-    if not isinstance(body, Payload):
-        return bytes(body)
-    if body.size is None:
-        return None
+async def _read(body: Payload) -> bytes:
     collected = _Collected()
     await body.write(collected)  # type: ignore[arg-type]
     return collected.data

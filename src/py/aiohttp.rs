@@ -45,9 +45,13 @@ pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
 /// Whether one of our own resources resolved a request, which `aiohttp_internals.mark_requests` tells by its class. Every
 /// request is asked: its route would cost more.
 pub fn is_marked(request: &Bound<'_, PyAny>) -> bool {
+    marked(request.py()).is_ok_and(|marked| request.get_type().is(marked))
+}
+
+/// The class of those requests.
+pub fn marked(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static MARKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let marked = MARKED.import(request.py(), "comfy_auth_rs.aiohttp_internals", "MarkedRequest");
-    marked.is_ok_and(|marked| request.get_type().is(marked))
+    MARKED.import(py, "comfy_auth_rs.aiohttp_internals", "MarkedRequest")
 }
 
 /// The address at the other end of the connection; `None` where it has none (a Unix socket).

@@ -93,6 +93,7 @@ impl AuthMiddleware {
         answer_preflight: Py<PyAny>,
         answers_preflights: bool,
     ) -> PyResult<Self> {
+        aiohttp::marked(py)?; // not in the middle of a request
         let Settings { exempt, require_ws, trusted_proxy } = &settings;
         Ok(Self {
             keys: Arc::clone(&keys.0),
