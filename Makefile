@@ -138,11 +138,23 @@ bench: system-packages develop $(VENV)/.bench-tools ## Measure what the protecti
 	cargo bench --quiet --bench core
 	$(if $(BENCH_PYTHONS),$(BIN)/python benches/versions.py)
 
+# Another build to compare with, of any commit.
+BASE ?=
+PROFILED := CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=1
+
 .PHONY: profile
 profile: SYSTEM_PACKAGES += valgrind=valgrind
-profile: system-packages $(VENV)/.bench-tools ## Count what the instructions of one request are spent on, with callgrind
-	CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=1 $(MAKE) --no-print-directory develop
-	$(BIN)/python benches/instructions.py
+profile: system-packages $(VENV)/.bench-tools ## Count the instructions of one request with callgrind; BASE=COMMIT compares
+	$(PROFILED) $(MAKE) --no-print-directory develop
+	$(if $(BASE),$(MAKE) --no-print-directory target/base/$(BASE))
+	$(BIN)/python benches/instructions.py $(if $(BASE),--base target/base/$(BASE))
+
+target/base/%:
+	rm -rf target/base/source && git worktree prune && git worktree add --quiet --detach target/base/source $*
+	cd target/base/source && $(PROFILED) CARGO_TARGET_DIR=$(CURDIR)/target $(CURDIR)/$(BIN)/maturin build --release \
+	    --locked --quiet --interpreter $(CURDIR)/$(VENV_PYTHON) --out $(CURDIR)/target/base/wheels
+	$(BIN)/python -m pip install --quiet --no-deps --no-index --upgrade --target $@ target/base/wheels/*.whl
+	rm -rf target/base/wheels target/base/source && git worktree prune
 
 $(VENV)/.bench-tools: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group bench

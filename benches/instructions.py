@@ -1,5 +1,9 @@
 """What a request's instructions are spent on, counted by callgrind: the same on every run, however busy the machine.
 
+With `--base FOLDER`, where another build was installed by `pip install --target`, each kind of request is counted with both
+builds. Processor time stands beside it, with what it varies between two copies of the other build: no smaller difference
+means anything.
+
 Valgrind's processor has no SHA instructions, so SHA-256 counts there what it costs in plain arithmetic: on a processor
 that has them it is about a thirtieth.
 """
@@ -11,13 +15,14 @@ import asyncio
 import logging
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
-from middleware import BATCH, Bench, run, serve
+from middleware import BATCH, Bench
 
 #: What a function belongs to, by the first pattern that its name and file match.
 GROUPS = {
@@ -33,23 +38,35 @@ GROUPS = {
 
 CASES = ("Bearer", "cookie")
 
+#: What two builds are compared by.
+COMPARED = ("Bearer", "X-API-Key", "Basic", "query", "cookie", "no credential", "wrong key")
 
-def serve_batches(case: str, batches: int) -> None:
-    """What is counted: `case` for so many batches, in a process of its own."""
+#: Times that the builds take turns, and requests in batches at each.
+TURNS, BATCHES_A_TURN = 7, 300
+
+
+def serve_batches(case: str, batches: int) -> float:
+    """What is counted: `case` for so many batches, in a process of its own. Returns seconds for one request."""
     logging.getLogger("comfy_auth_rs").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asyncio.new_event_loop(), Path(folder))
         known = next(known for known in bench.cases if known.name == case)
-        for _ in range(batches):
-            run(serve(known.handler, [bench.request(next(known.requests)) for _ in range(BATCH)]))
+        times = [bench.turn(known) for _ in range(batches)]
+    return statistics.median(times) if times else 0.0
 
 
-def count(case: str, batches: int, folder: Path) -> Counter[str]:
+def environment(build: Path | None) -> dict[str, str]:
+    """In which another build than the installed one is imported."""
+    chosen = {} if build is None else {"PYTHONPATH": str(build)}
+    return {**os.environ, "PYTHONHASHSEED": "0", **chosen}
+
+
+def count(case: str, batches: int, folder: Path, build: Path | None = None) -> Counter[str]:
     """Instructions below `functools.partial`'s call, which is how aiohttp calls a middleware."""
     output = folder / f"{case}-{batches}.callgrind"
     valgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=partial_call", f"--callgrind-out-file={output}"]
     command = [*valgrind, sys.executable, __file__, "--serve", case, "--batches", str(batches)]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+    subprocess.run(command, check=True, capture_output=True, env=environment(build))
     annotate = ["callgrind_annotate", "--auto=no", "--threshold=99.9", output]
     annotated = subprocess.check_output(annotate, text=True, stderr=subprocess.DEVNULL)
     found: Counter[str] = Counter()
@@ -57,6 +74,35 @@ def count(case: str, batches: int, folder: Path) -> Counter[str]:
         if where != "PROGRAM TOTALS":
             found[where] += int(instructions.replace(",", ""))
     return found
+
+
+def instructions(case: str, batches: int, build: Path | None) -> float:
+    """Of one request."""
+    with tempfile.TemporaryDirectory() as folder:
+        most, least = (count(case, number, Path(folder), build).total() for number in (batches, 0))
+    return (most - least) / (batches * (BATCH + 1))
+
+
+def times(case: str, builds: list[Path | None]) -> list[list[float]]:
+    """Seconds of one request with each build, which take turns."""
+    found: list[list[float]] = [[] for _ in builds]
+    command = [sys.executable, __file__, "--serve", case, "--batches", str(BATCHES_A_TURN)]
+    for _ in range(TURNS):
+        for build, values in zip(builds, found, strict=True):
+            values.append(float(subprocess.check_output(command, env=environment(build), text=True)))
+    return found
+
+
+def compare(base: Path, batches: int) -> None:
+    print("| | instructions before | now | ratio | processor time, ratio | two equal builds |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for case in COMPARED:
+        before, now = (instructions(case, batches, build) for build in (base, None))
+        ours, theirs, again = times(case, [None, base, base])
+        equal = [one / other for one, other in zip(again, theirs, strict=True)]
+        time = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+        spread = f"{min(equal):.2f} to {max(equal):.2f}"
+        print(f"| {case} | {before:.0f} | {now:.0f} | **{now / before:.3f}** | {time:.2f} | {spread} |", flush=True)
 
 
 def grouped(spent: Counter[str], requests: int) -> dict[str, float]:
@@ -72,17 +118,21 @@ def main() -> None:
         description="Count the instructions of one call of the middleware, with the handler's coroutine."
     )
     parser.add_argument("--batches", type=int, default=20, help=f"of {BATCH} requests each (default: %(default)s)")
+    parser.add_argument("--base", metavar="FOLDER", type=Path, help="compare with the build that is installed there")
     parser.add_argument("--serve", metavar="CASE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve_batches(options.serve, options.batches)
+        print(serve_batches(options.serve, options.batches))
+        return
+    if options.base:
+        compare(options.base, options.batches)
         return
     columns = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
             spent = count(case, options.batches, Path(folder))
             spent.subtract(count(case, 0, Path(folder)))
-            columns[case] = grouped(spent, options.batches * BATCH)
+            columns[case] = grouped(spent, options.batches * (BATCH + 1))
     print("| instructions of one call | " + " | ".join(columns) + " |")
     print("| --- |" + " ---: |" * len(columns))
     for name in GROUPS:

@@ -12,7 +12,7 @@
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
 use crate::check::{self, Context};
-use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey};
+use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey, cookie};
 use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
@@ -102,8 +102,11 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         if !P::is_asked(question) {
             return None;
         }
+        if let Some(trace) = policy.trace {
+            trace.place(P::NAME);
+        }
         for text in P::texts(request, question) {
-            for credential in P::credentials(&text, request, question) {
+            for credential in P::credentials(&text) {
                 self.looked_at += 1;
                 let is_key = matches!(credential, Credential::Key(..));
                 if self.looked_at > MAX_COOKIES || (is_key && self.guesses.len() >= MAX_CREDENTIALS) {
@@ -111,7 +114,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
                 }
                 match self.admit(&credential) {
                     Ok(grant) => return Some(grant),
-                    Err(why) => _ = policy.trace.inspect(|trace| trace.looked_at(P::NAME, why)),
+                    Err(why) => _ = policy.trace.inspect(|trace| trace.refused(why)),
                 }
             }
         }
@@ -148,7 +151,10 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     }
 }
 
-fn authenticate<'k, R>(context: &Context<'_, 'k, R>, credential: &Credential<'_>) -> Result<Grant<'k>, Rejected> {
+fn authenticate<'k, R: Request>(
+    context: &Context<'_, 'k, R>,
+    credential: &Credential<'_>,
+) -> Result<Grant<'k>, Rejected> {
     let Context { policy, now, .. } = context;
     match credential {
         Credential::Malformed => Err(Rejected::Malformed),
@@ -156,7 +162,10 @@ fn authenticate<'k, R>(context: &Context<'_, 'k, R>, credential: &Credential<'_>
             Ok(key) => Ok(Grant { key, source: *source, session: None }),
             Err(digest) => Err(Rejected::Wrong(digest)),
         },
-        Credential::Session(value) => {
+        Credential::Session(name, _) if *name != cookie::Name::of(context.request, context.question) => {
+            Err(Rejected::Absent) // another server's on this host
+        }
+        Credential::Session(_, value) => {
             let (session, key) = session::verify(value, policy.keys, now.unix).ok_or(Rejected::Absent)?;
             if policy.state.log_outs.contains(&session) {
                 return Err(Rejected::Absent);

@@ -8,21 +8,25 @@ use std::fmt;
 pub struct Trace(RefCell<String>);
 
 impl Trace {
-    /// A credential was looked at: where it was, and why it doesn't admit.
-    pub fn looked_at(&self, place: &str, why: &str) {
+    /// A place is looked at.
+    pub fn place(&self, name: &str) {
         let mut steps = self.0.borrow_mut();
-        if !steps.is_empty() {
-            steps.push_str(", ");
+        let before = if steps.is_empty() { "looked at " } else { ", " };
+        steps.push_str(before);
+        steps.push_str(name);
+    }
+
+    /// A credential there doesn't admit, and why.
+    pub fn refused(&self, why: &str) {
+        let mut steps = self.0.borrow_mut();
+        for part in [" (", why, ")"] {
+            steps.push_str(part);
         }
-        steps.push_str(place);
-        steps.push_str(": ");
-        steps.push_str(why);
     }
 }
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.borrow().is_empty() { "no credential was presented" } else { "" })?;
         f.write_str(&self.0.borrow())
     }
 }

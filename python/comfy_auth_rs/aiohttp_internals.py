@@ -87,9 +87,8 @@ def set_length(request: web.Request, response: web.Response, length: int) -> Non
     if hdrs.TRANSFER_ENCODING in response.headers:
         return
     response.headers[hdrs.CONTENT_LENGTH] = str(length)
-    writer = request._payload_writer
-    if getattr(writer, "length", None) is not None:
-        writer.length = length
+    if getattr(request.writer, "length", None) is not None:
+        request.writer.length = length
 
 
 def set_middlewares(app: web.Application, middlewares: Iterable[Any]) -> Any:

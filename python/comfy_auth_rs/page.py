@@ -46,7 +46,7 @@ class IndexPage:
 
     def __init__(self, middleware: AuthMiddleware, path: Callable[[], Path]) -> None:
         self._middleware = middleware
-        self._path = path
+        self._file = path
         self._version: _Version | None = None
 
     async def at_gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -81,13 +81,13 @@ class IndexPage:
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def _current(self) -> _Version:
-        path = self._path()
+        path = self._file()
         try:
             found = path.stat()
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise web.HTTPNotFound(text="index.html is not there") from None
         except OSError as error:
             raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None

@@ -40,7 +40,8 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
 @cache
 def _answer(error: str, cause: str, message: str, challenge: str | None) -> tuple[bytes, CIMultiDict[str]]:
     """What such refusals have in common. It is made once: a client that guesses must not make the server work."""
-    headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": "application/json; charset=utf-8"})
+    content_type = "application/json; charset=utf-8"
+    headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": content_type})
     if challenge is not None:
         headers["WWW-Authenticate"] = challenge
     return json.dumps({"error": error, "cause": cause, "message": message}).encode(), headers

@@ -24,12 +24,8 @@ impl Place for Cookie {
         request.values(Field::Cookie)
     }
 
-    fn credentials<'t, R: Request>(
-        text: &'t str,
-        request: &R,
-        question: Question<'_>,
-    ) -> impl Iterator<Item = Credential<'t>> {
-        parse(text, Name::of(request, question)).map(Credential::Session)
+    fn credentials(text: &str) -> impl Iterator<Item = Credential<'_>> {
+        parse(text).map(|(name, value)| Credential::Session(name, value))
     }
 }
 
@@ -55,18 +51,6 @@ impl Name {
     pub fn at(port: Option<u16>) -> Self {
         Self { port }
     }
-
-    /// The value of a `name=value` pair, if the name is this one.
-    fn value_of(self, pair: &str) -> Option<&str> {
-        let (suffix, value) = pair.strip_prefix(PREFIX)?.split_once('=')?;
-        let is_ours = match self.port {
-            None => suffix.is_empty(),
-            Some(port) => suffix.strip_prefix('_').is_some_and(|digits| {
-                digits.parse() == Ok(port) && (digits.len() == 1 || !digits.starts_with(['+', '0']))
-            }),
-        };
-        (is_ours && !value.is_empty()).then_some(value)
-    }
 }
 
 impl fmt::Display for Name {
@@ -78,14 +62,21 @@ impl fmt::Display for Name {
     }
 }
 
-/// The values of all cookies called `name` in one field value, in order. The others are passed over.
-pub fn parse(value: &str, name: Name) -> impl Iterator<Item = &str> {
+/// The session cookies in one field value, of whatever port, in order. The others are passed over.
+pub fn parse(value: &str) -> impl Iterator<Item = (Name, &str)> {
     let ends = memchr_iter(b';', value.as_bytes()).chain(once(value.len()));
     let mut start = 0;
     ends.filter_map(move |end| {
         let pair = &value[std::mem::replace(&mut start, end + 1)..end];
-        name.value_of(pair.trim_matches(OWS))
+        let (suffix, value) = pair.trim_matches(OWS).strip_prefix(PREFIX)?.split_once('=')?;
+        let port = if suffix.is_empty() { None } else { Some(number(suffix.strip_prefix('_')?)?) };
+        (!value.is_empty()).then_some((Name { port }, value))
     })
+}
+
+/// A port as [`Name`] writes it.
+fn number(digits: &str) -> Option<u16> {
+    digits.parse().ok().filter(|_| digits.len() == 1 || !digits.starts_with(['+', '0']))
 }
 
 /// The port in a `Host` field value: `name:port`, `1.2.3.4:port`, `[::1]:port`.
@@ -99,32 +90,5 @@ pub fn port(host: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_carries_the_port() {
-        for (host, expected) in [
-            ("localhost:8188", "comfyui_session_8188"),
-            ("[::1]:9000", "comfyui_session_9000"),
-            ("[::1]", "comfyui_session"),
-            ("example.org", "comfyui_session"),
-            ("example.org:port", "comfyui_session"),
-            ("example.org:99999", "comfyui_session"),
-        ] {
-            assert_eq!(Name::at(port(host)).to_string(), expected, "{host:?}");
-        }
-    }
-
-    #[test]
-    fn finds_values_by_the_whole_name() {
-        let found = |value, port| parse(value, Name::at(port)).collect::<Vec<_>>();
-        let cookies =
-            "comfyui_session_1=a; comfyui_session_12=b; xcomfyui_session_1=c;comfyui_session_1=d=;comfyui_session=e";
-        assert_eq!(found(cookies, Some(1)), ["a", "d="]);
-        assert_eq!(found(cookies, None), ["e"]);
-        for other in ["comfyui_session_1=", "comfyui_session_1", "comfyui_session_01=x; comfyui_session_+1=x"] {
-            assert_eq!(found(other, Some(1)), Vec::<&str>::new(), "{other}");
-        }
-    }
-}
+#[path = "../../tests/units/credential_cookie.rs"]
+mod tests;

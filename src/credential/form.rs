@@ -21,7 +21,7 @@ impl Place for Form {
         key.filter(|key| !key.is_empty()).into_iter()
     }
 
-    fn credentials<'t, R: Request>(text: &'t str, _: &R, _: Question<'_>) -> impl Iterator<Item = Credential<'t>> {
+    fn credentials(text: &str) -> impl Iterator<Item = Credential<'_>> {
         once(Credential::Key(Source::Form, Plain::Borrowed(text)))
     }
 }

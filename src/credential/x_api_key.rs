@@ -19,7 +19,7 @@ impl Place for XApiKey {
         request.values(Field::XApiKey)
     }
 
-    fn credentials<'t, R: Request>(text: &'t str, _: &R, _: Question<'_>) -> impl Iterator<Item = Credential<'t>> {
+    fn credentials(text: &str) -> impl Iterator<Item = Credential<'_>> {
         parse(text).map(|plain| Credential::Key(Source::Header, plain)).into_iter()
     }
 }
@@ -32,12 +32,5 @@ pub fn parse(value: &str) -> Option<Plain<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_value_is_absent() {
-        assert!(parse("").is_none() && parse(" \t").is_none());
-        assert_eq!(parse(" KEY ").unwrap().expose_secret(), "KEY");
-    }
-}
+#[path = "../../tests/units/credential_x_api_key.rs"]
+mod tests;

@@ -55,7 +55,6 @@ fn generate_key() -> String {
     crate::secret::generate_key().to_string()
 }
 
-/// The page with `<script src="SOURCE"></script>` as the first thing in its head.
 #[pyfunction]
 #[pyo3(signature = (page, source = "auth_inject.js"))]
 fn inject_script(page: &[u8], source: &str) -> PyResult<Vec<u8>> {

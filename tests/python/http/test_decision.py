@@ -308,6 +308,7 @@ class Client:
     def written(self, request):
         fields = [("Host", request.host), ("X-Number", f"{self.number}.{next(self.requests)}")]
         path, _, query = request.place.target.partition("?")
+        path = "".join(f"/key/{value}" for source, value in request.credentials if source == "url") + path
         pairs = [query] if query else []
         for source, value in request.credentials:
             if value == MALFORMED:
@@ -318,9 +319,7 @@ class Client:
                 fields += basic(value).items()
             elif source == "x-api-key":
                 fields.append(("X-API-Key", value))
-            elif source == "url":
-                path = f"/key/{value}{path}"
-            else:
+            elif source != "url":
                 pairs.append(f"{source}={value}")
         if request.client_id:
             pairs.append(f"clientId=client-{self.number}")
@@ -439,6 +438,25 @@ def servers(aiohttp_server, tmp_path, caplog):
 @given(HISTORIES)
 async def test_the_server_decides_as_the_model(servers, example):
     await servers.check(*example)
+
+
+#: What once was judged otherwise by the model than by the server, each with who may come in afterwards.
+GUESSES = Request("POST", PLACES[0], tuple(Credential("x-api-key", f"guess-{number}") for number in range(10)))
+REMEMBERED = {
+    "the first key before the path": (Credential("url", OTHER_KEY), Credential("url", KEY)),
+    "the first in the query": (Credential("api_key", OTHER_KEY), Credential("token", KEY)),
+    "a header's before the path's": (Credential("x-api-key", OTHER_KEY), Credential("url", KEY)),
+}
+
+
+@pytest.mark.parametrize("credentials", REMEMBERED.values(), ids=REMEMBERED)
+async def test_the_first_valid_key_is_the_one_that_counts_as_used(servers, credentials):
+    steps = [Request("GET", PLACES[0], credentials, host=HOSTS[0]), replace(GUESSES, host=HOSTS[0])]
+    for key, expected in ((OTHER_KEY, ADMITTED), (KEY, LOCKED)):
+        later = Request("GET", PLACES[0], (Credential("bearer", key),), host=HOSTS[0])
+        await servers.check(POLICIES[2], [*steps, later])
+        model = Model(POLICIES[2])
+        assert [model.judge(step) for step in (*steps, later)] == [ADMITTED, INVALID, expected]
 
 
 async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):
@@ -682,8 +700,28 @@ class LeadsSocketsToTheLogin(Mutant):
 
 
 class RenewsSessions(Mutant):
-    def session_route(self, request, refused):
-        return super().session_route(replace(request, method="GET") if request.method == "POST" else request, refused)
+    def log_in(self, request, client):
+        session = any(self.verifies(cookie) for cookie in request.cookies) and self.may_use_the_cookie(request)
+        return ADMITTED if session else super().log_in(request, client)
+
+
+class ForgetsGuessesBesideASession(Mutant):
+    def log_in(self, request, client):
+        session = any(self.verifies(cookie) for cookie in request.cookies)
+        return MISSING if session and not self.has_a_key(request) else super().log_in(request, client)
+
+    def has_a_key(self, request):
+        return any(value in KEYS for _, value in request.credentials)
+
+
+class LetsForeignPagesLogIn(Mutant):
+    def log_in(self, request, client):
+        return super().log_in(replace(request, site=None, origin=None), client)
+
+
+class TakesTheLastForUsed(Mutant):
+    def first_valid(self, values, client):
+        return super().first_valid(values[::-1], client)
 
 
 class LetsForeignPagesLogOut(Mutant):

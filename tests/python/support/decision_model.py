@@ -105,9 +105,8 @@ class Model:
         client = self.client(request)
         refused = self.authenticate(request, client)
         resource = self.resource(request)
-        if resource and resource.route == "/auth_session":
-            # It judges by itself, and once more: who has just guessed for the tenth time hears of the lock at once.
-            return self.session_route(request, self.authenticate(request, client, log_in=request.method == "POST"))
+        if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
+            return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
         if refused is None:
             if request.client_id and request.upgrade:
                 self.socket_is_live = True
@@ -121,33 +120,39 @@ class Model:
 
     # --- rule 1: credentials; rule 2: the cookie alone; failed attempts ---------------------------------------------
 
-    def authenticate(self, request: Request, client: str, *, log_in: bool = False) -> str | None:
+    def authenticate(self, request: Request, client: str) -> str | None:
         """Why no credential admits, or None. Any valid one admits, and a bad one never vetoes a good one.
 
-        The first that does is remembered: a header's, the cookie's, the address's. Whoever logs in wants a key's.
+        The order is that of DESIGN's first step, but the session cookie comes before what is in the address.
         """
-        presented = [credential for credential in request.credentials if credential.value]
+        headers = self.keys_from(request, "bearer", "basic", "x-api-key")
+        address = self.keys_from(request, "api_key", "token", "url")
         session = next((cookie.key for cookie in request.cookies if self.verifies(cookie)), None)
-        usable = [session] if session and self.may_use_the_cookie(request) else []
-        in_headers = [pair.value for pair in presented if pair.source in ("bearer", "basic", "x-api-key")]
-        in_address = [pair.value for pair in presented if pair.source in ("api_key", "token", "url")]
-        order = [*in_headers, *in_address, *usable] if log_in else [*in_headers, *usable, *in_address]
-        keys = [value for value in order if value in KEYS]
-        wrong = {pair.value for pair in presented if pair.value not in KEYS}
-        for key in keys:
-            if self.passes(client, key):
-                self.good.add((client, key))
-                return None
-        if session and not usable:
+        foreign = session is not None and not self.may_use_the_cookie(request)
+        sessions = [session] if session and not foreign else []
+        refused = self.first_valid([*headers, *sessions, *address], client)
+        if refused is not None and foreign:
             return FOREIGN
-        if keys:
+        if refused == INVALID and client in self.locked:
             return LOCKED
-        if not wrong:
-            return MISSING
-        if client in self.locked:
-            return LOCKED
-        self.failed(client, wrong)
-        return INVALID
+        if refused == INVALID:
+            self.failed(client, {*headers, *address} - {*KEYS})
+        return refused
+
+    def keys_from(self, request: Request, *sources: str) -> list[str]:
+        """What is presented in these places. An empty value counts as absent."""
+        return [pair.value for pair in request.credentials if pair.source in sources and pair.value]
+
+    def first_valid(self, values: list[str], client: str) -> str | None:
+        """The first valid one that passes every check is the one that counts as used."""
+        refused = MISSING
+        for value in values:
+            if value in KEYS and self.passes(client, value):
+                self.good.add((client, value))
+                return None
+            graver = LOCKED if value in KEYS else INVALID
+            refused = LOCKED if LOCKED in (refused, graver) else graver
+        return refused
 
     def passes(self, client: str, key: str) -> bool:
         """While an address is locked, what was good from it before still passes; the rest is refused unevaluated."""
@@ -246,27 +251,26 @@ class Model:
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
-    def session_route(self, request: Request, refused: str | None) -> str:
-        """POST makes a session of a key, but none of a session; GET tells; DELETE ends it."""
-        if request.method == "DELETE":
-            return self.log_out(request)
-        client = self.client(request)
-        good = {source for source, value in request.credentials if value in KEYS and self.passes(client, value)}
-        by_key = bool(good)
-        # Any page can have a browser send it, to log a person in under somebody else's key.
+    def log_in(self, request: Request, client: str) -> str:
+        """Makes a session of a key, but none of a session. Wrong keys count whatever session is beside them."""
+        values = self.keys_from(request, "bearer", "basic", "x-api-key", "api_key", "token", "url")
+        headers = self.keys_from(request, "bearer", "basic", "x-api-key")
+        # Any page can have a browser send it, to log a person in with somebody else's key in the address.
         foreign = (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
-        if request.method == "POST" and refused is None and good and good <= {"api_key", "token", "url"} and foreign:
+        refused = self.first_valid(headers if foreign else values, client)
+        if foreign and refused is not None and {*values[len(headers) :]} & {*KEYS}:
             return FOREIGN
-        if request.method == "POST" and refused is None and not by_key:
-            refused = MISSING
-        if refused is None:
-            return ADMITTED
-        return LOGIN if self.leads_to_login(request, request.place, refused) else refused
+        if refused != INVALID and not (foreign and refused == MISSING and values):
+            return ADMITTED if refused is None else refused
+        if client in self.locked:
+            return LOCKED
+        self.failed(client, {*values} - {*KEYS})
+        return INVALID
 
     def log_out(self, request: Request) -> str:
-        """A page of another origin may not do even that."""
-        has_own = any(cookie.own and self.verifies(cookie) for cookie in request.cookies)
-        if self.authenticate(request, self.client(request)) == FOREIGN:
-            return FOREIGN
-        self.logged_out |= has_own
+        """Ends the session, if there is one. A page of another origin may not do even that."""
+        if any(self.verifies(cookie) for cookie in request.cookies):
+            if not self.may_use_the_cookie(request):
+                return FOREIGN
+            self.logged_out |= any(cookie.own and self.verifies(cookie) for cookie in request.cookies)
         return ADMITTED

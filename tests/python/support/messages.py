@@ -29,6 +29,9 @@ _UNSAID = {
     "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
     "No such file",  # what the loader says
     "{} differs from what runs",  # importlib's, which catches it
+    'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',  # challenges
+    "key_id={}, source={})",  # a representation
+    "application/json; charset=utf-8",
 }  # fmt: skip
 
 _RUST = re.compile(
@@ -72,8 +75,8 @@ def collect() -> list[Message]:
 
 def causes() -> list[str]:
     """The words of log lines and JSON bodies."""
-    text = (REPOSITORY / "src" / "error.rs").read_text(encoding="utf-8")
-    return re.findall(r'=> "([a-z_]+)"', text)
+    text = (REPOSITORY / "src" / "decision.rs").read_text(encoding="utf-8")
+    return re.findall(r'=> row\(\d+, "[a-z_]+", "([a-z_]+)"', text)
 
 
 def _message(file: Path, line: int, text: str) -> Iterator[Message]:

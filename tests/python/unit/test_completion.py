@@ -39,8 +39,7 @@ def scripts() -> dict[str, bytes]:
     """What is printed for each shell."""
     command = [sys.executable, "-m", "comfy_auth_rs", "completion"]
     return {
-        shell: subprocess.run([*command, shell], capture_output=True, check=True, timeout=60).stdout
-        for shell in SHELLS
+        shell: subprocess.run([*command, shell], capture_output=True, check=True, timeout=60).stdout for shell in SHELLS
     }
 
 

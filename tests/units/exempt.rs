@@ -1,0 +1,106 @@
+use super::*;
+
+fn of(route: Route<'_>, method: &str) -> Exemption {
+    Exemptions::new::<&str>(&[], false).unwrap().of(route, method)
+}
+
+#[test]
+fn rule_3_paths() {
+    use Exemption::{None, Open, Socket, UnlessInvalid};
+    for (path, method, expected) in [
+        ("/health", "GET", UnlessInvalid),
+        ("/api/health", "HEAD", UnlessInvalid),
+        ("/health", "POST", None),
+        ("/ws", "GET", Socket),
+        ("/api/ws", "GET", Socket),
+        ("/auth_login.html", "GET", Open),
+        ("/api/auth_inject.js", "GET", Open),
+        ("/auth_login.html", "POST", None),
+        ("/auth_session", "DELETE", Open),
+        ("/auth_session", "GET", None),
+        ("/auth_verify", "GET", Open),
+        ("/auth_verify", "PUT", None),
+        ("/api/auth_verify", "GET", None),
+        ("/auth_session", "PUT", None),
+        ("/api/auth_session", "POST", None),
+        ("/", "GET", None),
+        ("/api/", "GET", None),
+        ("/index.html", "GET", Open),
+        ("/templates/{path}", "GET", Open),
+        ("/docs/{path}", "HEAD", Open),
+        ("/templates/{path}", "POST", None),
+        ("/templatesx", "GET", None),
+        ("/extensions", "GET", None),
+        ("/extensions/node/api", "GET", None),
+        ("/prompt", "GET", None),
+        ("/userdata/{file}", "GET", None),
+        ("/internal/health", "GET", None),
+        ("/apihealth", "GET", None),
+    ] {
+        assert_eq!(of(Route::Path(path), method), expected, "{method} {path}");
+    }
+    assert_eq!(of(Route::Unmatched, "GET"), None);
+}
+
+#[test]
+fn rule_3_static_files() {
+    for (prefix, file, method, open) in [
+        ("", "assets/index.js", "GET", true),
+        ("", "assets/index.JS", "HEAD", true),
+        ("", "manifest.json", "GET", true),
+        ("", "secrets.txt", "GET", false),
+        ("", "noext", "GET", false),
+        ("", "dir.js/secret", "GET", false),
+        ("", "a/../x.js", "GET", false),
+        ("", "..\\x.js", "GET", false),
+        ("", "x\0.js", "GET", false),
+        ("", "x.js", "POST", false),
+        ("", "extensions/core/readme.txt", "GET", true),
+        ("/extensions/node", "readme.txt", "GET", true),
+        ("/extensions/node", "../readme.txt", "GET", false),
+        ("/extensions/node", "x.js", "PUT", false),
+        ("/templates", "t.bin", "GET", true),
+        ("/docs", "d.md", "GET", true),
+        ("/my_outputs", "image.png", "GET", false),
+        ("/extensionsx", "image.png", "GET", false),
+    ] {
+        let found = of(Route::Static { prefix, file }, method);
+        assert_eq!(found == Exemption::Open, open, "{method} {prefix}/{file}");
+    }
+    for (file, open) in [
+        (format!("{}.js", "x".repeat(252)), true),
+        (format!("{}.js", "x".repeat(253)), false),
+        (format!("{}x.js", "x/".repeat(510)), true),
+        (format!("{}x.js", "x/".repeat(511)), false),
+    ] {
+        let found = of(Route::Static { prefix: "", file: &file }, "GET");
+        assert_eq!(found == Exemption::Open, open, "{} bytes", file.len());
+    }
+}
+
+#[test]
+fn rule_3_required_sockets() {
+    let exemptions = Exemptions::new::<&str>(&[], true).unwrap();
+    assert_eq!(exemptions.of(Route::Path("/ws"), "GET"), Exemption::None);
+}
+
+#[test]
+fn rule_3_the_operators_own() {
+    let exemptions = Exemptions::new(&["/view", "/my/*", r"^/a\d+"], false).unwrap();
+    for (route, open) in [
+        (Route::Path("/view"), true),
+        (Route::Path("/viewx"), false),
+        (Route::Path("/my/{x}"), true),
+        (Route::Path("/my"), false),
+        (Route::Path("/a12"), true),
+        (Route::Path("/a12/b"), false),
+        (Route::Path("/b/a12"), false),
+        (Route::Static { prefix: "/my", file: "x.png" }, true),
+        (Route::Static { prefix: "/my", file: "../x.png" }, false),
+    ] {
+        assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
+    }
+    for bad in ["view", "", "*", "^(", "^/a)|(/b"] {
+        assert_eq!(Exemptions::new(&[bad], false).unwrap_err().len(), 1, "{bad:?}");
+    }
+}

@@ -1,0 +1,148 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn store(path: &Path) -> KeyStore {
+    KeyStore::open(&[], &[path.to_owned()]).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn admits(store: &KeyStore, key: &str) -> bool {
+    store.current().verify(key.as_bytes()).is_ok()
+}
+
+/// Replaces a file as editors and deployment tools do: whole, by rename.
+fn replace(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, text).unwrap();
+    fs::rename(next, path).unwrap();
+}
+
+#[test]
+fn flags_and_files_are_a_union() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "from-file\nshared\n").unwrap();
+    let flags = ["from-flag", "shared"].map(|key| ApiKey::new(key.into()));
+    let store = KeyStore::open(&flags, &[path]).unwrap_or_else(|faults| panic!("{faults:?}"));
+    assert_eq!(store.current().len(), 3);
+    assert!(admits(&store, "from-file") && admits(&store, "from-flag") && admits(&store, "shared"));
+}
+
+#[test]
+fn refuses_missing_empty_and_irregular_files_and_no_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    for path in [dir.path().join("missing"), dir.path().to_owned(), empty] {
+        assert!(KeyStore::open(&[], &[path]).is_err());
+    }
+    assert!(KeyStore::open(&[], &[]).is_err());
+}
+
+#[test]
+fn looks_at_files_twice_a_second_and_swaps_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "old\n").unwrap();
+    let store = store(&path);
+    assert!(store.refresh(SECOND).is_empty());
+    replace(&path, "new\nother\n");
+    assert!(store.refresh(SECOND + CHECK_INTERVAL / 2).is_empty(), "too early to look");
+    assert!(admits(&store, "old"));
+    assert_eq!(store.refresh(SECOND + CHECK_INTERVAL), [Reload::Loaded { path, keys: 2 }]);
+    assert!(admits(&store, "new") && !admits(&store, "old"));
+}
+
+#[test]
+fn keeps_the_last_good_keys_and_says_so_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "good\n").unwrap();
+    let store = store(&path);
+    replace(&path, "bad\x07key\n");
+    assert!(matches!(store.refresh(SECOND)[..], [Reload::Kept { .. }]));
+    assert!(store.refresh(SECOND * 2).is_empty());
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(store.refresh(SECOND * 3)[..], [Reload::Kept { .. }]));
+    assert!(store.refresh(SECOND * 4).is_empty());
+    assert!(admits(&store, "good"));
+    replace(&path, "mended\n");
+    assert!(matches!(store.refresh(SECOND * 5)[..], [Reload::Loaded { .. }]));
+    assert!(admits(&store, "mended") && !admits(&store, "good"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_error_of_the_system_is_no_version() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "removed\nkept\n").unwrap();
+    let store = store(&path);
+    // Links in a circle: the name is there, and cannot be opened.
+    fs::rename(&path, dir.path().join("aside")).unwrap();
+    symlink(&path, &path).unwrap();
+    let mut said = Vec::new();
+    for second in 1..=120 {
+        said.extend(store.refresh(SECOND * second).iter().map(|_| second));
+    }
+    assert_eq!(said, [1, 61], "again each minute");
+    assert!(admits(&store, "removed"), "the last good keys");
+    replace(&path, "kept\n");
+    assert!(matches!(store.refresh(SECOND * 121)[..], [Reload::Loaded { .. }]));
+    assert!(admits(&store, "kept") && !admits(&store, "removed"));
+}
+
+#[test]
+fn an_empty_file_is_being_written_and_one_without_keys_admits_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "good\n").unwrap();
+    let store = store(&path);
+    replace(&path, "");
+    assert!(store.refresh(SECOND).is_empty() && store.refresh(SECOND * 10).is_empty());
+    assert!(admits(&store, "good"));
+    assert!(matches!(store.refresh(SECOND * 11)[..], [Reload::Loaded { keys: 0, .. }]));
+    assert!(!admits(&store, "good"));
+    assert!(store.refresh(SECOND * 12).is_empty());
+    replace(&path, "good\n");
+    assert!(matches!(store.refresh(SECOND * 13)[..], [Reload::Loaded { keys: 1, .. }]));
+    replace(&path, "# nobody\n");
+    assert!(matches!(store.refresh(SECOND * 14)[..], [Reload::Loaded { keys: 0, .. }]));
+    assert!(!admits(&store, "good"));
+}
+
+#[cfg(unix)]
+#[test]
+fn follows_a_symlink_swap() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for version in ["v1", "v2"] {
+        fs::create_dir(path(version)).unwrap();
+        fs::write(path(version).join("keys"), format!("key-of-{version}\n")).unwrap();
+    }
+    symlink("v1", path("..data")).unwrap();
+    symlink("..data/keys", path("keys")).unwrap();
+    let store = store(&path("keys"));
+    symlink("v2", path("..tmp")).unwrap();
+    fs::rename(path("..tmp"), path("..data")).unwrap();
+    assert!(matches!(store.refresh(SECOND)[..], [Reload::Loaded { .. }]));
+    assert!(admits(&store, "key-of-v2") && !admits(&store, "key-of-v1"));
+}
+
+#[cfg(unix)]
+#[test]
+fn warns_of_short_keys_and_readable_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    fs::write(&path, "# one\nshort\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = store(&path).warnings();
+    let lines: Vec<_> = warnings.iter().map(|warning| (warning.kind, warning.fault.to_string())).collect();
+    assert!(lines[0].0 == "readable_by_others" && lines[0].1.contains("mode 644"), "{lines:?}");
+    assert!(lines[1].0 == "short_key" && lines[1].1.contains(":2: the key is shorter"), "{lines:?}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(store(&path).warnings().len(), 1);
+}
