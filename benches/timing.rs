@@ -282,7 +282,7 @@ impl Server {
 
     fn refuse(&self, candidate: &[u8]) {
         let Self { keys, state, exemptions, own_origins } = self;
-        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
+        let policy = Policy { keys, state, exemptions, own_origins, answers_preflights: false, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000 };
         // Without an address, so that nothing is counted.
         let request = requests::get().from(None).with(Field::XApiKey, std::str::from_utf8(candidate).unwrap());

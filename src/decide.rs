@@ -1,5 +1,6 @@
 //! One request, one decision.
 //!
+//! 0. **Preflights.** Where the policy says so (in ComfyUI), a CORS preflight is answered at the gate, whatever it presents.
 //! 1. **Credentials.** Every [place](crate::credential::Place) is looked at, in order, until one credential is valid and
 //!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, a cookie that doesn't verify, or
 //!    the token of another login in front of us counts as absent. Wrong keys count as failed attempts, unless the request is
@@ -43,6 +44,8 @@ pub struct Policy<'a> {
     pub exemptions: &'a Exemptions,
     /// What counts as this server's own pages.
     pub own_origins: &'a OwnOrigins,
+    /// Whether every CORS preflight is answered at the gate, even one that a handler was made for (rule 0).
+    pub answers_preflights: bool,
     /// Where the steps of the decision are written down, if anybody wants to read them.
     pub trace: Option<&'a Trace>,
 }
@@ -52,6 +55,9 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
     let context = Context { policy, request, question, now };
     if question == Question::LogInByLink && !takes_html(request) {
         return Decision::Exempt; // programs want no session
+    }
+    if policy.answers_preflights && question == Question::Access && is_preflight(request) {
+        return Decision::Preflight;
     }
     match Attempt::new(&context).grant() {
         Ok(grant) => Decision::Granted(grant),
@@ -213,7 +219,7 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
     // aiohttp answers 500 where these hold anything beyond ASCII.
     let is_plain = |field| request.values(field).all(|value: R::Text| value.is_ascii());
     let admitted = match policy.exemptions.of(request.route(), &request.method()) {
-        Exemption::None if &*request.method() == "OPTIONS" && has(request, Field::AccessControlRequestMethod) => {
+        Exemption::None if is_preflight(request) => {
             // A handler of every method was not made for preflights.
             return Ok(if request.handles_options() { Decision::Exempt } else { Decision::Preflight });
         }
@@ -234,6 +240,10 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
         Exemption::Open | Exemption::AsksItself => true,
     };
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
+}
+
+fn is_preflight<R: Request>(request: &R) -> bool {
+    &*request.method() == "OPTIONS" && has(request, Field::AccessControlRequestMethod)
 }
 
 /// Rule 4. `GET /` is always led to the login page; a WebSocket upgrade never.

@@ -43,6 +43,7 @@ struct Server {
     state: State,
     exemptions: Exemptions,
     own_origins: OwnOrigins,
+    answers_preflights: bool,
     clock: Cell<Duration>,
 }
 
@@ -57,6 +58,7 @@ impl Server {
             state: State::default(),
             exemptions: Exemptions::new(patterns, require_ws).unwrap(),
             own_origins: OwnOrigins::default(),
+            answers_preflights: false,
             clock: Cell::new(START),
         }
     }
@@ -71,8 +73,8 @@ impl Server {
     }
 
     fn policy<'a>(&'a self, trace: Option<&'a Trace>) -> Policy<'a> {
-        let Self { keys, state, exemptions, own_origins, .. } = self;
-        Policy { keys, state, exemptions, own_origins, trace }
+        let Self { keys, state, exemptions, own_origins, answers_preflights, .. } = self;
+        Policy { keys, state, exemptions, own_origins, answers_preflights: *answers_preflights, trace }
     }
 
     fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
@@ -839,6 +841,24 @@ fn rule_3_health_refuses_what_is_invalid() {
 }
 
 #[test]
+fn rule_0_preflights_are_answered_at_the_gate() {
+    let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
+    check(
+        &Server { answers_preflights: true, ..Server::new() },
+        &[
+            ("a preflight", preflight(Route::Path("/prompt")), "preflight"),
+            ("with a key", preflight(Route::Path("/prompt")).bearer(KEY), "preflight"),
+            ("with a wrong key", preflight(Route::Path("/prompt")).bearer("wrong"), "preflight"),
+            ("of an exempt route", preflight(Route::Path("/health")), "preflight"),
+            ("of an unknown path", preflight(Route::Unmatched), "preflight"),
+            ("OPTIONS by itself", request("OPTIONS", Route::Path("/prompt")), "missing_credential"),
+            ("OPTIONS with a key", request("OPTIONS", Route::Path("/prompt")).bearer(KEY), "Bearer"),
+            ("the field by itself", get().with(Field::AccessControlRequestMethod, "POST"), "missing_credential"),
+        ],
+    );
+}
+
+#[test]
 fn rule_3_preflights_pass() {
     let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
     let wrong = preflight(Route::Path("/prompt")).bearer("wrong");
@@ -998,8 +1018,7 @@ fn nobody_with_another_key_takes_over_a_socket() {
 fn a_connection_lives_as_long_as_what_admitted_it() {
     let server = Server::new();
     let now = server.now();
-    let Server { state, exemptions, own_origins, .. } = &server;
-    let policy = |keys| Policy { keys, state, exemptions, own_origins, trace: None };
+    let policy = |keys| Policy { keys, ..server.policy(None) };
     let at = |unix| Now { unix, ..now };
     let entry = server.keys.verify(KEY.as_bytes()).ok().unwrap();
     let session = |text: &str| session::verify(text, &server.keys, now.unix).unwrap().0;

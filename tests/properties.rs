@@ -678,7 +678,9 @@ proptest! {
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
         let (state, own_origins) = (State::default(), OwnOrigins::default());
-        let policy = Policy { keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, trace: None };
+        let policy = Policy {
+            keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, answers_preflights: false, trace: None
+        };
         let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
         let decision = decide(&policy, &case.request(), Question::Access, now);
         let word = match decision {

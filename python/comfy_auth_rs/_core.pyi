@@ -112,6 +112,7 @@ class AuthMiddleware:
         *,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
         answer_preflight: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        answers_preflights: bool = False,
     ) -> AuthMiddleware: ...
     def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
@@ -119,8 +120,17 @@ class AuthMiddleware:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns.
 
         A CORS preflight of a route that takes every method gets what `answer_preflight(request)` returns: its handler
-        was not made for that.
+        was not made for that. With `answers_preflights`, each preflight gets that.
         """
+    def answer_at_gate(
+        self,
+        route: web.AbstractRoute,
+        answer: Callable[
+            [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
+        ],
+    ) -> None:
+        """From now on, admitted requests for `route` get what `answer(request, handler)` returns: `handler` stands for
+        the middlewares after this one and the route's own handler."""
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def watch_with(self, watch: Watch) -> None:
@@ -162,10 +172,18 @@ class BeforeSending:
     """What `comfy_auth_rs.setup` adds to `on_response_prepare`, behind every middleware.
 
     It marks what needed a credential as `private`, so that shared caches don't keep it (RFC 9111, section 5.2.2.7), and
-    has `leave_packed(request)` called where the request's body is compressed.
+    has `leave_packed(request)` called where the request's body is compressed. What the resources in `pages` answer goes
+    to `finish_page(request, response)`.
     """
 
-    def __new__(cls, middleware: AuthMiddleware, *, leave_packed: Callable[[web.Request], None]) -> BeforeSending: ...
+    def __new__(
+        cls,
+        middleware: AuthMiddleware,
+        *,
+        leave_packed: Callable[[web.Request], None],
+        pages: set[web.AbstractResource],
+        finish_page: Callable[[web.Request, web.StreamResponse], Awaitable[None]],
+    ) -> BeforeSending: ...
     def __call__(self, request: web.Request, response: web.StreamResponse) -> Awaitable[None]: ...
 
 @final

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
-from collections.abc import MutableMapping
+import warnings
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from frozenlist import FrozenList
 from yarl import URL
 
 #: What a request remembers once it was asked for it.
@@ -51,6 +54,28 @@ def move(request: web.Request, path: str) -> None:
         request._cache.pop(name, None)
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses of its request
+
+    class MarkedRequest(web.Request):
+        """A request that one of our resources resolved: it is told by its class, which costs nothing to look at."""
+
+        __slots__ = ()
+
+
+def mark_requests(resource: web.AbstractResource) -> None:
+    """Has requests that `resource` resolves become marked ones."""
+    resolve = resource.resolve
+
+    async def resolve_and_mark(request: web.Request) -> Any:
+        found, allowed = await resolve(request)
+        if found is not None:
+            object.__setattr__(request, "__class__", MarkedRequest)
+        return found, allowed
+
+    setattr(resource, "resolve", resolve_and_mark)  # noqa: B010 - a method
+
+
 def put_first(router: web.UrlDispatcher) -> None:
     """Makes the resource that was added last the first to be asked: what `router.resources()` begins with.
 
@@ -78,3 +103,25 @@ def hang_up(transport: asyncio.Transport) -> None:
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     except (AttributeError, OSError, TypeError):  # no socket, or one that is closed, or uvloop's
         transport.abort()
+
+def file_of(response: web.FileResponse) -> Path:
+    """The file that is to be sent."""
+    return response._path
+
+
+def set_length(request: web.Request, response: web.Response, length: int) -> None:
+    """Corrects the length of a response whose headers are about to be sent: its body was replaced since they were made.
+
+    The writer cuts off what is longer.
+    """
+    if hdrs.TRANSFER_ENCODING in response.headers:
+        return
+    response.headers[hdrs.CONTENT_LENGTH] = str(length)
+    if getattr(request.writer, "length", None) is not None:
+        request.writer.length = length
+
+
+def set_middlewares(app: web.Application, middlewares: Iterable[Any]) -> Any:
+    """Puts another list in the place of `app.middlewares`."""
+    app._middlewares = FrozenList(middlewares)
+    return app._middlewares

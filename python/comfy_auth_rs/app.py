@@ -16,6 +16,7 @@ from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.script import finish_page
 from comfy_auth_rs.settings import PathLike, Settings
 from comfy_auth_rs.url_prefix import accept_url_keys
 
@@ -104,14 +105,16 @@ def setup(
     if index is not None:
         path = Path(index)
         page = IndexPage(middleware, lambda: path)
-    add_routes(
+    added = add_routes(
         app,
         middleware,
         Health(queue, first_device),
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
-    wire(app, middleware, len(app.middlewares), settings)
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(before_sending(middleware, added.pages))
+    wire(app, middleware, settings)
     return middleware
 
 
@@ -122,12 +125,15 @@ def make_middleware(settings: Settings, keys: KeyStore) -> AuthMiddleware:
     return middleware
 
 
-def wire(app: web.Application, middleware: AuthMiddleware, position: int, settings: Settings) -> None:
-    """Puts the middleware among those of `app`, with what must go with it wherever it stands."""
+def before_sending(middleware: AuthMiddleware, pages: set[web.AbstractResource]) -> BeforeSending:
+    """What is done to every response as the last receiver of `on_response_prepare`."""
+    return BeforeSending(middleware, leave_packed=leave_packed, pages=pages, finish_page=finish_page)
+
+
+def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings) -> None:
+    """What must go with the middleware, wherever it is among those of `app`."""
     if settings.url_key:
         accept_url_keys(app, middleware)
-    app.middlewares.insert(position, middleware)
-    app.on_response_prepare.append(BeforeSending(middleware, leave_packed=leave_packed))
     install_filters()
     app[AUTH] = middleware
 

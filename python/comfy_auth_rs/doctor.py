@@ -14,9 +14,10 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from comfy_auth_rs import KeyStore, __version__
@@ -28,6 +29,7 @@ from comfy_auth_rs.settings import flag
 __all__ = ["Check", "examine"]
 
 _TIMEOUT = 2.0  # seconds for one step of a request
+_MOST = 1 << 20  # bytes of an answer that are read
 _PATHS = ("/queue", "/api/queue")
 _NODE = "Custom node"
 
@@ -48,11 +50,13 @@ def examine(
     python: str | None = None,
     port: int = 8188,
     key_files: Sequence[Path] = (),
+    key_file: Path | None = None,
 ) -> list[Check]:
     """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
 
     `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
-    folder. Raises PatchError when there is no ComfyUI.
+    folder. With the first key in `key_file` it asks the running server for more, on loopback only.
+    Raises PatchError when there is no ComfyUI.
     """
     files = tree.status(directory)
     node = custom_node.folder(directory, base)
@@ -66,6 +70,7 @@ def examine(
         _manager(node.parent, runtime),
         *_keys(key_files),
         *_port(port, answers),
+        *_middlewares(port, answers, key_file),
         _web_socket(node),
     ]
 
@@ -266,13 +271,56 @@ def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
         yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
 
 
+def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
+    """What the running server tells an owner about custom nodes that put a middleware before ours."""
+    name = "Middlewares"
+    if key_file is None:
+        return
+    key = _first_key(key_file)
+    if key is None:
+        yield Check(name, "note", f"{key_file}: no key in plain text is in it; name a file with one")
+        return
+    asking = next((answer for answer in answers if answer.asks and not answer.remote), None)
+    if asking is None:
+        yield Check(name, "note", "nothing on 127.0.0.1 or ::1 asks for a key; the key was not sent anywhere")
+        return
+    status, body = _get(asking.address, port, "/auth_session", {"Authorization": f"Bearer {key}"}) or (0, b"")
+    told = {}
+    with contextlib.suppress(ValueError):
+        told = json.loads(body)
+    if status != 200 or not isinstance(told, dict) or "displaced_middlewares" not in told:
+        yield Check(name, "note", f"{asking.address} does not take the first key in {key_file} (status {status})")
+    elif displaced := told["displaced_middlewares"]:
+        names = ", ".join(map(str, displaced))
+        yield Check(name, "note", f"custom nodes put these first; they run only once the key is checked: {names}")
+    else:
+        yield Check(name, "ok", "no custom node put one before the key")
+
+
+def _first_key(file: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        for line in file.read_text("utf-8-sig", "replace").splitlines():
+            for word in line.split()[:1]:
+                if not word.startswith(("#", "sha256:")):
+                    return word
+    return None
+
+
 def _status(address: str, port: int, path: str) -> int | None:
     """The status of a request without a key; 0: listens, but speaks neither HTTP nor HTTPS; None: doesn't listen."""
     try:
         socket.create_connection((address, port), _TIMEOUT).close()
     except OSError:
         return None
-    # The certificate doesn't matter: only the status is read, and nothing secret is sent.
+    answer = _get(address, port, path)
+    return 0 if answer is None else answer[0]
+
+
+def _get(
+    address: str, port: int, path: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, bytes] | None:
+    """Status and body; None where it speaks neither HTTP nor HTTPS."""
+    # The certificate doesn't matter: something secret is sent only within this machine.
     tls = ssl.create_default_context()
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
@@ -281,13 +329,14 @@ def _status(address: str, port: int, path: str) -> int | None:
         http.client.HTTPSConnection(address, port, timeout=_TIMEOUT, context=tls),
     ):
         try:
-            connection.request("GET", path, headers={"Accept": "application/json"})
-            return connection.getresponse().status
+            connection.request("GET", path, headers={"Accept": "application/json", **headers})
+            response = connection.getresponse()
+            return response.status, response.read(_MOST)
         except (OSError, http.client.HTTPException):
             continue
         finally:
             connection.close()
-    return 0
+    return None
 
 
 def _own_addresses() -> list[str]:

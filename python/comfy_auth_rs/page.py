@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import html
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,19 +13,26 @@ from aiohttp import ETag, hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
 from comfy_auth_rs.cookies import set_session
+from comfy_auth_rs.script import OwnPage, with_script
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
-#: What a browser shows for the moment between a log-in by link and the page. A page, not a 3xx: a Strict cookie isn't
-#: sent along a redirect that another site began.
-_LOGGED_IN = """<!DOCTYPE html>
+#: What a browser shows for the moment between a link and the page. A page, not a 3xx: along a redirect that another
+#: site began, a Strict cookie isn't sent, and ComfyUI answers 403.
+_GO_ON = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
 <meta http-equiv="refresh" content="0;url={target}"></head>
-<body><p><a href="{target}">Logged in.</a></p></body></html>
+<body><p><a href="{target}">Go on to ComfyUI</a></p></body></html>
 """
 
 
 #: No page of another origin may frame it: what a person clicks in a frame comes from this origin, with the cookie.
 _HEADERS = {"Cache-Control": "no-cache", "Accept-Ranges": "bytes", "X-Frame-Options": "SAMEORIGIN"}
+
+
+#: What a browser sends that follows another site's link.
+_LINK_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Version(NamedTuple):
@@ -39,16 +46,24 @@ class IndexPage:
 
     def __init__(self, middleware: AuthMiddleware, path: Callable[[], Path]) -> None:
         self._middleware = middleware
-        self._path = path
+        self._file = path
         self._version: _Version | None = None
 
-    async def get(self, request: web.Request) -> web.StreamResponse:
-        """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
+    async def at_gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Logs in by a link with a key in it; else it is the page that `handler` makes, ours or another one."""
         if request.query_string or url_depth(request):
             outcome = self._middleware.log_in_by_link(request)
             if isinstance(outcome, SessionCookie):
-                return _logged_in(request, outcome)
+                response = _go_on(request)
+                set_session(request, response, outcome)
+                return response
             # A bad key never vetoes what admitted the request.
+        if all(request.headers.get(name) == value for name, value in _LINK_ELSEWHERE.items()):
+            return _go_on(request)
+        return await with_script(await handler(request))
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
         version = await self._current()
         headers = {**_HEADERS, "ETag": f'"{version.etag}"'}
         if _matches(request, version.etag):
@@ -66,7 +81,7 @@ class IndexPage:
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def _current(self) -> _Version:
-        path = self._path()
+        path = self._file()
         try:
             found = path.stat()
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -79,13 +94,11 @@ class IndexPage:
         return self._version
 
 
-def _logged_in(request: web.Request, session: SessionCookie) -> web.Response:
+def _go_on(request: web.Request) -> OwnPage:
     query = strip_credentials(request.rel_url.raw_query_string)
     target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
-    response = web.Response(text=_LOGGED_IN.format(target=target), content_type="text/html")
-    response.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
-    set_session(request, response, session)
-    return response
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return OwnPage(_GO_ON.format(target=target), headers)
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

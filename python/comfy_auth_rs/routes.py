@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs, quote
 
 from aiohttp import hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware, Denial, SessionCookie, strip_credentials
+from comfy_auth_rs.aiohttp_internals import mark_requests
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
-from comfy_auth_rs.page import IndexPage
+from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import LOGIN_PAGE, refuse
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
@@ -79,14 +81,21 @@ class Assets:
 
 
 class SessionRoute:
-    """`/auth_session`: POST makes a session of a key, GET tells whether there is one, DELETE ends it."""
+    """`/auth_session`: POST makes a session of a key, GET tells whose it is, DELETE ends it."""
 
-    def __init__(self, middleware: AuthMiddleware) -> None:
+    def __init__(self, middleware: AuthMiddleware, displaced: Sequence[str]) -> None:
         self._middleware = middleware
+        self._displaced = displaced
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """204: this route is not exempt for reads, so the request has a valid credential."""
-        return web.Response(status=204, headers={"Cache-Control": "no-store"})
+        """Tells who asks. This route is not exempt for reads, so the request has a valid credential."""
+        who = self._middleware.identify(request)
+        told = {
+            "label": who and who.label,
+            "source": who and who.source,
+            "displaced_middlewares": list(self._displaced),
+        }
+        return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key in the request's header, JSON body or form. The form also logs out."""
@@ -188,6 +197,13 @@ def _safe_next(target: str) -> str:
     return target if plain else "/"
 
 
+class Added(NamedTuple):
+    """What was added to a router; `pages` are those that answer with the server's page."""
+
+    resources: set[web.AbstractResource]
+    pages: set[web.AbstractResource]
+
+
 def add_routes(
     app: web.Application,
     middleware: AuthMiddleware,
@@ -196,10 +212,15 @@ def add_routes(
     index: IndexPage | None = None,
     overrides: Path | None = None,
     prefixes: Sequence[str] = ("",),
-) -> None:
-    """Adds all routes. Raises `ValueError` where one of them is taken, since the first to be added would win."""
+    around: Callable[[Handler], Handler] = lambda handler: handler,
+    displaced: Sequence[str] = (),
+) -> Added:
+    """Adds all routes, which `middleware` answers itself. Raises `ValueError` where one of them is taken.
+
+    `around` is done to their handlers. `displaced` names the middlewares that were put before this one.
+    """
     assets = Assets(overrides)
-    session = SessionRoute(middleware)
+    session = SessionRoute(middleware, displaced)
     routes: list[web.RouteDef] = [
         web.get("/auth_session", session.get),
         web.post("/auth_session", session.post),
@@ -216,4 +237,18 @@ def add_routes(
     taken = {resource.canonical for resource in app.router.resources()} & {route.path for route in routes}
     if taken:
         raise ValueError(f"the server already has a route {min(taken)}; comfy-auth-rs needs it for itself")
-    app.add_routes(routes)
+    resources = {route.resource for route in app.add_routes(routes) if route.resource is not None}
+    pages = set()
+    for resource in resources:
+        mark_requests(resource)
+        for route in resource:
+            if index is not None and route.handler == index.get:
+                middleware.answer_at_gate(route, index.at_gate)
+                pages.add(resource)
+            else:
+                middleware.answer_at_gate(route, _instead(around(route.handler)))
+    return Added(resources, pages)
+
+
+def _instead(handler: Handler) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    return lambda request, _: handler(request)

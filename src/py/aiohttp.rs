@@ -5,7 +5,8 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
 
 /// The header fields of a request or a response.
 pub fn headers<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -39,6 +40,18 @@ pub fn route<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let (py, route) = (request.py(), route(request)?);
     route.getattr(intern!(py, "_resource")).or_else(|_| route.getattr(intern!(py, "resource")))
+}
+
+/// Whether one of our own resources resolved a request, which `aiohttp_internals.mark_requests` tells by its class. Every
+/// request is asked: its route would cost more.
+pub fn is_marked(request: &Bound<'_, PyAny>) -> bool {
+    marked(request.py()).is_ok_and(|marked| request.get_type().is(marked))
+}
+
+/// The class of those requests.
+pub fn marked(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static MARKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    MARKED.import(py, "comfy_auth_rs.aiohttp_internals", "MarkedRequest")
 }
 
 /// The address at the other end of the connection; `None` where it has none (a Unix socket).

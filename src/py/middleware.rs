@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use super::aiohttp;
 use super::clock::Clock;
 use super::connections::{Connections, Ending};
 use super::denial::Denial;
@@ -43,6 +46,9 @@ pub struct AuthMiddleware {
     names: Names,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
+    answers_preflights: bool,
+    /// Who answers requests of which routes in place of the other middlewares.
+    at_gate: Py<PyDict>,
     clock: Clock,
     /// Whether each decision is logged.
     verbose: AtomicBool,
@@ -87,7 +93,7 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight))]
+    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, answers_preflights = false))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn new(
         py: Python<'_>,
@@ -95,7 +101,9 @@ impl AuthMiddleware {
         settings: Settings,
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
+        answers_preflights: bool,
     ) -> PyResult<Self> {
+        aiohttp::marked(py)?; // not in the middle of a request
         let Settings { exempt, require_ws, trusted_proxy, client_field, origin } = &settings;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
         Ok(Self {
@@ -112,6 +120,8 @@ impl AuthMiddleware {
             notices: Notices::default(),
             refuse,
             answer_preflight,
+            answers_preflights,
+            at_gate: PyDict::new(py).unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
@@ -129,10 +139,21 @@ impl AuthMiddleware {
             Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Answerer::Refusal),
         })?;
         match answerer {
-            Answerer::Handler => handler.call1((request,)),
+            Answerer::Handler => {
+                if aiohttp::is_marked(request)
+                    && let Some(answer) = self.at_gate.bind(request.py()).get_item(aiohttp::route(request)?)?
+                {
+                    return answer.call1((request, handler));
+                }
+                handler.call1((request,))
+            }
             Answerer::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
             Answerer::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
         }
+    }
+
+    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.at_gate.bind(route.py()).set_item(route, answer)
     }
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
@@ -194,6 +215,13 @@ impl AuthMiddleware {
             }
             Name::of(facts).to_string()
         })
+    }
+
+    /// The application that keeps this is reached from its routes.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.refuse)?;
+        visit.call(&self.answer_preflight)?;
+        visit.call(&self.at_gate)
     }
 }
 
@@ -303,8 +331,8 @@ impl AuthMiddleware {
     }
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
-        let Self { state, exemptions, own_origins, .. } = self;
-        Policy { keys, state, exemptions, own_origins, trace: None }
+        let Self { state, exemptions, own_origins, answers_preflights, .. } = self;
+        Policy { keys, state, exemptions, own_origins, answers_preflights: *answers_preflights, trace: None }
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {

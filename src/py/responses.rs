@@ -3,7 +3,7 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PySet, PyString};
 
 use super::aiohttp;
 use super::middleware::AuthMiddleware;
@@ -13,6 +13,9 @@ use crate::caching::{PRIVATE, made_private};
 pub struct BeforeSending {
     middleware: Py<AuthMiddleware>,
     leave_packed: Py<PyAny>,
+    /// The resources whose page gets the login script, and what sees to it.
+    pages: Py<PySet>,
+    finish_page: Py<PyAny>,
     cache_control: Py<PyAny>,
     content_encoding: Py<PyAny>,
     ordinary: Py<PyAny>,
@@ -25,12 +28,20 @@ pub struct BeforeSending {
 #[pymethods]
 impl BeforeSending {
     #[new]
-    #[pyo3(signature = (middleware, *, leave_packed))]
-    fn new(py: Python<'_>, middleware: Py<AuthMiddleware>, leave_packed: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (middleware, *, leave_packed, pages, finish_page))]
+    fn new(
+        py: Python<'_>,
+        middleware: Py<AuthMiddleware>,
+        leave_packed: Py<PyAny>,
+        pages: Py<PySet>,
+        finish_page: Py<PyAny>,
+    ) -> PyResult<Self> {
         let istr = py.import("multidict")?.getattr("istr")?;
         Ok(Self {
             middleware,
             leave_packed,
+            pages,
+            finish_page,
             cache_control: istr.call1(("Cache-Control",))?.unbind(),
             content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
             ordinary: py.import("aiohttp.web")?.getattr("Response")?.unbind(),
@@ -40,7 +51,7 @@ impl BeforeSending {
         })
     }
 
-    fn __call__<'py>(&self, request: &Bound<'py, PyAny>, response: &Bound<'py, PyAny>) -> PyResult<&Bound<'py, Done>> {
+    fn __call__<'py>(&self, request: &Bound<'py, PyAny>, response: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = request.py();
         if !response.get_type().is(&self.ordinary) && response.is_instance(self.socket.bind(py))? {
             self.middleware.get().prepared(request, response)?;
@@ -62,22 +73,26 @@ impl BeforeSending {
         } else if reads && !self.is_public(request)? {
             headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
         }
-        Ok(self.done.bind(py))
+        if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(aiohttp::resource(request)?)? {
+            return self.finish_page.bind(py).call1((request, response));
+        }
+        Ok(self.done.bind(py).clone().into_any())
     }
 
     /// The application that keeps this is reached from its resources.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.middleware)?;
         visit.call(&self.leave_packed)?;
+        visit.call(&self.pages)?;
+        visit.call(&self.finish_page)?;
         visit.call(&self.public)
     }
 }
 
 impl BeforeSending {
     fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = request.py();
         let resource = aiohttp::resource(request)?;
-        let known = self.public.bind(py);
+        let known = self.public.bind(request.py());
         if let Some(public) = known.get_item(&resource)? {
             return public.extract();
         }

@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-file", metavar="F", type=Path, action="append", default=[], help="a key file to check; repeatable"
     )
+    parser.add_argument(
+        "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, with the first key in this file"
+    )
     add_directory(parser, base=True)
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -35,6 +38,7 @@ def execute(options: argparse.Namespace) -> int:
         python=options.python,
         port=options.port,
         key_files=options.api_key_file,
+        key_file=options.key_file,
     )
     safe = all(check.state != "unsafe" for check in checks)
     if options.json:

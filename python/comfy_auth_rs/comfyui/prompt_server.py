@@ -10,27 +10,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from comfy_auth_rs._core import KeyStore
-from comfy_auth_rs.app import AUTH, make_middleware, wire
+from comfy_auth_rs._core import AuthMiddleware, KeyStore
+from comfy_auth_rs.app import AUTH, before_sending, wire
+from comfy_auth_rs.comfyui import provider
+from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
+from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
 from comfy_auth_rs.comfyui.inheritance import take_over
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.page import IndexPage
-from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.refusal import answer_preflight, refuse
+from comfy_auth_rs.routes import Added, add_routes
 from comfy_auth_rs.settings import Settings, flag
 
 _logger = logging.getLogger("comfy_auth_rs")
 
 #: ComfyUI registers every route a second time under this prefix.
 _TWIN = "/api"
-
-#: ComfyUI-Manager looks its policy up by the identity of the handler that it is given, so nothing may stand between it
-#: and the handler.
-_MANAGER = "comfyui_manager"
 
 _OPEN = """
 ******************************************************************************
@@ -74,29 +74,49 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     if app.frozen or AUTH in app:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
     store = KeyStore(settings.api_key, settings.api_key_file)
-    middleware = make_middleware(settings, store)
-    add_routes(
+    of_comfyui = OfComfyUI.among(app.middlewares)
+    middleware = AuthMiddleware(
+        store,
+        settings,
+        refuse=of_comfyui.around(refuse),
+        answer_preflight=of_comfyui.preflight(answer_preflight),
+        answers_preflights=True,
+    )
+    displaced: list[str] = []
+    added = add_routes(
         app,
         middleware,
         health,
         index=IndexPage(middleware, lambda: Path(server.web_root, "index.html")),
         overrides=_comfyui_root(server),
         prefixes=("", _TWIN),
+        around=of_comfyui.around,
+        displaced=displaced,
     )
-    wire(app, middleware, _position(app), settings)
-    if getattr(args, "enable_cors_header", None):
-        app.on_response_prepare.append(_allow_api_key_header)
+
+    def before_freezing() -> None:
+        if of_comfyui.cors is not None:
+            app.on_response_prepare.append(allow_api_key_header)
+        app.on_response_prepare.append(before_sending(middleware, added.pages))
+        _say_what_is_beside(app, added, displaced)
+
+    stay_first(app, middleware, displaced, before_freezing)
+    provider.register(middleware)
+    wire(app, middleware, settings)
     app.on_startup.append(partial(_say, store, settings, spell))
     if parent is not None:
         app.on_startup.append(partial(_say_whose, parent))
 
 
-def _position(app: web.Application) -> int:
-    """Behind ComfyUI's CORS and origin middlewares, so that refusals bear their headers; in front of the Manager's."""
-    for index, middleware in enumerate(app.middlewares):
-        if getattr(middleware, "__module__", "").split(".")[0] == _MANAGER:
-            return index
-    return len(app.middlewares)
+def _say_what_is_beside(app: web.Application, added: Added, displaced: list[str]) -> None:
+    if displaced:
+        names = ", ".join(displaced)
+        _logger.info("comfy-auth-rs: these middlewares run after ours, though they were put first: %s", names)
+    ours = {resource.canonical for resource in added.resources - added.pages}
+    for resource in app.router.resources():
+        if resource.canonical in ours and resource not in added.resources:
+            theirs = ", ".join({name_of(route.handler) for route in resource})
+            _logger.warning("comfy-auth-rs: %s is answered by comfy-auth-rs, not by %s", resource.canonical, theirs)
 
 
 def _comfyui_root(server: Any) -> Path | None:
@@ -132,12 +152,6 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-async def _allow_api_key_header(request: web.Request, response: web.StreamResponse) -> None:
-    allowed = response.headers.get(hdrs.ACCESS_CONTROL_ALLOW_HEADERS)
-    if allowed is not None and "x-api-key" not in allowed.lower() and allowed.strip() != "*":
-        response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = f"{allowed}, X-API-Key"
 
 
 async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Application) -> None:

@@ -12,7 +12,7 @@ _shtab_comfy_auth_rs_patch_option_strings=(-h --help --diff --json)
 _shtab_comfy_auth_rs_unpatch_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_install_node_option_strings=(-h --help --base-directory --json)
 _shtab_comfy_auth_rs_uninstall_node_option_strings=(-h --help --base-directory --json)
-_shtab_comfy_auth_rs_doctor_option_strings=(-h --help --python --port --api-key-file --base-directory --json)
+_shtab_comfy_auth_rs_doctor_option_strings=(-h --help --python --port --api-key-file --key-file --base-directory --json)
 _shtab_comfy_auth_rs_probe_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_run_option_strings=(-h --help)
 _shtab_comfy_auth_rs_completion_option_strings=(-h --help)
@@ -28,6 +28,7 @@ _shtab_comfy_auth_rs_uninstall_node___base_directory_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_doctor_pos_0_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_doctor___python_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_doctor___api_key_file_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_doctor___key_file_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_doctor___base_directory_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_run_pos_0_COMPGEN=_shtab_compgen_dirs
 

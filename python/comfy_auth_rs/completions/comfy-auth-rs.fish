@@ -51,7 +51,7 @@ function _shtab_comfy_auth_rs_using
 end
 
 set -g _shtab_comfy_auth_rs_commands keygen patch unpatch install-node uninstall-node doctor probe run completion
-set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --port --python -o
+set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --key-file --port --python -o
 
 complete -c comfy-auth-rs -e
 complete -c comfy-auth-rs -f
@@ -85,6 +85,7 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -s h -l help -d
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l python -xka "(__fish_complete_path (commandline -ct))" -d 'ComfyUI'"'"'s Python (default: its venv'"'"'s, else this one)'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l port -x -d 'ComfyUI'"'"'s port (default: 8188)'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l api-key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a key file to check; repeatable'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask the running ComfyUI for more, with the first key in this file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l base-directory -xka "(__fish_complete_directories)" -d 'what ComfyUI'"'"'s own flag of this name says'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l json -d 'for programs'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'ComfyUI'"'"'s folder, which holds main.py'

@@ -44,6 +44,7 @@ _shtab_comfy_auth_rs_doctor_options=(
   "--python[ComfyUI\'s Python (default\: its venv\'s, else this one)]:PY:_files"
   "--port[ComfyUI\'s port (default\: 8188)]:N:"
   "*--api-key-file[a key file to check\; repeatable]:F:_files"
+  "--key-file[ask the running ComfyUI for more, with the first key in this file]:F:_files"
   "--base-directory[what ComfyUI\'s own flag of this name says]:BASE:_files -/"
   "--json[for programs]"
   ":ComfyUI\'s folder, which holds main.py:_files -/"

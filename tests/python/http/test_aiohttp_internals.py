@@ -28,7 +28,10 @@ OF_A_REQUEST = {
     "_message": (lambda request: request._message.path, lambda request: request.raw_path),
     "_match_info": (lambda request: request._match_info, lambda request: request.match_info),
     "_route": (lambda request: request._match_info._route, lambda request: request.match_info.route),
-    "_resource": (lambda request: request.match_info.route._resource, lambda request: request.match_info.route.resource),
+    "_resource": (
+        lambda request: request.match_info.route._resource,
+        lambda request: request.match_info.route.resource,
+    ),
     "_transport_peername": (
         lambda request: request._transport_peername,
         lambda request: request.transport.get_extra_info("peername"),
@@ -40,7 +43,7 @@ OF_A_REQUEST = {
 }
 
 #: What one can set, and no public name says.
-SET_ONLY = {"_lingering_time", "_resources"}
+SET_ONLY = {"_lingering_time", "_middlewares", "_path", "_resources"}
 
 
 def private_names(text):
@@ -65,7 +68,56 @@ async def test_private_and_public_names_agree(aiohttp_server):
     assert response.status == 200
     assert seen == {**dict.fromkeys(OF_A_REQUEST, True), "_lingering_time": True}
     assert app.router._resources == list(app.router.resources())
+    assert app._middlewares is app.middlewares
     assert private_names(RUST.read_text()) | private_names(PYTHON.read_text()) == OF_A_REQUEST.keys() | SET_ONLY
+
+
+async def test_a_file_response_names_its_file(tmp_path):
+    assert aiohttp_internals.file_of(web.FileResponse(tmp_path / "x")) == tmp_path / "x"
+
+
+async def test_another_list_of_middlewares():
+    app = web.Application()
+    assert aiohttp_internals.set_middlewares(app, [MINE]) is app.middlewares
+    assert list(app.middlewares) == [MINE]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("longer", [b"", b"longer" * 1000])
+async def test_the_length_of_a_body_that_is_replaced_at_last(aiohttp_server, method, longer):
+    async def replace(request, response):
+        response.body = longer
+        aiohttp_internals.set_length(request, response, len(longer))
+
+    async def short(request):
+        return web.Response(body=b"short")
+
+    app = web.Application()
+    app.router.add_get("/", short)
+    app.on_response_prepare.append(replace)
+    response = await fetch(await aiohttp_server(app), "/", method=method)
+    assert response.headers["Content-Length"] == str(len(longer))
+    assert response.body == (longer if method == "GET" else b"")
+
+
+async def test_marked_requests(aiohttp_server):
+    seen = []
+
+    async def handler(request):
+        seen.append((type(request), isinstance(request, web.Request), request.path, request.query_string))
+        return web.Response()
+
+    app = web.Application()
+    routes = app.add_routes([web.get("/marked", handler), web.get("/other", handler)])
+    aiohttp_internals.mark_requests(routes[0].resource)
+    server = await aiohttp_server(app)
+    for target in ("/marked?x=1", "/other?x=1"):
+        assert (await fetch(server, target)).status == 200
+    assert (await fetch(server, "/marked", method="POST")).status == 405
+    assert seen == [
+        (aiohttp_internals.MarkedRequest, True, "/marked", "x=1"),
+        (web.Request, True, "/other", "x=1"),
+    ]
 
 
 async def test_a_response_keeps_its_headers_alike():

@@ -12,7 +12,13 @@ HTTP = Path(__file__).resolve().parents[1] / "http"
 #: Of its time: current versions of what it needs are too new for it.
 OLDEST = ("aiohttp==3.9.5", "yarl==1.9.4", "multidict==6.0.5", "pytest-aiohttp==1.0.5")
 
-FILES = ("test_aiohttp_internals.py", "test_middleware.py", "test_sessions.py", "test_url_prefix.py", "test_identity.py")
+FILES = (
+    "test_aiohttp_internals.py",
+    "test_middleware.py",
+    "test_sessions.py",
+    "test_url_prefix.py",
+    "test_identity.py",
+)
 
 
 def test_on_the_oldest_aiohttp(tmp_path):

@@ -23,8 +23,10 @@ class InternalRoutes:
 
     def send_log(self, entry: app.logger.Entry) -> None:
         """Pass one log line to the clients that asked; a client that has gone is forgotten."""
-        self.subscribers &= set(self.prompt_server.sockets)
-        for client in self.subscribers:
+        for client in [*self.subscribers]:
+            if client not in self.prompt_server.sockets:
+                self.subscribers.discard(client)
+                continue
             self.prompt_server.send_sync("logs", {"entries": [entry], "size": terminal_size()}, client)
 
     def setup_routes(self) -> None:

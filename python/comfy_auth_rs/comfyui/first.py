@@ -1,0 +1,60 @@
+"""First in line: before every middleware of a custom node, which insert theirs at position 0."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+from aiohttp import web
+from frozenlist import FrozenList
+
+from comfy_auth_rs.aiohttp_internals import set_middlewares
+
+__all__ = ["name_of", "stay_first"]
+
+
+def stay_first(
+    app: web.Application, middleware: Any, displaced: list[str], before_freezing: Callable[[], None]
+) -> None:
+    """Puts `middleware` first among those of `app`, for whoever reads the list and when it is frozen.
+
+    It gets there before others that were put before it, whose names `displaced` collects, and into a list that replaces
+    the first one. `before_freezing` is called while the application's signals and routes can still be changed.
+    """
+    base: Any = type(app)
+    were_there = list(app.middlewares)
+
+    def middlewares(self: Any) -> Any:
+        found = base.middlewares.fget(self)
+        can_change = isinstance(found, FrozenList) and not found.frozen
+        if self.pre_frozen or (can_change and found and found[0] is middleware):
+            return found
+        before = takewhile(lambda other: other is not middleware, found)
+        names = [name_of(other) for other in before if other not in were_there]
+        displaced.extend(name for name in names if name not in displaced)
+        in_order = [middleware, *(other for other in found if other is not middleware)]
+        if can_change:
+            found[:] = in_order
+            return found
+        return set_middlewares(self, in_order)
+
+    def pre_freeze(self: Any) -> None:
+        if not self.pre_frozen:
+            _ = self.middlewares
+            before_freezing()
+        base.pre_freeze(self)
+
+    attributes = {"__slots__": (), "middlewares": property(middlewares), "pre_freeze": pre_freeze}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses of its application
+        first = type(base.__name__, (base,), attributes)
+    object.__setattr__(app, "__class__", first)
+    _ = app.middlewares
+
+
+def name_of(callable: Any) -> str:
+    """Where a middleware or a handler comes from: its module and its name there."""
+    named = callable if hasattr(callable, "__qualname__") else getattr(callable, "func", type(callable))
+    return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"
