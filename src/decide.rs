@@ -103,10 +103,11 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
 
     /// Rules 1 and 2: the first credential that is valid and passes every check.
     fn grant(mut self) -> Result<Grant<'k>, Denial> {
-        // Any page can have a browser send a form with a key of its own. That key is not even looked at.
-        if matches!(self.context.question, Question::LogIn(Some(key)) if !key.is_empty())
-            && matches!(self.context.page(), Page::SameHost | Page::Foreign)
-        {
+        let Context { question, .. } = *self.context;
+        // Any page can have a browser send a form: with a key of its own, which is not even looked at, or to have the browser
+        // forget its cookie, which it doesn't send then.
+        let is_form = matches!(question, Question::LogIn(Some(key)) if !key.is_empty()) || question == Question::LogOut;
+        if is_form && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
             return Err(Denial::CrossOrigin);
         }
         // The cookie comes before the query, which the address of every picture has.

@@ -1256,6 +1256,8 @@ fn rule_2_a_log_out_is_our_own_pages_doing() {
         ("ours", from("same-origin"), "Cookie"),
         ("another site's", from("cross-site"), "cross_origin"),
         ("nothing to end", delete(), "anonymous"),
+        ("nothing that another site's page shows", delete().with(Field::SecFetchSite, "cross-site"), "cross_origin"),
+        ("nor by Origin", delete().with(Field::Origin, "http://evil.example"), "cross_origin"),
         ("a key ends nothing", delete().bearer(KEY), "anonymous"),
     ] {
         assert_eq!(server.answer(Question::LogOut, &request), expected, "{name}");

@@ -171,7 +171,8 @@ def test_login_and_logout(guide: Server, remember: bool) -> None:
         assert browser.get(f"{guide.url}/health", headers=bearer(WRONG)).status_code == 401
         assert browser.get(f"{guide.url}/health", headers=bearer(GUIDE_KEY)).status_code == 200
         assert browser.get(f"{guide.url}/queue").status_code == 401
-        response = browser.post(f"{guide.url}/auth_session", json={"remember": remember}, headers=bearer(GUIDE_KEY))
+        body = {"api_key": GUIDE_KEY, "remember": remember}
+        response = browser.post(f"{guide.url}/auth_session", json=body)
         assert response.status_code == 204
         assert ("Max-Age=2592000" in response.headers["Set-Cookie"]) == remember  # 30 days, or until the browser closes
         assert browser.get(f"{guide.url}/queue").json() == {"queue_running": [], "queue_pending": []}
@@ -181,6 +182,9 @@ def test_login_and_logout(guide: Server, remember: bool) -> None:
         page = browser.get("http://127.0.0.1:8188/auth_login.html?logout=true".replace(GUIDE_ADDRESS, guide.url[7:]))
         assert page.status_code == 200
         assert "<form" in page.text
+        assert browser.get(f"{guide.url}/queue").status_code == 200  # the page's script logs out, or its button
+        response = browser.post(f"{guide.url}/auth_session", {"logout": "true"}, headers={"Origin": guide.url})
+        assert response.url == f"{guide.url}/auth_login.html?reason=logout#ended"
         assert browser.get(f"{guide.url}/queue").status_code == 401
         assert requests.get(f"{guide.url}/queue", cookies=old).status_code == 401  # nor with a copy that somebody kept
 

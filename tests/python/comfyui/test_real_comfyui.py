@@ -260,6 +260,8 @@ def test_browser_logs_in_and_out(real: Real) -> None:
     assert ask(server, "/api/interrupt", foreign, method="POST").status == 403
     assert ask(server, "/api/interrupt", {**cookie, "Origin": server.url}, method="POST").status == 200
     assert ask(server, "/auth_login.html?logout=true", {**BROWSER, **cookie}).status == 200
+    assert ask(server, "/queue", cookie).status == 200
+    assert ask(server, "/auth_session", {**cookie, "Origin": server.url}, method="DELETE").status == 204
     assert is_refusal(ask(server, "/queue", cookie))
 
 
