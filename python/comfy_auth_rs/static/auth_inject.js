@@ -65,7 +65,7 @@
     if (input !== address) {
       const copy = new Request(input, init);
       const plain = copy.body ? null : [copy.clone()];
-      return [[copy], addKey(copy.headers, key) && plain];
+      return [[copy], addKey(copy.headers, key) && (() => plain)];
     }
     const options = (headers) => {
       const get = (target, name) => (name === "headers" ? headers : Reflect.get(target, name));
@@ -73,7 +73,7 @@
     };
     const headers = new Headers(init?.headers);
     const plain = options(new Headers(headers));
-    return [options(headers), addKey(headers, key) && !init?.body?.getReader && plain];
+    return [options(headers), addKey(headers, key) && (() => !init?.body?.getReader && plain)];
   }
 
   wrap(window, "fetch", (native, self, args) => {
@@ -100,8 +100,9 @@
     if (!ours) return answer;
     return answer.then(async (first) => {
       let response = first;
-      if (again && isOthers(response)) {
-        response = await Reflect.apply(native, self, again);
+      const plain = again && isOthers(response) && again();
+      if (plain) {
+        response = await Reflect.apply(native, self, plain);
         if (!isOthers(response)) relyOnCookie();
       }
       if (isRefusal(response)) verify();
@@ -122,6 +123,13 @@
     const [, address, asynchronous = true, user, password] = args;
     const ours = user == null && password == null && isOurs(address);
     opened.set(self, { args, asynchronous, ours, headers: [] });
+    // Before the page's, which must not see the answer to what is sent again.
+    for (const type of EVENTS) {
+      const handler = self[`on${type}`];
+      self[`on${type}`] = null;
+      self.addEventListener(type, onEvent);
+      self[`on${type}`] = handler;
+    }
   });
 
   wrap(xhr, "setRequestHeader", (native, self, args) => {
@@ -140,15 +148,6 @@
     }
     Reflect.apply(native, self, args);
     if (state?.refused) sendAgain(self, state); // synchronous
-  });
-
-  // Our listeners are the first: a page doesn't see the answer to what is sent again.
-  window.XMLHttpRequest = new Proxy(window.XMLHttpRequest, {
-    construct(native, args, target) {
-      const request = Reflect.construct(native, args, target);
-      for (const type of EVENTS) request.addEventListener(type, onEvent);
-      return request;
-    },
   });
 
   function onEvent(event) {
