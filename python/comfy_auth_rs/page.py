@@ -18,10 +18,10 @@ from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 #: What a browser shows for the moment between a link and the page. A page, not a 3xx: along a redirect that another
 #: site began, a Strict cookie isn't sent, and ComfyUI answers 403.
-_GO_ON = """<!DOCTYPE html>
+_LOGGED_IN = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
 <meta http-equiv="refresh" content="0;url={target}"></head>
-<body><p><a href="{target}">Go on to ComfyUI</a></p></body></html>
+<body><p><a href="{target}">Logged in.</a></p></body></html>
 """
 
 
@@ -98,7 +98,7 @@ def _go_on(request: web.Request) -> OwnPage:
     query = strip_credentials(request.rel_url.raw_query_string)
     target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return OwnPage(_GO_ON.format(target=target), headers)
+    return OwnPage(_LOGGED_IN.format(target=target), headers)
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

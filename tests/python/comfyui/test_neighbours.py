@@ -467,8 +467,8 @@ def require_auth(tree: Path) -> None:
     assert add
     indent = add[1]
     check = (
-        f"{indent}if args.require_auth:\n{indent}    import comfy.auth\n"
-        f"{indent}    comfy.auth.verify_auth_provider(prompt_server.app.middlewares)\n"
+        f"{indent}if args.require_auth:\n{indent}    from comfy.auth import verify_auth_provider\n"
+        f"{indent}    verify_auth_provider(prompt_server.app.middlewares)\n"
     )
     main.write_text(text[: add.start()] + check + add[0] + check + text[add.end() :])
 
