@@ -166,7 +166,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     fn refusal(&self) -> Denial {
         let Context { policy, request, question, now } = *self.context;
         let asks_itself = || policy.exemptions.of(request.route(), &request.method()) == Exemption::AsksItself;
-        if self.refused != Denial::Invalid || question.is_quiet() || (question == Question::Access && asks_itself()) {
+        if self.refused != Denial::Invalid || !question.counts() || (question == Question::Access && asks_itself()) {
             return self.refused;
         }
         let Some(client) = request.client() else { return self.refused };

@@ -88,6 +88,12 @@ impl Question<'_> {
     pub fn is_quiet(self) -> bool {
         matches!(self, Self::Identity | Self::Again | Self::LogOut)
     }
+
+    /// Whether wrong keys count as failed attempts. Who follows a link was asked for access first, which counts them.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        !self.is_quiet() && self != Self::LogInByLink
+    }
 }
 
 /// The time, in both of its kinds.

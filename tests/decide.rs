@@ -1231,6 +1231,10 @@ fn rule_1_a_log_in_by_link_is_a_browsers_with_a_key_in_its_address() {
     ] {
         assert_eq!(server.answer(Question::LogInByLink, &request), expected, "{name}");
     }
+    for number in 0..2 * MAX_FAILURES {
+        let wrong = browser().query(&format!("api_key={number}"));
+        assert_eq!(server.answer(Question::LogInByLink, &wrong), "invalid_credential", "access was asked for before");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ from support.decision_model import (
     MISSING,
     OTHER_KEY,
     TAKEN,
+    TOKEN,
     Cookie,
     Credential,
     Model,
@@ -97,7 +98,7 @@ HOSTS = ("127.0.0.1:8188", "comfy.example")
 
 
 NEAR = (GONE_KEY, KEY[:-1], KEY + "x", KEY.upper(), "sha256:" + hashlib.sha256(KEY.encode()).hexdigest())
-VALUES = (KEY, OTHER_KEY, *NEAR, "")
+VALUES = (KEY, OTHER_KEY, *NEAR, "", TOKEN)
 SOURCES = ("x-api-key", "bearer", "basic", "api_key", "token", "url")
 
 COOKIES = (
@@ -151,7 +152,14 @@ def a_request(choices, policy):
         site=choices.of(None, None, "same-origin", "none", "same-site", "cross-site"),
         mode=choices.of(None, "navigate", "navigate", "no-cors"),
         destination=choices.of(None, "document", "document", "image"),
-        origin=choices.of(None, f"http://{host}", f"https://{host}", "http://evil.example", "null"),
+        origin=choices.of(
+            None,
+            f"http://{host}",
+            f"https://{host}",
+            f"http://{host.split(':')[0]}:8247",
+            "http://evil.example",
+            "null",
+        ),
         accept=choices.of(None, "*/*", "text/html,*/*;q=0.8", "application/json"),
         preflight=choices.of(False, False, True),
         upgrade=choices.of(False, False, True),
@@ -197,6 +205,13 @@ def requests_with_a_session(choices, policy):
     return [replace(step, site=choices.of(None, "none", "same-origin", "cross-site")) for step in steps]
 
 
+def requests_of_a_program(choices, policy):
+    """Nothing marks a browser."""
+    steps = [a_request(choices, policy) for _ in range(2)]
+    bare = {"site": None, "mode": None, "destination": None, "origin": None, "accept": "*/*", "cookies": ()}
+    return [replace(step, **bare) for step in steps]
+
+
 def requests_for_a_socket(choices, policy):
     steps = [replace(a_request(choices, policy), place=choices.of(*SOCKETS)) for _ in range(2)]
     return [replace(step, method="GET", client_id=True, upgrade=True) for step in steps]
@@ -206,7 +221,8 @@ def a_history(data):
     """A policy, and a few requests."""
     choices = Choices(data)
     policy = choices.of(*POLICIES)
-    kind = choices.of(any_requests, requests_of_a_guesser, requests_with_a_session, requests_for_a_socket)
+    kinds = (any_requests, requests_of_a_guesser, requests_with_a_session, requests_for_a_socket, requests_of_a_program)
+    kind = choices.of(*kinds)
     return policy, [sound(step) for step in kind(choices, policy)]
 
 
@@ -725,8 +741,44 @@ class LetsForeignPagesLogIn(Mutant):
 
 
 class TakesTheLastForUsed(Mutant):
-    def first_valid(self, values, client):
-        return super().first_valid(values[::-1], client)
+    def first_valid(self, presented, request, client):
+        return super().first_valid(presented[::-1], request, client)
+
+
+class CountsTokensOfOtherLogins(Mutant):
+    def presented(self, request, *sources):
+        values = tuple(
+            Credential(source, "wrong" if value == TOKEN else value) for source, value in request.credentials
+        )
+        return super().presented(replace(request, credentials=values), *sources)
+
+
+class TrustsBasicOfAnyPage(Mutant):
+    def is_by_a_browser(self, request):
+        return False
+
+
+class TakesProgramsForBrowsers(Mutant):
+    def is_by_a_browser(self, request):
+        return True
+
+
+class LetsOtherHostsOpenSockets(Mutant):
+    def is_of_another_host(self, request):
+        return False
+
+
+class LetsNoOtherPortOpenSockets(Mutant):
+    def is_of_another_host(self, request):
+        return self.is_foreign(request)
+
+
+class LogsOutByGet(Mutant):
+    def judge(self, request):
+        outcome = super().judge(request)
+        if outcome == ADMITTED and request.place.target.endswith("?logout=true"):
+            self.log_out(request)
+        return outcome
 
 
 class LetsForeignPagesLogOut(Mutant):

@@ -1,4 +1,4 @@
-"""What depends on aiohttp's private names, on the oldest aiohttp that is supported. (`make test` runs it on the newest.)"""
+"""What depends on aiohttp's private names, on the oldest aiohttp that is supported."""
 
 from __future__ import annotations
 

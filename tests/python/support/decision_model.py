@@ -24,9 +24,18 @@ SUFFIXES = """
 .html .js .css .json .png .jpg .jpeg .gif .webp .svg .ico .woff .woff2 .ttf .mp3 .wav .mp4 .webm
 """.split()  # noqa: SIM905
 
+#: What a gateway in front of the server sets as `Authorization: Bearer`: a JSON Web Token of its own.
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+
+#: Where credentials are: in headers, in the address.
+HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
+
 #: Outcomes of requests.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
 FOREIGN, LOCKED, LOGIN = "403", "429", "302 to the login page"
+
+#: From what is told last to what is told first.
+GRAVITY = [MISSING, INVALID, LOCKED, FOREIGN]
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,13 @@ class Credential(NamedTuple):
 
     source: str
     value: str
+
+
+class Presented(NamedTuple):
+    """A value, and whether the browser may have added it by itself."""
+
+    value: str
+    by_itself: bool
 
 
 class Cookie(NamedTuple):
@@ -105,10 +121,11 @@ class Model:
     def judge(self, request: Request) -> str:
         """What the server must answer, and what it remembers of it."""
         client = self.client(request)
-        refused = self.authenticate(request, client)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
+            # Only this question counts what is presented there.
             return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
+        refused = self.authenticate(request, client)
         if refused is None:
             if request.client_id and request.upgrade:
                 if self.takes_over(request, self.admitted_by):
@@ -117,8 +134,6 @@ class Model:
         else:
             refused = self.exempt(request, resource, refused)
         if refused is None:
-            if resource and resource.target.endswith("?logout=true"):
-                return self.log_out(request)
             return ADMITTED
         return LOGIN if self.leads_to_login(request, resource, refused) else refused
 
@@ -129,35 +144,49 @@ class Model:
 
         The order is that of DESIGN's first step, but the session cookie comes before what is in the address.
         """
-        headers = self.keys_from(request, "bearer", "basic", "x-api-key")
-        address = self.keys_from(request, "api_key", "token", "url")
-        session = next((cookie.key for cookie in request.cookies if self.verifies(cookie)), None)
-        foreign = session is not None and not self.may_use_the_cookie(request)
-        sessions = [session] if session and not foreign else []
-        refused = self.first_valid([*headers, *sessions, *address], client)
-        if refused is not None and foreign:
-            return FOREIGN
-        if refused == INVALID and client in self.locked:
-            return LOCKED
-        if refused == INVALID:
-            self.failed(client, {*headers, *address} - {*KEYS})
-        return refused
+        headers, address = self.presented(request, *HEADERS), self.presented(request, *ADDRESS)
+        sessions = [Presented(str(cookie.key), by_itself=True) for cookie in request.cookies if self.verifies(cookie)]
+        refused = self.first_valid([*headers, *sessions, *address], request, client)
+        return self.counted(refused, [*headers, *address], client)
 
-    def keys_from(self, request: Request, *sources: str) -> list[str]:
-        """What is presented in these places. An empty value counts as absent."""
-        return [pair.value for pair in request.credentials if pair.source in sources and pair.value]
+    def presented(self, request: Request, *sources: str) -> list[Presented]:
+        """What is in these places. An empty value counts as absent, and so does another login's token."""
+        by_browser = self.is_by_a_browser(request)
+        return [
+            Presented(value, by_itself=source == "basic" and by_browser)
+            for source, value in request.credentials
+            if source in sources and value and (source, value) != ("bearer", TOKEN)
+        ]
 
-    def first_valid(self, values: list[str], client: str) -> str | None:
+    def first_valid(self, presented: list[Presented], request: Request, client: str) -> str | None:
         """The first valid one that passes every check is the one that counts as used."""
         refused = MISSING
-        for value in values:
-            if value in KEYS and self.passes(client, value):
+        for value, by_itself in presented:
+            if value not in KEYS:
+                graver = INVALID
+            elif by_itself and not self.may_use_the_cookie(request):
+                graver = FOREIGN
+            elif not self.passes(client, value):
+                graver = LOCKED
+            else:
                 self.good.add((client, value))
                 self.admitted_by = value
                 return None
-            graver = LOCKED if value in KEYS else INVALID
-            refused = LOCKED if LOCKED in (refused, graver) else graver
+            refused = max(refused, graver, key=GRAVITY.index)
         return refused
+
+    def counted(self, refused: str | None, presented: list[Presented], client: str) -> str | None:
+        """Wrong credentials of a request that nothing else is to be told of count as failed attempts."""
+        if refused == INVALID and client in self.locked:
+            return LOCKED
+        if refused == INVALID:
+            self.failed(client, {value for value, _ in presented} - {*KEYS})
+        return refused
+
+    def is_by_a_browser(self, request: Request) -> bool:
+        """What a browser adds by itself proves nothing: the cookie, and Basic where anything marks a browser."""
+        marks = (request.site, request.mode, request.destination, request.origin, *request.cookies)
+        return any(mark is not None for mark in marks) or "text/html" in (request.accept or "")
 
     def passes(self, client: str, key: str) -> bool:
         """While an address is locked, what was good from it before still passes; the rest is refused unevaluated."""
@@ -214,7 +243,7 @@ class Model:
             if path == "/health":
                 return None if refused == MISSING else refused
             if path == "/ws" and not self.policy.require_ws:
-                if refused == FOREIGN:
+                if self.is_of_another_host(request):
                     return FOREIGN
                 return TAKEN if self.takes_over(request, None) else None
             if path in ("/auth_login.html", "/auth_inject.js") or self.is_public(resource):
@@ -223,6 +252,15 @@ class Model:
 
     def is_preflight(self, request: Request) -> bool:
         return request.method == "OPTIONS" and request.preflight
+
+    def is_of_another_host(self, request: Request) -> bool:
+        """On `/ws`, a page of the same host name at another port counts as one without a cookie."""
+        if request.site in ("same-origin", "none"):
+            return False
+        if request.origin is None:
+            return request.site is not None
+        page, here = (authority.split(":")[0] for authority in (request.origin.partition("://")[2], request.host))
+        return page != here
 
     def takes_over(self, request: Request, key: str | None) -> bool:
         return request.client_id and bool(self.owners - {key})
@@ -258,24 +296,29 @@ class Model:
 
     def log_in(self, request: Request, client: str) -> str:
         """Makes a session of a key, but none of a session. Wrong keys count whatever session is beside them."""
-        values = self.keys_from(request, "bearer", "basic", "x-api-key", "api_key", "token", "url")
-        headers = self.keys_from(request, "bearer", "basic", "x-api-key")
+        headers, address = self.presented(request, *HEADERS), self.presented(request, *ADDRESS)
         # Any page can have a browser send it, to log a person in with somebody else's key in the address.
-        foreign = (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
-        refused = self.first_valid(headers if foreign else values, client)
-        if foreign and refused is not None and {*values[len(headers) :]} & {*KEYS}:
-            return FOREIGN
-        if refused != INVALID and not (foreign and refused == MISSING and values):
-            return ADMITTED if refused is None else refused
-        if client in self.locked:
-            return LOCKED
-        self.failed(client, {*values} - {*KEYS})
-        return INVALID
+        foreign = self.is_foreign(request)
+        refused = self.first_valid(headers, request, client)
+        if refused is None:
+            return ADMITTED
+        in_address = self.first_valid([] if foreign else address, request, client)
+        if foreign and address:
+            right = any(value in KEYS for value, _ in address)
+            wrong = any(value not in KEYS for value, _ in address)
+            in_address = FOREIGN if right else INVALID if wrong else MISSING
+        if in_address is None:
+            return ADMITTED
+        gravest = max(refused, in_address, key=GRAVITY.index)
+        return self.counted(gravest, [*headers, *address], client) or ADMITTED
+
+    def is_foreign(self, request: Request) -> bool:
+        return (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
 
     def log_out(self, request: Request) -> str:
-        """Ends the session, if there is one. A page of another origin may not do even that."""
-        if any(self.verifies(cookie) for cookie in request.cookies):
-            if not self.may_use_the_cookie(request):
-                return FOREIGN
-            self.logged_out |= any(cookie.own and self.verifies(cookie) for cookie in request.cookies)
+        """Ends the session, if there is one. A page of another origin may not do even that, nor a GET."""
+        has_session = any(self.verifies(cookie) for cookie in request.cookies)
+        if self.is_foreign(request) or (has_session and not self.may_use_the_cookie(request)):
+            return FOREIGN
+        self.logged_out |= any(cookie.own and self.verifies(cookie) for cookie in request.cookies)
         return ADMITTED
