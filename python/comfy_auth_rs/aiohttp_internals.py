@@ -104,6 +104,7 @@ def hang_up(transport: asyncio.Transport) -> None:
     except (AttributeError, OSError, TypeError):  # no socket, or one that is closed, or uvloop's
         transport.abort()
 
+
 def file_of(response: web.FileResponse) -> Path:
     """The file that is to be sent."""
     return response._path

@@ -27,8 +27,8 @@ class OwnPage(web.Response):
     """A page that needs no script, and that nobody may put another one in the place of."""
 
     def __init__(self, page: str, headers: Mapping[str, str]) -> None:
-        super().__init__(text=page, content_type=_HTML, headers=headers)
-        self.page = self.body
+        self.page: bytes = page.encode()
+        super().__init__(body=self.page, content_type=_HTML, charset="utf-8", headers=headers)
 
 
 async def with_script(response: web.StreamResponse) -> web.StreamResponse:

@@ -5,6 +5,7 @@ The release tests run this file on the oldest aiohttp that is supported, too.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -42,8 +43,8 @@ OF_A_REQUEST = {
     "_cache": (lambda request: request._cache["path"], lambda request: request.path),
 }
 
-#: What one can set, and no public name says.
-SET_ONLY = {"_lingering_time", "_middlewares", "_path", "_resources"}
+#: What no public name says.
+SET_ONLY = {"_handle_request", "_lingering_time", "_middlewares", "_path", "_resources"}
 
 
 def private_names(text):
@@ -60,13 +61,15 @@ async def test_private_and_public_names_agree(aiohttp_server):
             one, other = private(request), public(request)
             seen[name] = one is other or one == other
         seen["_lingering_time"] = request.protocol._lingering_time == 10.0
+        in_flight = aiohttp_internals.requests_in_flight(asyncio.get_running_loop())
+        seen["_handle_request"] = [found is request for found in in_flight] == [True]
         return web.Response()
 
     app = web.Application()
     app.router.add_post("/x/{name}", compare)
     response = await fetch(await aiohttp_server(app), "/x/y?q=1", {"X-Mine": "1"}, method="POST", body=b"body")
     assert response.status == 200
-    assert seen == {**dict.fromkeys(OF_A_REQUEST, True), "_lingering_time": True}
+    assert seen == {**dict.fromkeys(OF_A_REQUEST, True), "_lingering_time": True, "_handle_request": True}
     assert app.router._resources == list(app.router.resources())
     assert app._middlewares is app.middlewares
     assert private_names(RUST.read_text()) | private_names(PYTHON.read_text()) == OF_A_REQUEST.keys() | SET_ONLY
