@@ -1,8 +1,8 @@
 """What a request's instructions are spent on, counted by callgrind: the same on every run, however busy the machine.
 
-With `--base FOLDER`, where another build was installed by `pip install --target`, each kind of request is counted with both
-builds. Processor time stands beside it, with what it varies between two copies of the other build: no smaller difference
-means anything.
+With `--base FOLDER`, where another build was installed by `pip install --target`, each kind of request is counted with
+both builds. Processor time is beside it, with how much it differs between two copies of the other build: a smaller
+difference means nothing.
 
 Valgrind's processor has no SHA instructions, so SHA-256 counts there what it costs in plain arithmetic: on a processor
 that has them it is about a thirtieth.
