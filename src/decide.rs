@@ -16,16 +16,16 @@
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
 use crate::check::{self, Context};
-use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey, cookie};
-use crate::decision::{Admission, Decision, Denial, Grant};
+use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, UrlPrefix, XApiKey};
+use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, has, takes_html};
 use crate::secret::Digest;
-use crate::session::{self, Session};
 use crate::state::State;
 use crate::trace::Trace;
+use crate::validity::{Rejected, authenticate};
 
 /// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
 pub const MAX_CREDENTIALS: usize = 16;
@@ -73,27 +73,12 @@ pub fn open_socket<R: Request>(grant: &Grant<'_>, request: &R) -> Result<(), Den
     if request.takes_over(Some(grant.key.id())) { Err(Denial::ClientIdTaken) } else { Ok(()) }
 }
 
-/// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
-#[must_use]
-pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
-    let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);
-    policy.keys.by_id(admission.key).is_some() && !admission.session.as_ref().is_some_and(ended)
-}
-
 /// The credentials of one request, as they are found.
 struct Attempt<'a, 'k, R> {
     context: &'a Context<'a, 'k, R>,
     guesses: Vec<Digest>,
     looked_at: usize,
     refused: Denial,
-}
-
-/// Why a credential is not valid.
-enum Rejected {
-    /// It counts as absent.
-    Absent,
-    Malformed,
-    Wrong(Digest),
 }
 
 impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
@@ -172,34 +157,6 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         let Some(client) = request.client() else { return self.refused };
         let counted = policy.state.throttle.failed(client, &self.guesses, now.monotonic);
         counted.map_or_else(Denial::locked, |()| self.refused)
-    }
-}
-
-fn authenticate<'k, R: Request>(
-    context: &Context<'_, 'k, R>,
-    credential: &Credential<'_>,
-) -> Result<Grant<'k>, Rejected> {
-    let Context { policy, now, .. } = context;
-    match credential {
-        Credential::Malformed => Err(Rejected::Malformed),
-        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes()) {
-            Ok(key) => Ok(Grant { key, source: *source, session: None }),
-            // A gateway in front sets its own, and renews it.
-            Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
-                Err(Rejected::Absent)
-            }
-            Err(digest) => Err(Rejected::Wrong(digest)),
-        },
-        Credential::Session(name, _) if *name != cookie::Name::of(context.request) => {
-            Err(Rejected::Absent) // another server's on this host
-        }
-        Credential::Session(_, value) => {
-            let (session, key) = session::verify(value, policy.keys, now.unix).ok_or(Rejected::Absent)?;
-            if policy.state.log_outs.contains(&session) {
-                return Err(Rejected::Absent);
-            }
-            Ok(Grant { key, source: Source::Cookie, session: Some(session) })
-        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`request`] | what may be asked of a request |
 //! | [`credential`] | the places in a request where a key may be |
 //! | [`session`] | the cookie that stands for a key |
+//! | [`validity`] | whether a credential is valid |
 //! | [`check`] | what a valid credential must still pass |
 //! | [`exempt`] | which routes need no key |
 //! | [`decide`] | the numbered rules |
@@ -40,6 +41,7 @@ pub mod secret;
 pub mod session;
 pub mod state;
 pub mod trace;
+pub mod validity;
 
 #[cfg(feature = "python")]
 mod py;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide, open_socket, still_admits};
+use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide, open_socket};
 use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Exemptions, Route};
 use comfy_auth_rs::keys::{KeyId, Keys, parse_file};
@@ -19,6 +19,7 @@ use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
 use comfy_auth_rs::state::throttle::{FIRST_LOCK, MAX_FAILURES};
 use comfy_auth_rs::trace::Trace;
+use comfy_auth_rs::validity::still_admits;
 use requests::{HOST, Request, get, request};
 
 const KEY: &str = "right";

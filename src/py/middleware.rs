@@ -20,7 +20,7 @@ use super::notices::Notices;
 use super::request::{Context, Names, Request};
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
-use crate::decide::{Policy, decide, open_socket, still_admits};
+use crate::decide::{Policy, decide, open_socket};
 use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
@@ -29,6 +29,7 @@ use crate::request::{Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
+use crate::validity::still_admits;
 
 #[pyclass(frozen, weakref, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
@@ -79,7 +80,7 @@ enum Answer<T> {
 }
 
 /// Who answers a request.
-enum Answerer {
+enum Next {
     Handler,
     Preflight,
     Refusal(Denial),
@@ -128,18 +129,18 @@ impl AuthMiddleware {
     }
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let answerer = self.judge(request, Question::Access, |decision, facts, _| match decision {
+        let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
             Decision::Granted(grant) if facts.is_upgrade() => match open_socket(&grant, facts) {
-                Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Answerer::Handler),
-                Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Answerer::Refusal),
+                Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Next::Handler),
+                Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
             },
-            Decision::Granted(_) | Decision::Exempt => Ok(Answerer::Handler),
-            Decision::Preflight => Ok(Answerer::Preflight),
-            Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Answerer::Refusal),
-            Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Answerer::Refusal),
+            Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
+            Decision::Preflight => Ok(Next::Preflight),
+            Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Next::Refusal),
         })?;
-        match answerer {
-            Answerer::Handler => {
+        match next {
+            Next::Handler => {
                 if aiohttp::is_marked(request)
                     && let Some(answer) = self.at_gate.bind(request.py()).get_item(aiohttp::route(request)?)?
                 {
@@ -147,8 +148,8 @@ impl AuthMiddleware {
                 }
                 handler.call1((request,))
             }
-            Answerer::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
-            Answerer::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
+            Next::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
+            Next::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
         }
     }
 

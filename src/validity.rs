@@ -1,0 +1,58 @@
+//! Whether a credential is valid, and whether what admitted a connection still is.
+
+use crate::check::Context;
+use crate::credential::{Credential, Source, cookie};
+use crate::decide::Policy;
+use crate::decision::{Admission, Grant};
+use crate::request::{Now, Request};
+use crate::secret::Digest;
+use crate::session::{self, Session};
+
+/// Why a credential is not valid.
+pub enum Rejected {
+    /// It counts as absent.
+    Absent,
+    /// One of our schemes, but not in its form.
+    Malformed,
+    /// A key that nobody has.
+    Wrong(Digest),
+}
+
+/// Whose credential it is.
+///
+/// # Errors
+/// Why it is not valid.
+pub fn authenticate<'k, R: Request>(
+    context: &Context<'_, 'k, R>,
+    credential: &Credential<'_>,
+) -> Result<Grant<'k>, Rejected> {
+    let Context { policy, now, .. } = context;
+    match credential {
+        Credential::Malformed => Err(Rejected::Malformed),
+        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes()) {
+            Ok(key) => Ok(Grant { key, source: *source, session: None }),
+            // A gateway in front sets its own, and renews it.
+            Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
+                Err(Rejected::Absent)
+            }
+            Err(digest) => Err(Rejected::Wrong(digest)),
+        },
+        Credential::Session(name, _) if *name != cookie::Name::of(context.request) => {
+            Err(Rejected::Absent) // another server's on this host
+        }
+        Credential::Session(_, value) => {
+            let (session, key) = session::verify(value, policy.keys, now.unix).ok_or(Rejected::Absent)?;
+            if policy.state.log_outs.contains(&session) {
+                return Err(Rejected::Absent);
+            }
+            Ok(Grant { key, source: Source::Cookie, session: Some(session) })
+        }
+    }
+}
+
+/// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
+#[must_use]
+pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
+    let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);
+    policy.keys.by_id(admission.key).is_some() && !admission.session.as_ref().is_some_and(ended)
+}
