@@ -293,6 +293,20 @@ def test_it_counts_nowhere_else(patched: Path) -> None:
         record(settings={"api_key": [digest_of(KEY)], "require_ws": "no"}),
         record(settings={"api_key": [digest_of(KEY)], "what_a_later_version_restricts_keys_by": True}),
     ],
+    ids=[
+        "nothing",
+        "empty",
+        "null",
+        "deep",
+        "a digest",
+        "another format",
+        "no pid",
+        "no settings",
+        "no keys",
+        "no list of keys",
+        "no switch",
+        "an unknown setting",
+    ],
 )
 def test_what_is_not_understood_opens_nothing(patched: Path, text: str) -> None:
     found = end_of(patched, **{VARIABLE: text})
