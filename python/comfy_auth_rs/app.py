@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from comfy_auth_rs._core import AuthMiddleware, BeforeSending, KeyStore
+from comfy_auth_rs._core import AuthMiddleware, BeforeSending, Denial, KeyStore
 from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.connections import Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
-from comfy_auth_rs.page import IndexPage
+from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
 from comfy_auth_rs.script import finish_page
@@ -118,9 +118,18 @@ def setup(
     return middleware
 
 
-def make_middleware(settings: Settings, keys: KeyStore) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, as the other settings say."""
-    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight)
+def make_middleware(
+    settings: Settings,
+    keys: KeyStore,
+    *,
+    refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]] = refuse,
+    answer_preflight: Handler = answer_preflight,
+    answers_preflights: bool = False,
+) -> AuthMiddleware:
+    """The middleware that asks for one of `keys`, as the other settings say, with the timer that ends its connections."""
+    middleware = AuthMiddleware(
+        keys, settings, refuse=refuse, answer_preflight=answer_preflight, answers_preflights=answers_preflights
+    )
     middleware.watch_with(Watch(middleware))
     return middleware
 

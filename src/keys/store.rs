@@ -191,7 +191,8 @@ impl WatchedFile {
             Ok(version) => {
                 self.said = None;
                 if version.is_empty && now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING {
-                    return None;
+                    let is_new = self.empty_since == Some(now);
+                    return is_new.then(|| Reload::Kept { fault: empty(&self.path) });
                 }
                 (self.stamp, self.records, self.empty_since) = (version.stamp, version.records, None);
                 Some(Reload::Loaded { path: self.path.clone(), keys: self.records.len() })
@@ -254,6 +255,11 @@ fn read_file(path: &Path) -> Result<Version, Unread> {
         Ok(records) => Ok(Version { stamp, records, is_empty: bytes.is_empty() }),
         Err(faults) => Err(Unread::Bad(stamp, faults)),
     }
+}
+
+fn empty(path: &Path) -> ConfigError {
+    let message = "the key file is empty; write a key into it within ten seconds, or it admits nobody";
+    ConfigError::in_key_file(path.to_string_lossy(), message)
 }
 
 /// A server must not start with it, for it would admit nobody.

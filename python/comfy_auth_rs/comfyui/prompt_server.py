@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from comfy_auth_rs._core import AuthMiddleware, KeyStore
-from comfy_auth_rs.app import AUTH, before_sending, wire
+from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
 from comfy_auth_rs.comfyui import provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
@@ -75,9 +75,9 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
     store = KeyStore(settings.api_key, settings.api_key_file)
     of_comfyui = OfComfyUI.among(app.middlewares)
-    middleware = AuthMiddleware(
-        store,
+    middleware = make_middleware(
         settings,
+        store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
         answers_preflights=True,
