@@ -91,7 +91,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         let Context { question, .. } = *self.context;
         // Any page can have a browser send a form: with a key of its own, which is not even looked at, or to have the browser
         // forget its cookie, which it doesn't send then.
-        let is_form = matches!(question, Question::LogIn(Some(key)) if !key.is_empty()) || question == Question::LogOut;
+        let is_form = question.has_a_body() || question == Question::LogOut;
         if is_form && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
             return Err(Denial::CrossOrigin);
         }
@@ -151,7 +151,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     fn refusal(&self) -> Denial {
         let Context { policy, request, question, now } = *self.context;
         let asks_itself = || policy.exemptions.of(request.route(), &request.method()) == Exemption::AsksItself;
-        if self.refused != Denial::Invalid || !question.counts() || (question == Question::Access && asks_itself()) {
+        if self.refused != Denial::Invalid || question.is_quiet() || (question == Question::Access && asks_itself()) {
             return self.refused;
         }
         let Some(client) = request.client() else { return self.refused };

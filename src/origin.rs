@@ -35,7 +35,9 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     let Some(text) = combined(request, Field::Origin) else {
         return if site.is_some() { Page::Foreign } else { Page::Unknown };
     };
-    let Some(origin) = Origin::parse(&text) else { return Page::Foreign };
+    // No browser writes a scheme in capitals.
+    let parsed = Origin::parse(&text).filter(|origin| !origin.scheme.bytes().any(|byte| byte.is_ascii_uppercase()));
+    let Some(origin) = parsed else { return Page::Foreign };
     if own.contains(&origin) {
         return Page::Own;
     }

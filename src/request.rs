@@ -89,10 +89,10 @@ impl Question<'_> {
         matches!(self, Self::Identity | Self::Again | Self::LogOut)
     }
 
-    /// Whether wrong keys count as failed attempts. Who follows a link was asked for access first, which counts them.
+    /// Whether a key is in the body.
     #[must_use]
-    pub fn counts(self) -> bool {
-        !self.is_quiet() && self != Self::LogInByLink
+    pub fn has_a_body(self) -> bool {
+        matches!(self, Self::LogIn(Some(key)) if !key.is_empty())
     }
 }
 

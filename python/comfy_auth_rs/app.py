@@ -126,7 +126,7 @@ def make_middleware(
     answer_preflight: Handler = answer_preflight,
     answers_preflights: bool = False,
 ) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, as the other settings say, with the timer that ends its connections."""
+    """The middleware that asks for one of `keys`, and the timer that ends connections with them."""
     middleware = AuthMiddleware(
         keys, settings, refuse=refuse, answer_preflight=answer_preflight, answers_preflights=answers_preflights
     )

@@ -28,7 +28,7 @@ _REASON = b"the API key or session is no longer valid"
 
 
 class Watch:
-    """The timer of one middleware. It runs while a request that needed a credential is in flight."""
+    """The timer of one middleware: it runs on while a request that needed a credential is in flight."""
 
     def __init__(self, middleware: AuthMiddleware) -> None:
         self._middleware = weakref.ref(middleware)
@@ -44,11 +44,18 @@ class Watch:
                 loop.call_later(_INTERVAL, self._tick, loop)
 
     def in_flight(self) -> list[web.BaseRequest]:
-        """The requests that are being handled in this event loop."""
+        """The requests of this middleware's applications that are being handled in this event loop."""
         try:
-            return requests_in_flight(asyncio.get_running_loop())
+            found = requests_in_flight(asyncio.get_running_loop())
         except RuntimeError:
             return []
+        return [request for request in found if self._is_ours(request)]
+
+    def _is_ours(self, request: web.BaseRequest) -> bool:
+        """Whether it has got as far as this middleware: another server in this event loop is none of its business."""
+        match = getattr(request, "match_info", None) if isinstance(request, web.Request) else None
+        middleware = self._middleware()
+        return match is not None and any(middleware is one for app in match.apps for one in app.middlewares)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         middleware = self._middleware()

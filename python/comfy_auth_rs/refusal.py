@@ -62,7 +62,7 @@ def _login_location(request: web.Request) -> str:
     query = strip_credentials(url.raw_query_string)
     target = url.raw_path + (f"?{query}" if query else "")
     prefix = "../" * depth if depth <= _MAX_DEPTH else "/"
-    return f"{prefix}{LOGIN_PAGE}?next={quote(target, safe='')}"
+    return f"{prefix}{LOGIN_PAGE}?next={quote(target, safe='', errors='replace')}"
 
 
 class _Allowance:

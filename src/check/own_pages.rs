@@ -7,8 +7,8 @@ use crate::origin::{self, Page};
 use crate::request::{Question, Request, is_by_a_browser, is_read};
 
 /// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a
-/// WebSocket, must come from this origin, and a read must not be embedded by another one. A log-in by a key in the address must not be another page's doing; a link that a person follows
-/// is a GET.
+/// WebSocket, must come from this origin, and a read must not be embedded by another one. A log-in by a key in the address
+/// must not be another page's doing; a link that a person follows is a GET.
 ///
 /// # Errors
 /// [`Denial::CrossOrigin`].

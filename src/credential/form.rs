@@ -13,12 +13,12 @@ impl Place for Form {
     const NAME: &str = "body";
 
     fn is_asked(question: Question<'_>) -> bool {
-        matches!(question, Question::LogIn(Some(_)))
+        question.has_a_body()
     }
 
     fn texts<R: Request>(_: &R, question: Question<'_>) -> impl Iterator<Item = impl Deref<Target = str>> {
         let key = if let Question::LogIn(key) = question { key } else { None };
-        key.filter(|key| !key.is_empty()).into_iter()
+        key.into_iter()
     }
 
     fn credentials(text: &str) -> impl Iterator<Item = Credential<'_>> {

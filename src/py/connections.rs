@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
+use pyo3::types::PyString;
 
 use crate::decision::Admission;
 use crate::keys::KeyId;
@@ -144,8 +145,9 @@ fn protocol(request: &Bound<'_, PyAny>) -> PyResult<usize> {
 fn client_id(request: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     let py = request.py();
     let query = request.getattr(intern!(py, "query"))?;
-    let id: Option<String> = query.call_method1(intern!(py, "get"), (intern!(py, "clientId"),))?.extract()?;
-    Ok(id.filter(|id| !id.is_empty()))
+    let id = query.call_method1(intern!(py, "get"), (intern!(py, "clientId"),))?;
+    let id = id.cast::<PyString>().map(|id| id.to_string_lossy().into_owned());
+    Ok(id.ok().filter(|id| !id.is_empty()))
 }
 
 /// Whether a request's connection is there. In doubt it is.

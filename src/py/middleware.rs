@@ -207,14 +207,20 @@ impl AuthMiddleware {
     }
 
     fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
-        self.note_in_flight(request.py(), self.clock.now(|| ()))?;
-        // It is in flight, too, but gets its answer.
-        self.connections.forget(request)?;
-        self.ask(request, Question::LogOut, |grant, facts, now| {
-            if let Some(session) = grant.and_then(|grant| grant.session) {
+        self.judge(request, Question::LogOut, |decision, facts, now| {
+            let ended = match decision {
+                Decision::Granted(grant) => grant.session,
+                Decision::Exempt | Decision::Preflight => None,
+                Decision::Denied(denial) | Decision::SentToLogin(denial) => {
+                    return Denial::new(denial, facts, Question::LogOut, false).map(Answer::No);
+                }
+            };
+            if let Some(session) = ended {
+                self.note_in_flight(request.py(), now)?;
+                self.connections.forget(request)?; // it is in flight, too, but gets its answer
                 self.state.log_outs.add(&session, now.unix);
             }
-            Name::of(facts).to_string()
+            Ok(Answer::Yes(Name::of(facts).to_string()))
         })
     }
 
@@ -282,7 +288,9 @@ impl AuthMiddleware {
         let now = self.clock.now(|| self.begin_second(py));
         if self.keys.is_due(now.monotonic) {
             self.look(py, now)?;
-            self.connections.forget(request)?; // it is not admitted yet
+            if question == Question::Access {
+                self.connections.forget(request)?; // it is not admitted yet
+            }
         }
         let trace = self.verbose.load(Ordering::Relaxed).then(Trace::default);
         let keys = self.keys.current();

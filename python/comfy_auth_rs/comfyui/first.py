@@ -42,7 +42,8 @@ def stay_first(
 
     def pre_freeze(self: Any) -> None:
         if not self.pre_frozen:
-            _ = self.middlewares
+            others = self.middlewares
+            others[:] = [other if _is_new_style(other) else _in_new_style(self, other) for other in others]
             before_freezing()
         base.pre_freeze(self)
 
@@ -52,6 +53,20 @@ def stay_first(
         first = type(base.__name__, (base,), attributes)
     object.__setattr__(app, "__class__", first)
     _ = app.middlewares
+
+
+def _is_new_style(middleware: Any) -> bool:
+    return getattr(middleware, "__middleware_version__", None) == 1
+
+
+def _in_new_style(app: web.Application, factory: Any) -> Any:
+    """One in aiohttp's old style makes a handler of the next one: aiohttp would call it before any other runs."""
+
+    @web.middleware
+    async def made_when_it_is_its_turn(request: web.Request, handler: Any) -> Any:
+        return await (await factory(app, handler))(request)
+
+    return made_when_it_is_its_turn
 
 
 def name_of(callable: Any) -> str:

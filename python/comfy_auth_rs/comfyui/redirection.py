@@ -85,8 +85,9 @@ def _by_run(program: Any, words: Sequence[Any], main: Path, folder: str) -> list
                 continue
         at = _place_of_script(words, first)
         # ComfyUI-Manager quotes for Windows' sake.
-        if at and _same(Path(folder, words[at].strip('"')), main) and _is_this_python(program, folder):
-            options = [word for word in words[first + 1 : at] if word != "--"]
+        script = "" if at is None else words[at].strip('"') + ".py" * (words[at - 1] == "-m")
+        if at and _same(Path(folder, script), main) and _is_this_python(program, folder):
+            options = [word for word in words[first + 1 : at] if word not in ("--", "-m")]
             run = [sys.executable, *options, "-m", "comfy_auth_rs", "run", str(main.parent), "--"]
             return [*words[:first], *run, *words[at + 1 :]]
     return None
@@ -107,7 +108,7 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _place_of_script(words: Sequence[str], first: int) -> int | None:
-    """Where a command line of Python's, which begins at `first`, names the script; None without one."""
+    """Where a command line of Python's, which begins at `first`, names the script or `-m main`; None without one."""
     at = first + 1
     while at < len(words) and words[at].startswith("-"):
         word = words[at]
@@ -116,6 +117,8 @@ def _place_of_script(words: Sequence[str], first: int) -> int | None:
             break
         letters = "" if word.startswith("--") else word[1:]
         value = next((place for place, letter in enumerate(letters) if letter in _WITH_VALUE + _NO_SCRIPT), None)
+        if word == "-m" and words[at + 1 : at + 2] == ["main"]:
+            return at + 1
         if word == "-" or (value is not None and letters[value] in _NO_SCRIPT):
             return None
         separate = word == "--check-hash-based-pycs" or value == len(letters) - 1

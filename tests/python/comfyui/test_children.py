@@ -209,6 +209,7 @@ def test_a_child_whose_parent_is_another_process_now_does_not_start(patched: Pat
         ("spawnv", ["main.py"]),
         ("posix_spawn", ["main.py"]),
         ("Popen", ["-s", "-X", "utf8", "-Wignore", "-uB", "main.py"]),
+        ("Popen", ["-u", "-m", "main"]),
     ],
 )
 def test_run_starts_children_by_run(

@@ -8,7 +8,7 @@ from contextlib import suppress
 import aiohttp
 import pytest
 from aiohttp import web
-from comfy_auth_rs import KeyStore, create_auth_middleware, setup
+from comfy_auth_rs import KeyStore, create_auth_middleware, identity, setup
 from comfy_auth_rs.aiohttp_internals import requests_in_flight
 from support.client import BEARER, UPGRADE, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
@@ -293,6 +293,56 @@ async def test_a_session_that_was_logged_out_before_is_not_what_admits(client):
 
 def timers(loop):
     return [handle for handle in loop._scheduled if "Watch" in repr(handle) and not handle.cancelled()]
+
+
+async def test_a_handler_may_ask_who_it_is_for_as_long_as_the_socket_is_open(aiohttp_client, key_file, tmp_path):
+    async def asking_socket(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            await socket.send_json(identity(request) is not None)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/ws", asking_socket)
+    setup(app, api_key_file=key_file)
+    client = await aiohttp_client(app)
+    socket = await client.ws_connect("/ws?clientId=mine", headers=bearer(KEY))
+    for _ in range(15):  # longer than it takes to look at the keys again
+        await socket.send_str("who")
+        assert await socket.receive_json()
+        await asyncio.sleep(0.1)
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+        await client.ws_connect("/ws?clientId=mine", headers=bearer(OTHER_KEY))
+    replace(key_file, OTHER_KEY)
+    assert (await asyncio.wait_for(socket.receive(), SOON)).data == 1008
+
+
+async def test_another_server_with_the_same_key_goes_on(aiohttp_server, key_file, tmp_path):
+    other_file = tmp_path / "other.txt"
+    replace(other_file, KEY)
+    asked = []
+
+    async def poll(request):
+        asked.append(request)
+        await asyncio.sleep(2 * A_WHILE)
+        return web.Response()
+
+    servers = []
+    for file in (key_file, other_file):
+        app = web.Application()
+        app.router.add_get("/poll", poll)
+        app.router.add_get("/ws", echo_socket)
+        setup(app, api_key_file=file)
+        servers.append(await aiohttp_server(app))
+    async with aiohttp.ClientSession(headers=bearer(KEY)) as session:
+        socket = await session.ws_connect(servers[0].make_url("/ws"))
+        polling = asyncio.create_task(session.get(servers[1].make_url("/poll")))
+        await asyncio.sleep(0.2)
+        replace(key_file, OTHER_KEY)
+        assert (await asyncio.wait_for(socket.receive(), SOON)).data == 1008
+        assert (await polling).status == 200
+    assert len(asked) == 1
 
 
 async def test_the_timer_runs_only_while_something_is_in_flight(client):

@@ -212,6 +212,16 @@ def requests_of_a_program(choices, policy):
     return [replace(step, **bare) for step in steps]
 
 
+def requests_by_links(choices, policy):
+    """Somebody with a session tries a key by a link, after nine other guesses."""
+    guesses = tuple(Credential("x-api-key", f"guess-{number}") for number in range(9))
+    root = next(place for place in PLACES if place.target == "/")
+    tried = (Credential("api_key", choices.of("guess", OTHER_KEY)),)
+    link = Request("GET", root, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin", accept="text/html")
+    steps = [Request("POST", PLACES[0], guesses, host=HOSTS[0]), link, a_request(choices, policy)]
+    return [replace(step, peer="peer", forwarded_for=()) for step in steps]
+
+
 def requests_for_a_socket(choices, policy):
     steps = [replace(a_request(choices, policy), place=choices.of(*SOCKETS)) for _ in range(2)]
     return [replace(step, method="GET", client_id=True, upgrade=True) for step in steps]
@@ -221,7 +231,14 @@ def a_history(data):
     """A policy, and a few requests."""
     choices = Choices(data)
     policy = choices.of(*POLICIES)
-    kinds = (any_requests, requests_of_a_guesser, requests_with_a_session, requests_for_a_socket, requests_of_a_program)
+    kinds = (
+        any_requests,
+        requests_of_a_guesser,
+        requests_with_a_session,
+        requests_for_a_socket,
+        requests_of_a_program,
+        requests_by_links,
+    )
     kind = choices.of(*kinds)
     return policy, [sound(step) for step in kind(choices, policy)]
 
@@ -771,6 +788,11 @@ class LetsOtherHostsOpenSockets(Mutant):
 class LetsNoOtherPortOpenSockets(Mutant):
     def is_of_another_host(self, request):
         return self.is_foreign(request)
+
+
+class FollowsLinksForFree(Mutant):
+    def follow_link(self, request, client):
+        pass
 
 
 class LogsOutByGet(Mutant):

@@ -134,6 +134,8 @@ class Model:
         else:
             refused = self.exempt(request, resource, refused)
         if refused is None:
+            if resource and resource.route == "/" and "text/html" in (request.accept or ""):
+                self.follow_link(request, client)
             return ADMITTED
         return LOGIN if self.leads_to_login(request, resource, refused) else refused
 
@@ -311,6 +313,13 @@ class Model:
             return ADMITTED
         gravest = max(refused, in_address, key=GRAVITY.index)
         return self.counted(gravest, [*headers, *address], client) or ADMITTED
+
+    def follow_link(self, request: Request, client: str) -> None:
+        """A key in the address of the page logs in, if it is right, and is a guess, if not."""
+        address = self.presented(request, *ADDRESS)
+        admitted_by = self.admitted_by
+        self.counted(self.first_valid(address, request, client), address, client)
+        self.admitted_by = admitted_by
 
     def is_foreign(self, request: Request) -> bool:
         return (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
