@@ -35,6 +35,12 @@ def requests_in_flight(loop: asyncio.AbstractEventLoop) -> list[web.BaseRequest]
     ]
 
 
+def applications_of(request: web.BaseRequest) -> tuple[web.Application, ...]:
+    """What `request.match_info.apps` says, and none where the request was not resolved yet."""
+    match = getattr(request, "_match_info", None)
+    return () if match is None else match.apps
+
+
 def state(request: web.Request) -> MutableMapping[Any, Any]:
     """The mapping that a request is: its own `get` raises an exception inside to find nothing."""
     return getattr(request, "_state", request)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from aiohttp import WSCloseCode, web
 
 from comfy_auth_rs._core import AuthMiddleware
-from comfy_auth_rs.aiohttp_internals import hang_up, requests_in_flight
+from comfy_auth_rs.aiohttp_internals import applications_of, hang_up, requests_in_flight
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -53,9 +53,8 @@ class Watch:
 
     def _is_ours(self, request: web.BaseRequest) -> bool:
         """Whether it has got as far as this middleware: another server in this event loop is none of its business."""
-        match = getattr(request, "match_info", None) if isinstance(request, web.Request) else None
         middleware = self._middleware()
-        return match is not None and any(middleware is one for app in match.apps for one in app.middlewares)
+        return any(middleware is one for app in applications_of(request) for one in app.middlewares)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         middleware = self._middleware()

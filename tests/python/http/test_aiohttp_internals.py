@@ -62,6 +62,8 @@ async def test_private_and_public_names_agree(aiohttp_server):
             seen[name] = one is other or one == other
         seen["_lingering_time"] = request.protocol._lingering_time == 10.0
         in_flight = aiohttp_internals.requests_in_flight(asyncio.get_running_loop())
+        assert aiohttp_internals.applications_of(request) == request.match_info.apps == (app,)
+        assert aiohttp_internals.applications_of(object()) == ()
         seen["_handle_request"] = [found is request for found in in_flight] == [True]
         return web.Response()
 
