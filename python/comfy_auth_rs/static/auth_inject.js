@@ -154,7 +154,8 @@
     const state = opened.get(this);
     if (!state?.ours) return;
     const response = { status: this.status, headers: { get: (name) => this.getResponseHeader(name) } };
-    state.refused = Boolean(state.body) && isOthers(response);
+    state.refused ||= Boolean(state.body) && isOthers(response);
+    if (event.type === "loadend" && !this.status) state.refused = false; // aborted
     if (state.refused) {
       event.stopImmediatePropagation();
       if (event.type === "loadend" && state.asynchronous) sendAgain(this, state);
