@@ -44,14 +44,13 @@ class Watch:
                 loop.call_later(_INTERVAL, self._tick, loop)
 
     def in_flight(self) -> list[web.BaseRequest]:
-        """The requests of this middleware's applications that are being handled in this event loop."""
+        """The requests that are being handled in this event loop."""
         try:
-            found = requests_in_flight(asyncio.get_running_loop())
+            return requests_in_flight(asyncio.get_running_loop())
         except RuntimeError:
             return []
-        return [request for request in found if self._is_ours(request)]
 
-    def _is_ours(self, request: web.BaseRequest) -> bool:
+    def is_ours(self, request: web.BaseRequest) -> bool:
         """Whether it has got as far as this middleware: another server in this event loop is none of its business."""
         middleware = self._middleware()
         return any(middleware is one for app in applications_of(request) for one in app.middlewares)

@@ -328,6 +328,10 @@ impl AuthMiddleware {
         let keys = self.keys.current();
         let policy = self.policy(&keys);
         self.connections.note(py, &in_flight, |request| {
+            let is_ours = watch.bind(py).call_method1(intern!(py, "is_ours"), (request,));
+            if !is_ours.and_then(|is_ours| is_ours.extract()).unwrap_or(true) {
+                return None;
+            }
             let facts = self.facts(request).ok()?;
             if facts.is_upgrade() {
                 return None; // ours was noted when it was opened
