@@ -117,7 +117,7 @@ $(VENV)/.newest-frontend: $(VENV)/.tools
 
 .PHONY: test-browser
 test-browser: develop $(VENV)/.newest-frontend
-	$(BIN)/python -m pytest tests/browser
+	$(PYTEST) $(PARALLEL) tests/browser
 
 .PHONY: test-js
 test-js:
