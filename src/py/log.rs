@@ -2,6 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::request::Request;
 use crate::decision::Decision;
@@ -41,7 +42,11 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
 #[cold]
 pub fn wants_decisions(py: Python<'_>) -> bool {
     const DEBUG: u8 = 10;
-    let wants = || logger(py, DECISIONS)?.call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract();
+    static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let wants = || {
+        let logger = LOGGER.get_or_try_init(py, || logger(py, DECISIONS).map(Bound::unbind))?;
+        logger.bind(py).call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract()
+    };
     wants().unwrap_or(false)
 }
 

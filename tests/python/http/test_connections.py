@@ -13,6 +13,9 @@ from comfy_auth_rs.aiohttp_internals import requests_in_flight
 from support.client import BEARER, UPGRADE, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
+#: It waits for timers.
+pytestmark = pytest.mark.slow
+
 #: More than the second that is promised: other work may share this machine.
 SOON = 5
 
