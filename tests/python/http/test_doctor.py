@@ -25,6 +25,9 @@ from support.keys import KEY
 from support.servers import free_port
 from support.trees import SERVER, make_tree
 
+#: Each starts a process or more.
+pytestmark = pytest.mark.slow
+
 
 def checks(result: subprocess.CompletedProcess[str], name: str) -> list[tuple[str, str]]:
     found = json.loads(result.stdout)

@@ -131,6 +131,7 @@ async def health(server):
 
 
 @needs_linux
+@pytest.mark.slow
 async def test_answers_while_a_driver_hangs(tmp_path, monkeypatch):
     show_all_devices(monkeypatch)
     (tmp_path / "serve.py").write_text(SERVER)
