@@ -105,6 +105,11 @@ pub struct Now {
     pub unix: u64,
 }
 
+/// A time of the monotonic clock as a number that an atomic holds, in milliseconds.
+pub(crate) fn millis(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
+}
+
 /// Whether a field is there.
 pub fn has<R: Request>(request: &R, field: Field) -> bool {
     request.values(field).next().is_some()

@@ -1,8 +1,8 @@
 //! The key store: where the keys come from, and noticing when a file changes.
 //!
 //! Files are looked at twice a second while a request is in flight, and at the first request after that; there is no
-//! watcher thread. A file is parsed whole, then swapped in; a bad new version keeps the last good keys and is reported once. The path is followed again
-//! each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
+//! watcher thread. A file is parsed whole, then swapped in; a bad new version keeps the last good keys and is reported once.
+//! The path is followed again each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
 //!
 //! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
 //! again at each look, and the error is said again each minute.
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::Keys;
 use super::file::{Record, parse_file, parse_flag};
 use crate::error::ConfigError;
+use crate::request::millis;
 use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
 
 /// Least time between two looks at the files.
@@ -223,10 +224,6 @@ impl Stamp {
             inode: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
 }
 
 fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {

@@ -105,7 +105,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Forgets what was noted of a request. It is judged anew at the next look.
+    /// Forgets what was noted of a request. It is judged again at the next look.
     pub fn forget(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = protocol(request)?;
         self.lock(request.py()).remove(&protocol);

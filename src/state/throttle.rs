@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::keys::KeyId;
+use crate::request::millis;
 use crate::secret::Digest;
 
 /// Distinct wrong credentials that lock an address.
@@ -161,10 +162,6 @@ fn network(address: IpAddr) -> Network {
         IpAddr::V4(address) => Network(address.to_ipv6_mapped().to_bits()),
         IpAddr::V6(address) => Network(address.to_bits() >> 64 << 64),
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
 }
 
 /// A map that forgets: what was not used while [`GENERATION`] other entries were.
