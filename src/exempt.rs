@@ -107,7 +107,7 @@ impl Exemptions {
         match path.strip_prefix("/api").unwrap_or(path) {
             "/health" if reads => Exemption::UnlessInvalid,
             "/ws" if reads && !self.require_ws => Exemption::Socket,
-            "/auth_login.html" | "/auth_login.js" | "/auth_inject.js" if reads => Exemption::Open,
+            "/auth_login.html" | "/auth_login.js" | "/auth_link.js" | "/auth_inject.js" if reads => Exemption::Open,
             _ if reads && path == "/index.html" => Exemption::Open,
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
             _ => Exemption::None,

@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 use crate::request::{Field, Request, combined, first_of, host};
 
 /// What `Sec-Fetch-Site` says of a request from our own pages, and of one by the person at the address bar.
-const OURS: [&str; 2] = ["same-origin", "none"];
+pub const OURS: [&str; 2] = ["same-origin", "none"];
 
 /// The page that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +48,6 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
         Some(_) => Page::SameHost,
         None => Page::Foreign,
     }
-}
-
-/// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may link
-/// here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
-pub fn may_read<R: Request>(request: &R) -> bool {
-    combined(request, Field::SecFetchSite).is_none_or(|site| {
-        OURS.contains(&site.as_str())
-            || (combined(request, Field::SecFetchMode).as_deref() == Some("navigate")
-                && combined(request, Field::SecFetchDest).as_deref() == Some("document"))
-    })
 }
 
 /// The host that the browser used, as it is in its field.

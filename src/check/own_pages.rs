@@ -3,8 +3,9 @@
 use super::Context;
 use crate::credential::Source;
 use crate::decision::{Denial, Grant};
-use crate::origin::{self, Page};
+use crate::origin::Page;
 use crate::request::{Question, Request, is_by_a_browser, is_read};
+use crate::visit::{Visit, visit};
 
 /// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a
 /// WebSocket, must come from this origin, and a read must not be embedded by another one. A log-in by a key in the address
@@ -17,7 +18,7 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     let ours = match grant.source {
         Source::Basic if !is_by_a_browser(request) => true,
         Source::Cookie | Source::Basic => {
-            context.page() == Page::Own || (is_read(request, question) && origin::may_read(request))
+            context.page() == Page::Own || (is_read(request, question) && visit(request) != Visit::Embedded)
         }
         Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
             matches!(context.page(), Page::Own | Page::Unknown)
