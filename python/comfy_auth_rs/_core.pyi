@@ -176,8 +176,8 @@ class AuthMiddleware:
         """What becomes of a link to the page, with a key in it or on another site's page; `None` where the page is
         shown."""
     def site(self, request: web.Request) -> str:
-        """Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`; `session` where the browser says
-        nothing but sends one, else empty."""
+        """Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing:
+        `session` if it sends one, else empty."""
     def log_out(self, request: web.Request) -> str | Denial:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
 

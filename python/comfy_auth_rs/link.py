@@ -22,7 +22,7 @@ _NEXT = """<!DOCTYPE html>
 _OFFER = Template((STATIC / "auth_link.html").read_text(encoding="utf-8"))
 
 #: Not "no-referrer": that would make the form's Origin header "null".
-_OFFER_HEADERS = {
+_PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
@@ -47,7 +47,7 @@ def ask(request: web.Request, offer: LoginOffer) -> OwnPage:
         key=html.escape(offer.expose_secret()),
         button=html.escape("Log in by this link" if offer.label is None else f"Log in as {offer.label}"),
     )
-    return OwnPage(page, _OFFER_HEADERS)
+    return OwnPage(page, _PAGE_HEADERS)
 
 
 def _query(request: web.Request) -> str:
