@@ -11,7 +11,11 @@ use crate::request::{Field, Request, combined, has, is_marked_as_a_browsers};
 use crate::validity::authenticate;
 use crate::visit::{Visit, is_opened_now, visit};
 
+/// What `Sec-Fetch-Site` may say.
+const SITES: [&str; 4] = ["same-origin", "same-site", "cross-site", "none"];
+
 /// What becomes of a link to the page.
+#[derive(Clone, Copy)]
 pub enum Link<'k> {
     /// The page is shown.
     Page,
@@ -30,11 +34,12 @@ pub enum Link<'k> {
 }
 
 /// What becomes of a link, once it is decided whether the key in it, if there is one, may log in.
-pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: Decision<'k>) -> Link<'k> {
+#[must_use]
+pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: &Decision<'k>) -> Link<'k> {
     let request = context.request;
     let visit = visit(request);
     let grant = match decision {
-        Decision::Granted(grant) if &*request.method() == "GET" => grant,
+        Decision::Granted(grant) if &*request.method() == "GET" => *grant,
         _ if visit == Visit::Link => return Link::GoOn,
         _ => return Link::Page,
     };
@@ -49,14 +54,11 @@ pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: Decision<'
 /// Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing: `session` if
 /// it sends one along, since a Strict cookie isn't sent along another site's link, else empty. Then the page goes by its
 /// referrer.
+#[must_use]
 pub fn site<R: Request>(context: &Context<'_, '_, R>) -> &'static str {
     let request = context.request;
-    match combined(request, Field::SecFetchSite).as_deref() {
-        Some("same-origin") => "same-origin",
-        Some("same-site") => "same-site",
-        Some("none") => "none",
-        Some("cross-site") => "cross-site",
-        Some(_) => "",
+    match combined(request, Field::SecFetchSite) {
+        Some(site) => SITES.into_iter().find(|known| *known == site).unwrap_or_default(),
         None if !has(request, Field::Referer) && session(context).is_some() => "session",
         None => "",
     }
@@ -77,6 +79,7 @@ fn session<'k, R: Request>(context: &Context<'_, 'k, R>) -> Option<Grant<'k>> {
 }
 
 /// The key in a link that is `entry`'s, as it is written there.
+#[must_use]
 pub fn key_in<R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Option<Zeroizing<String>> {
     find::<Query, R>(context, entry).or_else(|| find::<UrlPrefix, R>(context, entry))
 }

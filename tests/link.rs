@@ -48,7 +48,7 @@ impl Server {
     /// What becomes of a link, in a word, and the key that would be sent.
     fn follow(&self, request: &Request) -> &'static str {
         self.ask(request, |context, policy| {
-            match follow(context, decide(policy, request, Question::LogInByLink, NOW)) {
+            match follow(context, &decide(policy, request, Question::LogInByLink, NOW)) {
                 Link::Page => "page",
                 Link::GoOn => "go on",
                 Link::LogIn(_) => "log in",

@@ -208,7 +208,7 @@ impl AuthMiddleware {
         let policy = self.policy(&keys);
         self.judge(request, Question::LogInByLink, |decision, request, now| {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
-            Link::follow(request.py(), &context, link::follow(&context, decision))
+            Link::follow(request.py(), &context, link::follow(&context, &decision))
         })
     }
 
