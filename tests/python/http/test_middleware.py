@@ -567,7 +567,8 @@ async def test_rule_3_no_spelling_opens_a_route(comfyui, target):
 
 PIECES = """
 / / / // . .. %2e%2e %2f %5c %00 %25 ; ? # .js .json ws api prompt userdata internal health files assets app.js
-my_outputs image.png extensions node .env %2eenv .git/config a .git/x.js .env.json docs templates auth_login.html notes.txt %70rompt secret.js x
+.env %2eenv .git/config a .git/x.js .env.json
+my_outputs image.png extensions node docs templates auth_login.html notes.txt %70rompt secret.js x
 """.split()  # noqa: SIM905
 
 
