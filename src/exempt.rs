@@ -2,7 +2,7 @@
 
 use regex::RegexSet;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, may_hold_a_key};
 
 /// The resource that the server's router resolved a request to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ const SUFFIXES: [&str; 18] = [
     ".ttf", ".mp3", ".wav", ".mp4", ".webm",
 ];
 
+const HIDDEN: &str = "\"[redacted]\" is no pattern (it isn't shown, it may hold a key)";
+
 /// Longest path below a static mount that is exempt, in bytes.
 const MAX_FILE: usize = 1024;
 
@@ -68,6 +70,8 @@ impl Exemptions {
         for pattern in patterns.iter().map(AsRef::as_ref) {
             match to_regex(pattern) {
                 Ok(regex) => regexes.push(regex),
+                // What a regular expression's fault says quotes the expression.
+                Err(_) if may_hold_a_key(pattern) => faults.push(ConfigError::new("exempt", HIDDEN)),
                 Err(message) => faults.push(ConfigError::new("exempt", format!("{pattern:?} {message}"))),
             }
         }

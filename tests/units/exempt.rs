@@ -127,6 +127,11 @@ fn rule_3_the_operators_own() {
     ] {
         assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
     }
+    for secret in ["^(0123456789abcdef0123456789abcdef", "view?token=secret", "a:secret@b"] {
+        let faults = Exemptions::new(&[secret], false).unwrap_err();
+        assert!(faults[0].to_string().contains("[redacted]"), "{faults:?}");
+        assert!(!faults[0].to_string().contains("secret") && !faults[0].to_string().contains("0123"), "{faults:?}");
+    }
     for bad in ["view", "", "*", "^(", "^/a)|(/b"] {
         assert_eq!(Exemptions::new(&[bad], false).unwrap_err().len(), 1, "{bad:?}");
     }
