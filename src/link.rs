@@ -7,7 +7,7 @@ use crate::credential::{Cookie, Credential, Place, Query, UrlPrefix};
 use crate::decide::MAX_COOKIES;
 use crate::decision::{Decision, Grant};
 use crate::keys::Entry;
-use crate::request::{Field, Request, combined, has, is_marked_as_a_browsers};
+use crate::request::{Field, Request, combined, is_marked_as_a_browsers};
 use crate::validity::authenticate;
 use crate::visit::{Visit, is_opened_now, visit};
 
@@ -59,7 +59,7 @@ pub fn site<R: Request>(context: &Context<'_, '_, R>) -> &'static str {
     let request = context.request;
     match combined(request, Field::SecFetchSite) {
         Some(site) => SITES.into_iter().find(|known| *known == site).unwrap_or_default(),
-        None if !has(request, Field::Referer) && session(context).is_some() => "session",
+        None if !request.has(Field::Referer) && session(context).is_some() => "session",
         None => "",
     }
 }

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, quoted};
 use crate::request::{Field, Request, combined, first_of, host};
 
 /// What `Sec-Fetch-Site` says of a request from our own pages, and of one by the person at the address bar.
-pub const OURS: [&str; 2] = ["same-origin", "none"];
+const OURS: [&str; 2] = ["same-origin", "none"];
 
 /// The page that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +28,12 @@ pub enum Page {
 
 /// The page that sends a request.
 pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
-    let site = combined(request, Field::SecFetchSite);
-    if site.as_deref().is_some_and(|site| OURS.contains(&site)) {
+    let told = says_ours(request);
+    if told == Some(true) {
         return Page::Own;
     }
     let Some(text) = combined(request, Field::Origin) else {
-        return if site.is_some() { Page::Foreign } else { Page::Unknown };
+        return if told.is_some() { Page::Foreign } else { Page::Unknown };
     };
     // No browser writes a scheme in capitals.
     let parsed = Origin::parse(&text).filter(|origin| !origin.scheme.bytes().any(|byte| byte.is_ascii_uppercase()));
@@ -44,10 +44,17 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     let used = used(request);
     match used.as_deref().and_then(Host::parse) {
         Some(host) if !host.name.eq_ignore_ascii_case(origin.host.name) => Page::Foreign,
-        Some(host) if site.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
+        Some(host) if told.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
         Some(_) => Page::SameHost,
         None => Page::Foreign,
     }
+}
+
+/// Whether `Sec-Fetch-Site` says that a request is ours: no value but one that says so. `None` where it isn't there.
+pub fn says_ours<R: Request>(request: &R) -> Option<bool> {
+    let mut values = request.values(Field::SecFetchSite);
+    let first = values.next()?;
+    Some(OURS.contains(&&*first) && values.next().is_none())
 }
 
 /// The host that the browser used, as it is in its field.
@@ -96,7 +103,8 @@ impl OwnOrigins {
                 None => faults.push(ConfigError::new(
                     "origin",
                     format!(
-                        "{text:?} is no origin; write scheme://host or scheme://host:port, such as https://example.com"
+                        "{} is no origin; write scheme://host or scheme://host:port, such as https://example.com",
+                        quoted(text)
                     ),
                 )),
             }

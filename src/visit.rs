@@ -1,7 +1,7 @@
 //! How a browser came to ask for something, as it says itself (Fetch Metadata).
 
-use crate::origin::OURS;
-use crate::request::{Field, Request, combined, has};
+use crate::origin::says_ours;
+use crate::request::{Field, Request, combined};
 
 /// How a browser came to ask for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +18,17 @@ pub enum Visit {
 
 /// How a browser came to send a request.
 pub fn visit<R: Request>(request: &R) -> Visit {
-    match combined(request, Field::SecFetchSite) {
+    match says_ours(request) {
         None => Visit::Unsaid,
-        Some(site) if OURS.contains(&site.as_str()) => Visit::Ours,
-        Some(_) if is_page(request, false) => Visit::Link,
-        Some(_) => Visit::Embedded,
+        Some(true) => Visit::Ours,
+        Some(false) if is_page(request, false) => Visit::Link,
+        Some(false) => Visit::Embedded,
     }
 }
 
 /// Whether the person opens it right now, or a page of ours does. It is in no other page, and not loaded in advance.
 pub fn is_opened_now<R: Request>(request: &R) -> bool {
-    visit(request) == Visit::Ours && is_page(request, true) && !has(request, Field::SecPurpose)
+    visit(request) == Visit::Ours && is_page(request, true) && !request.has(Field::SecPurpose)
 }
 
 /// Whether it is a page by itself; `unsaid` where the browser doesn't say.

@@ -15,11 +15,10 @@ use crate::visit::{Visit, visit};
 /// [`Denial::CrossOrigin`].
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
+    let reads = || is_read(request, question) && visit(request) != Visit::Embedded;
     let ours = match grant.source {
-        Source::Basic if !is_by_a_browser(request) => true,
-        Source::Cookie | Source::Basic => {
-            context.page() == Page::Own || (is_read(request, question) && visit(request) != Visit::Embedded)
-        }
+        Source::Cookie => context.page() == Page::Own || reads(),
+        Source::Basic => context.page() == Page::Own || reads() || !is_by_a_browser(request),
         Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
             matches!(context.page(), Page::Own | Page::Unknown)
         }

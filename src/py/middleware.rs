@@ -28,7 +28,7 @@ use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
 use crate::link;
 use crate::origin::OwnOrigins;
-use crate::request::{Now, Question, Request as _};
+use crate::request::{Field, Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
@@ -133,7 +133,7 @@ impl AuthMiddleware {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.is_upgrade() => match open_socket(&grant, facts) {
+            Decision::Granted(grant) if facts.has(Field::Upgrade) => match open_socket(&grant, facts) {
                 Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Next::Handler),
                 Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
             },
@@ -217,7 +217,7 @@ impl AuthMiddleware {
         let facts = self.facts(request)?;
         let (policy, now) = (self.policy(&keys), self.clock.now(|| ()));
         let site = link::site(&Context { policy: &policy, request: &facts, question: Question::Identity, now });
-        facts.into_error().map_or(Ok(site), Err)
+        facts.take_error().map_or(Ok(site), Err)
     }
 
     fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
@@ -270,7 +270,7 @@ impl AuthMiddleware {
         let route = facts.route();
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
-        facts.into_error().map_or(Ok((public, of_one_file)), Err)
+        facts.take_error().map_or(Ok((public, of_one_file)), Err)
     }
 
     /// Asks a question, and has `yes` make the answer of who was admitted, if that is somebody.
@@ -315,7 +315,7 @@ impl AuthMiddleware {
             log::decision(&decision, question, &facts, trace)?;
         }
         let outcome = act(decision, &facts, now);
-        match facts.into_error() {
+        match facts.take_error() {
             Some(error) => Err(error),
             None => outcome,
         }
@@ -347,7 +347,7 @@ impl AuthMiddleware {
                 return None;
             }
             let facts = self.facts(request).ok()?;
-            if facts.is_upgrade() {
+            if facts.has(Field::Upgrade) {
                 return None; // ours was noted when it was opened
             }
             match decide(&policy, &facts, Question::Again, now) {
