@@ -41,6 +41,7 @@ pub mod secret;
 pub mod session;
 pub mod state;
 pub mod trace;
+mod tried;
 pub mod validity;
 
 #[cfg(feature = "python")]

@@ -265,7 +265,7 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
 ])  # fmt: skip
 async def test_secure_where_the_browser_used_tls(server, fields, secure):
     for reply in (
-        await post(server, {**BEARER, **fields}),
+        await post(server, {**BEARER, **fields, "Sec-Fetch-Site": "same-origin"}),
         await fetch(server, "/auth_session", {**fields, "Sec-Fetch-Site": "same-origin"}, method="DELETE"),
         await post_form(server, fields | {"Sec-Fetch-Site": "same-origin"}, logout="Log out"),
     ):
@@ -511,7 +511,7 @@ async def test_the_form_forgives_spaces_around_a_pasted_key(server):
 async def test_the_form_of_a_locked_address(server):
     for number in range(10):
         assert "error=invalid" in (await post_form(server, api_key=f"wrong-{number}")).location
-    for key in ("wrong", KEY):
+    for key in (*(f"more-{number}" for number in range(10)), KEY):
         reply = await post_form(server, api_key=key, next="/x")
         assert (reply.status, reply.location) == (303, "auth_login.html?error=locked&next=%2Fx#locked")
         assert "Set-Cookie" not in reply.headers
