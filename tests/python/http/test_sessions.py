@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import re
 import shutil
@@ -251,6 +254,20 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
     assert attributes.keys() == {"httponly", "samesite"}
     assert (await fetch(server, headers={"Host": host, "Cookie": f"{name}={value}"})).status == 200
     assert (await fetch(server, headers={"Host": "other:1", "Cookie": f"{name}={value}"})).status == 401
+
+
+async def test_what_a_cookie_tells_of_its_key(aiohttp_server):
+    """Its id can be tried offline: so a word is found, whatever the server does against guesses. Nobody tries all keys
+    of 32 random characters."""
+    word = "canary"
+    server = await aiohttp_server(app_with(api_key=[KEY, word]))
+    for key in (KEY, word):
+        digest = hashlib.sha256(key.encode()).digest()
+        value = (await log_in(server, key)).partition("=")[2]
+        token = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        key_id = hmac.digest(digest, b"comfy-auth-rs key id v1", "sha256")[:16]
+        assert token[1:17] == key_id, "what the documents say of it"
+        assert not any(part in token for secret in (key.encode(), digest) for part in (secret[:6], secret[-6:]))
 
 
 @pytest.mark.parametrize(("fields", "secure"), [

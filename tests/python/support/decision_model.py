@@ -194,7 +194,7 @@ class Model:
         self.admitted_by = one.value
 
     def passes(self, one: Presented, request: Request, client: str) -> bool:
-        """While an address is locked, sessions pass, and keys of 32 characters or more that were good from it before."""
+        """While an address is locked, sessions pass, and keys of 32 characters or more that were good from it."""
         if one.place == "cookie" or self.budget(one, request, client) not in self.locked:
             return True
         return self.is_long(one.value) and (client, one.value) in self.good
