@@ -55,6 +55,7 @@ describe("auth_inject.js", () => {
   const stored = { local: KEY };
   const sent = (recorder = server) => recorder.seen.at(-1).headers;
   const bearer = `Bearer ${KEY}`;
+  const refused = `/queue?challenge=${encodeURIComponent(`${CHALLENGE}, error="invalid_token"`)}`;
 
   describe("adds the key", () => {
     for (const [name, area] of [["localStorage", "local"], ["sessionStorage", "session"]]) {
@@ -440,7 +441,6 @@ describe("auth_inject.js", () => {
   });
 
   describe("a refused request", () => {
-    const refused = `/queue?challenge=${encodeURIComponent(`${CHALLENGE}, error="invalid_token"`)}`;
     const login = (query, folder = "/") => `${server.origin}${folder}auth_login.html?${new URLSearchParams(query)}`;
 
     test("leads to the login page once, and still reaches the caller", async () => {
@@ -514,15 +514,21 @@ describe("auth_inject.js", () => {
       assert.equal(page.kept().session, null);
     });
 
-    test("in another tab drops this tab's key and leads to the login page", async () => {
-      sessionStatus = 401;
-      const page = open({ stored: { session: KEY } });
-      new page.window.BroadcastChannel("comfyui_api_key/").postMessage("logout");
-      await until(() => page.went.length);
-      assert.match(page.went[0], /auth_login\.html\?reason=logout&/);
-      assert.deepEqual(page.kept(), { local: null, session: null });
-      assert.equal(server.seen.at(-1).headers.authorization, undefined);
-    });
+    for (const [name, hear] of [
+      ["is told", (page) => new page.window.BroadcastChannel("comfyui_api_key/").postMessage("logout")],
+      ["finds out by a request that is refused before it is told", (page) => page.fetch(refused)],
+    ]) {
+      test(`in another tab drops this tab's key, which ${name}, and leads to the login page`, async () => {
+        sessionStatus = 401;
+        const page = open({ stored: { session: KEY } });
+        page.window.localStorage.setItem("comfyui_logged_out", "1");
+        hear(page);
+        await until(() => page.went.length);
+        assert.match(page.went[0], /auth_login\.html\?reason=logout&/);
+        assert.deepEqual(page.kept(), { local: null, session: null });
+        assert.equal(server.seen.at(-1).headers.authorization, undefined);
+      });
+    }
 
     test("of a neighbour's folder leaves this one alone", async () => {
       sessionStatus = 401;

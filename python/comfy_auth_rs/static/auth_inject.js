@@ -31,11 +31,11 @@
     }
   }
   const read = (area, name) => inStorage(area, "getItem", name);
-  const forget = () => inStorage("sessionStorage", "removeItem", STORE);
+  const logOut = () => read("localStorage", LOGGED_OUT);
   const relyOnCookie = () => inStorage("localStorage", "setItem", BY_COOKIE, "true");
 
   function keyToAdd() {
-    if (read("sessionStorage", LOGGED_OUT) !== read("localStorage", LOGGED_OUT)) forget();
+    if (read("sessionStorage", LOGGED_OUT) !== logOut()) inStorage("sessionStorage", "removeItem", STORE);
     if (read("localStorage", BY_COOKIE)) return null;
     // Anything else can't be a header's value, and would make every request throw.
     const isValue = (key) => key && /^[\x21-\x7e]+$/.test(key);
@@ -182,11 +182,13 @@
   // request (credentials: "omit", a wrong header of the page's own) can't end the session.
   let asking = null;
   let leaving = false;
-  function verify(reason) {
+  const lastLogOut = logOut();
+  function verify() {
     const key = keyToAdd();
     asking ??= ourFetch(new NativeURL("auth_session", base), { cache: "no-store" })
       .then((answer) => {
-        if (isRefusal(answer)) leave(reason ?? (key ? "expired" : "ended"));
+        if (!isRefusal(answer)) return;
+        leave(logOut() !== lastLogOut ? "logout" : key ? "expired" : "ended");
       })
       .catch(() => {}) // no network: a later request asks again
       .finally(() => {
@@ -216,9 +218,7 @@
   // The login page tells the other tabs that somebody logged out.
   if (window.BroadcastChannel) {
     new BroadcastChannel(STORE + base.pathname).onmessage = ({ data }) => {
-      if (data !== "logout") return;
-      forget();
-      verify("logout");
+      if (data === "logout") verify();
     };
   }
 
