@@ -132,7 +132,8 @@ class Model:
         client = self.client(request)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
-            # Only this question counts what is presented there.
+            # Only this question counts what is presented there; but a right key is good from there in any case.
+            self.first_valid(self.in_order(request), request, client)
             return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
         refused = self.authenticate(request, client)
         if refused is None:
