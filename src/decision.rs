@@ -132,7 +132,7 @@ impl Denial {
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
                 "This clientId belongs to a connection that was opened with an API key: send that key."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
-                "The session cookie, a browser's Basic credentials and the login form are only valid in requests from this server's own pages."),
+                "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
