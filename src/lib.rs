@@ -20,6 +20,7 @@
 //! | [`state`] | what is remembered from one request to the next |
 //! | [`origin`] | whether a browser's request comes from our own pages |
 //! | [`client`] | the client's address behind trusted proxies |
+//! | [`frames`] | what a WebSocket's client may send that nobody knows |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
@@ -32,6 +33,7 @@ pub mod decide;
 pub mod decision;
 pub mod error;
 pub mod exempt;
+pub mod frames;
 pub mod inject;
 pub mod keys;
 pub mod origin;

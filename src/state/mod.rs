@@ -1,6 +1,7 @@
 //! What is remembered from one request to the next.
 
 pub mod log_outs;
+pub mod sockets;
 pub mod throttle;
 
 /// All of it.
@@ -10,4 +11,6 @@ pub struct State {
     pub log_outs: log_outs::LogOuts,
     /// Failed attempts.
     pub throttle: throttle::Throttle,
+    /// Open WebSockets that need no credential.
+    pub sockets: sockets::Sockets,
 }

@@ -53,7 +53,7 @@ struct Tables {
 
 /// What one subscriber is given: an IPv4 address, or an IPv6 /64, all of whose addresses one client can use.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(u128);
+pub(super) struct Network(u128);
 
 #[derive(Clone, Default)]
 struct Record {
@@ -157,7 +157,7 @@ impl Record {
     }
 }
 
-fn network(address: IpAddr) -> Network {
+pub(super) fn network(address: IpAddr) -> Network {
     match address.to_canonical() {
         IpAddr::V4(address) => Network(address.to_ipv6_mapped().to_bits()),
         IpAddr::V6(address) => Network(address.to_bits() >> 64 << 64),
