@@ -53,6 +53,7 @@ def drop_fields(request: web.BaseRequest, names: Iterable[str]) -> None:
     for name in names:
         headers.popall(name, None)
     request._headers = CIMultiDictProxy(headers)
+    request._cache.pop("headers", None)
 
 
 class FilteredSocket(web.WebSocketResponse):
