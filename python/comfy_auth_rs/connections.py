@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode, hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware
 from comfy_auth_rs.aiohttp_internals import applications_of, drop_fields, hang_up, requests_in_flight
+from comfy_auth_rs.sockets import Socket
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -128,6 +129,8 @@ class Watch:
         if socket is None:
             hang_up(transport)
         else:
+            if isinstance(socket, Socket):
+                socket.ends_with = (code, reason)
             self._run(loop, _close(socket, code, reason))
         loop.call_later(_PATIENCE, transport.abort)
 

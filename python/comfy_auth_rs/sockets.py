@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import cache, wraps
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 #: What may wait for a client that was admitted by a credential, and for one that needed none, in bytes.
 MOST_UNSENT: Final = 16 * 1024 * 1024
@@ -19,12 +19,18 @@ LARGE: Final = 64 * 1024
 #: More than ever waits: aiohttp, which waits for a client where more does, never does.
 _NEVER: Final = 1 << 40
 
+#: How long nothing is read of a client that sends too much, in seconds.
+_REST: Final = 1.0
+
 #: How often a client is looked at that is waited for, in seconds.
 _INTERVAL: Final = 0.01
 
 
 class Outbox:
     """What waits for the client of one WebSocket, in its transport."""
+
+    #: Whether what is sent to a client that has gone is dropped; else sending fails, as it always does.
+    is_lenient = False
 
     def __init__(self, transport: asyncio.Transport, most: int) -> None:
         self._transport = transport
@@ -33,21 +39,20 @@ class Outbox:
         self._large = 0
         transport.set_write_buffer_limits(_NEVER)
 
-    async def make_room(self, size: int) -> None:
-        """Before a message of `size` bytes. Aborts the connection of a client that is too far behind.
-
-        Sending fails then, as it does when a client has gone.
-        """
+    async def has_room(self, size: int) -> bool:
+        """Whether a message of `size` bytes is to be sent. Aborts the connection of a client that is too far behind."""
         if self._transport.is_closing():
-            return
+            return not self.is_lenient
         unsent = self._transport.get_write_buffer_size()
         is_large = size > LARGE
         if unsent > self._most + (0 if is_large else self._large) and not await self.catches_up(is_large):
             self._transport.abort()
-        elif is_large:
+            return not self.is_lenient
+        if is_large:
             self._large = size
         elif not unsent:
             self._large = 0
+        return True
 
     async def catches_up(self, is_large: bool) -> bool:
         """Waits for a client as long as it takes anything: who sends more than it can take is slowed down."""
@@ -66,6 +71,11 @@ class Outbox:
                 deadline = clock() + patience
         return True
 
+    def rest(self) -> None:
+        """Reads nothing for a while."""
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(_REST, self._transport.resume_reading)
+
     def _unsent(self) -> int:
         return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
 
@@ -74,6 +84,13 @@ class Socket(web.WebSocketResponse):
     """A WebSocket that has an outbox."""
 
     outbox: Outbox
+
+    #: The code and reason that it is to be closed with, whoever closes it: in aiohttp before 3.11 its handler is first.
+    ends_with: tuple[int, bytes] | None = None
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", **more: Any) -> bool:
+        code, message = self.ends_with or (code, message)
+        return await super().close(code=code, message=message, **more)
 
     def is_meant(self) -> bool:
         """Whether its client may have the message that is about to be sent."""
@@ -85,10 +102,8 @@ def _through_outbox(name: str, is_message: bool) -> Callable[..., Awaitable[None
 
     @wraps(original)
     async def send(self: Socket, data: Any = b"", *args: Any, **more: Any) -> None:
-        if is_message and not self.is_meant():
-            return
-        await self.outbox.make_room(len(data))
-        await getattr(super(Socket, self), name)(data, *args, **more)
+        if (not is_message or self.is_meant()) and await self.outbox.has_room(len(data)):
+            await getattr(super(Socket, self), name)(data, *args, **more)
 
     return send
 

@@ -1,6 +1,7 @@
 //! What arrives from a WebSocket's client that nobody knows, on its way to aiohttp's parser.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -8,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::frames::{Event, Frames, text};
+use crate::frames::{Event, Frames, REST_AFTER, text};
 
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct FrameFilter {
@@ -16,18 +17,25 @@ pub struct FrameFilter {
     parser: Py<PyAny>,
     is_welcome: Py<PyAny>,
     end: Py<PyAny>,
+    rest: Py<PyAny>,
+    /// Bytes since the last rest.
+    arrived: AtomicUsize,
 }
 
 #[pymethods]
 impl FrameFilter {
     #[new]
-    #[pyo3(signature = (parser, *, is_welcome, end))]
-    fn new(parser: Py<PyAny>, is_welcome: Py<PyAny>, end: Py<PyAny>) -> Self {
-        Self { frames: Mutex::default(), parser, is_welcome, end }
+    #[pyo3(signature = (parser, *, is_welcome, end, rest))]
+    fn new(parser: Py<PyAny>, is_welcome: Py<PyAny>, end: Py<PyAny>, rest: Py<PyAny>) -> Self {
+        Self { frames: Mutex::default(), parser, is_welcome, end, rest, arrived: AtomicUsize::new(0) }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn feed_data<'py>(&self, py: Python<'py>, data: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyAny>> {
+        if self.arrived.fetch_add(data.len(), Ordering::Relaxed) >= REST_AFTER {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.rest.call0(py)?;
+        }
         let events = self.frames.lock().unwrap_or_else(PoisonError::into_inner).feed(&data);
         let mut passed = Vec::new();
         for event in events {
@@ -52,6 +60,7 @@ impl FrameFilter {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.parser)?;
         visit.call(&self.is_welcome)?;
-        visit.call(&self.end)
+        visit.call(&self.end)?;
+        visit.call(&self.rest)
     }
 }

@@ -23,6 +23,9 @@ _PATHS: Final = frozenset({"/ws", "/api/ws"})
 #: How long everybody waits when pictures come faster than a client can take them, in seconds.
 _PATIENCE: Final = 0.25
 
+#: How long messages are sent without a break, in seconds.
+_TURN: Final = 0.005
+
 #: Most flags of a client, and what their names and texts are made of: nothing that looks like a line of a log.
 _MOST_FLAGS: Final = 64
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,64}")
@@ -32,7 +35,9 @@ _is_for_strangers: ContextVar[bool] = ContextVar("is_for_strangers", default=Fal
 
 
 class PromptOutbox(sockets.Outbox):
-    """ComfyUI sends to one client after the other, so that whoever is waited for holds everybody up."""
+    """ComfyUI sends to one after the other: who is waited for holds everybody up. And who has gone fills its log."""
+
+    is_lenient = True
 
     async def catches_up(self, is_large: bool) -> bool:
         return is_large and await self.takes(_PATIENCE, renewed=False)
@@ -46,8 +51,12 @@ class StrangersSocket(FilteredSocket, sockets.Socket):
     def is_meant(self) -> bool:
         return _is_for_strangers.get()
 
+    async def send_json(self, data: Any, *args: Any, **more: Any) -> None:
+        if self.is_meant():  # else it need not be written
+            await super().send_json(data, *args, **more)
+
     def filtered(self, parser: Any) -> Any:
-        return FrameFilter(parser, is_welcome=is_welcome, end=self.end)
+        return FrameFilter(parser, is_welcome=is_welcome, end=self.end, rest=self.outbox.rest)
 
 
 def adopt(
@@ -77,8 +86,18 @@ async def _send(server: Any, name: str, event: Any, data: Any, sid: str | None =
         await getattr(type(server), name)(server, event, data, sid)
     finally:
         _is_for_strangers.reset(token)
-    # Transports send between messages, not in the middle of a thousand of them.
-    await asyncio.sleep(0)
+    await _give_way(asyncio.get_running_loop())
+
+
+_gave_way = 0.0
+
+
+async def _give_way(loop: asyncio.AbstractEventLoop) -> None:
+    """Has transports send what waits, and others have their turn, in the middle of a thousand messages."""
+    global _gave_way
+    if not 0 <= loop.time() - _gave_way < _TURN:
+        await asyncio.sleep(0)
+        _gave_way = loop.time()
 
 
 def is_welcome(message: bytes) -> bool:
