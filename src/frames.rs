@@ -13,7 +13,7 @@ pub const MAX_KEPT: usize = 4096;
 pub const MAX_LOOKED_AT: usize = 64;
 
 /// After so many bytes the client is not read from for a while, so that nobody else waits for it.
-pub const REST_AFTER: usize = 64 * 1024;
+pub const REST_AFTER: usize = 256 * 1024;
 
 /// Why a connection is to be closed (RFC 6455, section 7.4.1).
 pub const PROTOCOL_ERROR: u16 = 1002;

@@ -196,7 +196,8 @@ class FrameFilter:
     """What arrives from a WebSocket's client without a credential, on its way to aiohttp's parser.
 
     Pings, the closing handshake and messages that `is_welcome(message)` go on. It calls `end(code)` when the connection
-    is to be closed: for a message of more than 64 KiB, or what is no frame; and `rest()` after each 64 KiB.
+    is to be closed: for a message of more than 64 KiB, or what is no frame; and `rest(arrived)` when so many
+    bytes have arrived that it should not be read from for a while.
     """
 
     def __new__(
@@ -205,7 +206,7 @@ class FrameFilter:
         *,
         is_welcome: Callable[[bytes], bool],
         end: Callable[[int], None],
-        rest: Callable[[], None],
+        rest: Callable[[int], None],
     ) -> FrameFilter: ...
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """As the parser's."""

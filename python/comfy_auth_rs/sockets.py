@@ -19,8 +19,8 @@ LARGE: Final = 64 * 1024
 #: More than ever waits: aiohttp, which waits for a client where more does, never does.
 _NEVER: Final = 1 << 40
 
-#: How long nothing is read of a client that sends too much, in seconds.
-_REST: Final = 1.0
+#: How much is read of a client that sends too much, in bytes a second.
+_READ_A_SECOND: Final = 64 * 1024
 
 #: How often a client is looked at that is waited for, in seconds.
 _INTERVAL: Final = 0.01
@@ -71,10 +71,10 @@ class Outbox:
                 deadline = clock() + patience
         return True
 
-    def rest(self) -> None:
-        """Reads nothing for a while."""
+    def rest(self, arrived: int) -> None:
+        """Reads nothing for a while, because so many bytes arrived."""
         self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(_REST, self._transport.resume_reading)
+        asyncio.get_running_loop().call_later(arrived / _READ_A_SECOND, self._transport.resume_reading)
 
     def _unsent(self) -> int:
         return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()

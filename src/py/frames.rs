@@ -32,9 +32,10 @@ impl FrameFilter {
 
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn feed_data<'py>(&self, py: Python<'py>, data: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyAny>> {
-        if self.arrived.fetch_add(data.len(), Ordering::Relaxed) >= REST_AFTER {
+        let arrived = data.len() + self.arrived.fetch_add(data.len(), Ordering::Relaxed);
+        if arrived >= REST_AFTER {
             self.arrived.store(0, Ordering::Relaxed);
-            self.rest.call0(py)?;
+            self.rest.call1(py, (arrived,))?;
         }
         let events = self.frames.lock().unwrap_or_else(PoisonError::into_inner).feed(&data);
         let mut passed = Vec::new();

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
@@ -23,8 +24,8 @@ _PATHS: Final = frozenset({"/ws", "/api/ws"})
 #: How long everybody waits when pictures come faster than a client can take them, in seconds.
 _PATIENCE: Final = 0.25
 
-#: How long messages are sent without a break, in seconds.
-_TURN: Final = 0.005
+#: How many messages are sent without a break.
+_BATCH: Final = 32
 
 #: Most flags of a client, and what their names and texts are made of: nothing that looks like a line of a log.
 _MOST_FLAGS: Final = 64
@@ -75,29 +76,21 @@ def adopt(
 
 def tell_who_is_addressed(server: Any) -> None:
     """Has `server` say who a message is for while it sends it."""
+    sent = itertools.count(1)
     for name in ("send_json", "send_bytes"):
-        setattr(server, name, partial(_send, server, name))
+        setattr(server, name, partial(_send, server, name, sent))
 
 
-async def _send(server: Any, name: str, event: Any, data: Any, sid: str | None = None) -> None:
+async def _send(server: Any, name: str, sent: Iterator[int], event: Any, data: Any, sid: str | None = None) -> None:
     token = _is_for_strangers.set(sid is not None or event == "status")
     try:
         # Custom nodes may have replaced it meanwhile.
         await getattr(type(server), name)(server, event, data, sid)
     finally:
         _is_for_strangers.reset(token)
-    await _give_way(asyncio.get_running_loop())
-
-
-_gave_way = 0.0
-
-
-async def _give_way(loop: asyncio.AbstractEventLoop) -> None:
-    """Has transports send what waits, and others have their turn, in the middle of a thousand messages."""
-    global _gave_way
-    if not 0 <= loop.time() - _gave_way < _TURN:
+    if next(sent) % _BATCH == 0 or name == "send_bytes":
+        # In the middle of a thousand messages transports must have their turn, or clients fall behind that do read.
         await asyncio.sleep(0)
-        _gave_way = loop.time()
 
 
 def is_welcome(message: bytes) -> bool:
