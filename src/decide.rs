@@ -70,11 +70,7 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
 ///
 /// # Errors
 /// [`Denial::ClientIdTaken`], [`Denial::Sockets`].
-pub fn open_socket<R: Request>(
-    state: &State,
-    grant: Option<&Grant<'_>>,
-    request: &R,
-) -> Result<Option<Seat>, Denial> {
+pub fn open_socket<R: Request>(state: &State, grant: Option<&Grant<'_>>, request: &R) -> Result<Option<Seat>, Denial> {
     match grant {
         Some(grant) if request.takes_over(Some(grant.key.id())) => Err(Denial::ClientIdTaken),
         Some(_) => Ok(None),

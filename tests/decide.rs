@@ -1024,7 +1024,8 @@ fn nobody_with_another_key_takes_over_a_socket() {
 #[test]
 fn those_without_a_credential_may_open_only_so_many_sockets() {
     let server = Server::new();
-    let anonymous = || Request { client: Some(IpAddr::from([192, 0, 2, 7])), ..request("GET", Route::Path("/ws")).upgrade() };
+    let anonymous =
+        || Request { client: Some(IpAddr::from([192, 0, 2, 7])), ..request("GET", Route::Path("/ws")).upgrade() };
     let open = |request: &Request| open_socket(&server.state, None, request);
     assert!(matches!(server.ask(Question::Access, &anonymous()), Decision::ExemptSocket));
     let plain = request("GET", Route::Path("/ws"));

@@ -96,13 +96,9 @@ impl Connections {
         let Some(id) = client_id(request)? else { return Ok(false) };
         let connections = self.lock(py);
         Ok(connections.values().any(|connection| {
-            connection
-                .socket
-                .as_ref()
-                .is_some_and(|socket| {
-                    socket.client_id.as_ref() == Some(&id) && socket.owner.is_some() && socket.owner != by
-                })
-                && is_open(connection.request.bind(py))
+            connection.socket.as_ref().is_some_and(|socket| {
+                socket.client_id.as_ref() == Some(&id) && socket.owner.is_some() && socket.owner != by
+            }) && is_open(connection.request.bind(py))
         }))
     }
 
