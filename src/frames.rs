@@ -184,12 +184,11 @@ pub fn text(message: &[u8]) -> Vec<u8> {
 
 fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
-    match u8::try_from(payload.len()) {
-        Ok(length @ ..126) => frame.push(length),
-        _ => {
-            frame.push(126);
-            frame.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
-        }
+    if let Ok(length @ ..126) = u8::try_from(payload.len()) {
+        frame.push(length);
+    } else {
+        frame.push(126);
+        frame.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
     }
     frame.extend_from_slice(payload);
     frame
