@@ -313,6 +313,12 @@ async def test_who_has_a_key_takes_a_client_id_from_who_has_none(session: aiohtt
                 await session.ws_connect("/ws?clientId=wanted")
 
 
+async def test_a_long_header_is_not_kept(server: Server) -> None:
+    fields = [f"X-Field-{number}: {'x' * 4000}" for number in range(5)]
+    async with Raw(server, "/ws", *fields) as stranger, Raw(server, "/ws", *fields, f"X-API-Key: {KEY}") as mine:
+        assert (stranger.status, mine.status) == (431, 101)
+
+
 async def test_a_page_of_another_host_is_refused(server: Server) -> None:
     async with Raw(server, "/ws", "Origin: https://evil.example") as stranger:
         assert stranger.status == 403
