@@ -808,6 +808,10 @@ fn rule_3_exempt_routes() {
         ("GET", Route::Path("/extensions"), "missing_credential"),
         ("GET", static_file("/extensions/node", "any.thing"), "anonymous"),
         ("POST", static_file("/extensions/node", "any.thing"), "missing_credential"),
+        ("GET", static_file("/extensions/node", ".env"), "missing_credential"),
+        ("HEAD", static_file("/extensions/node", "a/.git/config"), "missing_credential"),
+        ("GET", static_file("/docs", ".env"), "missing_credential"),
+        ("GET", static_file("", ".git/x.js"), "missing_credential"),
         ("GET", static_file("", "assets/index-abc.js"), "anonymous"),
         ("GET", static_file("", "fonts/x.WOFF2"), "anonymous"),
         ("GET", static_file("", "notes.txt"), "missing_credential"),
@@ -1188,6 +1192,9 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         type Text = String;
         fn values(&self, field: Field) -> impl Iterator<Item = String> {
             self.0.values(field).inspect(|_| self.1.set(self.1.get() + 1))
+        }
+        fn has(&self, _: Field) -> bool {
+            panic!("nor what marks a browser");
         }
         fn query(&self) -> Option<String> {
             panic!("the query is not read once a header admits");

@@ -25,7 +25,7 @@ use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
 use crate::origin::OwnOrigins;
-use crate::request::{Now, Question, Request as _};
+use crate::request::{Field, Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
@@ -132,7 +132,7 @@ impl AuthMiddleware {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.is_upgrade() => self.open_socket(Some(&grant), facts, request),
+            Decision::Granted(grant) if facts.has(Field::Upgrade) => self.open_socket(Some(&grant), facts, request),
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
             Decision::Preflight => Ok(Next::Preflight),
@@ -284,7 +284,7 @@ impl AuthMiddleware {
         let route = facts.route();
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
-        facts.into_error().map_or(Ok((public, of_one_file)), Err)
+        facts.take_error().map_or(Ok((public, of_one_file)), Err)
     }
 
     /// Asks a question, and has `yes` make the answer of who was admitted, if that is somebody.
@@ -329,7 +329,7 @@ impl AuthMiddleware {
             log::decision(&decision, question, &facts, trace)?;
         }
         let outcome = act(decision, &facts, now);
-        match facts.into_error() {
+        match facts.take_error() {
             Some(error) => Err(error),
             None => outcome,
         }
@@ -361,7 +361,7 @@ impl AuthMiddleware {
                 return None;
             }
             let facts = self.facts(request).ok()?;
-            if facts.is_upgrade() {
+            if facts.has(Field::Upgrade) {
                 return None; // ours was noted when it was opened
             }
             match decide(&policy, &facts, Question::Again, now) {
