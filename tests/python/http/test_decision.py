@@ -395,7 +395,7 @@ def outcome_of(reply, method):
     if reply.status == 302 and "auth_login.html?next=" in reply.location:
         return LOGIN
     if reply.status == 429:
-        if reply.json["cause"] == "sockets":
+        if "Retry-After" not in reply.headers:
             return FULL
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         return LOCKED
