@@ -23,7 +23,7 @@ use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, takes_html};
-use crate::state::State;
+use crate::state::{State, sockets::Seat};
 use crate::trace::Trace;
 use crate::tried::Tried;
 use crate::validity::{Rejected, authenticate};
@@ -66,12 +66,17 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
     }
 }
 
-/// Whether a request that was admitted may open a WebSocket: nobody takes over the `clientId` of another key's.
+/// Whether a request may open a WebSocket: nobody takes over the `clientId` of another key's, and those without a credential
+/// are few. Such a one has its seat as long as it is open.
 ///
 /// # Errors
-/// [`Denial::ClientIdTaken`].
-pub fn open_socket<R: Request>(grant: &Grant<'_>, request: &R) -> Result<(), Denial> {
-    if request.takes_over(Some(grant.key.id())) { Err(Denial::ClientIdTaken) } else { Ok(()) }
+/// [`Denial::ClientIdTaken`], [`Denial::Sockets`].
+pub fn open_socket<R: Request>(state: &State, grant: Option<&Grant<'_>>, request: &R) -> Result<Option<Seat>, Denial> {
+    match grant {
+        Some(grant) if request.takes_over(Some(grant.key.id())) => Err(Denial::ClientIdTaken),
+        Some(_) => Ok(None),
+        None => state.sockets.enter(request.client()).map(Some).ok_or(Denial::Sockets),
+    }
 }
 
 /// The credentials of one request, as they are found.
@@ -194,14 +199,14 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
         Exemption::Socket => {
             let shaken = [Field::SecWebSocketKey, Field::SecWebSocketVersion].into_iter().all(is_plain);
             if !shaken {
-                false
+                return Err(denial);
             } else if context.page() == Page::Foreign {
                 return Err(Denial::CrossOrigin);
             } else if request.takes_over(None) {
                 return Err(Denial::ClientIdTaken);
-            } else {
-                true
             }
+            let opens = request.has(Field::Upgrade);
+            return Ok(if opens { Decision::ExemptSocket } else { Decision::Exempt });
         }
         Exemption::Open | Exemption::AsksItself => true,
     };

@@ -39,6 +39,8 @@ pub enum Decision<'k> {
     Granted(Grant<'k>),
     /// It needs none.
     Exempt,
+    /// It is a WebSocket that needs none, if there is [room](crate::decide::open_socket).
+    ExemptSocket,
     /// It is a CORS preflight, which is answered without a handler.
     Preflight,
     /// It is refused.
@@ -58,6 +60,8 @@ pub enum Denial {
     CrossOrigin,
     /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
     ClientIdTaken,
+    /// Too many WebSockets without a credential are open, in all or of one address.
+    Sockets,
     /// The address guessed too often.
     Locked {
         /// Seconds until it may try again, for `Retry-After`.
@@ -111,7 +115,7 @@ impl Denial {
             Self::Invalid => 1,
             Self::Locked { .. } => 2,
             Self::CrossOrigin => 3,
-            Self::ClientIdTaken => 4,
+            Self::ClientIdTaken | Self::Sockets => 4,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -133,6 +137,9 @@ impl Denial {
                 "This clientId belongs to a connection that was opened with an API key: send that key."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
+            // Anybody may cause it: at a higher level it would use up the lines of those who guess.
+            Self::Sockets => row(429, "too_many_requests", "sockets", None, None, Debug,
+                "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

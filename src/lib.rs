@@ -22,6 +22,7 @@
 //! | [`visit`] | how a browser came to ask for something |
 //! | [`link`] | what a link to a page of ours may do |
 //! | [`client`] | the client's address behind trusted proxies |
+//! | [`frames`] | what a WebSocket's client may send that nobody knows |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
@@ -34,6 +35,7 @@ pub mod decide;
 pub mod decision;
 pub mod error;
 pub mod exempt;
+pub mod frames;
 pub mod inject;
 pub mod keys;
 pub mod link;

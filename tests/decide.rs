@@ -17,6 +17,7 @@ use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{self as core, Field, Now, Question};
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
+use comfy_auth_rs::state::sockets::MAX_OF_ONE;
 use comfy_auth_rs::state::throttle::{FIRST_LOCK, MAX_FAILURES};
 use comfy_auth_rs::trace::Trace;
 use comfy_auth_rs::validity::still_admits;
@@ -135,7 +136,7 @@ fn keys(all: &[&str]) -> Keys {
 fn word(question: Question<'_>, decision: &Decision<'_>) -> String {
     match decision {
         Decision::Granted(grant) => format!("{:?}", grant.source),
-        Decision::Exempt => "anonymous".to_owned(),
+        Decision::Exempt | Decision::ExemptSocket => "anonymous".to_owned(),
         Decision::Preflight => "preflight".to_owned(),
         Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(question).cause.to_owned(),
     }
@@ -1209,11 +1210,30 @@ fn rule_3_pages_at_sockets_without_a_valid_credential() {
 #[test]
 fn nobody_with_another_key_takes_over_a_socket() {
     let server = Server::new();
-    for (takes_over, expected) in [(false, Ok(())), (true, Err(Denial::ClientIdTaken))] {
+    for (takes_over, expected) in [(false, Ok(false)), (true, Err(Denial::ClientIdTaken))] {
         let request = Request { takes_over, ..request("GET", Route::Path("/ws")).upgrade().bearer(KEY) };
         let Decision::Granted(grant) = server.ask(Question::Access, &request) else { panic!("it has the key") };
-        assert_eq!(open_socket(&grant, &request), expected);
+        assert_eq!(open_socket(&server.state, Some(&grant), &request).map(|seat| seat.is_some()), expected);
     }
+}
+
+#[test]
+fn those_without_a_credential_may_open_only_so_many_sockets() {
+    let server = Server::new();
+    let anonymous =
+        || Request { client: Some(IpAddr::from([192, 0, 2, 7])), ..request("GET", Route::Path("/ws")).upgrade() };
+    let open = |request: &Request| open_socket(&server.state, None, request);
+    assert!(matches!(server.ask(Question::Access, &anonymous()), Decision::ExemptSocket));
+    let plain = request("GET", Route::Path("/ws"));
+    assert!(matches!(server.ask(Question::Access, &plain), Decision::Exempt), "no WebSocket");
+    let held: Vec<_> = std::iter::from_fn(|| open(&anonymous()).ok()).collect();
+    assert_eq!(held.len(), MAX_OF_ONE);
+    assert_eq!(open(&anonymous()).err(), Some(Denial::Sockets));
+    assert!(open(&Request { client: Some(IpAddr::from([192, 0, 2, 8])), ..anonymous() }).is_ok(), "another address");
+    let Decision::Granted(grant) = server.ask(Question::Access, &anonymous().bearer(KEY)) else { panic!("the key") };
+    assert!(open_socket(&server.state, Some(&grant), &anonymous()).is_ok_and(|seat| seat.is_none()), "with a key");
+    drop(held);
+    assert!(open(&anonymous()).is_ok(), "when they are closed");
 }
 
 #[test]
@@ -1317,6 +1337,7 @@ fn rule_4_how_refusals_read() {
         (Denial::Invalid, 401, "invalid_credential", invalid, Some("invalid"), Warning),
         (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
+        (Denial::Sockets, 429, "sockets", None, None, Debug),
         (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),
     ] {
         let row = denial.row(Question::Access);

@@ -698,7 +698,7 @@ proptest! {
         let word = match decision {
             Decision::Granted(grant) if grant.source == Source::Cookie => "cookie",
             Decision::Granted(_) => "key",
-            Decision::Exempt => "anonymous",
+            Decision::Exempt | Decision::ExemptSocket => "anonymous",
             Decision::Preflight => "preflight",
             Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(Question::Access).cause,
         };

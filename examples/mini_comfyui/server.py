@@ -200,8 +200,9 @@ class PromptServer:
                         await self.send("feature_flags", server_features(), sid)
                     first = False
             finally:
-                if self.sockets.get(sid) is ws:
-                    del self.sockets[sid], self.sockets_metadata[sid]
+                # Whoever has the name by now goes on without messages.
+                self.sockets.pop(sid, None)
+                self.sockets_metadata.pop(sid, None)
             return ws
 
         @routes.get("/")

@@ -7,6 +7,7 @@
 pub mod credentials;
 pub mod exempt;
 pub mod forwarded;
+pub mod frames;
 pub mod inject;
 pub mod keys;
 pub mod sessions;

@@ -17,6 +17,7 @@ __all__ = [
     "BeforeSending",
     "Denial",
     "DeviceSampler",
+    "FrameFilter",
     "Identity",
     "KeyStore",
     "Link",
@@ -161,7 +162,11 @@ class AuthMiddleware:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def watch_with(self, watch: Watch) -> None:
         """From now on, calls `watch.start()` at the first request in a second and at the first after `look_again` found
-        nobody, and asks `watch.in_flight()` for the requests in flight before a key or a session ends."""
+        nobody, and asks `watch.in_flight()` for the requests in flight before a key or a session ends. WebSockets are
+        handled by `watch.open(request, handler, has_credential, displaced)`, and `watch.prepared(request, response,
+        has_credential)` is called before they are opened."""
+    def closed(self, request: web.BaseRequest) -> None:
+        """Forgets a WebSocket whose handler has ended."""
     def look_again(self) -> tuple[list[tuple[web.BaseRequest, web.WebSocketResponse | None]], bool]:
         """Looks at the key files. Returns the requests to end, since what admitted them has ended, with the response of
         those that are WebSockets; and whether others are in flight that were admitted by something."""
@@ -216,6 +221,28 @@ class BeforeSending:
         finish_page: Callable[[web.Request, web.StreamResponse], Awaitable[None]],
     ) -> BeforeSending: ...
     def __call__(self, request: web.Request, response: web.StreamResponse) -> Awaitable[None]: ...
+
+@final
+class FrameFilter:
+    """What arrives from a WebSocket's client without a credential, on its way to aiohttp's parser.
+
+    Pings, the closing handshake and messages that `is_welcome(message)` go on. It calls `end(code)` when the connection
+    is to be closed: for a message of more than 64 KiB, or what is no frame; and `rest(arrived)` when so many
+    bytes have arrived that it should not be read from for a while.
+    """
+
+    def __new__(
+        cls,
+        parser: object,
+        *,
+        is_welcome: Callable[[bytes], bool],
+        end: Callable[[int], None],
+        rest: Callable[[int], None],
+    ) -> FrameFilter: ...
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """As the parser's."""
+    def feed_eof(self) -> None:
+        """As the parser's."""
 
 @final
 class DeviceSampler:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 from frozenlist import FrozenList
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 #: What a request remembers once it was asked for it.
@@ -44,6 +45,31 @@ def applications_of(request: web.BaseRequest) -> tuple[web.Application, ...]:
 def state(request: web.Request) -> MutableMapping[Any, Any]:
     """The mapping that a request is: its own `get` raises an exception inside to find nothing."""
     return getattr(request, "_state", request)
+
+
+def drop_fields(request: web.BaseRequest, names: Iterable[str]) -> None:
+    """Makes it a request without these header fields, as `request.clone(headers=…)` does, but in place."""
+    headers = CIMultiDict(request.headers)
+    for name in names:
+        headers.popall(name, None)
+    request._headers = CIMultiDictProxy(headers)
+    request._cache.pop("headers", None)
+
+
+class FilteredSocket(web.WebSocketResponse):
+    """A WebSocket on which what arrives is filtered before it is parsed."""
+
+    def filtered(self, parser: Any) -> Any:
+        """What is fed in place of `parser`."""
+        raise NotImplementedError
+
+    def _post_start(self, request: web.BaseRequest, *about: Any) -> None:
+        # What arrived with the handshake would be parsed at once.
+        connection = request.protocol
+        arrived, connection._message_tail = connection._message_tail, b""
+        super()._post_start(request, *about)
+        connection._payload_parser = self.filtered(connection._payload_parser)
+        connection.data_received(arrived)
 
 
 def move(request: web.Request, path: str) -> None:

@@ -11,13 +11,14 @@ from aiohttp import web
 from comfy_auth_rs._core import AuthMiddleware, BeforeSending, Denial, KeyStore
 from comfy_auth_rs.access_log import install_filters
 from comfy_auth_rs.bodies import leave_packed
-from comfy_auth_rs.connections import Watch
+from comfy_auth_rs.connections import Adopt, Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
 from comfy_auth_rs.script import finish_page
 from comfy_auth_rs.settings import PathLike, Settings
+from comfy_auth_rs.sockets import adopt
 from comfy_auth_rs.url_prefix import accept_url_keys
 
 #: Where `setup` keeps the middleware of an application.
@@ -125,12 +126,13 @@ def make_middleware(
     refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]] = refuse,
     answer_preflight: Handler = answer_preflight,
     answers_preflights: bool = False,
+    adopt: Adopt = adopt,
 ) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, and the timer that ends connections with them."""
+    """The middleware that asks for one of `keys`, and the watch over connections."""
     middleware = AuthMiddleware(
         keys, settings, refuse=refuse, answer_preflight=answer_preflight, answers_preflights=answers_preflights
     )
-    middleware.watch_with(Watch(middleware))
+    middleware.watch_with(Watch(middleware, adopt))
     return middleware
 
 

@@ -1,17 +1,19 @@
-"""Ending connections: none lives longer than what admitted it."""
+"""Connections while they are open: none lives longer than what admitted it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, hdrs, web
 
 from comfy_auth_rs._core import AuthMiddleware
-from comfy_auth_rs.aiohttp_internals import applications_of, hang_up, requests_in_flight
+from comfy_auth_rs.aiohttp_internals import applications_of, drop_fields, hang_up, requests_in_flight
+from comfy_auth_rs.sockets import Socket
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -24,14 +26,28 @@ _PATIENCE = 0.5
 #: How many connections are ended before everything else has its turn: a thousand must not hold it up.
 _BATCH = 2
 
-_REASON = b"the API key or session is no longer valid"
+_NOT_VALID = b"the API key or session is no longer valid"
+_TAKEN_OVER = b"a connection with an API key has this clientId now"
+
+#: What a WebSocket without a credential asks for in vain: compression, of which a little makes a lot, and a word of its
+#: choice in aiohttp's log.
+_REFUSED_TO_STRANGERS = (hdrs.SEC_WEBSOCKET_EXTENSIONS, hdrs.SEC_WEBSOCKET_PROTOCOL)
+
+#: Its longest header, in bytes: it stays in memory as long as the socket is open.
+_LONGEST_HEADER = 16 * 1024
+
+#: Makes a WebSocket's response of a kind of its own: see `comfy_auth_rs.sockets.adopt`.
+Adopt = Callable[[web.Request, web.WebSocketResponse, bool | None, Callable[[int], None]], None]
 
 
 class Watch:
-    """The timer of one middleware: it runs on while a request that needed a credential is in flight."""
+    """The WebSockets of one middleware, and its timer, which runs while what needed a credential is in flight."""
 
-    def __init__(self, middleware: AuthMiddleware) -> None:
+    def __init__(self, middleware: AuthMiddleware, adopt: Adopt) -> None:
         self._middleware = weakref.ref(middleware)
+        self._adopt = adopt
+        #: Done when the handler of the WebSocket has ended, by the id of its request.
+        self._open: dict[int, asyncio.Future[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,6 +71,38 @@ class Watch:
         middleware = self._middleware()
         return any(middleware is one for app in applications_of(request) for one in app.middlewares)
 
+    async def open(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        has_credential: bool,
+        displaced: Sequence[tuple[web.BaseRequest, web.WebSocketResponse | None]],
+    ) -> web.StreamResponse:
+        """Runs the handler of a WebSocket, when the handlers of those have ended that it displaces."""
+        loop = asyncio.get_running_loop()
+        ended = self._open[id(request)] = loop.create_future()
+        try:
+            for other, socket in displaced:
+                if (is_gone := self._open.get(id(other))) is not None:
+                    self._close(other, socket, WSCloseCode.POLICY_VIOLATION, _TAKEN_OVER)
+                    await asyncio.wait([is_gone])
+            if not has_credential:
+                if sum(len(name) + len(value) for name, value in request.raw_headers) > _LONGEST_HEADER:
+                    raise web.HTTPRequestHeaderFieldsTooLarge(
+                        text="the header is too long for a WebSocket without an API key"
+                    )
+                drop_fields(request, _REFUSED_TO_STRANGERS)
+            return await handler(request)
+        finally:
+            del self._open[id(request)]
+            ended.set_result(None)
+            if (middleware := self._middleware()) is not None:
+                middleware.closed(request)
+
+    def prepared(self, request: web.Request, response: web.WebSocketResponse, has_credential: bool | None) -> None:
+        """Changes the response of a WebSocket that is about to be opened."""
+        self._adopt(request, response, has_credential, partial(self._close, request, response))
+
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         middleware = self._middleware()
         if middleware is None or loop is not self._loop:
@@ -74,17 +122,24 @@ class Watch:
                 self._loop = None
 
     async def _end(self, ended: Sequence[tuple[web.BaseRequest, web.WebSocketResponse | None]]) -> None:
-        loop = asyncio.get_running_loop()
         for first in range(0, len(ended), _BATCH):
             for request, socket in ended[first : first + _BATCH]:
-                if (transport := request.transport) is None:
-                    continue
-                if socket is None:
-                    hang_up(transport)
-                else:
-                    self._run(loop, _close(socket))
-                loop.call_later(_PATIENCE, transport.abort)
+                self._close(request, socket, WSCloseCode.POLICY_VIOLATION, _NOT_VALID)
             await asyncio.sleep(0)
+
+    def _close(
+        self, request: web.BaseRequest, socket: web.WebSocketResponse | None, code: int, reason: bytes = b""
+    ) -> None:
+        if (transport := request.transport) is None:
+            return
+        loop = asyncio.get_running_loop()
+        if socket is None:
+            hang_up(transport)
+        else:
+            if isinstance(socket, Socket):
+                socket.ends_with = (code, reason)
+            self._run(loop, _close(socket, code, reason))
+        loop.call_later(_PATIENCE, transport.abort)
 
     def _run(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[None, None, None]) -> None:
         task = loop.create_task(coroutine)
@@ -92,7 +147,7 @@ class Watch:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _close(socket: web.WebSocketResponse) -> None:
+async def _close(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
     # It may be closed already, or not yet open: in any case its transport is aborted in a moment.
     with suppress(Exception):
-        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=_REASON)
+        await socket.close(code=code, message=reason)

@@ -15,6 +15,7 @@ use pyo3::types::PyString;
 
 use crate::decision::Admission;
 use crate::keys::KeyId;
+use crate::state::sockets::Seat;
 
 /// By the protocol object, which is the connection's own: it handles one request at a time.
 ///
@@ -30,8 +31,10 @@ struct Connection {
 }
 
 struct Socket {
-    owner: KeyId,
+    /// `None`: it needs no credential, and has its seat as long as it is open.
+    owner: Option<KeyId>,
     client_id: Option<String>,
+    _seat: Option<Seat>,
     /// Once it was prepared.
     response: Option<Py<PyAny>>,
 }
@@ -40,19 +43,49 @@ struct Socket {
 pub type Ending = (Py<PyAny>, Option<Py<PyAny>>);
 
 impl Connections {
-    /// Notes a WebSocket, and the `clientId` that it asks for.
-    pub fn opened(&self, request: &Bound<'_, PyAny>, admission: Admission) -> PyResult<()> {
-        let socket = Some(Socket { owner: admission.key, client_id: client_id(request)?, response: None });
-        let connection = Connection { request: request.clone().unbind(), admitted_by: Some(admission), socket };
-        self.lock(request.py()).insert(protocol(request)?, connection);
-        Ok(())
+    /// Notes a WebSocket, and the `clientId` that it asks for. Returns those without a credential whose `clientId` it takes
+    /// over because it has one.
+    pub fn opened(
+        &self,
+        request: &Bound<'_, PyAny>,
+        admitted_by: Option<Admission>,
+        seat: Option<Seat>,
+    ) -> PyResult<Vec<Ending>> {
+        let py = request.py();
+        let (protocol, client_id) = (protocol(request)?, client_id(request)?);
+        let owner = admitted_by.map(|admission| admission.key);
+        let mut connections = self.lock(py);
+        let mut displaced = Vec::new();
+        if owner.is_some() && client_id.is_some() {
+            for connection in connections.values() {
+                if let Some(socket) = &connection.socket
+                    && (socket.owner, &socket.client_id) == (None, &client_id)
+                {
+                    displaced.push(connection.ending(py));
+                }
+            }
+        }
+        let socket = Some(Socket { owner, client_id, _seat: seat, response: None });
+        connections.insert(protocol, Connection { request: request.clone().unbind(), admitted_by, socket });
+        Ok(displaced)
     }
 
-    /// Notes the response by which a WebSocket can be closed.
-    pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Notes the response by which a WebSocket can be closed. Returns whether it was opened with a credential; `None` where
+    /// it was never asked for one.
+    pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let protocol = protocol(request)?;
-        if let Some(Connection { socket: Some(socket), .. }) = self.lock(request.py()).get_mut(&protocol) {
-            socket.response = Some(response.clone().unbind());
+        let mut connections = self.lock(request.py());
+        let Some(Connection { socket: Some(socket), .. }) = connections.get_mut(&protocol) else { return Ok(None) };
+        socket.response = Some(response.clone().unbind());
+        Ok(Some(socket.owner.is_some()))
+    }
+
+    /// Forgets a WebSocket whose handler has ended.
+    pub fn closed(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = protocol(request)?;
+        let mut connections = self.lock(request.py());
+        if connections.get(&protocol).is_some_and(|known| known.request.is(request)) {
+            connections.remove(&protocol);
         }
         Ok(())
     }
@@ -63,11 +96,9 @@ impl Connections {
         let Some(id) = client_id(request)? else { return Ok(false) };
         let connections = self.lock(py);
         Ok(connections.values().any(|connection| {
-            connection
-                .socket
-                .as_ref()
-                .is_some_and(|socket| socket.client_id.as_ref() == Some(&id) && Some(socket.owner) != by)
-                && is_open(connection.request.bind(py))
+            connection.socket.as_ref().is_some_and(|socket| {
+                socket.client_id.as_ref() == Some(&id) && socket.owner.is_some() && socket.owner != by
+            }) && is_open(connection.request.bind(py))
         }))
     }
 
@@ -125,14 +156,20 @@ impl Connections {
                 continue;
             }
             connection.admitted_by = None;
-            let response = connection.socket.as_ref().and_then(|socket| socket.response.as_ref());
-            ended.push((connection.request.clone_ref(py), response.map(|response| response.clone_ref(py))));
+            ended.push(connection.ending(py));
         }
         (ended, others)
     }
 
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, HashMap<usize, Connection>> {
         self.0.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    fn ending(&self, py: Python<'_>) -> Ending {
+        let response = self.socket.as_ref().and_then(|socket| socket.response.as_ref());
+        (self.request.clone_ref(py), response.map(|response| response.clone_ref(py)))
     }
 }
 

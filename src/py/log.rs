@@ -61,7 +61,7 @@ pub fn decision(
     let py = request.py();
     let decided = match decision {
         Decision::Granted(grant) => format!("granted to {} ({})", grant.key.id(), grant.source.name()),
-        Decision::Exempt => "needs no credential".to_owned(),
+        Decision::Exempt | Decision::ExemptSocket => "needs no credential".to_owned(),
         Decision::Preflight => "a preflight".to_owned(),
         Decision::Denied(denial) | Decision::SentToLogin(denial) => denial.row(question).cause.to_owned(),
     };

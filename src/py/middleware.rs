@@ -85,6 +85,8 @@ enum Answer<T> {
 /// Who answers a request.
 enum Next {
     Handler,
+    /// The same for a WebSocket: whether it has a credential, and those to close first.
+    Socket(bool, Vec<Ending>),
     Preflight,
     Refusal(Denial),
 }
@@ -133,26 +135,29 @@ impl AuthMiddleware {
 
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.has(Field::Upgrade) => match open_socket(&grant, facts) {
-                Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Next::Handler),
-                Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
-            },
+            Decision::Granted(grant) if facts.has(Field::Upgrade) => self.open_socket(Some(&grant), facts, request),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
             Decision::Preflight => Ok(Next::Preflight),
             Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
             Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Next::Refusal),
         })?;
+        let py = request.py();
         match next {
-            Next::Handler => {
-                if aiohttp::is_marked(request)
-                    && let Some(answer) = self.at_gate.bind(request.py()).get_item(aiohttp::route(request)?)?
-                {
-                    return answer.call1((request, handler));
-                }
-                handler.call1((request,))
+            Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
+            Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
+            Next::Handler | Next::Socket(..) if aiohttp::is_marked(request) => {
+                let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
+                answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
-            Next::Preflight => self.answer_preflight.bind(request.py()).call1((request,)),
-            Next::Refusal(denial) => self.refuse.bind(request.py()).call1((request, denial)),
+            Next::Handler => handler.call1((request,)),
+            Next::Socket(has_credential, displaced) => match self.watch.get() {
+                None => handler.call1((request,)),
+                Some(watch) => {
+                    let opened = (request, handler, has_credential, displaced);
+                    watch.bind(py).call_method1(intern!(py, "open"), opened)
+                }
+            },
         }
     }
 
@@ -166,6 +171,10 @@ impl AuthMiddleware {
 
     fn watch_with(&self, watch: Py<PyAny>) {
         let _ = self.watch.set(watch);
+    }
+
+    fn closed(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.connections.closed(request)
     }
 
     fn look_again(&self, py: Python<'_>) -> PyResult<(Vec<Ending>, bool)> {
@@ -227,7 +236,7 @@ impl AuthMiddleware {
         self.judge(request, Question::LogOut, |decision, facts, now| {
             let ended = match decision {
                 Decision::Granted(grant) => grant.session,
-                Decision::Exempt | Decision::Preflight => None,
+                Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => None,
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
                     return Denial::new(denial, facts, Question::LogOut, false).map(Answer::No);
                 }
@@ -261,9 +270,28 @@ impl SessionCookie {
 }
 
 impl AuthMiddleware {
-    /// Notes the response by which a WebSocket can be closed.
+    /// Notes the response by which a WebSocket can be closed, and has the watch change it before it is sent.
     pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.connections.prepared(request, response)
+        let has_credential = self.connections.prepared(request, response)?;
+        if let Some(watch) = self.watch.get() {
+            let py = request.py();
+            watch.bind(py).call_method1(intern!(py, "prepared"), (request, response, has_credential))?;
+        }
+        Ok(())
+    }
+
+    fn open_socket(
+        &self,
+        grant: Option<&Grant<'_>>,
+        facts: &Request<'_, '_>,
+        request: &Bound<'_, PyAny>,
+    ) -> PyResult<Next> {
+        let seat = match open_socket(&self.state, grant, facts) {
+            Ok(seat) => seat,
+            Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
+        };
+        let displaced = self.connections.opened(request, grant.map(Admission::from), seat)?;
+        Ok(Next::Socket(grant.is_some(), displaced))
     }
 
     /// Whether everybody may have what a request asks for, so that a cache may give it to everybody; and whether that is
@@ -291,7 +319,7 @@ impl AuthMiddleware {
         self.judge(request, question, |decision, facts, now| {
             Ok(match decision {
                 Decision::Granted(grant) => Answer::Yes(yes(Some(grant), facts, now)),
-                Decision::Exempt | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
+                Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
                     Answer::No(Denial::new(denial, facts, question, false)?)
                 }

@@ -5,6 +5,7 @@ mod clock;
 mod connections;
 mod denial;
 mod error;
+mod frames;
 mod identity;
 mod interpreter;
 mod key_store;
@@ -33,6 +34,8 @@ mod _core {
 
     #[pymodule_export]
     use super::denial::Denial;
+    #[pymodule_export]
+    use super::frames::FrameFilter;
     #[pymodule_export]
     use super::identity::Identity;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 mod generations;
 pub mod log_outs;
 mod network;
+pub mod sockets;
 pub mod throttle;
 
 /// All of it.
@@ -12,4 +13,6 @@ pub struct State {
     pub log_outs: log_outs::LogOuts,
     /// Failed attempts.
     pub throttle: throttle::Throttle,
+    /// Open WebSockets that need no credential.
+    pub sockets: sockets::Sockets,
 }

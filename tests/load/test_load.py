@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from load import addresses, keys, removal, soak, sockets, trickle
+from load import addresses, keys, removal, soak, sockets, strangers, trickle
 from load.judge import INTERVAL, SLACK, Judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process holds")
@@ -38,6 +38,11 @@ def test_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "MOST_HELD", 1000)  # other tests run beside this one
     monkeypatch.setattr(removal, "CLOSED_WITHIN", 20)
     assert removal.run(tmp_path, sockets=50)["closed with 1008"].startswith("all of 50, ")
+
+
+def test_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "LATEST", 20)  # other tests run beside this one
+    assert strangers.run(tmp_path, sockets=40, seconds=1)["sockets without a key"].startswith("40 of 40 ")
 
 
 def test_trickle(tmp_path: Path) -> None:

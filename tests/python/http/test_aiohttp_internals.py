@@ -44,7 +44,10 @@ OF_A_REQUEST = {
 }
 
 #: What no public name says.
-SET_ONLY = {"_handle_request", "_lingering_time", "_middlewares", "_path", "_resources"}
+SET_ONLY = {
+    "_handle_request", "_lingering_time", "_message_tail", "_middlewares", "_path", "_payload_parser", "_post_start",
+    "_resources",
+}  # fmt: skip
 
 
 def private_names(text):

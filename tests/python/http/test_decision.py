@@ -30,6 +30,7 @@ from support.client import UPGRADE, Connection, basic
 from support.decision_model import (
     ADMITTED,
     FOREIGN,
+    FULL,
     GONE_KEY,
     INVALID,
     KEY,
@@ -461,6 +462,8 @@ def outcome_of(reply, method):
     if reply.status == 302 and "auth_login.html?next=" in reply.location:
         return LOGIN
     if reply.status == 429:
+        if "Retry-After" not in reply.headers:
+            return FULL
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         return LOCKED
     if reply.status == 403 and reply.headers["Cache-Control"] == "no-store":
@@ -564,6 +567,16 @@ async def test_the_first_valid_key_is_the_one_that_counts_as_used(servers, crede
         await servers.check(POLICIES[2], [*steps, later])
         model = Model(POLICIES[2])
         assert [model.judge(step) for step in (*steps, later)] == [ADMITTED, INVALID, LOCKED, expected]
+
+
+async def test_strangers_open_only_so_many_sockets(servers):
+    (place,) = (place for place in SOCKETS if place.target == "/ws")
+    step = Request("GET", place, host=HOSTS[0], upgrade=True, peer="proxy", forwarded_for=("far",))
+    with_key = replace(step, credentials=(Credential("bearer", KEY),))
+    steps = [*[step] * 33, with_key, replace(step, forwarded_for=("spoof",)), replace(step, forwarded_for=())]
+    await servers.check(POLICIES[2], steps)
+    model = Model(POLICIES[2])
+    assert [model.judge(step) for step in steps] == [*[ADMITTED] * 32, FULL, *[ADMITTED] * 3]
 
 
 async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):

@@ -18,6 +18,8 @@ FILES = (
     "test_sessions.py",
     "test_url_prefix.py",
     "test_identity.py",
+    "test_connections.py",
+    "test_sockets.py",
 )
 
 

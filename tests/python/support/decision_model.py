@@ -33,7 +33,8 @@ HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 
 #: Outcomes of requests.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
-FOREIGN, LOCKED, LOGIN, LOGGED_IN = "403", "429", "302 to the login page", "admitted, with a session from now on"
+FOREIGN, LOCKED, FULL, LOGIN = "403", "429", "429 sockets", "302 to the login page"
+LOGGED_IN = "admitted, with a session from now on"
 
 #: From what is told last to what is told first.
 GRAVITY = [MISSING, INVALID, LOCKED, FOREIGN]
@@ -126,6 +127,8 @@ class Model:
     #: The keys of live sockets with the clientId.
     owners: set[str] = field(default_factory=set)
     admitted_by: str = ""
+    #: How many sockets without a credential are open, by client.
+    strangers: dict[str, int] = field(default_factory=dict)
 
     def judge(self, request: Request) -> str:
         """What the server must answer, and what it remembers of it."""
@@ -307,7 +310,7 @@ class Model:
             if path == "/ws" and not self.policy.require_ws:
                 if self.is_of_another_host(request):
                     return FOREIGN
-                return TAKEN if self.takes_over(request, None) else None
+                return TAKEN if self.takes_over(request, None) else self.open_socket(request)
             if path in ("/auth_login.html", "/auth_inject.js") or self.is_public(resource):
                 return None
         return None if self.operator_exempts(resource) else refused
@@ -326,6 +329,16 @@ class Model:
 
     def takes_over(self, request: Request, key: str | None) -> bool:
         return request.client_id and bool(self.owners - {key})
+
+    def open_socket(self, request: Request) -> str | None:
+        """Without a credential, 32 an address; loopback, which may be a proxy, is excepted."""
+        client = self.client(request)
+        if not request.upgrade or client in ("peer", "proxy"):
+            return None
+        if self.strangers.setdefault(client, 0) >= 32:
+            return FULL
+        self.strangers[client] += 1
+        return None
 
     def is_public(self, resource: Place) -> bool:
         """`/templates/*`, `/docs/*`; static `/extensions/*`; the guide's suffixes on the frontend's own mount."""

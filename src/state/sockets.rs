@@ -1,0 +1,70 @@
+//! The open WebSockets that need no credential: only so many in all, and from one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::network::Network;
+
+/// Most of them in all.
+pub const MAX: usize = 512;
+
+/// Most of one address. Loopback is excepted: it may be a proxy that passes many clients on.
+pub const MAX_OF_ONE: usize = 32;
+
+/// Counts them. An address is what the throttle counts as one.
+#[derive(Default)]
+pub struct Sockets(Arc<Mutex<Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    of: HashMap<Network, usize>,
+}
+
+/// Counts as an open socket until it is dropped.
+pub struct Seat {
+    counts: Arc<Mutex<Counts>>,
+    network: Option<Network>,
+}
+
+impl Sockets {
+    /// A seat for one more of `client`, which is `None` where it has no address; `None` where there is no room.
+    #[must_use]
+    pub fn enter(&self, client: Option<IpAddr>) -> Option<Seat> {
+        let network = client.filter(|client| !client.to_canonical().is_loopback()).map(Network::from);
+        let mut counts = lock(&self.0);
+        let of_one = network.map_or(0, |network| counts.of.get(&network).copied().unwrap_or(0));
+        if counts.all >= MAX || of_one >= MAX_OF_ONE {
+            return None;
+        }
+        counts.all += 1;
+        if let Some(network) = network {
+            counts.of.insert(network, of_one + 1);
+        }
+        Some(Seat { counts: Arc::clone(&self.0), network })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        counts.all -= 1;
+        if let Some(network) = self.network
+            && let Some(count) = counts.of.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.of.remove(&network);
+            }
+        }
+    }
+}
+
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/state_sockets.rs"]
+mod tests;
