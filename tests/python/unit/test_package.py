@@ -36,14 +36,6 @@ import comfy_auth_rs, comfy_auth_rs.comfyui
 print(*set(sys.modules) - before)
 """
 
-TIME = """
-import time
-import aiohttp.web
-start = time.perf_counter()
-import comfy_auth_rs
-print(time.perf_counter() - start)
-"""
-
 COMPARE = """
 import logging, signal, sys, threading, warnings
 warnings.simplefilter("error")
@@ -61,11 +53,6 @@ def test_imports_nothing_heavy():
     loaded = set(python("-c", IMPORT).stdout.split())
     assert "aiohttp" in loaded
     assert not loaded & {"torch", "numpy", "requests", "server", "comfy", "comfy_auth_rs.cli", "comfy_auth_rs.doctor"}
-
-
-def test_is_imported_in_under_30_milliseconds():
-    """Beyond aiohttp, which a server has imported anyway."""
-    assert min(float(python("-c", TIME).stdout) for _ in range(5)) < 0.030
 
 
 def test_importing_changes_nothing():

@@ -76,7 +76,7 @@ def test_a_python_without_gil_keeps_it_off() -> None:
 def test_threads_do_not_wait_for_each_other_for_ever() -> None:
     """Several event loops, one middleware, and transports that take their time to say whether they are open."""
     assert run("""
-        import threading, time
+        import asyncio, threading, time
         import comfy_auth_rs
         from aiohttp.test_utils import make_mocked_request
 
@@ -90,11 +90,14 @@ def test_threads_do_not_wait_for_each_other_for_ever() -> None:
             def get_extra_info(self, name, default=None):
                 return default
 
+        async def handler(request):
+            return "admitted"
+
         def open_sockets(first):
             for number in range(first, first + 300):
                 headers = {"Upgrade": "websocket", "X-API-Key": KEY}
                 request = make_mocked_request("GET", f"/ws?clientId={number}", headers, transport=Transport())
-                assert middleware(request, lambda request: "admitted") == "admitted"
+                assert asyncio.run(middleware(request, handler)) == "admitted"
 
         threads = [threading.Thread(target=open_sockets, args=(first,), daemon=True) for first in range(0, 1200, 300)]
         for thread in threads:
