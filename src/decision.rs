@@ -58,6 +58,8 @@ pub enum Denial {
     CrossOrigin,
     /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
     ClientIdTaken,
+    /// The address decodes to a control character, with which it would begin a line of its own in a log.
+    ControlCharacter,
     /// The address guessed too often.
     Locked {
         /// Seconds until it may try again, for `Retry-After`.
@@ -112,6 +114,7 @@ impl Denial {
             Self::Locked { .. } => 2,
             Self::CrossOrigin => 3,
             Self::ClientIdTaken => 4,
+            Self::ControlCharacter => 5,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -131,6 +134,8 @@ impl Denial {
                 "The API key is not valid."),
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
                 "This clientId belongs to a connection that was opened with an API key: send that key."),
+            Self::ControlCharacter => row(400, "bad_request", "control_character", None, None, Debug,
+                "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and the login form are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,

@@ -9,6 +9,7 @@
 //! | [`secret`] | keys and digests that never print themselves |
 //! | [`keys`] | key files: parsing, looking up, reloading |
 //! | [`request`] | what may be asked of a request |
+//! | [`legible`] | addresses that would begin a line of their own in a log |
 //! | [`credential`] | the places in a request where a key may be |
 //! | [`session`] | the cookie that stands for a key |
 //! | [`validity`] | whether a credential is valid |
@@ -20,10 +21,12 @@
 //! | [`state`] | what is remembered from one request to the next |
 //! | [`origin`] | whether a browser's request comes from our own pages |
 //! | [`client`] | the client's address behind trusted proxies |
+//! | [`ascii`] | text that is nothing but visible ASCII |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
+pub mod ascii;
 pub mod caching;
 pub mod check;
 pub mod client;
@@ -34,6 +37,7 @@ pub mod error;
 pub mod exempt;
 pub mod inject;
 pub mod keys;
+pub mod legible;
 pub mod origin;
 pub mod probe;
 pub mod request;

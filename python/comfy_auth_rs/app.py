@@ -124,11 +124,14 @@ def make_middleware(
     *,
     refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]] = refuse,
     answer_preflight: Handler = answer_preflight,
-    answers_preflights: bool = False,
+    in_comfyui: bool = False,
 ) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, and the timer that ends connections with them."""
+    """The middleware that asks for one of `keys`, and the timer that ends connections with them.
+
+    `in_comfyui` says which routes need no key: those of ComfyUI that the guide names, or those that this package adds.
+    """
     middleware = AuthMiddleware(
-        keys, settings, refuse=refuse, answer_preflight=answer_preflight, answers_preflights=answers_preflights
+        keys, settings, refuse=refuse, answer_preflight=answer_preflight, in_comfyui=in_comfyui
     )
     middleware.watch_with(Watch(middleware))
     return middleware

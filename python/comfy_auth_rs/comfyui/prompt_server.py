@@ -80,7 +80,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
-        answers_preflights=True,
+        in_comfyui=True,
     )
     displaced: list[str] = []
     added = add_routes(
