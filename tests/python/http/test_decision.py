@@ -25,12 +25,13 @@ from aiohttp import web
 from comfy_auth_rs import setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.apps import SECRET
+from support.apps import SECRET, install_as_comfyui
 from support.client import UPGRADE, Connection, basic
 from support.decision_model import (
     ADMITTED,
     FOREIGN,
     GONE_KEY,
+    ILLEGIBLE,
     INVALID,
     KEY,
     KEYS,
@@ -53,10 +54,13 @@ POLICIES = (
     Policy(),
     Policy(require_ws=True, exempt=("/public/*", r"^/view\d?", "/my_outputs/*.png"), trusted_proxy=True),
     Policy(url_key=True, trusted_proxy=True),
+    Policy(in_comfyui=False),
+    Policy(in_comfyui=False, exempt=("/public/*", "/docs/*", "/assets/*"), url_key=True),
 )
 
 READS = ("GET", "HEAD")
 ALL = (*READS, "POST", "PUT", "PATCH", "DELETE")
+WITH_OPTIONS = (*ALL, "OPTIONS")
 
 #: Targets, and what the router makes of them.
 PLACES = (
@@ -70,6 +74,11 @@ PLACES = (
     Place("/public/x", ALL, "/public/{name}"),
     Place("/view", ALL, "/view"),
     Place("/view22", ALL, "/view22"),
+    Place("/options", WITH_OPTIONS, "/options", for_options=True),
+    Place("/all", WITH_OPTIONS, "/all"),
+    Place("/userdata/x%0ay", ALL, "/userdata/{file}", illegible=True),
+    Place("/extensions/%C2%85.js", READS, "/extensions/node", illegible=True),
+    Place("/ws?clientId=%E2%80%A8", READS, "/ws", illegible=True),
     Place("/health", READS, "/health"),
     Place("/api/health", READS, "/api/health"),
     Place("/ws", READS, "/ws"),
@@ -278,23 +287,27 @@ def make_app(folder, policy, flaw=None):
 
     app = web.Application(middlewares=[flaw] if flaw else [])
     app[SERVED] = []
-    for path in ("/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api", "/public/{name}",
+    app.router.add_route("*", "/all", answer)
+    for path in ("/options", "/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api", "/public/{name}",
                  "/view", "/view22"):  # fmt: skip
         for method in ALL[1:]:
             app.router.add_route(method, path, answer)
         app.router.add_get(path, answer, allow_head=False)
-    app.router.add_get("/api/health", answer)
+    app.router.add_options("/options", answer)
     for path in ("/ws", "/api/ws"):
         app.router.add_get(path, socket)
-    setup(
-        app,
-        api_key=KEYS,
-        exempt=policy.exempt,
-        require_ws=policy.require_ws,
-        trusted_proxy="127.128.0.0/9" if policy.trusted_proxy else (),
-        url_key=policy.url_key,
-        index=folder / "web/index.html",
-    )
+    given = {
+        "api_key": KEYS,
+        "exempt": policy.exempt,
+        "require_ws": policy.require_ws,
+        "trusted_proxy": "127.128.0.0/9" if policy.trusted_proxy else (),
+        "url_key": policy.url_key,
+    }
+    if policy.in_comfyui:
+        install_as_comfyui(app, web_root=folder / "web", **given)
+    else:
+        setup(app, index=folder / "web/index.html", **given)
+        app.router.add_get("/api/health", answer)
     for path, name in (("/extensions/node", "node"), ("/templates", "node"), ("/my_outputs", "out"), ("/", "web")):
         app.router.add_static(path, folder / name)
     return app
@@ -392,6 +405,8 @@ def outcome_of(reply, method):
     if reply.status == 429:
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         return LOCKED
+    if reply.status == 400 and reply.headers.get("Cache-Control") == "no-store":
+        return ILLEGIBLE
     if reply.status == 403 and reply.headers["Cache-Control"] == "no-store":
         return FOREIGN
     if reply.status == 401:
@@ -668,6 +683,49 @@ class ExemptsEveryMethod(Mutant):
         return super().exempt(replace(request, method=method), resource, refused)
 
 
+class ForgetsControlCharacters(Mutant):
+    def is_illegible(self, request):
+        return False
+
+
+class LetsKeysWriteControlCharacters(Mutant):
+    def is_illegible(self, request):
+        return super().is_illegible(request) and self.authenticate(request, self.client(request)) is not None
+
+
+class ForgetsControlCharactersInQueries(Mutant):
+    def is_illegible(self, request):
+        return super().is_illegible(request) and "?" not in request.place.target
+
+
+class TakesEveryApplicationForComfyUI(Mutant):
+    def judge(self, request):
+        self.policy = replace(self.policy, in_comfyui=True)
+        return super().judge(request)
+
+
+class TakesComfyUIForAnyApplication(Mutant):
+    def judge(self, request):
+        self.policy = replace(self.policy, in_comfyui=False)
+        return super().judge(request)
+
+
+class ExemptsComfyUIsFilesEverywhere(Mutant):
+    def is_public(self, resource):
+        self.policy = replace(self.policy, in_comfyui=True)
+        return super().is_public(resource)
+
+
+class ExemptsTwinsEverywhere(Mutant):
+    def without_twin(self, route):
+        return route.removeprefix("/api")
+
+
+class LetsPreflightsReachAnyHandler(Mutant):
+    def exempt(self, request, resource, refused):
+        return None if resource and self.is_preflight(request) else super().exempt(request, resource, refused)
+
+
 class ExemptsOptions(Mutant):
     def is_preflight(self, request):
         return request.method == "OPTIONS"
@@ -819,7 +877,7 @@ def test_every_mutant_of_the_model_is_told_from_it():
     histories = examples(4000)
     expected = [outcomes(Model, *history) for history in histories]
     assert {outcome for history in expected for outcome in history} == {
-        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN,
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, ILLEGIBLE,
     }  # fmt: skip
     undetected = [
         mutant.__name__
