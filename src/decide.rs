@@ -178,26 +178,23 @@ fn without_credential<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Deni
 /// Rule 3.
 fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Result<Decision<'k>, Denial> {
     let Context { policy, request, .. } = *context;
-    // aiohttp answers 500 where these hold anything beyond ASCII.
-    let is_plain = |field| request.values(field).all(|value: R::Text| value.is_ascii());
     let admitted = match policy.exemptions.of(request.route(), &request.method()) {
         Exemption::None => is_preflight(request) && request.handles_options(),
+        _ if !is_printable(request) => false,
         Exemption::UnlessInvalid => denial == Denial::Missing,
-        Exemption::Socket => {
-            let shaken = [Field::SecWebSocketKey, Field::SecWebSocketVersion].into_iter().all(is_plain);
-            if !shaken {
-                false
-            } else if context.page() == Page::Foreign {
-                return Err(Denial::CrossOrigin);
-            } else if request.takes_over(None) {
-                return Err(Denial::ClientIdTaken);
-            } else {
-                true
-            }
-        }
-        Exemption::Open | Exemption::AsksItself => true,
+        Exemption::Socket if context.page() == Page::Foreign => return Err(Denial::CrossOrigin),
+        Exemption::Socket if request.takes_over(None) => return Err(Denial::ClientIdTaken),
+        Exemption::Socket | Exemption::Open | Exemption::AsksItself => true,
     };
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
+}
+
+/// Whether these hold visible ASCII and spaces alone. ComfyUI logs the first two; aiohttp answers 500 where it doesn't like the
+/// others.
+fn is_printable<R: Request>(request: &R) -> bool {
+    let fields = [Field::Host, Field::Origin, Field::SecWebSocketKey, Field::SecWebSocketVersion];
+    let mut values = fields.into_iter().flat_map(|field| request.values(field));
+    values.all(|value| value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
 }
 
 fn is_preflight<R: Request>(request: &R) -> bool {

@@ -57,3 +57,8 @@ fn exempt() {
 fn forwarded() {
     run("forwarded", checks::forwarded::check);
 }
+
+#[test]
+fn legible() {
+    run("legible", checks::legible::check);
+}

@@ -9,4 +9,5 @@ pub mod exempt;
 pub mod forwarded;
 pub mod inject;
 pub mod keys;
+pub mod legible;
 pub mod sessions;

@@ -23,7 +23,6 @@ fn what_would_begin_a_line_of_its_own_is_not_legible() {
         "/a\nb",
         "/a\u{85}b",
         "/\u{2028}",
-       
         "http://host/%0a",
         "/a%0a?b",
         "/ws?clientId=%0a",
