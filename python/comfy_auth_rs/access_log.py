@@ -38,9 +38,9 @@ def install_filters() -> None:
 def without_credentials(record: logging.LogRecord) -> bool:
     """A filter for access logs: puts `[redacted]` in place of each `api_key` and `token` of a query. Drops nothing.
 
-    Characters that would begin another line, or move the cursor, are escaped: clients may send them in `User-Agent`.
-    Likewise `[redacted]` in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not: clients may send
-    a key there all the same.
+    Likewise `[redacted]` in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not:
+    clients may send a key there all the same. Characters that would begin another line, or move the cursor, are
+    escaped: clients may send them in `User-Agent`.
     """
     record.msg, record.args = _redact(record.getMessage()), ()
     for name in ("first_request_line", "request_header"):  # for formatters that don't use the message

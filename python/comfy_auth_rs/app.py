@@ -38,10 +38,11 @@ def create_auth_middleware(
     """A middleware that admits only requests with a valid key.
 
     Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
-    regular expression that begins with `^`), `require_ws` takes `/ws` off the exempt routes, `trusted_proxy` are the
-    networks (CIDR) of proxies that are believed: in `client_field`, and in no other field, they name the client, and in
-    `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each `origin` (`https://example.com`)
-    count as this server's own. `setup` adds the login page and `/health`.
+    regular expression that begins with `^`); beside them only `/health` and the login page need none, and a CORS
+    preflight where a handler was registered for `OPTIONS`. So `/ws` needs one, and `require_ws` changes nothing.
+    `trusted_proxy` are the networks (CIDR) of proxies that are believed: in `client_field`, and in no other field,
+    they name the client, and in `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each
+    `origin` (`https://example.com`) count as this server's own. `setup` adds the login page and `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
@@ -75,6 +76,7 @@ def setup(
 ) -> AuthMiddleware:
     """Protects `app`: the middleware, `/health`, the login page and its sessions.
 
+    Everything else needs a key, whatever its name, unless `exempt` matches it.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
     With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
 
@@ -130,9 +132,7 @@ def make_middleware(
 
     `in_comfyui` says which routes need no key: those of ComfyUI that the guide names, or those that this package adds.
     """
-    middleware = AuthMiddleware(
-        keys, settings, refuse=refuse, answer_preflight=answer_preflight, in_comfyui=in_comfyui
-    )
+    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight, in_comfyui=in_comfyui)
     middleware.watch_with(Watch(middleware))
     return middleware
 

@@ -25,7 +25,8 @@ TWICE = tuple(separator.replace("%", "%25") for separator in ("%0A", "%C2%85", "
 
 #: Where ComfyUI logs the path, or a custom node might: exempt, known, unknown.
 PLACES = ("/scripts/ui{}", "/scripts/ui/x{}.js", "/extensions/core/{}.js", "/extensions/{}", "/userdata/{}", "/queue{}",
-          "/userdata/a/move/{}", "/nothing/{}.json", "/api/{}", "/docs/{}", "/templates/{}", "/{}", "//{}", "/key/{}/queue")  # fmt: skip
+          "/userdata/a/move/{}", "/nothing/{}.json", "/api/{}",
+          "/docs/{}", "/templates/{}", "/{}", "//{}", "/key/{}/queue")  # fmt: skip
 IDS = ("/ws?clientId={}", "/api/ws?clientId={}", "/ws?a=b&client%49d={}&c=d", "/ws?clientId=x&clientId={}",
        "/ws?clientId={}#x", "/queue?clientId={}")  # fmt: skip
 
@@ -71,7 +72,7 @@ FIELDS = {
 
 
 def forged_lines(output: str) -> list[str]:
-    """Whatever ends a line for anybody, `splitlines` ends one there. ComfyUI 0.33 puts colours and the level in front."""
+    """`splitlines` ends a line wherever anybody would. ComfyUI 0.33 puts colours and the level in front."""
     lines = [re.sub(r"\x1b\[\d*m", "", line) for line in output.splitlines()]
     return [line for line in lines if re.match(r"\s*(\[\w+\] )?comfy-auth-rs: refused 203", line)]
 
@@ -112,4 +113,4 @@ def test_what_decodes_to_nothing_of_the_kind_is_served(target: Target) -> None:
         for path in ("/canary/a%20b%25%C3%A9", "/canary/%ff%c0%8a", "/canary/%25ff", "/canary/x?y=%0A&z=%00")
     }
     answers = answered(target, sent, 182)
-    assert {name: statuses(answer) for name, answer in answers.items()} == dict.fromkeys(sent, [200])
+    assert {name: statuses(answer) for name, answer in answers.items()} == {name: [200] for name in sent}

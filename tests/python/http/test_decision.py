@@ -288,8 +288,8 @@ def make_app(folder, policy, flaw=None):
     app = web.Application(middlewares=[flaw] if flaw else [])
     app[SERVED] = []
     app.router.add_route("*", "/all", answer)
-    for path in ("/options", "/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api", "/public/{name}",
-                 "/view", "/view22"):  # fmt: skip
+    for path in ("/options", "/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api",
+                 "/public/{name}", "/view", "/view22"):  # fmt: skip
         for method in ALL[1:]:
             app.router.add_route(method, path, answer)
         app.router.add_get(path, answer, allow_head=False)

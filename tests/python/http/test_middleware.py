@@ -161,9 +161,7 @@ async def test_admits_nobody_when_a_fact_cannot_be_read(aiohttp_server, middlewa
         return answer
 
     outcome = await on_a_real_request(aiohttp_server, judge, headers)
-    unread = (broken in ("match_info", "method") and headers is BEARER) or (
-        broken == "remote" and headers == {}
-    )
+    unread = (broken in ("match_info", "method") and headers is BEARER) or (broken == "remote" and headers == {})
     if headers is BEARER and unread:
         assert len(calls) == 1, "a fact that is not needed is not read"
     else:
@@ -686,7 +684,9 @@ async def test_rule_3_applications_of_ones_own_open_nothing_else(aiohttp_server,
         for headers in ({}, UPGRADE, bearer("wrong"), {"Sec-Fetch-Site": "same-origin"}):
             for method in ("GET", "HEAD", "POST"):
                 reply = await fetch(server, target, headers, method=method)
-                expected = 302 if (target, method) in (("/", "GET"), ("/", "HEAD")) and "Upgrade" not in headers else 401
+                expected = (
+                    302 if (target, method) in (("/", "GET"), ("/", "HEAD")) and "Upgrade" not in headers else 401
+                )
                 assert reply.status == expected, (method, target, headers)
         assert (await fetch(server, target, BEARER)).status == 200, target
     assert (await fetch(server, "/health")).status == 200
