@@ -869,12 +869,16 @@ fn rule_0_preflights_are_answered_at_the_gate() {
 #[test]
 fn rule_0_control_characters_are_refused_for_everybody() {
     let illegible = |request: Request| Request { target: "/x%0ay", ..request };
+    let health = || request("GET", Route::Path("/health"));
     let server = Server::new();
     check(
         &server,
         &[
             ("without a key", illegible(get()), "control_character"),
             ("with the key", illegible(get().bearer(KEY)), "control_character"),
+            ("a host that would begin a line", health().with(Field::Host, "x\u{2028}y"), "missing_credential"),
+            ("an origin that would", health().with(Field::Origin, "x\ty"), "missing_credential"),
+            ("one that would not", health().with(Field::Origin, "http://x y"), "anonymous"),
             ("with a wrong key", illegible(get().bearer("wrong")), "control_character"),
             ("with the cookie", illegible(get().cookie(&server)), "control_character"),
             ("of an exempt route", illegible(request("GET", Route::Path("/health"))), "control_character"),
@@ -928,6 +932,11 @@ fn rule_3_sockets() {
             ("a handshake beyond ASCII", socket().with(Field::SecWebSocketKey, "\u{fffd}"), "missing_credential"),
             ("a version beyond ASCII", socket().with(Field::SecWebSocketVersion, "13\u{e9}"), "missing_credential"),
             ("the same with the key", socket().bearer(KEY).with(Field::SecWebSocketKey, "\u{e9}"), "Bearer"),
+            (
+                "a page whose origin would begin a line",
+                socket().with(Field::Origin, "http://x\u{85}y"),
+                "missing_credential",
+            ),
             ("anonymous, with somebody's clientId", taking_over(socket()), "client_id_taken"),
             ("wrong, with somebody's clientId", taking_over(socket().bearer("wrong")), "client_id_taken"),
             ("with the key, with somebody's clientId", taking_over(socket().bearer(KEY)), "Bearer"),

@@ -75,8 +75,8 @@ def attack(server: Server) -> None:
     for target in (
         f"/{quoted}", f"/%0a{quoted}", f"/%0d%0a{quoted}%0a", f"/x:%20invalid_credential%0A{quoted}", "/%e9%ff",
         f"/?{quoted}", "/203.0.113.7:", "/x:invalid_credential", "/%20refused%20203.0.113.7:%20GET%20/:%20locked",
-        "/%1b[2K" + quoted, "/" + "203.0.113.7:" * 600, f"/open%0a{quoted}", f"/open%E2%80%A8{quoted}", f"/open/{quoted}",
-        f"/open?clientId=%0a{quoted}",
+        "/%1b[2K" + quoted, "/" + "203.0.113.7:" * 600, f"/open%0a{quoted}", f"/open%E2%80%A8{quoted}",
+        f"/open/{quoted}", f"/open?clientId=%0a{quoted}",
     ):  # fmt: skip
         ask(server, target, {"X-API-Key": "wrong"}, source="127.0.0.4")
         ask(server, target, source="127.0.0.5")
