@@ -22,7 +22,7 @@ use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
-use crate::request::{Field, Now, Question, Request, has, takes_html};
+use crate::request::{Field, Now, Question, Request, takes_html};
 use crate::secret::Digest;
 use crate::state::State;
 use crate::trace::Trace;
@@ -198,14 +198,14 @@ fn is_printable<R: Request>(request: &R) -> bool {
 }
 
 fn is_preflight<R: Request>(request: &R) -> bool {
-    &*request.method() == "OPTIONS" && has(request, Field::AccessControlRequestMethod)
+    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod)
 }
 
 /// Rule 4. `GET /` is always led to the login page; a WebSocket upgrade never.
 fn refused<'k, R: Request>(request: &R, denial: Denial) -> Decision<'k> {
     let is_root = || matches!(request.route(), Route::Path("/" | "/api/") | Route::Static { prefix: "", file: "" });
     let leads_to_login = matches!(denial, Denial::Missing | Denial::Invalid)
-        && !has(request, Field::Upgrade)
+        && !request.has(Field::Upgrade)
         && matches!(&*request.method(), "GET" | "HEAD")
         && (is_root() || takes_html(request));
     if leads_to_login { Decision::SentToLogin(denial) } else { Decision::Denied(denial) }

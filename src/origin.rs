@@ -28,12 +28,12 @@ pub enum Page {
 
 /// The page that sends a request.
 pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
-    let site = combined(request, Field::SecFetchSite);
-    if site.as_deref().is_some_and(|site| OURS.contains(&site)) {
+    let told = says_ours(request);
+    if told == Some(true) {
         return Page::Own;
     }
     let Some(text) = combined(request, Field::Origin) else {
-        return if site.is_some() { Page::Foreign } else { Page::Unknown };
+        return if told.is_some() { Page::Foreign } else { Page::Unknown };
     };
     // No browser writes a scheme in capitals.
     let parsed = Origin::parse(&text).filter(|origin| !origin.scheme.bytes().any(|byte| byte.is_ascii_uppercase()));
@@ -44,7 +44,7 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     let used = used(request);
     match used.as_deref().and_then(Host::parse) {
         Some(host) if !host.name.eq_ignore_ascii_case(origin.host.name) => Page::Foreign,
-        Some(host) if site.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
+        Some(host) if told.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
         Some(_) => Page::SameHost,
         None => Page::Foreign,
     }
@@ -53,11 +53,17 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
 /// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may link
 /// here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
 pub fn may_read<R: Request>(request: &R) -> bool {
-    combined(request, Field::SecFetchSite).is_none_or(|site| {
-        OURS.contains(&site.as_str())
-            || (combined(request, Field::SecFetchMode).as_deref() == Some("navigate")
-                && combined(request, Field::SecFetchDest).as_deref() == Some("document"))
+    says_ours(request).is_none_or(|ours| {
+        ours || (combined(request, Field::SecFetchMode).as_deref() == Some("navigate")
+            && combined(request, Field::SecFetchDest).as_deref() == Some("document"))
     })
+}
+
+/// Whether `Sec-Fetch-Site` says that a request is ours: no value but one that says so. `None` where it isn't there.
+fn says_ours<R: Request>(request: &R) -> Option<bool> {
+    let mut values = request.values(Field::SecFetchSite);
+    let first = values.next()?;
+    Some(OURS.contains(&&*first) && values.next().is_none())
 }
 
 /// The host that the browser used, as it is in its field.

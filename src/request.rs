@@ -40,6 +40,8 @@ pub trait Request {
 
     /// The values of a field, in order.
     fn values(&self, field: Field) -> impl Iterator<Item = Self::Text>;
+    /// Whether a field is there.
+    fn has(&self, field: Field) -> bool;
     /// The raw query string, if there is one.
     fn query(&self) -> Option<Self::Text>;
     /// Whether the address can be written into a log line: see [`crate::legible`].
@@ -112,11 +114,6 @@ pub(crate) fn millis(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
 }
 
-/// Whether a field is there.
-pub fn has<R: Request>(request: &R, field: Field) -> bool {
-    request.values(field).next().is_some()
-}
-
 /// A field's value; where it is repeated, its values with commas between them (RFC 9110, section 5.3), which none of those
 /// that may not be repeated equals.
 pub fn combined<R: Request>(request: &R, field: Field) -> Option<String> {
@@ -126,7 +123,7 @@ pub fn combined<R: Request>(request: &R, field: Field) -> Option<String> {
 /// The field that names the host the browser used. A gateway may put its own address into `Host`, and so does Traefik when
 /// it asks about a request.
 pub fn host<R: Request>(request: &R) -> Field {
-    if request.proxied() && has(request, Field::XForwardedHost) { Field::XForwardedHost } else { Field::Host }
+    if request.proxied() && request.has(Field::XForwardedHost) { Field::XForwardedHost } else { Field::Host }
 }
 
 /// The first of a list: proxies add what they were asked by after what the browser used.
@@ -146,11 +143,11 @@ pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
             .all(|&field| request.values(field).all(|method| reads(&method)))
             // Browsers send `Origin` with all that may change something and with every WebSocket, but not with a link
             // (Fetch, section 3.2). Proxies keep `Upgrade` to themselves, unlike the handshake's key.
-            && !has(request, Field::Origin)
-            && !has(request, Field::SecWebSocketKey)
+            && !request.has(Field::Origin)
+            && !request.has(Field::SecWebSocketKey)
     };
     reads(&request.method())
-        && !has(request, Field::Upgrade)
+        && !request.has(Field::Upgrade)
         && (question != Question::ForwardAuth || asked_about_a_read())
 }
 
@@ -166,7 +163,7 @@ pub fn is_by_a_browser<R: Request>(request: &R) -> bool {
         Field::Referer,
         Field::AcceptLanguage,
     ];
-    MARKS.iter().any(|&field| has(request, field))
+    MARKS.iter().any(|&field| request.has(field))
         || takes_html(request)
         || request.values(Field::UserAgent).any(|agent| agent.starts_with("Mozilla/"))
 }

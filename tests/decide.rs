@@ -1208,6 +1208,9 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn values(&self, field: Field) -> impl Iterator<Item = String> {
             self.0.values(field).inspect(|_| self.1.set(self.1.get() + 1))
         }
+        fn has(&self, _: Field) -> bool {
+            panic!("nor what marks a browser");
+        }
         fn query(&self) -> Option<String> {
             panic!("the query is not read once a header admits");
         }

@@ -14,11 +14,10 @@ use crate::request::{Question, Request, is_by_a_browser, is_read};
 /// [`Denial::CrossOrigin`].
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
+    let reads = || is_read(request, question) && origin::may_read(request);
     let ours = match grant.source {
-        Source::Basic if !is_by_a_browser(request) => true,
-        Source::Cookie | Source::Basic => {
-            context.page() == Page::Own || (is_read(request, question) && origin::may_read(request))
-        }
+        Source::Cookie => context.page() == Page::Own || reads(),
+        Source::Basic => context.page() == Page::Own || reads() || !is_by_a_browser(request),
         Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
             matches!(context.page(), Page::Own | Page::Unknown)
         }

@@ -45,7 +45,7 @@ pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
 /// Whether one of our own resources resolved a request, which `aiohttp_internals.mark_requests` tells by its class. Every
 /// request is asked: its route would cost more.
 pub fn is_marked(request: &Bound<'_, PyAny>) -> bool {
-    marked(request.py()).is_ok_and(|marked| request.get_type().is(marked))
+    marked(request.py()).is_ok_and(|marked| request.get_type_ptr() == marked.as_type_ptr())
 }
 
 /// The class of those requests.

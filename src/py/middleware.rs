@@ -25,7 +25,7 @@ use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
 use crate::origin::OwnOrigins;
-use crate::request::{Now, Question, Request as _};
+use crate::request::{Field, Now, Question, Request as _};
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
@@ -133,7 +133,7 @@ impl AuthMiddleware {
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.is_upgrade() => match open_socket(&grant, facts) {
+            Decision::Granted(grant) if facts.has(Field::Upgrade) => match open_socket(&grant, facts) {
                 Ok(()) => self.connections.opened(request, Admission::from(&grant)).map(|()| Next::Handler),
                 Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
             },
@@ -259,7 +259,7 @@ impl AuthMiddleware {
         let route = facts.route();
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
-        facts.into_error().map_or(Ok((public, of_one_file)), Err)
+        facts.take_error().map_or(Ok((public, of_one_file)), Err)
     }
 
     /// Asks a question, and has `yes` make the answer of who was admitted, if that is somebody.
@@ -304,7 +304,7 @@ impl AuthMiddleware {
             log::decision(&decision, question, &facts, trace)?;
         }
         let outcome = act(decision, &facts, now);
-        match facts.into_error() {
+        match facts.take_error() {
             Some(error) => Err(error),
             None => outcome,
         }
@@ -336,7 +336,7 @@ impl AuthMiddleware {
                 return None;
             }
             let facts = self.facts(request).ok()?;
-            if facts.is_upgrade() {
+            if facts.has(Field::Upgrade) {
                 return None; // ours was noted when it was opened
             }
             match decide(&policy, &facts, Question::Again, now) {

@@ -189,13 +189,8 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 
     /// The exception that reading a fact raised.
-    pub fn into_error(self) -> Option<PyErr> {
-        self.error.into_inner()
-    }
-
-    /// Whether it asks for another protocol, as a WebSocket does.
-    pub fn is_upgrade(&self) -> bool {
-        self.read(|| self.headers.contains(self.context.names.of(Field::Upgrade))).unwrap_or(true)
+    pub fn take_error(&self) -> Option<PyErr> {
+        self.error.take()
     }
 
     /// Tells the operator of a page that was refused.
@@ -331,6 +326,10 @@ impl<'py> request::Request for Request<'_, 'py> {
 
     fn values(&self, field: Field) -> impl Iterator<Item = Text<'py>> {
         Values { request: self, field, told: 0, all: None }
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.read(|| self.headers.contains(self.context.names.of(field))).unwrap_or(false)
     }
 
     fn query(&self) -> Option<Text<'py>> {

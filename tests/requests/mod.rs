@@ -88,6 +88,10 @@ impl request::Request for Request {
         self.fields.iter().filter(move |(name, _)| *name == field).map(|(_, value)| value.clone())
     }
 
+    fn has(&self, field: Field) -> bool {
+        self.values(field).next().is_some()
+    }
+
     fn query(&self) -> Option<String> {
         self.query.clone()
     }
