@@ -288,7 +288,7 @@ class Model:
         return request.client_id and bool(self.owners - {key})
 
     def is_public(self, resource: Place) -> bool:
-        """ComfyUI's `/templates/*`, `/docs/*`, static `/extensions/*`, and the guide's suffixes on the frontend's mount."""
+        """ComfyUI's `/templates/*`, `/docs/*`, static `/extensions/*`; the guide's suffixes on its own mount."""
         if not self.policy.in_comfyui:
             return False
         if resource.mount is None:
