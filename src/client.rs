@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, quoted};
 
 /// The fields in which proxies commonly name the client.
 pub const CLIENT_FIELDS: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP"];
@@ -27,7 +27,7 @@ impl ClientField {
         let is_token = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         if !is_token {
-            let detail = format!("{name:?} is no name of a header field; write one such as X-Real-IP");
+            let detail = format!("{} is no name of a header field; write one such as X-Real-IP", quoted(name));
             return Err(ConfigError::new("client_field", detail));
         }
         Ok(Self { name: name.to_owned(), forwarded: name.eq_ignore_ascii_case("Forwarded") })
@@ -74,7 +74,7 @@ impl TrustedProxies {
                 Ok(net) => nets.push(net),
                 Err(_) => faults.push(ConfigError::new(
                     "trusted_proxy",
-                    format!("{block:?} is no network; write an address or a CIDR block such as 10.0.0.0/8"),
+                    format!("{} is no network; write an address or a CIDR block such as 10.0.0.0/8", quoted(block)),
                 )),
             }
         }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::keys::REDACTED;
+use crate::secret::SHORT_KEY_LENGTH;
+
 /// A start-up fault: the server must not start. One line: where, what, what to do; never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -25,6 +28,21 @@ impl ConfigError {
     pub fn in_key_file(place: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { setting: "api_key_file", place: Some(place.into()), detail: detail.into() }
     }
+}
+
+/// A value as an error quotes it: hidden if it may hold a key or a password, which people put in wrong places.
+#[must_use]
+pub fn quoted(value: &str) -> String {
+    if may_hold_a_key(value) { format!("{REDACTED:?}") } else { format!("{value:?}") }
+}
+
+/// Whether it has a word as long as a good key, or looks like an address with a credential.
+#[must_use]
+pub fn may_hold_a_key(value: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-+=".contains(c);
+    let mut words = value.split(|c| !is_word(c));
+    words.any(|word| word.len() >= SHORT_KEY_LENGTH)
+        || ["@", "key=", "token=", "/key/"].iter().any(|mark| value.contains(mark))
 }
 
 impl fmt::Display for ConfigError {

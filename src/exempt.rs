@@ -2,7 +2,7 @@
 
 use regex::RegexSet;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, may_hold_a_key};
 
 /// The resource that the server's router resolved a request to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,8 @@ const SUFFIXES: [&str; 18] = [
     ".ttf", ".mp3", ".wav", ".mp4", ".webm",
 ];
 
+const HIDDEN: &str = "\"[redacted]\" is no pattern (it isn't shown, it may hold a key)";
+
 /// Longest path below a static mount that is exempt, in bytes.
 const MAX_FILE: usize = 1024;
 
@@ -80,6 +82,8 @@ impl Exemptions {
         for pattern in patterns.iter().map(AsRef::as_ref) {
             match to_regex(pattern) {
                 Ok(regex) => regexes.push(regex),
+                // What a regular expression's fault says quotes the expression.
+                Err(_) if may_hold_a_key(pattern) => faults.push(ConfigError::new("exempt", HIDDEN)),
                 Err(message) => faults.push(ConfigError::new("exempt", format!("{pattern:?} {message}"))),
             }
         }
@@ -112,9 +116,9 @@ impl Exemptions {
                 exemption => exemption,
             },
             Route::Static { prefix, file } => {
-                if is_plain(file)
-                    && (self.in_comfyui() && reads && is_public_mount(prefix, file) || self.matches_file(prefix, file))
-                {
+                let is_seen = || !is_hidden(prefix) && !is_hidden(file);
+                let is_public = || reads && self.in_comfyui() && is_public_mount(prefix, file) && is_seen();
+                if is_plain(file) && (is_public() || self.matches_file(prefix, file)) {
                     Exemption::Open
                 } else {
                     Exemption::None
@@ -170,6 +174,17 @@ fn is_plain(file: &str) -> bool {
     file.len() <= MAX_FILE
         && !file.contains(|c: char| c == '\\' || c.is_control())
         && !file.split('/').any(|segment| segment == ".." || segment == "." || segment.len() > MAX_SEGMENT)
+}
+
+/// Whether a name in it begins with a dot: what people don't mean to serve, `.env` and `.git` above all. So may a short
+/// name or a drive on Windows (`GIT~1`, `C:.env`), and a name after characters that HFS+ ignores.
+fn is_hidden(path: &str) -> bool {
+    let ignored =
+        |c| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let is_short = |(tilde, _)| path[tilde + 1..].starts_with(|c: char| c.is_ascii_digit());
+    path.contains(':')
+        || path.split('/').any(|segment| segment.trim_start_matches(ignored).starts_with('.'))
+        || path.match_indices('~').any(is_short)
 }
 
 fn to_regex(pattern: &str) -> Result<String, String> {

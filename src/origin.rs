@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, quoted};
 use crate::request::{Field, Request, combined, first_of, host};
 
 /// What `Sec-Fetch-Site` says of a request from our own pages, and of one by the person at the address bar.
@@ -112,7 +112,8 @@ impl OwnOrigins {
                 None => faults.push(ConfigError::new(
                     "origin",
                     format!(
-                        "{text:?} is no origin; write scheme://host or scheme://host:port, such as https://example.com"
+                        "{} is no origin; write scheme://host or scheme://host:port, such as https://example.com",
+                        quoted(text)
                     ),
                 )),
             }

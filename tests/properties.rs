@@ -309,6 +309,18 @@ proptest! {
     }
 
     #[test]
+    fn exempt_nothing_that_begins_with_a_dot(
+        prefix in select(&["", "/extensions/x", "/extensions", "/docs", "/templates/y"][..]),
+        before in "([a-z.~]{1,3}/){0,2}",
+        name in "\\.[a-z.~0-9]{1,6}",
+        after in "(/[a-z.]{1,3}){0,2}\\.(js|html|json|png)",
+    ) {
+        let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
+        let file = format!("{before}{name}{after}");
+        prop_assert_eq!(exemptions.of(Route::Static { prefix, file: &file }, "GET"), Exemption::None, "{:?}", file);
+    }
+
+    #[test]
     fn exempt_writes_only_where_somebody_said_so(
         method in select(&["POST", "PUT", "PATCH", "DELETE", "get", ""][..]),
         path in prop_oneof!["(/api)?/(health|ws|auth_login\\.html|auth_inject\\.js|index\\.html|docs/x|templates/x)?", "/.*"],

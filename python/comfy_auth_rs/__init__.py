@@ -1,5 +1,6 @@
 """API-key authentication for ComfyUI and other aiohttp servers."""
 
+import comfy_auth_rs._import_path  # before any other import
 import comfy_auth_rs._requirements  # noqa: F401 - before anything that needs what it looks for
 from comfy_auth_rs._core import (
     Identity,

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import platform
+import shutil
 import socket
 import ssl
 import stat
@@ -21,9 +22,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from comfy_auth_rs import KeyStore, __version__
-from comfy_auth_rs.comfyui import custom_node, tree
+from comfy_auth_rs.comfyui import custom_node, tree, web_directories
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
 from comfy_auth_rs.comfyui.tree import FileState
+from comfy_auth_rs.ownership import Foreign, foreign_part_of_python
 from comfy_auth_rs.settings import flag
 
 __all__ = ["Check", "examine"]
@@ -60,7 +62,7 @@ def examine(
     """
     files = tree.status(directory)
     node = custom_node.folder(directory, base)
-    runtime = _Runtime.of(python or _python_of(directory), directory)
+    runtime = _Runtime.of(_absolute(python) if python else _python_of(directory), directory)
     answers = _answers(port)
     return [
         _comfyui(directory),
@@ -68,6 +70,7 @@ def examine(
         _permissions(directory, node),
         *runtime.checks(),
         _manager(node.parent, runtime),
+        *_web_directories(node.parent),
         *_keys(key_files),
         *_port(port, answers),
         *_middlewares(port, answers, key_file),
@@ -81,7 +84,7 @@ def _web_socket(node: Path) -> Check:
 
 
 def _comfyui(directory: Path) -> Check:
-    with contextlib.suppress(OSError, SyntaxError, ValueError):
+    with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         for statement in ast.parse((directory / "comfyui_version.py").read_bytes()).body:
             if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
                 return Check("ComfyUI", "ok", f"version {ast.literal_eval(statement.value)}")
@@ -142,9 +145,12 @@ def _permissions(directory: Path, node: Path) -> Check:
     return Check(name, "ok", f"the folder is {whose} (mode {stat.S_IMODE(modes[directory].st_mode):o})")
 
 
-#: Does what the inserted lines do, with the Python that will do it, and tells what else a helper would ask for.
+#: Does what the inserted lines do, with the Python that will do it, and tells what else a helper would ask for. Nothing
+#: is imported from the folder that it is started in.
 _ASK = """
-import comfy_auth_rs.comfyui, aiohttp, json, platform, sys
+import sys
+sys.path[:] = filter(None, sys.path)
+import comfy_auth_rs.comfyui, aiohttp, json, platform
 from importlib.metadata import PackageNotFoundError, version
 try:
     manager = version("comfyui-manager")
@@ -159,17 +165,22 @@ print(json.dumps({"package": comfy_auth_rs.__version__, "manager": manager, "env
 
 @dataclass(frozen=True)
 class _Runtime:
-    """The Python that runs ComfyUI: what it answered to `_ASK`, or why it did not."""
+    """The Python that runs ComfyUI: what it answered to `_ASK`, or why it did not, or was not asked."""
 
     python: str
     answer: dict[str, str | None] = field(default_factory=dict)
     fault: str | None = None
+    not_asked: str | None = None
 
     @classmethod
     def of(cls, python: str, directory: Path) -> _Runtime:
+        if python != sys.executable and (foreign := foreign_part_of_python(Path(python))):
+            return cls(python, not_asked=_not_run(python, directory, foreign))
+        is_root = sys.platform != "win32" and os.geteuid() == 0
+        command = [python, *["-I"] * is_root, "-c", _ASK]
         try:
             result = subprocess.run(
-                [python, "-c", _ASK], cwd=directory, capture_output=True, text=True, errors="replace", timeout=60
+                command, cwd=Path(python).anchor or None, capture_output=True, text=True, errors="replace", timeout=60
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return cls(python, fault=f"{python} does not run ({error}); name ComfyUI's Python with --python")
@@ -180,8 +191,8 @@ class _Runtime:
         return cls(python, fault=f"{python} cannot import it ({reason}); run `{python} -m pip install comfy-auth-rs`")
 
     def checks(self) -> Iterator[Check]:
-        if self.fault:
-            yield Check("Package", "unsafe", self.fault)
+        if not self.answer:
+            yield Check("Package", "unsafe" if self.fault else "note", str(self.fault or self.not_asked))
             yield Check(
                 "Environment",
                 "note",
@@ -191,6 +202,17 @@ class _Runtime:
             return
         yield Check("Package", "ok", f"{self.python} imports version {self.answer['package']}")
         yield Check("Environment", "ok", str(self.answer["environment"]))
+
+
+def _not_run(python: str, directory: Path, foreign: Foreign) -> str:
+    """Why, what its folder tells, and what to do."""
+    if foreign.owner is None:
+        remedy = f"run `chmod go-w {foreign.path}`"
+    else:
+        remedy = f"run `sudo -u {foreign.who} {python} -m comfy_auth_rs doctor {directory}`"
+    folders = sorted(Path(python).parents[1].glob("lib/python3*/site-packages/comfy_auth_rs-*.dist-info"))
+    found = f"its folder has version {folders[-1].name.split('-')[1].removesuffix('.dist')}" if folders else "unknown"
+    return f"{python} was not run, since {foreign.who} can change {foreign.path}; {remedy} (the package: {found})"
 
 
 def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
@@ -203,6 +225,25 @@ def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
             if entry.name.lower() == "comfyui-manager":
                 return Check(name, "ok", f"ComfyUI-Manager in {entry}")
     return Check(name, "ok", "ComfyUI-Manager is not there")
+
+
+def _absolute(python: str) -> str:
+    """As this process finds it: a mere name in PATH, a path from the folder that it was started in."""
+    return str(Path(shutil.which(python) or python).absolute())
+
+
+def _web_directories(custom_nodes: Path) -> Iterator[Check]:
+    """ComfyUI serves them below /extensions/, which needs no key."""
+    for node, folder, own, source in web_directories.find(custom_nodes):
+        if own:
+            yield Check(
+                "Web folder",
+                "unsafe",
+                f"{node} serves {folder} to everyone, with its source, its settings and what else is there; put its "
+                "scripts into a folder of their own and name that in its WEB_DIRECTORY, or remove the node",
+            )
+        elif source:
+            yield Check("Web folder", "note", f"{node} serves {source} to everyone; keep only what browsers need there")
 
 
 def _python_of(directory: Path) -> str:
@@ -298,11 +339,12 @@ def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -
 
 
 def _first_key(file: Path) -> str | None:
-    with contextlib.suppress(OSError):
-        for line in file.read_text("utf-8-sig", "replace").splitlines():
-            for word in line.split()[:1]:
-                if not word.startswith(("#", "sha256:")):
-                    return word
+    if not KeyStore.faults(file):  # so that what follows reads it as the server does
+        with contextlib.suppress(OSError, ValueError):
+            for line in file.read_text("utf-8-sig").split("\n"):
+                for word in line.split()[:1]:
+                    if not word.startswith(("#", "sha256:")):
+                        return word
     return None
 
 

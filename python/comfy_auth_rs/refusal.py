@@ -59,10 +59,14 @@ def _login_location(request: web.Request) -> str:
     """Relative, so that it works under a proxy's sub-path."""
     url = request.rel_url
     depth = url.raw_path.count("/") - 1 + url_depth(request)
-    query = strip_credentials(url.raw_query_string)
-    target = url.raw_path + (f"?{query}" if query else "")
     prefix = "../" * depth if depth <= _MAX_DEPTH else "/"
-    return f"{prefix}{LOGIN_PAGE}?next={quote(target, safe='', errors='replace')}"
+    return f"{prefix}{LOGIN_PAGE}?next={encoded_next(url.raw_path, url.raw_query_string)}"
+
+
+def encoded_next(path: str, query: str) -> str:
+    """What the login page is told to go on to: percent-encoded, and without keys."""
+    query = strip_credentials(query)
+    return quote(path + (f"?{query}" if query else ""), safe="", errors="replace")
 
 
 class _Allowance:

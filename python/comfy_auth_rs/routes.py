@@ -17,7 +17,7 @@ from comfy_auth_rs.aiohttp_internals import mark_requests
 from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import Handler, IndexPage
-from comfy_auth_rs.refusal import LOGIN_PAGE, refuse
+from comfy_auth_rs.refusal import LOGIN_PAGE, encoded_next, refuse
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 STATIC = Path(__file__).parent / "static"
@@ -35,6 +35,9 @@ _JSON_TYPE = "application/json"
 
 #: Tells a log-in whose key is in its body that something in front of this server uses `Authorization` for itself.
 _AUTHORIZATION_SEEN = "X-Auth-Authorization-Seen"
+
+#: Longest `X-Auth-Next`: proxies have little room for an answer's header.
+_MAX_NEXT = 2048
 
 #: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
 _PLAIN = string.punctuation.replace("%", "") + " "
@@ -165,7 +168,11 @@ class VerifyRoute:
         """204 with the key's label, else 401."""
         outcome = self._middleware.forward_auth(request)
         if isinstance(outcome, Denial):
-            return await refuse(request, outcome)
+            response = await refuse(request, outcome)
+            path, _, query = request.headers.get("X-Original-URI", "").partition("?")
+            if 0 < len(following := encoded_next(path, query)) <= _MAX_NEXT:
+                response.headers["X-Auth-Next"] = following  # nginx cannot percent-encode
+            return response
         # There even where the key has no label: a proxy that copies it then replaces the one that a client sent.
         headers = {"X-Auth-Key-Label": quote(outcome, safe=_PLAIN), "Cache-Control": "no-store"}
         return web.Response(status=204, headers=headers)

@@ -19,8 +19,8 @@ use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::Keys;
-use super::file::{Record, parse_file, parse_flag};
-use crate::error::ConfigError;
+use super::file::{REDACTED, Record, parse_file, parse_flag};
+use crate::error::{ConfigError, may_hold_a_key};
 use crate::request::millis;
 use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
 
@@ -233,7 +233,8 @@ fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
 
 fn read_file(path: &Path) -> Result<Version, Unread> {
     let place = path.to_string_lossy();
-    let system = |error: io::Error| Unread::System(ConfigError::in_key_file(place.clone(), unreadable(&error)));
+    let shown = if is_key(&place) { REDACTED.into() } else { place.clone() };
+    let system = |error: io::Error| Unread::System(ConfigError::in_key_file(shown.clone(), unreadable(&error)));
     let bad = |stamp, message: String| Err(Unread::Bad(stamp, vec![ConfigError::in_key_file(place.clone(), message)]));
     // Asked before opening: opening a named pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(system)?;
@@ -263,6 +264,11 @@ fn empty(path: &Path) -> ConfigError {
 fn no_key(path: &Path) -> ConfigError {
     let message = "the key file holds no key; write one key a line (`comfy-auth-rs keygen -o FILE` makes one)";
     ConfigError::in_key_file(path.to_string_lossy(), message)
+}
+
+/// Whether somebody seems to have named a key in place of a file with one.
+fn is_key(name: &str) -> bool {
+    may_hold_a_key(name) && (name.ends_with('=') || !name.contains(['/', '\\', '.']))
 }
 
 fn unreadable(error: &io::Error) -> String {

@@ -69,6 +69,32 @@ fn rule_3_static_files() {
         let found = of(Route::Static { prefix, file }, method);
         assert_eq!(found == Exemption::Open, open, "{method} {prefix}/{file}");
     }
+    for (prefix, hidden) in [
+        ("/extensions/node", ".env"),
+        ("/extensions/node", ".git/config"),
+        ("/extensions/node", "a/b/.git/config"),
+        ("/extensions/node", ".hidden.js"),
+        ("/extensions/node", "...js"),
+        ("/extensions/node", "a/.well-known/x.json"),
+        ("/extensions/node", "\u{200c}.env"),
+        ("/extensions/node", "a/\u{feff}\u{200d}.git/config"),
+        ("/extensions/node", "GIT~1/config"),
+        ("/extensions/node", "a/env~2.js"),
+        ("/extensions/node", "C:.env"),
+        ("/extensions/node", "x.js::$DATA"),
+        ("/extensions/.node", "x.js"),
+        ("/extensions", "node/.env"),
+        ("/templates", ".env"),
+        ("/docs", "a/.git/config"),
+        ("", ".env.json"),
+        ("", ".git/x.js"),
+        ("", "extensions/core/.env"),
+    ] {
+        assert_eq!(of(Route::Static { prefix, file: hidden }, "GET"), Exemption::None, "{prefix}/{hidden}");
+    }
+    for plain in ["a.b.js", "x~.js", "~/x.js", "a~b/x.js", "\u{200c}x.js"] {
+        assert_eq!(of(Route::Static { prefix: "/extensions/node", file: plain }, "GET"), Exemption::Open, "{plain}");
+    }
     for (file, open) in [
         (format!("{}.js", "x".repeat(252)), true),
         (format!("{}.js", "x".repeat(253)), false),
@@ -129,8 +155,14 @@ fn rule_3_the_operators_own() {
         (Route::Path("/b/a12"), false),
         (Route::Static { prefix: "/my", file: "x.png" }, true),
         (Route::Static { prefix: "/my", file: "../x.png" }, false),
+        (Route::Static { prefix: "/my", file: ".well-known/x" }, true),
     ] {
         assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
+    }
+    for secret in ["^(0123456789abcdef0123456789abcdef", "view?token=secret", "a:secret@b"] {
+        let faults = Exemptions::new(COMFYUI, &[secret]).unwrap_err();
+        assert!(faults[0].to_string().contains("[redacted]"), "{faults:?}");
+        assert!(!faults[0].to_string().contains("secret") && !faults[0].to_string().contains("0123"), "{faults:?}");
     }
     for bad in ["view", "", "*", "^(", "^/a)|(/b"] {
         assert_eq!(Exemptions::new(COMFYUI, &[bad]).unwrap_err().len(), 1, "{bad:?}");

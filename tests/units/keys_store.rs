@@ -148,3 +148,18 @@ fn warns_of_short_keys_and_readable_files() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(store(&path).warnings().len(), 1);
 }
+
+#[test]
+fn a_key_in_place_of_a_file_is_not_shown() {
+    for (name, shown) in [
+        ("0123456789abcdef0123456789abcdef", false),
+        ("0123456789abcdef/0123456789abcdef0123456789abcdef=", false),
+        ("nowhere.txt", true),
+        ("/nowhere/0123456789abcdef0123456789abcdef", true),
+        ("0123456789abcdef0123456789abcdef.txt", true),
+    ] {
+        let fault = &faults_of_file(Path::new(name))[0];
+        assert_eq!(fault.contains("0123") || fault.contains("nowhere"), shown, "{fault}");
+        assert!(fault.contains("does not exist"), "{fault}");
+    }
+}

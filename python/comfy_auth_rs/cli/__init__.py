@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from comfy_auth_rs import PatchError, __version__
+from comfy_auth_rs.arguments import without_values
 from comfy_auth_rs.cli.common import CommandError
 
 __all__ = ["main", "make_parser"]
@@ -35,6 +36,7 @@ What to do next (PATH/TO/ComfyUI is the folder that holds main.py):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = without_values(message, sys.argv[1:])
         self.exit(2, f"comfy-auth-rs: error: {message} (see `{self.prog} --help`)\n")
 
 

@@ -65,5 +65,7 @@ def _print_table(checks: Sequence[doctor.Check]) -> None:
             state = f"\033[{_COLOURS[check.state]}m{state}\033[0m"
         indent = 6 + 2 + width + 2
         room = max(shutil.get_terminal_size().columns - indent, 40) if terminal else len(check.detail)
-        lines = textwrap.wrap(check.detail, room, break_long_words=False, break_on_hyphens=False)
+        # Names of files, for one, are written by others: no escape sequences of theirs.
+        detail = "".join(letter if letter.isprintable() else "?" for letter in check.detail)
+        lines = textwrap.wrap(detail, room, break_long_words=False, break_on_hyphens=False)
         print(f"{state}  {check.name:{width}}  {lines[0]}", *lines[1:], sep=f"\n{' ' * indent}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from comfy_auth_rs.comfyui import tree
 from comfy_auth_rs.comfyui.transform import SERVER
 from comfy_auth_rs.errors import PatchError
+from comfy_auth_rs.ownership import as_owner
 
 __all__ = ["NAME", "NodeState", "contents", "folder", "install", "state", "uninstall"]
 
@@ -86,23 +87,16 @@ def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | No
     if any(file.version for file in tree.status(directory)):
         raise PatchError(f"{directory}: it is patched, and one of the two is enough; run `comfy-auth-rs unpatch` first")
     node = _folder(directory, base)
-    if node.exists() or node.is_symlink():
-        _require_ours(node)
-    changed = []
-    try:
-        node.mkdir(parents=True, exist_ok=True)
-        for name, text in contents().items():
-            file = node / name
-            if not file.exists() or file.read_bytes() != text.encode():
-                temporary = node / _temporary(name)
-                temporary.write_bytes(text.encode())
-                temporary.replace(file)
-                changed.append(file)
-    except OSError as error:
-        raise PatchError(
-            f"{node}: cannot be written ({error.strerror}); check permissions and space, then try again"
-        ) from None
-    return changed
+    with _as_owner(node):
+        if node.exists() or node.is_symlink():
+            _require_ours(node)
+        try:
+            node.mkdir(parents=True, exist_ok=True)
+            return [node / name for name, text in contents().items() if _write(node, name, text)]
+        except OSError as error:
+            raise PatchError(
+                f"{node}: cannot be written ({error.strerror}); check permissions and space, then try again"
+            ) from None
 
 
 def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path | None:
@@ -110,19 +104,39 @@ def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | 
     node = _folder(directory, base)
     if not node.exists() and not node.is_symlink():
         return None
-    _require_ours(node)
-    if others := _others(node):
-        raise PatchError(f"{node}: it holds {others[0]} too; remove it as you installed it, or by hand")
-    try:
-        for name in _FILES:  # without the first one, the second one stops ComfyUI
-            (node / name).unlink(missing_ok=True)
-            (node / _temporary(name)).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            shutil.rmtree(node / "__pycache__")
-        node.rmdir()
-    except OSError as error:
-        raise PatchError(f"{node}: cannot be removed ({error.strerror}); check permissions, then try again") from None
+    with _as_owner(node):
+        _require_ours(node)
+        if others := _others(node):
+            raise PatchError(f"{node}: it holds {others[0]} too; remove it as you installed it, or by hand")
+        try:
+            for name in _FILES:  # without the first one, the second one stops ComfyUI
+                (node / name).unlink(missing_ok=True)
+                (node / _temporary(name)).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(node / "__pycache__")
+            node.rmdir()
+        except OSError as error:
+            raise PatchError(
+                f"{node}: cannot be removed ({error.strerror}); check permissions, then try again"
+            ) from None
     return node
+
+
+def _as_owner(node: Path) -> AbstractContextManager[None]:
+    folders = [folder for folder in (node, node.parent, node.parents[1]) if folder.is_dir()]
+    return as_owner(folders[0], *filter(Path.is_symlink, folders))
+
+
+def _write(node: Path, name: str, text: str) -> bool:
+    """Whether the file had to be written. A link in its place, or in the temporary one's, is replaced, not followed."""
+    file, temporary = node / name, node / _temporary(name)
+    if not file.is_symlink() and file.exists() and file.read_bytes() == text.encode():
+        return False
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as opened:
+        opened.write(text.encode())
+    temporary.replace(file)
+    return True
 
 
 def _folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs.arguments import without_values
 from comfy_auth_rs.comfyui import inheritance
 from comfy_auth_rs.comfyui.flags import SPELLING, Secret, add_flags
 from comfy_auth_rs.errors import KeyFileError
@@ -25,7 +26,8 @@ _FLAGS = "COMFYUI_AUTH_FLAGS"
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{_FLAGS}: {message}")
+        words = shlex.split(os.environ.get(_FLAGS, ""))
+        raise ValueError(f"{_FLAGS}: {without_values(message, words)}")
 
 
 def read_arguments() -> argparse.Namespace:

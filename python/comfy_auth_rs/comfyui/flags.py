@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from comfy_auth_rs._core import REDACTED, KeyStore
+from comfy_auth_rs.arguments import without_values
 from comfy_auth_rs.comfyui import inheritance
 from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
 from comfy_auth_rs.settings import Settings, flag
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def error_without_keys(message: str) -> NoReturn:
         if any(_may_hold_a_key(sys.argv[index:]) for index in range(1, len(sys.argv))):
             refuse_to_start(_MISSPELT)
-        error(message)
+        error(without_values(message, sys.argv[1:]))
 
     vars(parser).update(parse_args=parse_and_hand_on, error=error_without_keys)
 

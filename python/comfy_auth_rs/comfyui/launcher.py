@@ -44,9 +44,9 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     redirect(main)
     _patch_workers_too(main)
     os.chdir(root)
+    if Path(sys.argv[0]).name != "__main__.py" and not getattr(sys.flags, "safe_path", sys.flags.isolated):
+        del sys.path[0]  # the command's own folder; `python -m comfy_auth_rs` has none
     sys.argv = [str(main), *argv]
-    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-        del sys.path[0]  # the launcher's own folder
     sys.path.insert(0, str(root))
     _run_patched(main, "__main__")
 

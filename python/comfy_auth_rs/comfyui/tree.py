@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER, insert, remove, same_but_for_version, version_of
 from comfy_auth_rs.errors import PatchError
+from comfy_auth_rs.ownership import as_owner
 
 if sys.platform != "win32":
     import fcntl
@@ -104,7 +104,8 @@ def _rewrite(
     directory: str | os.PathLike[str], change: Callable[[str, bytes], bytes], order: tuple[str, ...]
 ) -> list[Path]:
     paths = {name: _file(directory, name) for name in order}
-    with _locked(directory):
+    folders = [Path(directory), *(Path(directory, name).parent for name in order)]
+    with as_owner(*folders, *(path.parent for path in paths.values())), _locked(directory):
         sources = {name: read(directory, name) for name in order}
         contents = {name: change(name, source) for name, source in sources.items()}
         changed = {paths[name]: new for name, new in contents.items() if new != sources[name]}
@@ -145,16 +146,16 @@ def _temporary(path: Path) -> Path:
 
 
 def _stage(path: Path, content: bytes) -> None:
-    """Write the file's successor beside it, safely on disk, with its mode and, for root, its owner."""
+    """Write the file's successor beside it, safely on disk, with its mode and, where that is allowed, its owner."""
     old = path.stat()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with open(os.open(_temporary(path), flags, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         if sys.platform != "win32":
-            if os.geteuid() == 0:
+            with suppress(PermissionError):  # for root, unless it acts as the folder's owner
                 os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+            os.fchmod(file.fileno(), old.st_mode & 0o777)
         os.fsync(file.fileno())
 
 

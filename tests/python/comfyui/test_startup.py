@@ -176,6 +176,26 @@ def test_refuses_bad_values(patched_miniature: Path, flag: str, value: str, word
     assert words in found
 
 
+#: Where people write a key, or an address with one, by mistake; K stands for it, | for a space.
+MISPLACED = """
+--api-k=K --api_key=K --api_key|K --api-key-fil=K --api-key-fil|K --api-key-file|K --api-keys|K --apikey=K
+-api-key|K --API-KEY|K --key=K --key|K --token|K --auth-key|K --auth-api-key=K --auth=K --auth-requ=K
+--auth-require-ws=K --auth-require-ws|K --auth-url-key=K --auth-state|redis://:K@h api_key=K K -kK --port|K
+--port=K --preview-method|K --cpu=K --auth-origin|https://any:K@host --auth-origin=https://host/?api_key=K
+--auth-exempt=K --auth-exempt|^(K --auth-ex=^/x?token=K( --auth-trusted-proxy=K --auth-client-field=K:
+--auth-client-field|X-Key:K --|K
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", MISPLACED)
+def test_shows_no_key_that_is_in_a_wrong_place(patched_miniature: Path, words: str) -> None:
+    for key in ([], ["--api-key", "a-good-key-of-32-characters-or-more"]):
+        result = launch(patched_miniature, *key, *words.replace("K", KEY).split("|"))
+        assert result.returncode == 2, result.stderr
+        assert "canary" not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize(
     "flags",
     [

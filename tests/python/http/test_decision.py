@@ -94,6 +94,10 @@ PLACES = (
     Place("/notes.txt", READS, mount="", file="notes.txt"),
     Place("/nothing", READS, mount="", file="nothing"),
     Place("/extensions/node/any.bin", READS, mount="/extensions/node", file="any.bin"),
+    Place("/extensions/node/.env", READS, mount="/extensions/node", file=".env"),
+    Place("/extensions/node/a/%2egit/config", READS, mount="/extensions/node", file="a/.git/config"),
+    Place("/templates/.git/config", READS, mount="/templates", file=".git/config"),
+    Place("/.git/x.js", READS, mount="", file=".git/x.js"),
     Place("/templates/any.bin", READS, mount="/templates", file="any.bin"),
     Place("/my_outputs/image.png", READS, mount="/my_outputs", file="image.png"),
     Place("/my_outputs/data.json", READS, mount="/my_outputs", file="data.json"),
@@ -749,6 +753,11 @@ class ExemptsSuffixesOfEveryMount(Mutant):
 class ExemptsRoutesBelowExtensions(Mutant):
     def is_public(self, resource):
         return super().is_public(resource) or resource.route.startswith("/extensions/")
+
+
+class ExemptsHiddenFiles(Mutant):
+    def is_hidden(self, resource):
+        return False
 
 
 class ExemptsWhatOperatorsDont(Mutant):

@@ -280,3 +280,143 @@ def test_own_addresses_are_not_loopback():
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.bind((address, 0))  # it is an address of this machine
         assert not address.startswith(("127.", "::1"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files that somebody else can change
+
+needs_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root and another user's files")
+NOBODY = 65534
+
+
+def plant(tree: Path, marker: Path) -> Path:
+    """Modules that a program could import from `tree`, and an environment there: all of them tell that they ran."""
+    tell = f"with open({str(marker)!r}, 'a') as told: told.write(__name__ + chr(10))\n"
+    for name in ("platform", "json", "argparse", "aiohttp", "comfy_auth_rs", "sitecustomize", "ssl", "ast", "socket"):
+        (tree / f"{name}.py").write_text(tell)
+    python = tree / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho python >> {marker}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def give_away(*paths: Path) -> None:
+    for path in paths:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def ask_doctor(*arguments: object, cwd: Path, module: bool) -> subprocess.CompletedProcess[str]:
+    command = (
+        [sys.executable, "-m", "comfy_auth_rs"] if module else [str(Path(sys.executable).parent / "comfy-auth-rs")]
+    )
+    return subprocess.run(
+        [*command, "doctor", "--port", str(free_port()), "--json", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_root
+@pytest.mark.parametrize("module", [True, False], ids=["-m", "command"])
+def test_doctor_as_root_runs_nothing_of_another_user(tree, tmp_path, module):
+    marker = tmp_path / "ran"
+    python = plant(tree, marker)
+    (tree / "comfy_auth_rs.py").unlink()  # Python itself finds that one, before anything of ours
+    (tree / "venv/lib/python3.11/site-packages/comfy_auth_rs-1.2.3.dist-info").mkdir(parents=True)
+    give_away(tree, *tree.rglob("*"))
+    for cwd, directory in ((tmp_path, tree), (tree, tree), (tree, Path())):
+        result = ask_doctor(directory, cwd=cwd, module=module)
+        assert not marker.exists(), marker.read_text()
+        [(state, detail)] = checks(result, "Package")
+        assert state == "note"
+        assert detail.startswith(f"{python} was not run, since nobody can change {tree}; ")
+        assert f"run `sudo -u nobody {python} -m comfy_auth_rs doctor {directory}`" in detail
+        assert "(the package: its folder has version 1.2.3)" in detail
+        assert checks(result, "Patch") == [("ok", f"patched by version {__version__}")]
+
+
+@needs_root
+def test_doctor_imports_nothing_from_the_folder(tree, tmp_path):
+    """Root's own, too: what runs there is ComfyUI's."""
+    marker = tmp_path / "ran"
+    python = plant(tree, marker)
+    result = ask_doctor(tree, cwd=tmp_path, module=False)
+    assert marker.read_text() == "python\n"
+    assert checks(result, "Package") == [("ok", f"{python} imports version {__version__}")]
+
+
+def link(tree: Path, python: Path) -> None:
+    (tree / "real").mkdir()
+    python.rename(tree / "real/python")
+    python.symlink_to("../../real/python")
+    give_away(tree / "real/python")
+
+
+def package(tree: Path, python: Path) -> None:
+    (tree / "venv/lib/python3.11/site-packages").mkdir(parents=True)
+    (tree / "venv/lib/python3.11/site-packages/x.pth").write_text("import os")
+    give_away(tree / "venv/lib/python3.11/site-packages/x.pth")
+
+
+def linked_package(tree: Path, python: Path) -> None:
+    (tree / "venv/lib/python3.11").mkdir(parents=True)
+    (tree / "packages").mkdir()
+    (tree / "venv/lib/python3.11/site-packages").symlink_to(tree / "packages")
+    give_away(tree / "packages")
+
+
+def settings_of_environment(tree: Path, python: Path) -> None:
+    (tree / "venv/pyvenv.cfg").write_text("home = /usr/bin\n")
+    (tree / "venv/pyvenv.cfg").chmod(0o666)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        (lambda tree, python: give_away(python), "venv/bin/python"),
+        (lambda tree, python: give_away(python.parent), "venv/bin"),
+        (lambda tree, python: python.parent.chmod(0o777), "venv/bin"),
+        (lambda tree, python: python.chmod(0o757), "venv/bin/python"),
+        (lambda tree, python: (os.chown(python, 0, NOBODY), python.chmod(0o775)), "venv/bin/python"),
+        (link, "real/python"),
+        (package, "venv/lib/python3.11/site-packages/x.pth"),
+        (linked_package, "packages"),
+        (settings_of_environment, "venv/pyvenv.cfg"),
+    ],
+)  # fmt: skip
+def test_doctor_as_root_looks_at_each_part_of_an_environment(tree, tmp_path, change, culprit):
+    marker = tmp_path / "ran"
+    change(tree, plant(tree, marker))
+    for named in ([], ["--python", tree / "venv/bin/python"], ["--python", "venv/bin/python"]):
+        result = ask_doctor(tree, *named, cwd=tree if named else tmp_path, module=False)
+        [(state, detail)] = checks(result, "Package")
+        assert (state, f" can change {tree / culprit}; run `" in detail) == ("note", True), detail
+        assert not marker.exists()
+
+
+def test_doctor_prints_no_escape_sequences_of_others(tree):
+    (tree / "comfyui_version.py").write_text("__version__ = '\\x1b]0;owned\\x07\\u202e1'\n")
+    result = run("doctor", tree, "--port", free_port())
+    assert "version ?]0;owned??1" in result.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What custom nodes serve to everyone
+
+
+def test_doctor_names_nodes_that_serve_their_own_folder(tree):
+    node = tree / "custom_nodes/node"
+    (node / "web/deep").mkdir(parents=True)
+    (node / "__init__.py").write_text("WEB_DIRECTORY = 'web'\nraise SystemExit('imported')")
+    assert checks(run("doctor", tree, "--json", "--port", free_port()), "Web folder") == []
+    (node / "web/deep/tool.py").write_text("")
+    expected = f"{node} serves {node / 'web/deep/tool.py'} to everyone; keep only what browsers need there"
+    assert checks(run("doctor", tree, "--json", "--port", free_port()), "Web folder") == [("note", expected)]
+    (node / "__init__.py").write_text("WEB_DIRECTORY = '.'")
+    [(state, detail)] = checks(run("doctor", tree, "--json", "--port", free_port()), "Web folder")
+    assert (state, detail.split(",")[0]) == ("unsafe", f"{node} serves {node} to everyone")
+    assert "name that in its WEB_DIRECTORY" in detail

@@ -420,6 +420,10 @@ def tree(tmp_path):
         "web/folder.js/data": SECRET,
         "node/node.js": "open",
         "node/data.bin": "open",
+        "node/.env": SECRET,
+        "node/a/.git/config": SECRET,
+        "web/.git/x.js": SECRET,
+        "web/.env.json": SECRET,
         "outputs/image.png": SECRET,
         "outputs/data.json": SECRET,
         "secret.js": SECRET,
@@ -497,6 +501,14 @@ RULE_3 = {
     "/no_suffix": "closed",
     "/folder.js/data": "closed",
     "/nothing/here": "closed",
+    "/extensions/node/.env": "closed",
+    "/extensions/node/%2eenv": "closed",
+    "/extensions/node/a/.git/config": "closed",
+    "/extensions/node/a%2F%2Egit%2Fconfig": "closed",
+    "/extensions/node/./.env": "closed",
+    "/api/extensions/node/.env": "closed",
+    "/.git/x.js": "closed",
+    "/.env.json": "closed",
 }
 
 
@@ -528,6 +540,10 @@ SPELLINGS = """
 /assets/..%2f..%2fsecret.js /..%2fsecret.js /../secret.js /%2e%2e/secret.js /%2e%2e%2fsecret.js /..%5csecret.js
 /extensions/node/../node_secret.js /extensions/node/..%2fnode_secret.js /extensions/node/%2e%2e/node_secret.js
 /extensions/node/../../prompt /extensions/node%2f..%2f..%2fprompt /extensions/../prompt /extensions/..%2fprompt
+/extensions/node/.env%20 /extensions/node//.env /extensions/node/.//.env /extensions/node/.env/ /extensions/node/.ENV
+/extensions/node/.env. /extensions/node/x/../.env /extensions/node/a/..%2f.env /extensions/node/%2e/%2eenv
+/extensions//node/.env /extensions/node/.env%00 /extensions/node/.env?x.js /extensions/node/.env;.js /%2egit/x.js
+/extensions/node%2f.env /extensions%2fnode/.env /extensions/node/%252eenv /extensions/node/a/.git/x/../config
 /docs/../prompt /docs/..%2fprompt /docs/%2e%2e/prompt /templates/../prompt /templates/..%2fprompt
 /notes.txt%00.js /notes.txt%2f.js /notes.txt/.js /notes.txt;.js /notes.txt?.js /notes.txt#.js /notes%2etxt
 /my_outputs/image.png?.js /my_outputs/x/../image.png /assets/../my_outputs/image.png
@@ -549,6 +565,7 @@ async def test_rule_3_no_spelling_opens_a_route(comfyui, target):
 
 PIECES = """
 / / / // . .. %2e%2e %2f %5c %00 %25 ; ? # .js .json ws api prompt userdata internal health files assets app.js
+.env %2eenv .git/config a .git/x.js .env.json
 my_outputs image.png extensions node docs templates auth_login.html notes.txt %70rompt secret.js x
 """.split()  # noqa: SIM905
 

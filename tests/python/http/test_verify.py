@@ -119,6 +119,28 @@ async def test_what_a_proxy_tells_of_the_address_is_no_credential(server: Any) -
         assert (reply.status, reply.json["cause"]) == (401, "missing_credential")
 
 
+@pytest.mark.parametrize(
+    ("told", "following"),
+    [
+        ("/neighbour/a%20b?x=1&y=2#?+", "/neighbour/a%20b?x=1&y=2#?+"),
+        ("/x?a=1&api_key=secret&tok%65n=secret&b=2", "/x?a=1&b=2"),
+        ("/x?token=secret", "/x"),
+        ("", None),
+        ("/" + "x" * 2000, "/" + "x" * 2000),
+        ("/" + "&" * 1000, None),
+    ],
+)
+async def test_a_refusal_says_how_the_address_is_written_after_next(server: Any, told: str, following: Any) -> None:
+    """For nginx, which cannot percent-encode it."""
+    for headers in ({}, WRONG):
+        reply = await verify(server, {**headers, "X-Original-URI": told})
+        assert reply.status == 401
+        found = reply.headers.get("X-Auth-Next")
+        assert (found and unquote(found)) == following
+        assert not set(found or "") & set("&?#+/=")
+    assert "X-Auth-Next" not in (await verify(server, {**BEARER, "X-Original-URI": told})).headers
+
+
 async def test_guesses_count_and_who_is_locked_gets_a_401(server: Any) -> None:
     """nginx would make a 500 of a 429."""
     assert (await verify(server, BEARER)).status == 204

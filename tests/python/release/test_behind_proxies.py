@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs
 
 import aiohttp
 import pytest
@@ -21,6 +22,7 @@ from support.keys import KEY, OTHER_KEY
 from support.proxies import Proxy, Upstreams, deployed
 from support.servers import Server, free_port, start_server
 
+IN_PATH = "key-in-a-path-of-32-characters-or-more"  # proxies log paths
 NO_LABEL = "canary-key-without-label-of-32-characters"
 WRONG = bearer("wrong-key-behind-the-proxies")
 MEGABYTE = 1024 * 1024
@@ -72,7 +74,7 @@ def neighbour() -> Iterator[str]:
 def comfyui(copy_miniature: Any) -> Iterator[Server]:
     tree: Path = copy_miniature()
     keys = tree / "keys.txt"
-    keys.write_text(f"{KEY} alice\n{OTHER_KEY} Zoë's 100% laptop\n{NO_LABEL}\n", encoding="utf-8")
+    keys.write_text(f"{KEY} alice\n{OTHER_KEY} Zoë's 100% laptop\n{NO_LABEL}\n{IN_PATH}\n", encoding="utf-8")
     keys.chmod(0o600)
     flags = ["--api-key-file", str(keys), "--auth-require-ws", "--auth-trusted-proxy", "127.0.0.1"]
     if own := network.address():
@@ -226,6 +228,73 @@ def test_the_key_leads_to_the_neighbour_and_stays_behind(proxy: Proxy) -> None:
         assert answer.json["target"] == "/x"
 
 
+#: A key at each place of a query where one may be, however its name is spelled; and what the neighbour may see of it.
+QUERIES = {
+    f"api_key={KEY}": {"", "&"},
+    f"x=1&api_key={KEY}&y=%26%3D+2": {"x=1&y=%26%3D+2"},
+    f"x=1&token={KEY}": {"x=1", "x=1&"},
+    f"token={KEY}&x=1&x=2": {"x=1&x=2"},
+    f"api_key={KEY}&x=1&token={KEY}": {"x=1", "x=1&"},
+    f"api_key={KEY}&api_key={KEY}&api_key={KEY}&token={KEY}&token={KEY}&x=1": {"x=1", ""},
+    f"x=1&api%5Fkey={KEY}": {"x=1", "x=1&", ""},
+    f"x=1&%61p%69_key={KEY}&tok%65n={KEY}": {"x=1", "x=1&", ""},
+    f"x={{http.request.header.Cookie}}&y=$http_cookie&z=${{1}}&api_key={KEY}": {
+        "x={http.request.header.Cookie}&y=$http_cookie&z=${1}",
+        "x={http.request.header.Cookie}&y=$http_cookie&z=${1}&",
+    },
+    f"x=1&&api_key={KEY}": {"x=1", "x=1&", "x=1&&"},
+    "x=1&my_api_key=2&tokens=3": {"x=1&my_api_key=2&tokens=3"},
+    "a=/b?c": {"a=/b?c"},
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("by", ["a session", "a header"])
+def test_no_key_reaches_the_neighbour(proxy: Proxy, query: str, by: str) -> None:
+    """Not with what admits, nor beside it."""
+    own = "theme=dark; x=comfyui_session"
+    headers = {**BEARER, "Cookie": own}
+    if by == "a session":
+        session = log_in(proxy)["Cookie"]
+        headers = {
+            "Cookie": f"theme=dark; {session}; comfyui_session_1={KEY}; comfyui_session={KEY}; x=comfyui_session"
+        }
+    headers |= {"X-API-Key": KEY, "Referer": f"{proxy.url}/neighbour/z?api_key={KEY}"}
+    answer = through(proxy, headers, f"/neighbour/z?{query}")
+    if proxy.name == "traefik" and KEY in query:  # it cannot change an address
+        assert answer.status == 403
+        assert KEY not in answer.text
+        return
+    assert answer.status == 200
+    assert "canary" not in answer.text
+    assert answer.json["target"].partition("?")[0] == "/z"
+    assert answer.json["target"].partition("?")[2] in QUERIES[query]
+    cookies = {pair.strip() for pair in answer.json["headers"].get("Cookie", "").split(";") if pair.strip()}
+    # Nor can it take out one cookie.
+    assert cookies == (set() if proxy.name == "traefik" else {"theme=dark", "x=comfyui_session"})
+    assert f"{proxy.url}/neighbour/z" == answer.json["headers"].get("Referer", f"{proxy.url}/neighbour/z")
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        "comfyui_session=x",
+        "comfyui_session_1=x",
+        "a=1;comfyui_session=x;comfyui_session_2=x;b=2",
+        "comfyui_session=x; a=1",
+        "a=1; comfyui_session_9=x; comfyui_session_8=x; comfyui_session_7=x; comfyui_session_6=x",
+    ],
+)
+def test_no_session_reaches_the_neighbour(proxy: Proxy, cookies: str) -> None:
+    answer = through(proxy, {**BEARER, "Cookie": cookies})
+    assert answer.status == 200
+    assert "comfyui_session" not in answer.text
+
+
+def test_a_path_is_no_query(proxy: Proxy) -> None:
+    assert through(proxy, target=f"/neighbour/x&api_key={IN_PATH}").status == 401
+
+
 def test_labels_cannot_be_forged(proxy: Proxy) -> None:
     forged = {"X-Auth-Key-Label": "admin", "X-Original-Method": "GET"}
     assert label(through(proxy, {**bearer(OTHER_KEY), **forged})) == "Zo%C3%AB's 100%25 laptop"
@@ -240,12 +309,29 @@ def test_nobody_else_gets_through(proxy: Proxy) -> None:
             assert answer.headers["WWW-Authenticate"].startswith(CHALLENGE)
 
 
+NEXT = (
+    "/neighbour/a%20b?x=1", "/neighbour/a&b?x=1&y=2&next=//evil.example", "/neighbour/a%26b%3Fc%23d?x=%26",
+    "/neighbour/", "/neighbour/%25?%25=+", "/neighbour//evil.example/", "/neighbour/a+b?a+b",
+    "/neighbour/%0d%0aSet-Cookie:%20a=b?%0d%0a",
+)  # fmt: skip
+
+
 def test_browsers_at_the_neighbour(proxy: Proxy) -> None:
-    answer = through(proxy, BROWSER, "/neighbour/a%20b?x=1")
+    for target in NEXT:
+        answer = through(proxy, BROWSER, target)
+        if proxy.name == "nginx":
+            assert answer.status == 302
+            page, _, query = answer.headers["Location"].partition("?")
+            assert (page, parse_qs(query, strict_parsing=True)) == ("/auth_login.html", {"next": [target]})
+        else:
+            assert (answer.status, answer.json["cause"]) == (401, "missing_credential")
     if proxy.name == "nginx":
-        assert (answer.status, answer.headers["Location"]) == (302, "/auth_login.html?next=/neighbour/a%20b?x=1")
-    else:
-        assert (answer.status, answer.json["cause"]) == (401, "missing_credential")
+        answer = through(proxy, BROWSER, "/neighbour/x?api_key=canary-wrong&y=1&token=canary")
+        assert answer.headers["Location"] == "/auth_login.html?next=%2Fneighbour%2Fx%3Fy%3D1"
+        answer = through(proxy, BROWSER, f"/neighbour/{'x' * 3000}")
+        assert (answer.status, answer.headers["Location"]) == (302, "/auth_login.html?next=")
+        claims = {"X-Original-URI": "/evil", "X-Auth-Next": "%2Fevil"}
+        assert through(proxy, {**BROWSER, **claims}).headers["Location"] == "/auth_login.html?next=%2Fneighbour%2Fx"
 
 
 def test_a_key_in_the_neighbours_address(proxy: Proxy) -> None:

@@ -87,6 +87,43 @@ def test_the_unit_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: P
         assert_asks_for_the_key(server)
 
 
+DATA = ("models", "input", "output", "temp", "user")
+
+#: What `ProtectSystem=strict` and `ReadWritePaths=` do: all of the folder is read-only, but for its folders of data.
+READ_ONLY = """
+mount --bind "$0" "$0" && for data in models input output temp user; do mount --bind "$0/$data" "$0/$data" || exit; done
+mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"
+"""
+
+
+def test_the_units_code_is_roots(copy_miniature: Any, tmp_path: Path) -> None:
+    """It may write data and nothing else, and that is enough for it."""
+    paths = [f"/opt/comfyui/{name}" for name in DATA]
+    assert unit("ReadWritePaths") == unit("NoExecPaths") == [" ".join(paths)]
+    text = (DEPLOY / "systemd" / "comfyui.service").read_text()
+    assert "chown -R root: /opt/comfyui && chmod -R go+rX,go-w /opt/comfyui" in text
+    assert re.findall(r"chown -R comfyui: (.*)$", text, re.M) == [" ".join(DATA)]
+    if shutil.which("unshare") is None or run("unshare", "--mount", "true").returncode:
+        pytest.skip("no mount namespaces here")
+    write_keys(tmp_path / "keys")
+    tree = copy_miniature()
+    for name in DATA:
+        (tree / name).mkdir(exist_ok=True)
+    [command] = unit("ExecStart")
+    words = [word.replace("%d", str(tmp_path)) for word in shlex.split(command)[1:]]
+    before = {path for path in tree.rglob("*") if path.relative_to(tree).parts[0] not in DATA}
+    confined = ["--mount", "sh", "-c", READ_ONLY, str(tree), sys.executable, *words]
+    with start_server(tree, python="unshare", command=confined) as server:
+        assert_asks_for_the_key(server)
+        head = '--edge\r\nContent-Disposition: form-data; name="image"; filename="x.png"\r\n\r\n'
+        form = {**bearer(KEY), "Content-Type": "multipart/form-data; boundary=edge"}
+        body = f"{head}picture\r\n--edge--\r\n".encode()
+        assert ask(server, "/upload/image", form, method="POST", body=body).status == 200
+        assert ask(server, "/userdata/x.json", bearer(KEY), method="POST", body=b"{}").status == 200
+    assert (tree / "input/x.png").read_bytes() == b"picture"
+    assert {path for path in tree.rglob("*") if path.relative_to(tree).parts[0] not in DATA} == before
+
+
 def test_the_unit_does_not_repeat_what_cannot_succeed(copy_miniature: Any, tmp_path: Path) -> None:
     write_keys(tmp_path / "keys", "not a key\u00e9\n# \u00fc\nk\u00e9y\n")
     with pytest.raises(ServerDied) as died, started(copy_miniature, tmp_path):

@@ -293,9 +293,15 @@ class Model:
             return False
         if resource.mount is None:
             return resource.route == "/index.html" or resource.route.startswith(("/templates/", "/docs/"))
+        if self.is_hidden(resource):
+            return False
         if f"{resource.mount}/".startswith(("/extensions/", "/templates/", "/docs/")):
             return True
         return resource.mount == "" and resource.file.endswith(tuple(SUFFIXES))
+
+    def is_hidden(self, resource: Place) -> bool:
+        """Nothing whose name, or folder's name, begins with a dot."""
+        return "/." in f"{resource.mount}/{resource.file}"
 
     def operator_exempts(self, resource: Place) -> bool:
         path = resource.route if resource.mount is None else f"{resource.mount}/{resource.file}"

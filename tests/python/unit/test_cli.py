@@ -169,3 +169,18 @@ def test_probe_prints_gib_for_people_and_bytes_for_programs():
     assert len(lines) == len(devices)
     for line, device in zip(lines, devices, strict=True):
         assert f"of {device['total'] / 2**30:7.1f} GiB free  {device['name']}" in line
+
+
+@pytest.mark.parametrize("secret", [KEY, f'it\'s "{KEY}" \\', f"-{KEY}", "hunter2"])
+@pytest.mark.parametrize(
+    "args",
+    [["@"], ["--api-key", "@"], ["--api-key=@"], ["completion", "@"], ["keygen", "@"], ["keygen", "--output=@"],
+     ["patch", ".", "--diff=@"], ["patch", ".", "--dif", "@"], ["doctor", ".", "--port", "@"],
+     ["doctor", ".", "--port=@"], ["doctor", ".", "--key=@"], ["run", ".", "--api-k=@"], ["run", ".", "--api_key", "@"],
+     ["-k@"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_errors_show_no_key(args, secret):
+    result = run(*(argument.replace("@", secret) for argument in args))
+    assert_one_line_error(result)
+    assert not {word for word in (KEY, "hunter2") if word in result.stderr}

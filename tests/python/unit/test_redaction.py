@@ -8,7 +8,9 @@ from pathlib import Path
 import comfy_auth_rs
 import pytest
 from aiohttp import web
+from comfy_auth_rs._core import REDACTED
 from comfy_auth_rs.access_log import without_credentials
+from comfy_auth_rs.arguments import without_values
 from hypothesis import given
 from hypothesis import strategies as st
 from support.canary import is_silent
@@ -103,3 +105,27 @@ def test_no_query_shows_its_credentials_in_the_access_log(pairs, value):
     record = logging.LogRecord("aiohttp.access", logging.INFO, "", 0, line, (), None)
     assert without_credentials(record)
     assert record.getMessage() == f'127.0.0.1 "GET /x?{query.replace("@", "[redacted]")} HTTP/1.1" 200'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What argparse says of a command line
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hidden"),
+    [
+        (["--port", "secret"], "argument --port: invalid int value: 'secret'", "invalid int value: '[redacted]'"),
+        (["--key=secret", "x"], "unrecognized arguments: --key=secret x", "unrecognized arguments: --key=[redacted] x"),
+        (["-ksecret"], "unrecognized arguments: -ksecret", "unrecognized arguments: [redacted]"),
+        (["--Kx9-secret"], "unrecognized arguments: --Kx9-secret", "unrecognized arguments: [redacted]"),
+        (["--foo", 'it\'s\n"secret"'], "invalid: " + repr('it\'s\n"secret"'), None),
+        (["--port", "80800"], "80800 is no port", "80800 is no port"),
+        (["--port"], "argument --port: expected one argument", "argument --port: expected one argument"),
+    ],
+)
+def test_what_argparse_says(words, message, hidden):
+    found = without_values(message, words)
+    assert "secret" not in found
+    assert found.startswith("argument --port") or hidden is None or found.startswith(hidden)
+    assert (hidden or REDACTED) in found
+    assert found == message or found.endswith("isn't shown)")

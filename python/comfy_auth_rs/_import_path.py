@@ -1,0 +1,9 @@
+"""`python -m comfy_auth_rs`: nothing is imported from the folder that it is started in, which may be anybody's."""
+
+import sys
+
+#: Whether Python put no folder first.
+_SAFE = getattr(sys.flags, "safe_path", sys.flags.isolated)
+
+if sys.argv[:1] == ["-m"] and "comfy_auth_rs" in sys.orig_argv and not _SAFE:
+    del sys.path[0]

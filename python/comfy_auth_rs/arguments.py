@@ -1,0 +1,31 @@
+"""What argparse says of a command line, without the values in it: one of them may be a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from comfy_auth_rs._core import REDACTED
+
+__all__ = ["without_values"]
+
+#: Nobody has a shorter key, and people want to read what they wrote: `--port 80800`.
+_SHORTEST = 6
+
+_OPTION = re.compile(r"--[a-z][a-z0-9_-]{0,40}|-[a-z]")
+
+
+def without_values(message: str, words: Sequence[str]) -> str:
+    """`message`, which is about the command line `words`, with the names of options and nothing else from there."""
+    hidden = message
+    for value in sorted(map(_value, words), key=len, reverse=True):
+        if len(value) >= _SHORTEST:
+            for written in (value, repr(value)[1:-1]):
+                hidden = hidden.replace(written, REDACTED)
+    return hidden if hidden == message else f"{hidden} (what is not an option's name may be a key, and isn't shown)"
+
+
+def _value(word: str) -> str:
+    """What in a word isn't an option's name. `-kVALUE` is one, and `--no option`."""
+    name, separator, value = word.partition("=")
+    return value if separator and _OPTION.fullmatch(name) else "" if _OPTION.fullmatch(word) else word

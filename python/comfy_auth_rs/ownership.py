@@ -1,0 +1,110 @@
+"""Who else can change a file: what must not be run, nor written through, with more rights than theirs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Foreign", "as_owner", "foreign_part", "foreign_part_of_python"]
+
+_MOST_LINKS = 40  # on the way to one file, as Linux has it
+
+
+class Foreign(NamedTuple):
+    """A file or folder that somebody else can change; `owner` is None where it is its mode that lets them."""
+
+    path: Path
+    owner: int | None
+
+    @property
+    def who(self) -> str:
+        """As `sudo -u` takes it."""
+        if self.owner is None:
+            return "others"
+        with suppress(ImportError, KeyError):
+            import pwd
+
+            return pwd.getpwuid(self.owner).pw_name
+        return f"#{self.owner}"
+
+
+def foreign_part(path: Path) -> Foreign | None:
+    """What on the way to `path`, links followed, somebody other than root and this user can change."""
+    if sys.platform == "win32":
+        return None
+    names, here, links = list(path.absolute().parts[1:]), Path("/"), 0
+    while True:
+        try:
+            state = here.lstat()
+        except OSError:
+            return None  # there is nothing to run, or to write to
+        if stat.S_ISLNK(state.st_mode):
+            target = here.readlink()
+            names, here, links = [*target.parts, *names], here.parent, links + 1
+            if state.st_uid not in (0, os.geteuid()) or links > _MOST_LINKS:
+                return Foreign(here, state.st_uid)
+        elif found := _foreign(here, state):
+            return found
+        if not names:
+            return None
+        name = names.pop(0)
+        here = Path("/") if name == "/" else here.parent if name == ".." else here / name
+
+
+def _foreign(path: Path, state: os.stat_result) -> Foreign | None:
+    if state.st_uid not in (0, os.geteuid()):
+        return Foreign(path, state.st_uid)
+    by_group = state.st_mode & stat.S_IWGRP and state.st_gid not in (0, os.getegid())
+    # In a folder such as /tmp nobody replaces what is somebody else's.
+    sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
+    return Foreign(path, None) if (by_group or state.st_mode & stat.S_IWOTH) and not sticky else None
+
+
+def foreign_part_of_python(python: Path) -> Foreign | None:
+    """The same for all that an interpreter runs when it starts and imports: its environment's packages, too."""
+    if sys.platform == "win32":
+        return None
+    for program in (python, python.resolve()):
+        prefix = program.parent.parent
+        for path in (program, prefix / "pyvenv.cfg", *prefix.glob("lib*/python3*")):
+            if found := foreign_part(path) or next(filter(None, map(foreign_part, _changed_below(path))), None):
+                return found
+    return None
+
+
+def _changed_below(folder: Path) -> Iterator[Path]:
+    """What is in a folder, at any depth, and is a link or lets others change it."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            with suppress(OSError):
+                state = path.lstat()
+                if stat.S_ISLNK(state.st_mode) or _foreign(path, state):
+                    yield path
+
+
+@contextmanager
+def as_owner(*folders: Path) -> Iterator[None]:
+    """For root, among somebody else's folders: no more rights than theirs, so that no link of theirs leads further."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        yield
+        return
+    states = [state for folder in folders for state in (folder.lstat(), folder.stat())]
+    if (foreign := next((state for state in states if state.st_uid != 0), None)) is None:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    os.setgroups([])
+    os.setegid(foreign.st_gid)
+    os.seteuid(foreign.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
