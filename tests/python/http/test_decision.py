@@ -235,6 +235,12 @@ def requests_by_links(choices, policy):
     return [replace(step, peer="peer", forwarded_for=()) for step in steps]
 
 
+def log_ins(choices, policy):
+    """From any page, with what may be in an address."""
+    place = next(place for place in PLACES if place.route == "/auth_session")
+    return [replace(a_request(choices, policy), place=place, method="POST") for _ in range(2)]
+
+
 def requests_for_a_socket(choices, policy):
     steps = [replace(a_request(choices, policy), place=choices.of(*SOCKETS)) for _ in range(2)]
     return [replace(step, method="GET", client_id=True, upgrade=True) for step in steps]
@@ -249,6 +255,7 @@ def a_history(data):
         requests_of_a_guesser,
         requests_with_a_session,
         requests_for_a_socket,
+        log_ins,
         requests_of_a_program,
         requests_by_links,
     )
