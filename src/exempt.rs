@@ -146,7 +146,7 @@ impl Exemptions {
 fn of_our_own(path: &str, reads: bool) -> Exemption {
     match path {
         "/health" if reads => Exemption::UnlessInvalid,
-        "/auth_login.html" | "/auth_login.js" | "/auth_inject.js" if reads => Exemption::Open,
+        "/auth_login.html" | "/auth_login.js" | "/auth_link.js" | "/auth_inject.js" if reads => Exemption::Open,
         _ => Exemption::None,
     }
 }

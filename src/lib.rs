@@ -20,6 +20,8 @@
 //! | [`trace`] | the steps of a decision, for the log |
 //! | [`state`] | what is remembered from one request to the next |
 //! | [`origin`] | whether a browser's request comes from our own pages |
+//! | [`visit`] | how a browser came to ask for something |
+//! | [`link`] | what a link to a page of ours may do |
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`ascii`] | text that is nothing but visible ASCII |
 //! | [`caching`] | what shared caches must not keep |
@@ -38,6 +40,7 @@ pub mod exempt;
 pub mod inject;
 pub mod keys;
 pub mod legible;
+pub mod link;
 pub mod origin;
 pub mod probe;
 pub mod request;
@@ -46,6 +49,7 @@ pub mod session;
 pub mod state;
 pub mod trace;
 pub mod validity;
+pub mod visit;
 
 #[cfg(feature = "python")]
 mod py;

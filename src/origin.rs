@@ -50,17 +50,8 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     }
 }
 
-/// For reads: a page of another origin (another port of this host, whose requests carry even a Strict cookie) may link
-/// here, but not embed what it finds: no `<img>`, `fetch` or `<iframe>`.
-pub fn may_read<R: Request>(request: &R) -> bool {
-    says_ours(request).is_none_or(|ours| {
-        ours || (combined(request, Field::SecFetchMode).as_deref() == Some("navigate")
-            && combined(request, Field::SecFetchDest).as_deref() == Some("document"))
-    })
-}
-
 /// Whether `Sec-Fetch-Site` says that a request is ours: no value but one that says so. `None` where it isn't there.
-fn says_ours<R: Request>(request: &R) -> Option<bool> {
+pub fn says_ours<R: Request>(request: &R) -> Option<bool> {
     let mut values = request.values(Field::SecFetchSite);
     let first = values.next()?;
     Some(OURS.contains(&&*first) && values.next().is_none())

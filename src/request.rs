@@ -19,6 +19,7 @@ pub enum Field {
     SecFetchSite,
     SecFetchMode,
     SecFetchDest,
+    SecPurpose,
     Upgrade,
     SecWebSocketKey,
     SecWebSocketVersion,
@@ -154,6 +155,11 @@ pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
 /// Whether anything marks it as a browser's. A browser opens a dialog of its own when it is asked for Basic credentials, and
 /// adds them by itself from then on.
 pub fn is_by_a_browser<R: Request>(request: &R) -> bool {
+    is_marked_as_a_browsers(request) || takes_html(request)
+}
+
+/// Whether anything but `Accept` does: no page can make a browser send a request that has none of these.
+pub fn is_marked_as_a_browsers<R: Request>(request: &R) -> bool {
     const MARKS: [Field; 7] = [
         Field::SecFetchSite,
         Field::SecFetchMode,
@@ -164,7 +170,6 @@ pub fn is_by_a_browser<R: Request>(request: &R) -> bool {
         Field::AcceptLanguage,
     ];
     MARKS.iter().any(|&field| request.has(field))
-        || takes_html(request)
         || request.values(Field::UserAgent).any(|agent| agent.starts_with("Mozilla/"))
 }
 

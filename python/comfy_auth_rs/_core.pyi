@@ -19,6 +19,8 @@ __all__ = [
     "DeviceSampler",
     "Identity",
     "KeyStore",
+    "Link",
+    "LoginOffer",
     "SessionCookie",
     "UrlKeys",
     "generate_key",
@@ -100,6 +102,30 @@ class SessionCookie:
         """Its life in seconds; `None` where it ends with the browser."""
 
 @final
+class Link:
+    """A link that is followed once more, from a page of ours and without its key, unless there is an offer."""
+
+    @property
+    def cookie(self) -> SessionCookie | None:
+        """The session for the key in it, where the person surely wants it."""
+    @property
+    def offer(self) -> LoginOffer | None:
+        """What the person is asked."""
+
+@final
+class LoginOffer:
+    """A log-in by the key in a link. It never prints the key."""
+
+    @property
+    def label(self) -> str | None:
+        """The key's label in its file."""
+    @property
+    def by_itself(self) -> bool:
+        """Whether the browser may answer, where it is logged in with no other key and no other site led there."""
+    def expose_secret(self) -> str:
+        """The key. Callers must not store or log it."""
+
+@final
 class AuthMiddleware:
     """An aiohttp middleware that admits requests by their keys. `comfy_auth_rs.create_auth_middleware` makes one."""
 
@@ -147,9 +173,12 @@ class AuthMiddleware:
         why it may not pass, which never leads to the login page."""
     def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:
         """A session for the key that a request presents in a header, in its address, or as `key` in its body."""
-    def log_in_by_link(self, request: web.Request) -> SessionCookie | Denial | None:
-        """A session for the key in the address of a page that a browser loads; `None` where there is no key, or no
-        browser."""
+    def follow_link(self, request: web.Request) -> Link | None:
+        """What becomes of a link to the page, with a key in it or on another site's page; `None` where the page is
+        shown."""
+    def site(self, request: web.Request) -> str:
+        """Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing:
+        `session` if it sends one, else empty."""
     def log_out(self, request: web.Request) -> str | Denial:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
 

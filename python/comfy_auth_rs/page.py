@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import html
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import ETag, hdrs, web
 
-from comfy_auth_rs._core import AuthMiddleware, SessionCookie, inject_script, strip_credentials
+from comfy_auth_rs._core import AuthMiddleware, inject_script
 from comfy_auth_rs.cookies import set_session
-from comfy_auth_rs.script import OwnPage, with_script
-from comfy_auth_rs.url_prefix import address_without_key, url_depth
-
-#: What a browser shows for the moment between a link and the page. A page, not a 3xx: along a redirect that another
-#: site began, a Strict cookie isn't sent, and ComfyUI answers 403.
-_LOGGED_IN = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
-<meta http-equiv="refresh" content="0;url={target}"></head>
-<body><p><a href="{target}">Logged in.</a></p></body></html>
-"""
-
+from comfy_auth_rs.link import ask, go_on
+from comfy_auth_rs.script import with_script
 
 #: No page of another origin may frame it: what a person clicks in a frame comes from this origin, with the cookie.
 _HEADERS = {"Cache-Control": "no-cache", "Accept-Ranges": "bytes", "X-Frame-Options": "SAMEORIGIN"}
 
-
-#: What a browser sends that follows another site's link.
-_LINK_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,17 +37,16 @@ class IndexPage:
         self._version: _Version | None = None
 
     async def at_gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Logs in by a link with a key in it; else it is the page that `handler` makes, ours or another one."""
-        if request.query_string or url_depth(request):
-            outcome = self._middleware.log_in_by_link(request)
-            if isinstance(outcome, SessionCookie):
-                response = _go_on(request)
-                set_session(request, response, outcome)
-                return response
-            # A bad key never vetoes what admitted the request.
-        if all(request.headers.get(name) == value for name, value in _LINK_ELSEWHERE.items()):
-            return _go_on(request)
-        return await with_script(await handler(request))
+        """Follows a link with a key in it, or of another site; else it is what `handler` answers, ours or not."""
+        link = self._middleware.follow_link(request)
+        if link is None:
+            return await with_script(await handler(request))
+        if link.offer is not None:
+            return ask(request, link.offer)
+        response = go_on(request)
+        if link.cookie is not None:
+            set_session(request, response, link.cookie)
+        return response
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answers GET and HEAD, with ETag, 304 and single ranges (RFC 9110, sections 13 and 14)."""
@@ -92,13 +78,6 @@ class IndexPage:
         except OSError as error:
             raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None
         return self._version
-
-
-def _go_on(request: web.Request) -> OwnPage:
-    query = strip_credentials(request.rel_url.raw_query_string)
-    target = html.escape(address_without_key(request) + (f"?{query}" if query else ""))
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return OwnPage(_LOGGED_IN.format(target=target), headers)
 
 
 def _load(path: Path, stamp: tuple[int, int, int]) -> _Version:

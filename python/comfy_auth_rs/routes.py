@@ -18,11 +18,10 @@ from comfy_auth_rs.cookies import clear_session, set_session
 from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import LOGIN_PAGE, encoded_next, refuse
+from comfy_auth_rs.script import STATIC
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
-STATIC = Path(__file__).parent / "static"
-
-ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_inject.js")
+ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_link.js", "auth_inject.js")
 
 #: Largest body of a log-in, in bytes. It is read before anybody is authenticated.
 _MAX_LOGIN_BODY = 16 * 1024
@@ -53,14 +52,11 @@ _PAGE_HEADERS = {
 }
 
 
-#: Where a navigation comes from, as browsers say it (Fetch Metadata).
-_SITES = frozenset({"cross-site", "same-origin", "same-site", "none"})
-
-
 class Assets:
     """The login page and the scripts: files of the same name in `overrides` win, so that people can brand them."""
 
-    def __init__(self, overrides: Path | None) -> None:
+    def __init__(self, middleware: AuthMiddleware, overrides: Path | None) -> None:
+        self._middleware = middleware
         self._overrides = overrides
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -73,8 +69,7 @@ class Assets:
         headers = dict(_PAGE_HEADERS)
         if name == LOGIN_PAGE:
             # The page's script cannot see `Sec-Fetch-Site`, but it can read this.
-            site = request.headers.get("Sec-Fetch-Site")
-            headers["Server-Timing"] = f'site;desc="{site if site in _SITES else ""}"'
+            headers["Server-Timing"] = f'site;desc="{self._middleware.site(request)}"'
         return web.FileResponse(self._find(name), headers=headers)
 
     def _find(self, name: str) -> Path:
@@ -226,7 +221,7 @@ def add_routes(
 
     `around` is done to their handlers. `displaced` names the middlewares that were put before this one.
     """
-    assets = Assets(overrides)
+    assets = Assets(middleware, overrides)
     session = SessionRoute(middleware, displaced)
     routes: list[web.RouteDef] = [
         web.get("/auth_session", session.get),

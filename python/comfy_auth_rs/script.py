@@ -6,6 +6,7 @@ import asyncio
 import logging
 import mimetypes
 from collections.abc import Mapping
+from pathlib import Path
 
 from aiohttp import hdrs, web
 from aiohttp.payload import Payload
@@ -14,6 +15,8 @@ from comfy_auth_rs._core import inject_script
 from comfy_auth_rs.aiohttp_internals import file_of, set_length
 
 _logger = logging.getLogger("comfy_auth_rs")
+
+STATIC = Path(__file__).parent / "static"
 
 _HTML = "text/html"
 

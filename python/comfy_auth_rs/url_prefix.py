@@ -49,6 +49,11 @@ def address_without_key(request: web.Request) -> str:
     return "../" * (path.count("/") - 1 + depth) + path.lstrip("/")
 
 
+def path_to_root(request: web.Request) -> str:
+    """Where this server's paths begin, relative to the address that the client used: a proxy's folder, or the root."""
+    return "../" * (request.rel_url.raw_path.count("/") - 1 + url_depth(request))
+
+
 def hide_refused_path(request: web.Request) -> None:
     """Takes the path off a refused request that had a key before it, for all who log it.
 

@@ -15,15 +15,18 @@ use super::denial::Denial;
 use super::error::config_error;
 use super::identity::Identity;
 use super::key_store::KeyStore;
+use super::link::Link;
 use super::log;
 use super::notices::Notices;
-use super::request::{Context, Names, Request};
+use super::request::{Context as ReadWith, Names, Request};
+use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide, open_socket};
 use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
+use crate::link;
 use crate::origin::OwnOrigins;
 use crate::request::{Field, Now, Question, Request as _};
 use crate::session;
@@ -203,10 +206,21 @@ impl AuthMiddleware {
         })
     }
 
-    fn log_in_by_link(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<Option<SessionCookie>>> {
-        self.ask(request, Question::LogInByLink, |grant, facts, now| {
-            grant.map(|grant| SessionCookie::issue(&grant, facts, now, false))
+    fn follow_link(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Link>> {
+        let keys = self.keys.current();
+        let policy = self.policy(&keys);
+        self.judge(request, Question::LogInByLink, |decision, request, now| {
+            let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
+            Link::follow(request.py(), &context, link::follow(&context, &decision))
         })
+    }
+
+    fn site(&self, request: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+        let keys = self.keys.current();
+        let facts = self.facts(request)?;
+        let (policy, now) = (self.policy(&keys), self.clock.now(|| ()));
+        let site = link::site(&Context { policy: &policy, request: &facts, question: Question::Identity, now });
+        facts.take_error().map_or(Ok(site), Err)
     }
 
     fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
@@ -236,7 +250,7 @@ impl AuthMiddleware {
 }
 
 impl SessionCookie {
-    fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
+    pub fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
         let life = if remember { session::REMEMBERED } else { session::BROWSER };
         Self {
             name: Name::of(facts).to_string(),
@@ -354,6 +368,6 @@ impl AuthMiddleware {
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         let Self { names, trusted, client_field, notices, connections, url_keys, .. } = self;
         let url_keys = url_keys.get();
-        Request::new(request, Context { names, trusted, client_field, notices, connections, url_keys })
+        Request::new(request, ReadWith { names, trusted, client_field, notices, connections, url_keys })
     }
 }

@@ -8,6 +8,7 @@ mod error;
 mod identity;
 mod interpreter;
 mod key_store;
+mod link;
 mod log;
 mod middleware;
 mod notices;
@@ -36,6 +37,8 @@ mod _core {
     use super::identity::Identity;
     #[pymodule_export]
     use super::key_store::KeyStore;
+    #[pymodule_export]
+    use super::link::{Link, LoginOffer};
     #[pymodule_export]
     use super::middleware::{AuthMiddleware, SessionCookie};
     #[pymodule_export]

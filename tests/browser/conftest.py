@@ -43,6 +43,15 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
+def named(playwright: Playwright) -> Iterator[Browser]:
+    """A browser that knows this machine by names: there it sends no `Sec-Fetch-*` over plain HTTP."""
+    arguments = [*CHROMIUM["args"], "--host-resolver-rules=MAP *.example 127.0.0.1"]
+    browser = playwright.chromium.launch(**{**CHROMIUM, "args": arguments})
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """Starts a server with a key of its own: `with serve("--flag", frontend=NEWEST) as site`."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from login import expect_login_page, stored, submit
 from origins import Origin
 from playwright.sync_api import Page, expect
+from screens import shoot
 from sites import Serve, Site
 from support.keys import WRONG_KEY
 from traffic import Traffic
@@ -36,6 +38,13 @@ def test_a_link_logs_in_and_leaves_no_key_behind(
         foreign.pages["/"] = f'<a href="{link}">ComfyUI</a>'
         page.goto(foreign.url if opened == "link" else foreign.cross_site_url)
         page.get_by_role("link").click()
+        button = page.get_by_role("button", name="Log in as browser", exact=True)
+        expect(button).to_be_visible()
+        expect(page).to_have_url(f"{site.url}/?kept=yes")
+        shoot(page, "log-in-offered")
+        assert Axe().run(page).response["violations"] == []
+        button.click()
+        page.wait_for_function("() => !document.forms.length")
     expect(page).to_have_url(f"{site.url}/?kept=yes")
     page.wait_for_function("() => document.readyState === 'complete'")
     assert len(stored(page)["cookies"]) == 1

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import CHROMIUM
 from frontends import PICTURE, load, menu_entry, run, wait_for_preview, wait_until_up
 from login import LOGIN_PAGE, NOTHING, expect_login_page, log_in, stored, submit
 from origins import listening
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Page, expect
 from sites import Serve, Site
 from support import network
 from support.keys import WRONG_KEY
@@ -59,15 +58,6 @@ def test_comfyui_works(neighbour: Site, address: str, page: Page, traffic: Traff
     assert stored(page) == NOTHING
     page.go_back()
     expect_login_page(page)
-
-
-@pytest.fixture(scope="module")
-def named(playwright: Playwright) -> Iterator[Browser]:
-    """A browser that knows this machine by a name."""
-    arguments = [*CHROMIUM["args"], "--host-resolver-rules=MAP comfy.example 127.0.0.1"]
-    browser = playwright.chromium.launch(**{**CHROMIUM, "args": arguments})
-    yield browser
-    browser.close()
 
 
 #: All that a page can ask for, with and without its credentials.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from login import expect_login_page, submit
+from origins import Origin
 from playwright.sync_api import Browser, BrowserContext, expect
 from screens import shoot
 from sites import Serve, Site
@@ -71,3 +72,16 @@ def test_a_link_with_the_key_logs_in(site: Site, context: BrowserContext) -> Non
     page.goto(f"{site.url}/?api_key={site.key}", wait_until="commit")
     expect(page).to_have_url(f"{site.url}/")
     assert len(context.cookies()) == 1
+
+
+def test_a_link_with_the_key_on_another_page_has_a_button(site: Site, context: BrowserContext, foreign: Origin) -> None:
+    page = context.new_page()
+    foreign.pages["/"] = f'<a href="{site.url}/?api_key={site.key}&kept">ComfyUI</a>'
+    for at in (foreign.url, foreign.cross_site_url):
+        page.goto(at)
+        page.get_by_role("link").click()
+        assert context.cookies() == []
+        page.get_by_role("button", name="Log in as browser").click()
+        expect(page).to_have_url(f"{site.url}/?kept")
+        assert len(context.cookies()) == 1
+        context.clear_cookies()

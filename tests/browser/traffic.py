@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -72,4 +73,4 @@ class Traffic:
 
     def own_errors(self) -> list[str]:
         """What our own scripts threw."""
-        return [stack for stack in self.script_errors if "/auth_inject.js" in stack or "/auth_login.js" in stack]
+        return [stack for stack in self.script_errors if re.search(r"/auth_\w+\.js", stack)]

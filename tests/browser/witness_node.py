@@ -19,6 +19,13 @@ async def redirect(request: web.Request) -> web.Response:
     return web.Response(status=307, headers={"Location": request.query["to"]})
 
 
+@PromptServer.instance.routes.get("/witness/boom")
+async def boom(request: web.Request) -> web.Response:
+    """Has an effect, as no GET should."""
+    print("[boom]", flush=True)
+    return web.Response(text="boom")
+
+
 @PromptServer.instance.routes.get("/witness/slow")
 async def wait(request: web.Request) -> web.Response:
     await asyncio.sleep(5)

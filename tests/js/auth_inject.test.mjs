@@ -241,6 +241,23 @@ describe("auth_inject.js", () => {
       });
     }
 
+    test("leaves no answer unread that nobody else reads", async () => {
+      gate = "Bearer a.b.c";
+      const answers = [];
+      const fetch = async (...args) => {
+        answers.push(await globalThis.fetch(...args));
+        return answers.at(-1);
+      };
+      const page = open({ stored, globals: { fetch } });
+      await page.fetch(`${server.origin}/queue`);
+      assert.deepEqual(answers.map(({ bodyUsed }) => bodyUsed), [true, false]);
+      gate = null;
+      sessionStatus = 401;
+      await page.fetch(`${server.origin}/a?challenge=${encodeURIComponent(CHALLENGE)}`);
+      await until(() => page.went.length && answers.at(-1).bodyUsed);
+      assert.match(answers.at(-1).url, /auth_session$/);
+    });
+
     test("can't send a stream again, but the next request", async () => {
       const page = behind();
       const body = new Blob(["streamed"]).stream();

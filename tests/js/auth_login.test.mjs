@@ -5,6 +5,18 @@ import { CHALLENGE, KEY, OTHER_KEY, closePages, openPage, serve, settled, until 
 
 const UNREACHABLE = /^The server can't be reached\./;
 
+// How a page is reached where another site may have led there.
+const LED = [
+  { site: "cross-site" },
+  { site: "same-site" },
+  { site: "", referrer: "http://other.example/" },
+  { site: "", referrer: "http://127.0.0.1:1/" },
+  { site: "", referrer: "" },
+  { site: "same-origin", navigation: "back_forward" },
+  { site: "none", navigation: "reload" },
+  { globals: { performance: { getEntriesByType: () => [] } } },
+];
+
 const EXPIRED = "Your key is no longer accepted. Enter a valid key to continue.";
 
 describe("auth_login.js", () => {
@@ -37,7 +49,8 @@ describe("auth_login.js", () => {
   });
 
   function open(query = "", options = {}, folder = "/") {
-    const page = openPage({ href: `${server.origin}${folder}auth_login.html${query}`, ...options });
+    const page = openPage({ href: `${server.origin}${folder}auth_login.html${query}`, site: "none", ...options });
+    page.offered = () => page.document.form.calls.map(({ href, textContent }) => [href, textContent]);
     const element = (id) => page.document.getElementById(id);
     page.field = element("api_key");
     page.error = () => element("error").textContent;
@@ -86,6 +99,23 @@ describe("auth_login.js", () => {
       page.submit(` \t${KEY}\n`);
       await until(() => page.went.length);
       assert.equal(page.kept().session, KEY);
+    });
+
+    test("reads every answer, and waits for none longer than 20 s where the browser can", async () => {
+      const page = openPage({ href: `${server.origin}/auth_login.html`, site: "none", globals: { AbortSignal } });
+      const answers = [];
+      page.window.fetch = ((native) => async (path, init) => {
+        assert.ok(init.signal instanceof AbortSignal);
+        answers.push(await native(path, init));
+        return answers.at(-1);
+      })(page.window.fetch);
+      page.run("auth_login.js");
+      await until(() => answers.length);
+      page.document.getElementById("api_key").value = KEY;
+      page.document.form.emit("submit");
+      await until(() => page.went.length);
+      assert.equal(answers.length, 4);
+      assert.ok(answers.every(({ body, bodyUsed }) => !body || bodyUsed));
     });
 
     test("a wrong key: says so, selects the field's text, stores nothing", async () => {
@@ -274,10 +304,12 @@ describe("auth_login.js", () => {
     for (const options of [
       { site: "none" },
       { site: "same-origin", referrer: "http://other.example/" },
-      { referrer: "" },
+      { site: "", referrer: "OURS" },
+      { site: "session" },
     ]) {
       test(`at once where nobody else led there: ${JSON.stringify(options)}`, async () => {
-        const page = open("?logout=true", { cookie: true, ...options });
+        const referrer = options.referrer?.replace("OURS", `${server.origin}/a?b`);
+        const page = open("?logout=true", { cookie: true, ...options, referrer });
         await until(() => page.notice() === "You are logged out.");
         assert.equal(page.document.getElementById("logout").hidden, true);
       });
@@ -286,8 +318,7 @@ describe("auth_login.js", () => {
     for (const options of [
       { site: "cross-site" },
       { site: "same-site" },
-      { referrer: "http://other.example/" },
-      { site: "", referrer: "http://127.0.0.1:1/" },
+      ...LED.slice(2),
     ]) {
       test(`by a click where another site led there: ${JSON.stringify(options)}`, async () => {
         const page = open("?logout=true", { cookie: true, stored: { session: KEY }, ...options });
@@ -295,7 +326,7 @@ describe("auth_login.js", () => {
         await settled();
         assert.deepEqual([calls(), page.cookies.size, page.kept().session, page.went], [[], 1, KEY, []]);
         assert.equal(button.hidden, false);
-        assert.match(page.notice(), /^Another site led you here\./);
+        assert.match(page.notice(), /^Another site may have led you here\./);
         button.emit("click");
         await until(() => page.notice() === "You are logged out.");
         assert.deepEqual([calls(), page.cookies.size, page.kept().session], [["DELETE /auth_session"], 0, null]);
@@ -310,7 +341,7 @@ describe("auth_login.js", () => {
       assert.deepEqual(calls(), []);
       page.document.prerendering = false;
       page.document.emit("prerenderingchange");
-      await until(() => calls().length);
+      await until(() => page.document.getElementById("notice").textContent === "You are logged out.");
     });
 
     for (const [name, answer, text] of [
@@ -381,6 +412,39 @@ describe("auth_login.js", () => {
       assert.equal(await goal("/", "/", "#invalid"), `${server.origin}/`);
     });
 
+    for (const options of [...LED, { site: "session" }]) {
+      test(`is offered where another site may have led there: ${JSON.stringify(options)}`, async () => {
+        for (const stored of [{}, { local: KEY }]) {
+          const page = open("?next=%2Fvictim%2Fboom", { cookie: !stored.local, stored, ...options });
+          await until(() => page.offered().length);
+          assert.deepEqual(page.went, []);
+          assert.deepEqual(page.offered(), [[`${server.origin}/victim/boom`, "Continue to /victim/boom"]]);
+          assert.equal(page.document.submit.disabled, false);
+        }
+        const page = open("?next=%2F%3Fa", { cookie: true, ...options });
+        await until(() => page.went.length);
+        assert.deepEqual(page.went, [`${server.origin}/?a`], "the start page");
+      });
+
+      test(`is followed once a key is typed: ${JSON.stringify(options)}`, async () => {
+        const page = open("?next=%2Fa", options);
+        await settled();
+        page.submit(KEY);
+        await until(() => page.went.length);
+        assert.deepEqual(page.went, [`${server.origin}/a`]);
+      });
+    }
+
+    test("is not followed when somebody logs in in another tab", async () => {
+      const page = open("?next=%2Fvictim", { site: "cross-site" });
+      await settled();
+      page.cookies.set("s", "1");
+      const other = openPage({ href: server.origin });
+      new other.window.BroadcastChannel("comfyui_api_key/").postMessage("login");
+      await until(() => page.offered().length);
+      assert.deepEqual(page.went, []);
+    });
+
     for (const next of [
       null,
       "",
@@ -411,6 +475,11 @@ describe("auth_login.js", () => {
       "http:evil.example",
       "/auth_login.html",
       "/auth_login.html?logout=true",
+      "/api/auth_login.html?next=/victim",
+      "//auth_login.html?logout=true",
+      "/api/../x",
+      "%2Fvictim",
+      "%252Fvictim",
       `/${"a".repeat(10_000)}`,
       "/\u0000",
       "/\u2028//evil.example",
@@ -422,7 +491,7 @@ describe("auth_login.js", () => {
         const url = new URL(await goal(next, "/comfy/"));
         assert.equal(url.origin, server.origin);
         assert.ok(url.pathname.startsWith("/comfy/"), url.pathname);
-        assert.notEqual(url.pathname, "/comfy/auth_login.html");
+        assert.doesNotMatch(url.pathname, /auth_login/);
         if (!next?.startsWith("/") || next.length > 4096) assert.equal(url.pathname, "/comfy/");
       });
     }

@@ -118,6 +118,9 @@ class Element extends Emitter {
   setAttribute(name, value) {
     this.attributes[name] = value;
   }
+  getAttribute(name) {
+    return this.attributes[name] ?? null;
+  }
   focus() {
     this.calls.push("focus");
   }
@@ -126,6 +129,9 @@ class Element extends Emitter {
   }
   remove() {
     this.calls.push("remove");
+  }
+  append(element) {
+    this.calls.push(element);
   }
   setSelectionRange(start, end) {
     Object.assign(this, { selectionStart: start, selectionEnd: end });
@@ -155,12 +161,21 @@ function fakeDocument({ href, script, base, referrer }) {
     documentElement: { style: {} },
     body: new Element(),
     getElementById: byId,
+    createElement: () => new Element(),
     querySelector: (selector) => (selector === "form" ? form : null),
     querySelectorAll: () => [],
     form,
     submit,
   };
 }
+
+// What Safari 14 lacks, the oldest browser that the scripts are for.
+const NEWER = [
+  "Object.hasOwn", "Object.groupBy", "Array.fromAsync", "Promise.withResolvers", "Promise.try", "structuredClone",
+  ...["at", "findLast", "findLastIndex", "toReversed", "toSorted", "toSpliced", "with"].map((name) => `Array.prototype.${name}`),
+  ...["at", "isWellFormed", "toWellFormed"].map((name) => `String.prototype.${name}`),
+];
+class OldSignal extends EventTarget {}
 
 const channels = new Set();
 
@@ -233,7 +248,7 @@ export function openPage({
     XMLHttpRequest: class extends XMLHttpRequest {},
     BroadcastChannel: Channel,
     setTimeout: (...args) => setTimeout(...args).unref(),
-    AbortSignal,
+    AbortSignal: OldSignal,
     Headers,
     Request,
     Response,
@@ -249,6 +264,7 @@ export function openPage({
   if (stored.local) window.localStorage.setItem(STORE, stored.local);
   if (stored.session) window.sessionStorage.setItem(STORE, stored.session);
   vm.createContext(window);
+  vm.runInContext(NEWER.map((name) => `delete ${name};`).join(""), window);
   const kept = () => ({ local: window.localStorage.getItem(STORE), session: window.sessionStorage.getItem(STORE) });
   const run = (name) => vm.runInContext(asset(name), window, { filename: name });
   return { window, document, went, cookies, kept, run };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asset } from "./browser.mjs";
 
-const FILES = ["auth_login.html", "auth_login.js", "auth_inject.js"];
+const FILES = ["auth_login.html", "auth_login.js", "auth_link.js", "auth_inject.js"];
 const page = asset("auth_login.html");
 
 for (const name of FILES) {

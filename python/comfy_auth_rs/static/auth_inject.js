@@ -37,7 +37,7 @@
   function keyToAdd() {
     if (read("sessionStorage", LOGGED_OUT) !== logOut()) inStorage("sessionStorage", "removeItem", STORE);
     if (read("localStorage", BY_COOKIE)) return null;
-    // Anything else can't be a header's value, and would make every request throw.
+    // Anything else would make every request throw.
     const isValue = (key) => key && /^[\x21-\x7e]+$/.test(key);
     return [read("sessionStorage", STORE), read("localStorage", STORE)].find(isValue);
   }
@@ -102,6 +102,7 @@
       let response = first;
       const plain = again && isOthers(response) && again();
       if (plain) {
+        first.body?.cancel(); // else it stays open
         response = await Reflect.apply(native, self, plain);
         if (!isOthers(response)) relyOnCookie();
       }
@@ -187,10 +188,10 @@
     const key = keyToAdd();
     asking ??= ourFetch(new NativeURL("auth_session", base), { cache: "no-store" })
       .then((answer) => {
-        if (!isRefusal(answer)) return;
-        leave(logOut() !== lastLogOut ? "logout" : key ? "expired" : "ended");
+        if (isRefusal(answer)) leave(logOut() !== lastLogOut ? "logout" : key ? "expired" : "ended");
+        return answer.text();
       })
-      .catch(() => {}) // no network: a later request asks again
+      .catch(() => {}) // a later request asks again
       .finally(() => {
         asking = null;
       });

@@ -1,21 +1,24 @@
-// The login page's behaviour. The page is a form first: without this script the server handles its
-// POST. All addresses are relative, so that a proxy may serve it below any folder.
+// The login page's behaviour. Without this script the page is a plain form. All addresses are relative, so that a proxy may
+// serve it below any folder.
 (function () {
   "use strict";
 
   const STORE = "comfyui_api_key";
-  // Changes with each log-out. A tab's key counts while that tab has the same word.
+  // Changes with each log-out. A tab's key counts while that tab has the same.
   const LOGGED_OUT = "comfyui_logged_out";
-  // Something in front of the server uses Authorization for itself.
+  // Something in front uses Authorization for itself.
   const BY_COOKIE = "comfyui_by_cookie";
-  const NOTES = ["#invalid", "#locked", "#ended"];
   const WRONG = "Wrong key. Check it and try again.";
+  const LOCKED = "Too many wrong keys from this address. Wait a few minutes, then try again.";
+  const LED = "Another site may have led you here. Go on only if you want to.";
   const UNREACHABLE = "The server can't be reached. Check that it is running, then try again.";
   const REASONS = {
+    __proto__: null,
     ended: "Your session has ended. Enter a valid key to continue.",
     expired: "Your key is no longer accepted. Enter a valid key to continue.",
     logout: "You are logged out.",
   };
+  const ERRORS = { __proto__: null, invalid: WRONG, locked: LOCKED };
 
   const byId = (id) => document.getElementById(id);
   const form = document.querySelector("form");
@@ -23,33 +26,27 @@
   const reveal = byId("reveal");
   const submit = form.querySelector(".submit");
   const leaving = byId("logout") ?? document.createElement("button");
+  const onward = document.createElement("a");
 
   const folder = new URL(".", location.href);
   const query = new URLSearchParams(location.search);
+  const next = query.get("next") ?? "";
+  const hash = /^#(invalid|locked|ended)$/.test(location.hash) ? "" : location.hash;
   const target = destination();
 
-  // `next` is a path as the server sees it; behind a proxy's folder it continues there. What leads
-  // elsewhere, or back here, becomes the start page.
+  // `next` is a path as the server sees it, continued in this folder. Anything else becomes the start page.
   function destination() {
-    const next = query.get("next") ?? "";
     if (!next.startsWith("/") || next.length > 4096) return folder.href;
-    let url;
-    try {
-      url = new URL(`.${next}`, location.href);
-    } catch {
-      return folder.href;
-    }
-    const inside = url.origin === location.origin && url.pathname.startsWith(folder.pathname);
-    if (!inside || url.pathname === location.pathname) return folder.href;
+    const url = new URL(`.${next}`, location.href);
+    if (!url.href.startsWith(folder.href) || url.pathname.endsWith("/auth_login.html")) return folder.href;
     for (const name of ["api_key", "token"]) {
       if (url.searchParams.has(name)) url.searchParams.delete(name);
     }
-    // A browser carries the fragment of the first address along the redirect to this page.
-    if (!url.hash && !NOTES.includes(location.hash)) url.hash = location.hash;
+    if (!url.hash) url.hash = hash; // the browser carried it along the redirect to this page
     return url.href;
   }
 
-  // Storage throws where the browser blocks it; the cookie works without it.
+  // Storage throws where the browser blocks it.
   const areas = ["sessionStorage", "localStorage"];
   function inStorage(area, method, ...args) {
     try {
@@ -68,15 +65,17 @@
     write("sessionStorage", LOGGED_OUT, last);
   }
 
-  function call(method, path, headers, body) {
-    return fetch(path, {
+  async function call(method, path, headers, body) {
+    const answer = await fetch(path, {
       method,
       headers: { "Content-Type": "application/json", ...headers },
       body: body && JSON.stringify(body),
       cache: "no-store",
       keepalive: method === "DELETE",
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout?.(20_000),
     });
+    await answer.text();
+    return answer;
   }
 
   const isRefusal = ({ status, headers }) =>
@@ -95,13 +94,12 @@
   // Such a server works with the stored key alone.
   const hasNoSessions = ({ status }) => status === 404 || status === 405;
 
-  // Validates the key, opens a session, stores the key. Returns what went wrong, or "". Leaves
-  // Authorization to what is in front.
+  // Validates the key, opens a session, stores the key. Returns what went wrong, or "".
   async function logIn(key, remember) {
     if (!/^[\x21-\x7e]{1,1024}$/.test(key)) return WRONG;
     try {
+      // Something in front may use this field, too: it is not the last word.
       const health = await call("GET", "health", { "X-API-Key": key });
-      // Something in front may use that field, too: the log-in knows better.
       if (!health.ok && !isRefusal(health)) return explain(health);
       const session = await call("POST", "auth_session", {}, { api_key: key, remember });
       if (hasNoSessions(session)) {
@@ -117,6 +115,7 @@
       hearOfLogOut();
       areas.forEach(forget);
       write(remember ? "localStorage" : "sessionStorage", STORE, key);
+      channel?.postMessage("login");
       return "";
     } catch {
       return UNREACHABLE;
@@ -136,21 +135,26 @@
 
   const channel = window.BroadcastChannel && new BroadcastChannel(STORE + folder.pathname);
 
-  function leave() {
-    channel?.postMessage("login");
-    location.replace(target);
+  // Another site's link is followed by itself to the start page only.
+  function leave(typed) {
+    if (typed || !isLedHere() || new URL(target).pathname === folder.pathname) return location.replace(target);
+    setBusy(false);
+    say("notice", LED);
+    onward.href = target;
+    onward.textContent = `Continue to ${target.slice(location.origin.length)}`;
+    form.append(onward);
   }
 
   async function onSubmit(event) {
     event.preventDefault();
     if (submit.disabled) return;
     const key = field.value.trim();
-    show(false); // a password manager offers to save what is a password field now
+    show(false); // for password managers
     say("error", "");
     say("notice", "");
     setBusy(true);
     const fault = key ? await logIn(key, form.elements.remember.checked) : "Enter your API key.";
-    if (!fault) return leave();
+    if (!fault) return leave(true);
     setBusy(false);
     say("error", fault);
     field.focus();
@@ -165,7 +169,7 @@
   }
 
   function onKey(event) {
-    // Autofill sends key events that have no modifiers.
+    // Autofill's events have no modifiers.
     if (event.getModifierState) say("caps", event.getModifierState("CapsLock") ? "Caps Lock is on." : "");
   }
 
@@ -184,27 +188,27 @@
     channel?.postMessage("logout");
   }
 
-  // The server tells what Sec-Fetch-Site said; over plain HTTP browsers send none.
-  function isLedHere() {
+  // The server tells what Sec-Fetch-Site said. Where browsers send none, over plain HTTP, our pages are known by their
+  // referrer. What was said once is not true of a reload or of the back button.
+  function isLedHere(...ours) {
     const [visit] = performance.getEntriesByType("navigation");
     const site = visit?.serverTiming?.find(({ name }) => name === "site")?.description;
-    if (site) return !["same-origin", "none"].includes(site);
-    return !`${document.referrer}/`.startsWith(`${location.origin}/`) && document.referrer !== "";
+    if (site && visit.type === "navigate") return !["same-origin", "none", ...ours].includes(site);
+    return !document.referrer.startsWith(`${location.origin}/`);
   }
 
   function onLogOutLink() {
     if (document.prerendering) {
       document.addEventListener("prerenderingchange", onLogOutLink, { once: true });
-    } else if (isLedHere()) {
+    } else if (isLedHere("session")) {
       leaving.hidden = false;
-      say("notice", "Another site led you here. Log out only if you want to.");
+      say("notice", LED);
     } else {
       logOut();
     }
   }
 
-  // Goes on where the browser is logged in already: a link on another site leads here without the
-  // cookie, and a stored key outlives its session.
+  // Another site's link leads here without the cookie, and a stored key outlives its session.
   async function resume() {
     if (submit.disabled) return;
     try {
@@ -241,21 +245,14 @@
   document.querySelectorAll(".plain").forEach((note) => note.remove());
 
   // What the address says is said once.
-  const next = query.get("next");
-  const hash = NOTES.includes(location.hash) ? "" : location.hash;
   history.replaceState(null, "", location.pathname + (next ? `?${new URLSearchParams({ next })}` : "") + hash);
 
   if (query.get("logout") === "true") {
     onLogOutLink();
   } else {
-    if (query.get("error") === "invalid") say("error", WRONG);
-    if (query.get("error") === "locked") say("error", "Too many wrong keys from this address. Wait a few minutes, then try again.");
-    if (Object.hasOwn(REASONS, query.get("reason"))) say("notice", REASONS[query.get("reason")]);
+    say("error", ERRORS[query.get("error")] ?? "");
+    say("notice", REASONS[query.get("reason")] ?? "");
     resume();
-    if (channel) {
-      channel.onmessage = ({ data }) => {
-        if (data === "login") resume();
-      };
-    }
+    if (channel) channel.onmessage = ({ data }) => data === "login" && resume();
   }
 })();

@@ -153,7 +153,7 @@ def test_no_middleware_of_a_node_runs_for_what_is_answered_at_the_gate(
         for target in ("/health", "/api/health"):
             assert ask(server, target).json["status"] == "ok"
             assert ask(server, target, bearer(KEY)).json["status"] == "ok"
-        for target in ("/auth_login.html", "/api/auth_login.html", "/auth_login.js", "/auth_inject.js"):
+        for target in ("/auth_login.html", "/api/auth_login.html", "/auth_link.js", "/auth_inject.js"):
             assert ask(server, target).status == 200
         assert ask(server, "/auth_verify", bearer(KEY)).status == 204
         assert ask(server, "/auth_session", bearer(KEY), method="POST").status == 204

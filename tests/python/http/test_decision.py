@@ -36,6 +36,7 @@ from support.decision_model import (
     KEY,
     KEYS,
     LOCKED,
+    LOGGED_IN,
     LOGIN,
     MALFORMED,
     MISSING,
@@ -231,7 +232,15 @@ def requests_by_links(choices, policy):
     root = next(place for place in PLACES if place.target == "/")
     tried = (Credential("api_key", choices.of("guess", OTHER_KEY)),)
     link = Request("GET", root, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin", accept="text/html")
-    steps = [Request("POST", PLACES[0], guesses, host=HOSTS[0]), link, a_request(choices, policy)]
+    right = replace(
+        link,
+        credentials=(Credential("api_key", KEY),),
+        cookies=choices.of((), (Cookie(KEY),), (Cookie(OTHER_KEY),), (Cookie(KEY, expired=True),)),
+        site=choices.of(None, "none", "same-origin", "same-site"),
+        mode=choices.of(None, "navigate", "no-cors"),
+        destination=choices.of(None, "document", "iframe"),
+    )
+    steps = [right, Request("POST", PLACES[0], guesses, host=HOSTS[0]), link, a_request(choices, policy)]
     return [replace(step, peer="peer", forwarded_for=()) for step in steps]
 
 
@@ -406,6 +415,7 @@ class Client:
         served = dict(fields)["X-Number"] in self.server.app[SERVED]
         assert not served or outcome == ADMITTED
         assert SECRET not in reply.text or outcome == ADMITTED
+        assert "Set-Cookie" not in reply.headers or outcome == LOGGED_IN or "/auth_session" in target
         return outcome
 
 
@@ -426,6 +436,8 @@ def outcome_of(reply, method):
             return TAKEN
         return INVALID if challenge.endswith(', error="invalid_token"') else MISSING
     assert challenge is None
+    if "Set-Cookie" in reply.headers and "refresh" in reply.text:
+        return LOGGED_IN
     assert reply.status in (101, 200, 204, 400, 404, 405)  # those above 300: nobody took it, but it came through
     return ADMITTED
 
@@ -869,6 +881,21 @@ class FollowsLinksForFree(Mutant):
         pass
 
 
+class FollowsLinksOfOtherPages(Mutant):
+    def is_opened(self, request):
+        return True
+
+
+class ReplacesSessions(Mutant):
+    def has_a_session(self, request):
+        return False
+
+
+class AsksPrograms(Mutant):
+    def is_a_programs(self, request):
+        return False
+
+
 class LogsOutByGet(Mutant):
     def judge(self, request):
         outcome = super().judge(request)
@@ -893,7 +920,7 @@ def test_every_mutant_of_the_model_is_told_from_it():
     histories = examples(4000)
     expected = [outcomes(Model, *history) for history in histories]
     assert {outcome for history in expected for outcome in history} == {
-        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, ILLEGIBLE,
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE,
     }  # fmt: skip
     undetected = [
         mutant.__name__

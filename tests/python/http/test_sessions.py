@@ -8,6 +8,7 @@ import re
 import shutil
 import ssl
 import subprocess
+from html import unescape
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
@@ -387,6 +388,7 @@ async def test_a_foreign_page_cannot_press_it(server, headers):
 
 async def test_the_login_page_hears_who_led_to_it(server):
     """Its script cannot see `Sec-Fetch-Site`."""
+    cookie = await log_in(server)
     for headers, site in [
         ({}, ""),
         ({"Sec-Fetch-Site": "none"}, "none"),
@@ -394,6 +396,11 @@ async def test_the_login_page_hears_who_led_to_it(server):
         ({"Sec-Fetch-Site": "same-site"}, "same-site"),
         ({"Sec-Fetch-Site": "cross-site"}, "cross-site"),
         ({"Sec-Fetch-Site": 'x", other;desc="y'}, ""),
+        # Browsers send no Strict cookie along another site's link.
+        ({"Cookie": cookie}, "session"),
+        ({"Cookie": f"{cookie}x"}, ""),
+        ({"Cookie": cookie, "Referer": "http://evil.example/"}, ""),
+        ({"Cookie": cookie, "Sec-Fetch-Site": "same-site"}, "same-site"),
     ]:
         reply = await fetch(server, "/auth_login.html?logout=true", headers)
         assert reply.headers["Server-Timing"] == f'site;desc="{site}"'
@@ -641,10 +648,28 @@ def check_location(server, reply):
 # A link that bears the key
 
 
+#: As browsers send it, over TLS and on loopback.
+TYPED = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+#: Anywhere else.
+PLAIN = {"User-Agent": "Mozilla/5.0"}
+NO_CORS = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"}
+
+
 @pytest.fixture
 async def with_index(aiohttp_server, tmp_path):
     (tmp_path / "index.html").write_text("<html><head></head>the page")
-    return await aiohttp_server(app_with(api_key=KEY, index=tmp_path / "index.html"))
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY} <Ann&co>\n{OTHER_KEY}\n")
+    keys.chmod(0o600)
+    return await aiohttp_server(app_with(api_key_file=keys, index=tmp_path / "index.html", url_key=True))
+
+
+def the_form(reply):
+    """Its address and fields, and what it is sent by."""
+    [action] = re.findall(r'<form method="post" action="([^"]*)"', reply.text)
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', reply.text))
+    [button] = re.findall(r"<button>(.*)</button>", reply.text)
+    return action, {name: unescape(value) for name, value in fields.items()}, unescape(button)
 
 
 @pytest.mark.parametrize(("target", "followed"), [
@@ -657,7 +682,7 @@ async def with_index(aiohttp_server, tmp_path):
     (f"/?x='\"><script>&api_key={KEY}", None),
 ])  # fmt: skip
 async def test_a_link_with_the_key_logs_in_and_forgets_it(with_index, target, followed):
-    reply = await fetch(with_index, target, {**BROWSER, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    reply = await fetch(with_index, target, {**BROWSER, **TYPED})
     assert reply.status == 200, "a Strict cookie isn't sent along a redirect that another site began"
     assert KEY not in reply.text
     assert KEY not in str(reply.headers)
@@ -670,6 +695,62 @@ async def test_a_link_with_the_key_logs_in_and_forgets_it(with_index, target, fo
     assert attributes == {"httponly": "", "samesite": "Strict"}
     page = await fetch(with_index, "/", {**BROWSER, "Cookie": f"{name}={value}"})
     assert (page.status, "the page" in page.text, "Set-Cookie" in page.headers) == (200, True, False)
+
+
+@pytest.mark.parametrize(("headers", "by_itself"), [
+    ({**TYPED, "Sec-Fetch-Site": "cross-site"}, False),
+    ({**TYPED, "Sec-Fetch-Site": "same-site"}, False),
+    ({**NO_CORS, "Sec-Fetch-Site": "same-site"}, False),
+    ({**NO_CORS, "Sec-Fetch-Site": "cross-site"}, False),
+    ({**TYPED, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe"}, False),
+    ({**TYPED, "Sec-Purpose": "prefetch;prerender"}, True),
+    (PLAIN, True),
+    ({**PLAIN, "Referer": "http://evil.example/"}, True),
+    ({"Referer": "http://evil.example/"}, True),
+    ({"Accept-Language": "en"}, True),
+])  # fmt: skip
+async def test_a_link_with_the_key_asks_where_another_page_may_have_sent_it(with_index, headers, by_itself):
+    for cookies, may_answer in (
+        ({}, by_itself),
+        ({"Cookie": await log_in(with_index, OTHER_KEY)}, False),
+    ):
+        reply = await fetch(with_index, f"/?api_key=wrong&a=1&api_key={KEY}", {**BROWSER, **headers, **cookies})
+        assert (reply.status, "Set-Cookie" in reply.headers, "the page" in reply.text) == (200, False, False)
+        expected = {"Cache-Control": "no-store", "Referrer-Policy": "strict-origin", "X-Frame-Options": "DENY"}
+        assert expected.items() <= reply.headers.items()
+        assert reply.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert ("data-by-itself" in reply.text) is may_answer
+        action, fields, button = the_form(reply)
+        assert (action, fields, button) == ("auth_session", {"api_key": KEY, "next": "/?a=1"}, "Log in as <Ann&co>")
+        assert 'data-target="./?a=1"' in reply.text
+        sent = await post_form(with_index, {"Sec-Fetch-Site": "same-origin", **cookies}, **fields)
+        assert (sent.status, sent.location, "Set-Cookie" in sent.headers) == (303, "./?a=1", True)
+
+
+@pytest.mark.parametrize(("target", "action", "shown"), [
+    (f"/index.html?token={OTHER_KEY}&x=%22'&y", "auth_session", "./index.html?x=%22&#x27;&amp;y"),
+    (f"/key/{OTHER_KEY}/?x", "../../auth_session", "../../?x"),
+    (f"/key/{OTHER_KEY}", "../auth_session", "../"),
+])  # fmt: skip
+async def test_an_offer_at_any_address(with_index, target, action, shown):
+    reply = await fetch(with_index, target, {**BROWSER, **PLAIN})
+    at, fields, button = the_form(reply)
+    assert (at, fields["api_key"], button) == (action, OTHER_KEY, "Log in by this link")
+    assert f'data-target="{shown}"' in reply.text
+    assert f'<script src="{action.replace("auth_session", "auth_link.js")}" defer>' in reply.text
+    assert f'<a href="{shown}">' in reply.text
+
+
+async def test_a_link_with_the_key_of_the_session_changes_nothing(with_index):
+    cookie = {"Cookie": await log_in(with_index)}
+    for headers in (TYPED, PLAIN, {**TYPED, "Sec-Fetch-Site": "same-site"}, {**NO_CORS, "Sec-Fetch-Site": "same-site"}):
+        reply = await fetch(with_index, f"/?api_key={KEY}", {**BROWSER, **headers, **cookie})
+        assert (reply.status, "Set-Cookie" in reply.headers, "refresh" in reply.text) == (200, False, True)
+
+
+async def test_a_link_with_the_key_does_nothing_by_head(with_index):
+    reply = await fetch(with_index, f"/?api_key={KEY}", {**BROWSER, **TYPED}, method="HEAD")
+    assert (reply.status, "Set-Cookie" in reply.headers) == (200, False)
 
 
 async def test_a_program_with_the_key_in_the_query_just_gets_the_page(with_index):
@@ -701,6 +782,7 @@ async def test_the_assets(server):
     for name, kind in (
         ("auth_login.html", "text/html"),
         ("auth_login.js", "javascript"),
+        ("auth_link.js", "javascript"),
         ("auth_inject.js", "javascript"),
     ):
         for method in ("GET", "HEAD"):

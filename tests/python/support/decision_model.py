@@ -7,7 +7,7 @@ the design's. Where the server is stricter than the design asks, it says so: `is
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from support.keys import KEY, OTHER_KEY
@@ -32,7 +32,7 @@ HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 
 #: Outcomes of requests.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
-FOREIGN, LOCKED, LOGIN = "403", "429", "302 to the login page"
+FOREIGN, LOCKED, LOGIN, LOGGED_IN = "403", "429", "302 to the login page", "admitted, with a session from now on"
 ILLEGIBLE = "400 control_character"
 
 #: From what is told last to what is told first.
@@ -147,7 +147,7 @@ class Model:
             refused = self.exempt(request, resource, refused)
         if refused is None:
             if resource and resource.route == "/" and "text/html" in (request.accept or ""):
-                self.follow_link(request, client)
+                return self.follow_link(request, client)
             return ADMITTED
         return LOGIN if self.leads_to_login(request, resource, refused) else refused
 
@@ -342,12 +342,27 @@ class Model:
         gravest = max(refused, in_address, key=GRAVITY.index)
         return self.counted(gravest, [*headers, *address], client) or ADMITTED
 
-    def follow_link(self, request: Request, client: str) -> None:
-        """A key in the address of the page logs in, if it is right, and is a guess, if not."""
+    def follow_link(self, request: Request, client: str) -> str:
+        """A key in the address of the page logs in, if the person surely wants that, and is a guess, if it is wrong."""
         address = self.presented(request, *ADDRESS)
         admitted_by = self.admitted_by
-        self.counted(self.first_valid(address, request, client), address, client)
+        refused = self.counted(self.first_valid(address, request, client), address, client)
         self.admitted_by = admitted_by
+        return LOGGED_IN if refused is None and request.method == "GET" and self.is_wanted(request) else ADMITTED
+
+    def is_wanted(self, request: Request) -> bool:
+        """Another page may have made the browser load it. Nor does a GET replace a session."""
+        return not self.has_a_session(request) and (self.is_opened(request) or self.is_a_programs(request))
+
+    def has_a_session(self, request: Request) -> bool:
+        return any(self.verifies(cookie) for cookie in request.cookies)
+
+    def is_opened(self, request: Request) -> bool:
+        shown = request.mode in (None, "navigate") and request.destination in (None, "document")
+        return request.site in ("same-origin", "none") and shown
+
+    def is_a_programs(self, request: Request) -> bool:
+        return not self.is_by_a_browser(replace(request, accept=None))
 
     def is_foreign(self, request: Request) -> bool:
         return (request.site is not None or request.origin is not None) and not self.is_same_origin(request)

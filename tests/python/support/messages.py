@@ -68,7 +68,7 @@ def collect() -> list[Message]:
         found += _of_python(file)
     for file in sorted((REPOSITORY / "src").rglob("*.rs")):
         found += _of_rust(file)
-    for name in ("auth_login.js", "auth_inject.js"):
+    for name in ("auth_login.js", "auth_link.js", "auth_inject.js"):
         found += _of_script(PACKAGE / "static" / name)
     return found
 

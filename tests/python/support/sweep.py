@@ -18,8 +18,8 @@ FILLS = ("x", "x.json", "x.js", "a%2Fx.png")
 
 #: What this package adds or serves in ComfyUI's place.
 OURS = (
-    "/", "/index.html", "/health", "/auth_login.html", "/auth_login.js", "/auth_inject.js", "/auth_session",
-    "/auth_verify",
+    "/", "/index.html", "/health", "/auth_login.html", "/auth_login.js", "/auth_link.js", "/auth_inject.js",
+    "/auth_session", "/auth_verify",
 )  # fmt: skip
 
 _OPEN_PATHS = {*OURS, "/ws"} - {"/"}

@@ -1,0 +1,98 @@
+//! What a link to a page of ours may do. It is a GET: what another site's page can make a browser send has no effect.
+
+use crate::check::Context;
+use zeroize::Zeroizing;
+
+use crate::credential::{Cookie, Credential, Place, Query, UrlPrefix};
+use crate::decide::MAX_COOKIES;
+use crate::decision::{Decision, Grant};
+use crate::keys::Entry;
+use crate::request::{Field, Request, combined, is_marked_as_a_browsers};
+use crate::validity::authenticate;
+use crate::visit::{Visit, is_opened_now, visit};
+
+/// What `Sec-Fetch-Site` may say.
+const SITES: [&str; 4] = ["same-origin", "same-site", "cross-site", "none"];
+
+/// What becomes of a link to the page.
+#[derive(Clone, Copy)]
+pub enum Link<'k> {
+    /// The page is shown.
+    Page,
+    /// It is followed once more: from a page of ours, and without the key in it.
+    GoOn,
+    /// It logs in, and goes on.
+    LogIn(Grant<'k>),
+    /// The person is asked whether it may log in. Their browser may answer, if `by_itself`: where it is logged in with no
+    /// other key, and no other site led there.
+    Ask {
+        /// Whose key is in it.
+        grant: Grant<'k>,
+        /// Whether the browser may answer.
+        by_itself: bool,
+    },
+}
+
+/// What becomes of a link, once it is decided whether the key in it, if there is one, may log in.
+#[must_use]
+pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: &Decision<'k>) -> Link<'k> {
+    let request = context.request;
+    let visit = visit(request);
+    let grant = match decision {
+        Decision::Granted(grant) if &*request.method() == "GET" => *grant,
+        _ if visit == Visit::Link => return Link::GoOn,
+        _ => return Link::Page,
+    };
+    match session(context) {
+        Some(session) if session.key.id() == grant.key.id() => Link::GoOn,
+        Some(_) => Link::Ask { grant, by_itself: false },
+        None if is_opened_now(request) || !is_marked_as_a_browsers(request) => Link::LogIn(grant),
+        None => Link::Ask { grant, by_itself: matches!(visit, Visit::Ours | Visit::Unsaid) },
+    }
+}
+
+/// Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing: `session` if
+/// it sends one along, since a Strict cookie isn't sent along another site's link, else empty. Then the page goes by its
+/// referrer.
+#[must_use]
+pub fn site<R: Request>(context: &Context<'_, '_, R>) -> &'static str {
+    let request = context.request;
+    match combined(request, Field::SecFetchSite) {
+        Some(site) => SITES.into_iter().find(|known| *known == site).unwrap_or_default(),
+        None if !request.has(Field::Referer) && session(context).is_some() => "session",
+        None => "",
+    }
+}
+
+/// The session that a request has.
+fn session<'k, R: Request>(context: &Context<'_, 'k, R>) -> Option<Grant<'k>> {
+    let mut left = MAX_COOKIES;
+    for text in Cookie::texts(context.request, context.question) {
+        for credential in Cookie::credentials(&text).take(left) {
+            if let Ok(grant) = authenticate(context, &credential) {
+                return Some(grant);
+            }
+            left -= 1;
+        }
+    }
+    None
+}
+
+/// The key in a link that is `entry`'s, as it is written there.
+#[must_use]
+pub fn key_in<R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Option<Zeroizing<String>> {
+    find::<Query, R>(context, entry).or_else(|| find::<UrlPrefix, R>(context, entry))
+}
+
+fn find<P: Place, R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Option<Zeroizing<String>> {
+    for text in P::texts(context.request, context.question) {
+        for credential in P::credentials(&text) {
+            if let Credential::Key(_, plain) = credential
+                && context.policy.keys.verify(plain.expose_secret().as_bytes()).is_ok_and(|key| key.id() == entry.id())
+            {
+                return Some(Zeroizing::new(plain.expose_secret().to_owned()));
+            }
+        }
+    }
+    None
+}
