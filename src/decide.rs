@@ -6,7 +6,8 @@
 //!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, a cookie that doesn't verify, or
 //!    the token of another login in front of us counts as absent. Wrong keys count as failed attempts, unless the request is
 //!    admitted all the same.
-//! 2. **Checks.** The gravest refusal is reported.
+//! 2. **Checks.** The gravest refusal is reported. While an address is locked, nothing but the lock is told about keys: what
+//!    it holds back is looked at last, and only ten are evaluated. A log-in or log-out by another page is not looked at.
 //! 3. **Exempt.** See [`crate::exempt`].
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
 //!    to the login page.
@@ -17,15 +18,15 @@
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
 use crate::check::{self, Context};
-use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, UrlPrefix, XApiKey};
+use crate::credential::{Authorization, Cookie, Credential, Form, Place, Query, Source, UrlPrefix, XApiKey};
 use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, takes_html};
-use crate::secret::Digest;
 use crate::state::State;
 use crate::trace::Trace;
+use crate::tried::Tried;
 use crate::validity::{Rejected, authenticate};
 
 /// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
@@ -80,33 +81,44 @@ pub fn open_socket<R: Request>(grant: &Grant<'_>, request: &R) -> Result<(), Den
 /// The credentials of one request, as they are found.
 struct Attempt<'a, 'k, R> {
     context: &'a Context<'a, 'k, R>,
-    guesses: Vec<Digest>,
+    tried: Tried<'k>,
     looked_at: usize,
     refused: Denial,
 }
 
 impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     fn new(context: &'a Context<'a, 'k, R>) -> Self {
-        Self { context, guesses: Vec::new(), looked_at: 0, refused: Denial::Missing }
+        Self { context, tried: Tried::default(), looked_at: 0, refused: Denial::Missing }
     }
 
     /// Rules 1 and 2: the first credential that is valid and passes every check.
     fn grant(mut self) -> Result<Grant<'k>, Denial> {
         let Context { question, .. } = *self.context;
-        // Any page can have a browser send a form: with a key of its own, which is not even looked at, or to have the browser
-        // forget its cookie, which it doesn't send then.
-        let is_form = question.has_a_body() || question == Question::LogOut;
-        if is_form && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
+        // Any page can have a browser send a form: with a key of its own, or to have the browser forget its cookie, which it
+        // doesn't send then.
+        let is_of_a_page = matches!(question, Question::LogIn(_) | Question::LogOut);
+        if is_of_a_page && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
             return Err(Denial::CrossOrigin);
         }
-        // The cookie comes before the query, which the address of every picture has.
+        match self.walk() {
+            Some(grant) if question == Question::Introduction => {
+                // A holder of one key, who is told which one counts, must not guess others beside it.
+                let _ = self.tried.count(self.context);
+                Ok(grant)
+            }
+            Some(grant) => Ok(grant),
+            None => self.tried.settle(self.context, self.refused),
+        }
+    }
+
+    /// The cookie comes before the query, which the address of every picture has.
+    fn walk(&mut self) -> Option<Grant<'k>> {
         self.first::<Form>()
             .or_else(|| self.first::<Authorization>())
             .or_else(|| self.first::<XApiKey>())
             .or_else(|| self.first::<Cookie>())
             .or_else(|| self.first::<Query>())
             .or_else(|| self.first::<UrlPrefix>())
-            .ok_or_else(|| self.refusal())
     }
 
     fn first<P: Place>(&mut self) -> Option<Grant<'k>> {
@@ -121,7 +133,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
             for credential in P::credentials(&text) {
                 self.looked_at += 1;
                 let is_key = matches!(credential, Credential::Key(..));
-                if self.looked_at > MAX_COOKIES || (is_key && self.guesses.len() >= MAX_CREDENTIALS) {
+                if self.looked_at > MAX_COOKIES || (is_key && self.tried.how_many() >= MAX_CREDENTIALS) {
                     return None;
                 }
                 match self.admit(&credential) {
@@ -136,31 +148,27 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     /// Who presents a credential; else a word for why it doesn't admit.
     fn admit(&mut self, credential: &Credential<'_>) -> Result<Grant<'k>, &'static str> {
         let (denial, why) = match authenticate(self.context, credential) {
-            Ok(grant) => match check::all(&grant, self.context) {
+            Ok(grant) => match check::all(&grant, credential, self.context) {
                 Ok(()) => return Ok(grant),
-                Err(denial) => (denial, denial.row(self.context.question).cause),
+                Err(denial) => {
+                    if matches!(denial, Denial::Locked { .. }) {
+                        self.tried.held_back(grant);
+                    }
+                    (denial, denial.row(self.context.question).cause)
+                }
             },
             Err(Rejected::Absent) => return Err("not valid"),
-            Err(Rejected::Malformed) => (Denial::Invalid, "malformed"),
-            Err(Rejected::Wrong(digest)) => {
-                self.guesses.push(digest);
+            Err(Rejected::Malformed) => {
+                self.tried.wrong(Source::Bearer, None);
+                (Denial::Invalid, "malformed")
+            }
+            Err(Rejected::Wrong(source, digest)) => {
+                self.tried.wrong(source, Some(digest));
                 (Denial::Invalid, "unknown key")
             }
         };
         self.refused = self.refused.graver(denial);
         Err(why)
-    }
-
-    /// The gravest of what was found, once the guesses are counted.
-    fn refusal(&self) -> Denial {
-        let Context { policy, request, question, now } = *self.context;
-        let asks_itself = || policy.exemptions.of(request.route(), &request.method()) == Exemption::AsksItself;
-        if self.refused != Denial::Invalid || question.is_quiet() || (question == Question::Access && asks_itself()) {
-            return self.refused;
-        }
-        let Some(client) = request.client() else { return self.refused };
-        let counted = policy.state.throttle.failed(client, &self.guesses, now.monotonic);
-        counted.map_or_else(Denial::locked, |()| self.refused)
     }
 }
 

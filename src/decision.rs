@@ -137,7 +137,7 @@ impl Denial {
             Self::ControlCharacter => row(400, "bad_request", "control_character", None, None, Debug,
                 "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
-                "The session cookie, a browser's Basic credentials and the login form are only valid in requests from this server's own pages."),
+                "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

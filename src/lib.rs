@@ -48,6 +48,7 @@ pub mod secret;
 pub mod session;
 pub mod state;
 pub mod trace;
+mod tried;
 pub mod validity;
 pub mod visit;
 

@@ -35,8 +35,26 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     let Some(text) = combined(request, Field::Origin) else {
         return if told.is_some() { Page::Foreign } else { Page::Unknown };
     };
+    page_of(own, request, &text, told.is_none())
+}
+
+/// Whether it says that a page of another site sends it: by `Sec-Fetch-Site`, by `Origin`, or else by `Referer`.
+pub fn is_of_another_site<R: Request>(own: &OwnOrigins, request: &R) -> bool {
+    let page = match page(own, request) {
+        Page::Unknown => combined(request, Field::Referer).map(|referer| {
+            let end = referer.find("://").map_or(0, |scheme| scheme + 3);
+            let end = referer[end..].find(['/', '?', '#']).map_or(referer.len(), |authority| end + authority);
+            page_of(own, request, &referer[..end], true)
+        }),
+        page => Some(page),
+    };
+    page.is_some_and(|page| page != Page::Own)
+}
+
+/// Which page has an origin.
+fn page_of<R: Request>(own: &OwnOrigins, request: &R, text: &str, can_be_own: bool) -> Page {
     // No browser writes a scheme in capitals.
-    let parsed = Origin::parse(&text).filter(|origin| !origin.scheme.bytes().any(|byte| byte.is_ascii_uppercase()));
+    let parsed = Origin::parse(text).filter(|origin| !origin.scheme.bytes().any(|byte| byte.is_ascii_uppercase()));
     let Some(origin) = parsed else { return Page::Foreign };
     if own.contains(&origin) {
         return Page::Own;
@@ -44,7 +62,7 @@ pub fn page<R: Request>(own: &OwnOrigins, request: &R) -> Page {
     let used = used(request);
     match used.as_deref().and_then(Host::parse) {
         Some(host) if !host.name.eq_ignore_ascii_case(origin.host.name) => Page::Foreign,
-        Some(host) if told.is_none() && origin.is_at(&host, scheme(request)) => Page::Own,
+        Some(host) if can_be_own && origin.is_at(&host, scheme(request)) => Page::Own,
         Some(_) => Page::SameHost,
         None => Page::Foreign,
     }

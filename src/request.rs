@@ -83,6 +83,8 @@ pub enum Question<'a> {
     LogOut,
     /// Who is it? Counts nothing.
     Identity,
+    /// Who is it, if that is told to whoever asks? Wrong keys count, whatever is beside them.
+    Introduction,
     /// What admitted this request, which is in flight? Counts nothing.
     Again,
 }

@@ -14,8 +14,8 @@ pub enum Rejected {
     Absent,
     /// One of our schemes, but not in its form.
     Malformed,
-    /// A key that nobody has.
-    Wrong(Digest),
+    /// A key that nobody has, and where it was.
+    Wrong(Source, Digest),
 }
 
 /// Whose credential it is.
@@ -35,7 +35,7 @@ pub fn authenticate<'k, R: Request>(
             Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
                 Err(Rejected::Absent)
             }
-            Err(digest) => Err(Rejected::Wrong(digest)),
+            Err(digest) => Err(Rejected::Wrong(*source, digest)),
         },
         Credential::Session(name, _) if *name != cookie::Name::of(context.request) => {
             Err(Rejected::Absent) // another server's on this host

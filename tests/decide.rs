@@ -24,6 +24,11 @@ use requests::{HOST, Request, get, request};
 
 const KEY: &str = "right";
 const OTHER_KEY: &str = "right-too";
+/// Keys of 32 characters, of which one is kept as a digest, and of 31.
+const LONG_KEY: &str = "right-with-exactly-32-characters";
+const DIGEST_KEY: &str = "right-as-a-digest-32-characters-";
+const NEARLY_LONG_KEY: &str = "right-and-of-31-characters-only";
+const SHORT_DIGEST_KEY: &str = "right-digest";
 const UNIX: u64 = 1_800_000_000;
 const START: Duration = Duration::from_secs(100);
 
@@ -58,7 +63,14 @@ impl Server {
 
     fn of(application: Application, patterns: &[&str]) -> Self {
         Self {
-            keys: keys(&[KEY, OTHER_KEY]),
+            keys: keys(&[
+                KEY,
+                OTHER_KEY,
+                LONG_KEY,
+                NEARLY_LONG_KEY,
+                "sha256:7147b363c46d6bfe32fd4483c1e875eda7feb4dea3c1465286b1cf9d824a13b3",
+                "sha256:2435370d98377d2e2b6ffa0c0b42b3bf723ceaa3fec5ef23510d4c1ddc8b0601",
+            ]),
             state: State::default(),
             exemptions: Exemptions::new(application, patterns).unwrap(),
             own_origins: OwnOrigins::default(),
@@ -107,6 +119,13 @@ impl Server {
     fn lock(&self) {
         for number in 0..MAX_FAILURES {
             assert_eq!(self.outcome(&get().bearer(&format!("guess-{number}"))), "invalid_credential");
+        }
+    }
+
+    /// So many more that none are evaluated.
+    fn guess_on(&self) {
+        for number in 0..3000 {
+            assert_eq!(self.outcome(&get().bearer(&format!("more-{number}"))), "locked");
         }
     }
 }
@@ -326,34 +345,207 @@ fn rule_1_a_session_ends_by_time_by_logout_and_with_its_key() {
 }
 
 #[test]
-fn rule_1_from_a_locked_address_only_what_was_good_before() {
+fn rule_2_from_a_locked_address_sessions_and_long_keys_known_there() {
     let server = Server::new();
-    assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer");
-    let (known, unknown) = (server.cookie(KEY), server.cookie(OTHER_KEY));
-    server.lock();
+    for key in [KEY, LONG_KEY, DIGEST_KEY, NEARLY_LONG_KEY, SHORT_DIGEST_KEY] {
+        assert_eq!(server.outcome(&get().bearer(key)), "Bearer", "{key}");
+    }
+    let unknown = server.cookie(OTHER_KEY);
+    let foreign = |request: Request| request.cookie(&server).with(Field::SecFetchSite, "cross-site");
     let elsewhere = Some([192, 0, 2, 2].into());
+    server.lock();
+    server.guess_on();
     check(
         &server,
         &[
             ("a wrong key", get().bearer("wrong"), "locked"),
             ("one that was wrong before", get().bearer("guess-1"), "locked"),
-            ("the key that was good before", get().bearer(KEY), "Bearer"),
-            ("its session", get().with(Field::Cookie, known.clone()), "Cookie"),
-            ("a right key that was never used from here", get().bearer(OTHER_KEY), "locked"),
-            ("that, beside one that was", get().bearer(OTHER_KEY).with(Field::XApiKey, KEY), "Header"),
-            ("that, beside a session that was", get().bearer(OTHER_KEY).with(Field::Cookie, known), "Cookie"),
-            ("its session", get().with(Field::Cookie, unknown), "locked"),
+            ("what cannot be one", get().with(Field::Authorization, "Basic !"), "locked"),
+            ("a long key that was good before", get().bearer(LONG_KEY), "Bearer"),
+            ("one that is kept as a digest", get().bearer(DIGEST_KEY), "Bearer"),
+            ("a short key that was", get().bearer(KEY), "locked"),
+            ("a short one that is kept as a digest", get().bearer(SHORT_DIGEST_KEY), "locked"),
+            ("one that is nearly long", get().bearer(NEARLY_LONG_KEY), "locked"),
+            ("a session", get().cookie(&server), "Cookie"),
+            ("a session that is new here", get().with(Field::Cookie, unknown), "Cookie"),
+            ("a session beside a short key", get().bearer(KEY).cookie(&server), "Cookie"),
+            ("a session beside a wrong key", get().bearer("wrong").cookie(&server), "Cookie"),
+            ("a long key beside a short one", get().bearer(KEY).with(Field::XApiKey, LONG_KEY), "Header"),
+            ("a session of a foreign page", request("POST", Route::Path("/prompt")).cookie(&server), "cross_origin"),
             ("nothing", get(), "missing_credential"),
             ("somebody else", get().bearer(OTHER_KEY).from(elsewhere), "Bearer"),
             ("an exempt route", request("GET", Route::Path("/auth_login.html")).bearer("wrong"), "anonymous"),
             ("health, with a guess", request("GET", Route::Path("/health")).bearer("wrong"), "locked"),
+            ("health, with a short key", request("GET", Route::Path("/health")).bearer(KEY), "locked"),
             ("health, without one", request("GET", Route::Path("/health")), "anonymous"),
+            ("a foreign page's session", foreign(request("POST", Route::Path("/prompt"))), "cross_origin"),
         ],
     );
     let denial = denial(&server.ask(Question::Access, &get().bearer("wrong")));
     assert_eq!(denial, Denial::Locked { retry_after: FIRST_LOCK.as_secs() });
     server.clock.set(START + FIRST_LOCK);
-    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+    assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer");
+}
+
+#[test]
+fn rule_2_a_long_key_that_is_new_there_is_evaluated_like_any_other() {
+    let server = Server::new();
+    server.lock();
+    assert_eq!(server.outcome(&get().bearer(LONG_KEY)), "Bearer", "one of ten");
+    server.guess_on();
+    assert_eq!(server.outcome(&get().bearer(LONG_KEY)), "Bearer", "good from there before now");
+    assert_eq!(server.outcome(&get().bearer(DIGEST_KEY)), "locked");
+}
+
+#[test]
+fn rule_2_ten_keys_are_evaluated_in_a_lock() {
+    let root = || request("GET", Route::Path("/auth_verify"));
+    let log_in = || request("POST", Route::Path("/auth_session"));
+    for (name, wrong, right) in [("right ones", 0, 10), ("both", 7, 3), ("wrong ones", 10, 0)] {
+        let server = Server::new();
+        server.lock();
+        for number in 0..wrong {
+            assert_eq!(server.outcome(&get().bearer(&format!("more-{number}"))), "locked", "{name}");
+        }
+        for _ in 0..right {
+            assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer", "{name}");
+        }
+        assert_eq!(server.outcome(&get().bearer(KEY)), "locked", "{name}");
+        assert_eq!(server.log_in(&log_in(), KEY), "locked", "{name}: nor at a log-in");
+        assert_eq!(server.answer(Question::ForwardAuth, &root().bearer(KEY)), "locked", "{name}: nor for a proxy");
+    }
+    let server = Server::new();
+    server.lock();
+    for _ in 0..10 {
+        assert_eq!(server.outcome(&log_in().bearer(KEY)), "anonymous", "the route asks by itself");
+        assert_eq!(server.log_in(&log_in().bearer(KEY), ""), "Bearer", "each is evaluated once");
+    }
+    assert_eq!(server.log_in(&log_in().bearer(KEY), ""), "locked");
+
+    let server = Server::new();
+    server.lock();
+    let many = (0..MAX_FAILURES).fold(get(), |request, number| request.with(Field::XApiKey, format!("more-{number}")));
+    assert_eq!(server.outcome(&many), "locked");
+    assert_eq!(server.outcome(&get().bearer(KEY)), "locked", "it is keys that are counted, not requests");
+
+    let server = Server::new();
+    server.lock();
+    for _ in 0..3 * MAX_FAILURES {
+        assert_eq!(server.outcome(&get().bearer(KEY).cookie(&server)), "Cookie", "a session passes as it is");
+        assert_eq!(server.outcome(&get().with(Field::Authorization, "Basic !")), "locked");
+        assert_eq!(server.outcome(&get()), "missing_credential");
+    }
+    assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer", "none of these was a key");
+}
+
+#[test]
+fn rule_2_nothing_but_the_lock_is_told_about_keys() {
+    let foreign = |key: &str| {
+        let password = format!("u:{key}");
+        request("POST", Route::Path("/prompt"))
+            .with(Field::Authorization, basic(&password))
+            .with(Field::SecFetchSite, "cross-site")
+    };
+    let server = Server::new();
+    assert_eq!(server.outcome(&foreign(KEY)), "cross_origin");
+    for number in 0..MAX_FAILURES {
+        assert_eq!(server.outcome(&foreign(&format!("guess-{number}"))), "invalid_credential");
+    }
+    for _ in 0..3 {
+        assert_eq!(server.outcome(&foreign(KEY)), "locked");
+        assert_eq!(server.outcome(&foreign("wrong")), "locked");
+    }
+    let socket = |key: &str| Request { takes_over: true, ..request("GET", Route::Path("/ws")) }.bearer(key);
+    let server = Server::new();
+    server.lock();
+    server.guess_on();
+    assert_eq!(server.outcome(&socket(KEY)), server.outcome(&socket("wrong")));
+}
+
+#[test]
+fn rule_2_what_any_page_can_send_has_a_budget_and_a_lock_of_its_own() {
+    use Field::{Origin, Referer, SecFetchSite};
+    const OWN: &str = "http://comfy.example:8188";
+    type Presented = (&'static str, fn(&str) -> Request);
+    let of_pages: &[Presented] = &[
+        ("in the query", |key| get().query(&format!("api_key={key}"))),
+        ("by its other name", |key| get().query(&format!("token={key}"))),
+        ("before the path", |key| get().url_key(key)),
+        ("in the query, by our own page", |key| get().query(&format!("token={key}")).with(SecFetchSite, "same-origin")),
+        ("a header, from another site", |key| get().bearer(key).with(SecFetchSite, "cross-site")),
+        ("a header, from another port", |key| get().bearer(key).with(SecFetchSite, "same-site")),
+        ("a header, from a page with no origin", |key| get().bearer(key).with(Origin, "null")),
+        ("a header, from another origin", |key| get().with(Field::XApiKey, key).with(Origin, "http://evil.example")),
+        ("by another scheme", |key| get().bearer(key).with(Origin, "ftp://comfy.example:8188")),
+        ("a header, from another port's origin", |key| get().bearer(key).with(Origin, "http://comfy.example:1")),
+        ("a header, by a referrer", |key| get().bearer(key).with(Referer, "http://evil.example/comfy.example:8188/")),
+        ("without a path", |key| get().bearer(key).with(Referer, "http://evil.example")),
+        ("by a referrer that hides", |key| get().bearer(key).with(Referer, format!("http://evil.example?{OWN}/"))),
+        ("by one that begins alike", |key| get().bearer(key).with(Referer, format!("{OWN}.evil.example/"))),
+    ];
+    let of_clients: &[Presented] = &[
+        ("a program's", |key| get().bearer(key)),
+        ("in another field", |key| get().with(Field::XApiKey, key)),
+        ("as a password", |key| get().with(Field::Authorization, basic(&format!("u:{key}")))),
+        ("our own page's", |key| get().bearer(key).with(SecFetchSite, "same-origin")),
+        ("the person's", |key| get().bearer(key).with(SecFetchSite, "none").with(Referer, "http://evil.example/")),
+        ("our own page's, by its origin", |key| get().bearer(key).with(Origin, OWN)),
+        ("by its referrer", |key| get().bearer(key).with(Referer, format!("{OWN}/a?b#c"))),
+        ("by that without a path", |key| get().bearer(key).with(Referer, OWN)),
+    ];
+    let budgets = [("any page", of_pages), ("client", of_clients)];
+    for (budget, locked) in budgets {
+        let server = Server::new();
+        for number in 0..MAX_FAILURES {
+            let (name, guess) = locked[number % locked.len()];
+            assert_eq!(server.outcome(&guess(&format!("guess-{number}"))), "invalid_credential", "{name}");
+        }
+        for number in 0..400 {
+            let (name, guess) = locked[number % locked.len()];
+            assert_eq!(server.outcome(&guess(&format!("more-{number}"))), "locked", "{budget}: {name}");
+        }
+        for (other, free) in budgets {
+            for (name, present) in free {
+                let expected = if other == budget { "locked" } else { "invalid_credential" };
+                assert_eq!(server.outcome(&present("one-more")), expected, "{budget} is locked: {name}");
+                let outcome = server.outcome(&present(KEY));
+                assert_eq!(outcome == "locked", other == budget, "{budget} is locked: {name}, {outcome}");
+            }
+        }
+        let log_in = request("POST", Route::Path("/auth_session")).with(Origin, OWN);
+        let outcome = if budget == "client" { "locked" } else { "Form" };
+        assert_eq!(server.log_in(&log_in, KEY), outcome, "{budget}");
+    }
+}
+
+#[test]
+fn rule_2_guesses_count_in_their_budget_whatever_is_beside_them() {
+    // A key in the query, whose budget is locked, hides none in a header; nor does a session of a foreign page.
+    type Beside = (&'static str, fn(&Server, Request) -> Request, &'static str);
+    let beside: [Beside; 2] = [
+        ("a locked one", |_, request| request.query("token=right"), "locked"),
+        (
+            "a session",
+            |server, request| Request { method: "POST", ..request }.cookie(server).with(Field::Origin, "null"),
+            "cross_origin",
+        ),
+    ];
+    for (name, put, expected) in beside {
+        let server = Server::new();
+        for number in 0..400 {
+            server.outcome(&get().query(&format!("token={number}")));
+        }
+        for number in 0..MAX_FAILURES {
+            let guess = get().bearer(&format!("guess-{number}"));
+            assert_eq!(server.outcome(&put(&server, guess)), expected, "{name}");
+        }
+        let from_a_page = get().bearer(KEY).with(Field::Origin, "null");
+        let later = if expected == "locked" { get().bearer(KEY) } else { from_a_page };
+        for _ in 0..MAX_FAILURES {
+            server.outcome(&later.clone().with(Field::XApiKey, "more"));
+        }
+        assert_eq!(server.outcome(&later), "locked", "{name}");
+    }
 }
 
 #[test]
@@ -1294,16 +1486,43 @@ fn rule_1_a_log_in_by_link_is_a_browsers_with_a_key_in_its_address() {
 }
 
 #[test]
-fn rule_2_a_log_in_by_an_address_is_not_another_pages_doing() {
+fn rule_2_a_log_in_is_our_own_pages_doing_wherever_the_key_is() {
+    use Field::{Authorization, Origin, SecFetchSite, XApiKey};
     let post = || request("POST", Route::Path("/auth_session"));
-    let foreign = |request: Request| request.with(Field::SecFetchSite, "cross-site");
-    for (name, request, expected) in [
-        ("a program's", post().query("api_key=right"), "Query"),
-        ("another site's", foreign(post().query("api_key=right")), "cross_origin"),
-        ("another site's, before the path", foreign(post().url_key(KEY)), "cross_origin"),
-        ("with a header, which no foreign page can send", foreign(post().with(Field::XApiKey, KEY)), "Header"),
+    let presented = |key: &str| {
+        [
+            ("Bearer", post().bearer(key)),
+            ("Basic", post().with(Authorization, basic(&format!("u:{key}")))),
+            ("X-API-Key", post().with(XApiKey, key)),
+            ("query", post().query(&format!("api_key={key}"))),
+            ("path", post().url_key(key)),
+            ("nowhere", post()),
+        ]
+    };
+    for (name, field, value, is_foreign) in [
+        ("a program's", Field::Accept, "*/*", false),
+        ("our own page's", SecFetchSite, "same-origin", false),
+        ("our own page's, in an older browser", Origin, "http://comfy.example:8188", false),
+        ("another site's", SecFetchSite, "cross-site", true),
+        ("another port's", SecFetchSite, "same-site", true),
+        ("another site's, in an older browser", Origin, "http://evil.example", true),
+        ("another port's, there", Origin, "http://comfy.example:8247", true),
+        ("a page's with no origin", Origin, "null", true),
     ] {
-        assert_eq!(Server::new().answer(Question::LogIn(None), &request), expected, "{name}");
+        let server = Server::new();
+        for (place, request) in presented(KEY) {
+            let outcome = server.answer(Question::LogIn(None), &request.with(field, value));
+            assert_eq!(outcome == "cross_origin", is_foreign, "{name}, {place}: {outcome}");
+        }
+        if is_foreign {
+            for number in 0..400 {
+                for (place, request) in presented(&format!("guess-{number}")) {
+                    let outcome = server.answer(Question::LogIn(None), &request.with(field, value));
+                    assert_eq!(outcome, "cross_origin", "{name}, {place}: not even evaluated");
+                }
+            }
+            assert_eq!(server.outcome(&get().query("token=right").with(Origin, "null")), "Query", "nor counted");
+        }
     }
 }
 
@@ -1338,25 +1557,66 @@ fn who_it_is_counts_nothing() {
     }
     assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer", "not locked");
     server.lock();
-    assert_eq!(identity(&get().bearer(KEY)), "locked", "having been asked about is not having been used");
+    server.guess_on();
+    let docs = || request("GET", Route::Path("/docs/a"));
+    assert_eq!(identity(&docs().bearer(KEY)), "locked", "where nobody was admitted, it would tell a guesser");
     assert_eq!(server.answer(Question::Again, &get().bearer(KEY)), "Bearer", "what is open stays open");
+}
+
+#[test]
+fn who_it_is_is_who_was_admitted() {
+    let wrong = || get().with(Field::XApiKey, "wrong");
+    let server = Server::new();
+    server.lock();
+    for question in [Question::Identity, Question::Introduction] {
+        for (name, request, expected) in [
+            ("a key that a lock holds back", get().bearer(KEY), "Bearer"),
+            ("beside a wrong one", wrong().query("token=right"), "Query"),
+            ("beside a session, which passes before it", get().bearer(KEY).cookie(&server), "Cookie"),
+        ] {
+            assert_eq!(server.outcome(&request), expected, "{name}");
+            assert_eq!(server.answer(question, &request), expected, "{name}");
+        }
+    }
+    for _ in 0..100 {
+        assert_eq!(server.answer(Question::Identity, &get().bearer(OTHER_KEY)), "Bearer", "it takes no evaluation");
+    }
+    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+}
+
+#[test]
+fn a_guess_beside_what_admits_counts_where_it_is_told_which_one_counts() {
+    let ask = |server: &Server, request: &Request| {
+        assert_eq!(server.outcome(request), "Cookie");
+        server.answer(Question::Introduction, request)
+    };
+    let server = Server::new();
+    let guess = |key: &str| request("GET", Route::Path("/auth_session")).cookie(&server).with(Field::XApiKey, key);
+    for number in 0..400 {
+        assert_eq!(ask(&server, &guess(&format!("guess-{number}"))), "Cookie");
+    }
+    assert_eq!(ask(&server, &guess(KEY)), "Cookie", "a right one tells nothing any more");
+    assert_eq!(server.outcome(&get().bearer(KEY)), "locked");
 }
 
 #[test]
 fn rule_2_the_first_that_passes_every_check_counts_as_used() {
     // A history that the model of the decision once judged otherwise than the server.
     let server = Server::new();
-    assert_eq!(server.outcome(&get().url_key(OTHER_KEY).url_key(KEY)), "UrlPrefix");
+    assert_eq!(server.outcome(&get().url_key(LONG_KEY).url_key(DIGEST_KEY)), "UrlPrefix");
     server.lock();
-    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
-    assert_eq!(server.outcome(&get().bearer(KEY)), "locked");
+    server.guess_on();
+    assert_eq!(server.outcome(&get().bearer(LONG_KEY)), "Bearer");
+    assert_eq!(server.outcome(&get().bearer(DIGEST_KEY)), "locked");
 
     let server = Server::new();
-    let foreign = get().cookie(&server).with(Field::SecFetchSite, "cross-site").query("api_key=right-too");
-    assert_eq!(server.outcome(&foreign), "Query");
+    let session = server.cookie(DIGEST_KEY);
+    let foreign = get().with(Field::Cookie, session).with(Field::SecFetchSite, "cross-site");
+    assert_eq!(server.outcome(&foreign.query(&format!("api_key={LONG_KEY}"))), "Query");
     server.lock();
-    assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
-    assert_eq!(server.outcome(&get().bearer(KEY)), "locked", "its session failed a check");
+    server.guess_on();
+    assert_eq!(server.outcome(&get().bearer(LONG_KEY)), "Bearer");
+    assert_eq!(server.outcome(&get().bearer(DIGEST_KEY)), "locked", "its session failed a check");
 }
 
 #[test]

@@ -168,6 +168,8 @@ class AuthMiddleware:
         those that are WebSockets; and whether others are in flight that were admitted by something."""
     def identify(self, request: web.Request) -> Identity | None:
         """See `comfy_auth_rs.identity`."""
+    def introduce(self, request: web.Request) -> Identity | None:
+        """The same for a client that is told: wrong keys count as failed attempts, whatever is beside them."""
     def forward_auth(self, request: web.Request) -> str | Denial:
         """The label of the key that lets the request pass about which a proxy asks, empty where the key has none; else
         why it may not pass, which never leads to the login page."""

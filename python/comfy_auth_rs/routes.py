@@ -87,7 +87,7 @@ class SessionRoute:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Tells who asks. This route is not exempt for reads, so the request has a valid credential."""
-        who = self._middleware.identify(request)
+        who = self._middleware.introduce(request)
         told = {
             "label": who and who.label,
             "source": who and who.source,

@@ -1,19 +1,70 @@
-//! While an address is locked, only keys that were good from it before pass.
+//! While an address is locked, sessions pass, and so do long keys that were good from it before. Of all other keys ten are
+//! evaluated, right or wrong, then none until the lock ends; and nothing but the lock is told about them.
 
 use super::Context;
+use crate::credential::{Credential, Source};
 use crate::decision::{Denial, Grant};
+use crate::origin;
 use crate::request::{Question, Request};
+use crate::secret::Digest;
+use crate::state::throttle::Budget;
 
-/// Whether the key may be used from the client's address. Anybody may end their own session.
+/// Whether the credential may be used from the client's address without being one of those that are evaluated.
 ///
 /// # Errors
 /// [`Denial::Locked`].
-pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
-    if matches!(context.question, Question::LogOut | Question::Again) {
-        return Ok(());
+pub fn check<R: Request>(
+    grant: &Grant<'_>,
+    credential: &Credential<'_>,
+    context: &Context<'_, '_, R>,
+) -> Result<(), Denial> {
+    let Context { policy, request, question, now } = *context;
+    let throttle = &policy.state.throttle;
+    let passes = grant.session.is_some() || question == Question::Again || !throttle.locks_anybody(now.monotonic);
+    let Some(client) = request.client().filter(|_| !passes) else { return Ok(()) };
+    // Its length is that of what was presented: of a key that is kept as a digest nothing else tells it.
+    let long = credential.is_long_key().then(|| grant.key.id());
+    throttle.permits(client, budget(grant.source, context), long, now.monotonic).map_err(Denial::locked)
+}
+
+/// Whether a right key that [`check`] held back is one of the ten that are evaluated.
+#[must_use]
+pub fn evaluates<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
+    let throttle = &context.policy.state.throttle;
+    let evaluate = |client| throttle.evaluate(client, budget(grant.source, context), context.now.monotonic);
+    context.request.client().map_or(Ok(()), evaluate).is_ok()
+}
+
+/// Counts the wrong keys of a request, and where they were; one without a digest cannot be a key.
+///
+/// # Errors
+/// [`Denial::Locked`].
+pub fn count<R: Request>(
+    wrong: impl Iterator<Item = (Source, Option<Digest>)>,
+    context: &Context<'_, '_, R>,
+) -> Result<(), Denial> {
+    let Context { policy, request, now, .. } = *context;
+    let Some(client) = request.client() else { return Ok(()) };
+    let (any_pages, clients): (Vec<_>, Vec<_>) =
+        wrong.partition(|(source, _)| budget(*source, context) == Budget::AnyPage);
+    let mut counted = Ok(());
+    for (budget, wrong) in [(Budget::Client, clients), (Budget::AnyPage, any_pages)] {
+        if !wrong.is_empty() {
+            let digests: Vec<_> = wrong.into_iter().filter_map(|(_, digest)| digest).collect();
+            counted = counted.and(policy.state.throttle.failed(client, budget, &digests, now.monotonic));
+        }
     }
-    let Some(client) = context.request.client() else { return Ok(()) };
-    context.policy.state.throttle.permits(client, grant.key.id(), context.now.monotonic).map_err(Denial::locked)
+    counted.map_err(Denial::locked)
+}
+
+/// Any web page can put a key into an address, and a request of another site's page says that it is one.
+fn budget<R: Request>(source: Source, context: &Context<'_, '_, R>) -> Budget {
+    let is_in_address = matches!(source, Source::Query | Source::UrlPrefix);
+    if is_in_address || origin::is_of_another_site(context.policy.own_origins, context.request) {
+        Budget::AnyPage
+    } else {
+        Budget::Client
+    }
 }
 
 /// Remembers that the key is good from the client's address: at the first request of a client, or while somebody is locked.

@@ -3,6 +3,7 @@
 pub mod lockout;
 pub mod own_pages;
 
+use crate::credential::Credential;
 use crate::decide::Policy;
 use crate::decision::{Denial, Grant};
 use crate::origin::{self, Page};
@@ -31,14 +32,28 @@ impl<R: Request> Context<'_, '_, R> {
 /// Every check, then the note that the key was used.
 ///
 /// # Errors
-/// The gravest refusal.
-pub fn all<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+/// The gravest refusal. While the address is locked, nothing else is told about keys.
+pub fn all<R: Request>(
+    grant: &Grant<'_>,
+    credential: &Credential<'_>,
+    context: &Context<'_, '_, R>,
+) -> Result<(), Denial> {
     let ours = own_pages::check(grant, context);
     if ours.is_ok() && lockout::is_known(grant, context) {
         return Ok(()); // nearly every request: nobody is locked, and the note was made before
     }
-    let outcomes = [lockout::check(grant, context), ours];
-    outcomes.into_iter().filter_map(Result::err).reduce(Denial::graver).map_or(Ok(()), Err)?;
+    lockout::check(grant, credential, context)?;
+    ours?;
     lockout::note(grant, context);
     Ok(())
+}
+
+/// The same for a right key that the lock held back, in its turn.
+#[must_use]
+pub fn held_back<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
+    let passes = lockout::evaluates(grant, context) && own_pages::check(grant, context).is_ok();
+    if passes {
+        lockout::note(grant, context);
+    }
+    passes
 }

@@ -4,12 +4,11 @@ use super::Context;
 use crate::credential::Source;
 use crate::decision::{Denial, Grant};
 use crate::origin::Page;
-use crate::request::{Question, Request, is_by_a_browser, is_read};
+use crate::request::{Request, is_by_a_browser, is_read};
 use crate::visit::{Visit, visit};
 
 /// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a
-/// WebSocket, must come from this origin, and a read must not be embedded by another one. A log-in by a key in the address
-/// must not be another page's doing; a link that a person follows is a GET.
+/// WebSocket, must come from this origin, and a read must not be embedded by another one.
 ///
 /// # Errors
 /// [`Denial::CrossOrigin`].
@@ -19,9 +18,6 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     let ours = match grant.source {
         Source::Cookie => context.page() == Page::Own || reads(),
         Source::Basic => context.page() == Page::Own || reads() || !is_by_a_browser(request),
-        Source::Query | Source::UrlPrefix if matches!(question, Question::LogIn(_)) => {
-            matches!(context.page(), Page::Own | Page::Unknown)
-        }
         _ => true,
     };
     if ours { Ok(()) } else { Err(Denial::CrossOrigin) }

@@ -23,6 +23,7 @@ pub use url_prefix::UrlPrefix;
 pub use x_api_key::XApiKey;
 
 use crate::request::{Question, Request};
+use crate::secret::SHORT_KEY_LENGTH;
 
 /// Space that may stand around a value (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
@@ -50,6 +51,14 @@ pub enum Credential<'t> {
     Session(cookie::Name, &'t str),
     /// One of our schemes, but not in its form.
     Malformed,
+}
+
+impl Credential<'_> {
+    /// Whether it is a key so long that nobody guesses it.
+    #[must_use]
+    pub fn is_long_key(&self) -> bool {
+        matches!(self, Self::Key(_, plain) if plain.expose_secret().len() >= SHORT_KEY_LENGTH)
+    }
 }
 
 /// Where a credential was.

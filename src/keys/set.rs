@@ -12,7 +12,8 @@ use super::file::Record;
 use super::jwt;
 use crate::secret::{Digest, random_bytes};
 
-/// Names a key without telling anything about it: derived from its digest, the same on every replica.
+/// Names a key: derived from its digest, the same on every replica. It tells nothing about a key of 32 random characters or
+/// more; a shorter one can be found from it by trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 16]);
 

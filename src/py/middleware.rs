@@ -184,8 +184,11 @@ impl AuthMiddleware {
     }
 
     fn identify(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Identity>> {
-        let answer = self.ask(request, Question::Identity, |grant, _, _| grant.map(|grant| Identity::new(&grant)))?;
-        Ok(if let Answer::Yes(identity) = answer { identity } else { None })
+        self.who(request, Question::Identity)
+    }
+
+    fn introduce(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Identity>> {
+        self.who(request, Question::Introduction)
     }
 
     fn forward_auth(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
@@ -274,6 +277,11 @@ impl AuthMiddleware {
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
         facts.take_error().map_or(Ok((public, of_one_file)), Err)
+    }
+
+    fn who(&self, request: &Bound<'_, PyAny>, question: Question<'_>) -> PyResult<Option<Identity>> {
+        let answer = self.ask(request, question, |grant, _, _| grant.map(|grant| Identity::new(&grant)))?;
+        Ok(if let Answer::Yes(identity) = answer { identity } else { None })
     }
 
     /// Asks a question, and has `yes` make the answer of who was admitted, if that is somebody.

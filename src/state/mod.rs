@@ -1,6 +1,8 @@
 //! What is remembered from one request to the next.
 
+mod generations;
 pub mod log_outs;
+mod network;
 pub mod throttle;
 
 /// All of it.

@@ -1,25 +1,28 @@
-//! Addresses that guess: ten distinct wrong credentials within a minute lock an address.
+//! Addresses that guess: ten distinct wrong keys within a minute lock an address.
 //!
-//! A misconfigured client that repeats one value, or sends none, is no attack. While an address is locked, keys that were
-//! already good from it still pass. Everything is bounded: both tables keep two generations of entries, and when the
-//! young one is full the old one is dropped, so that what is used stays and a flood of addresses costs no more memory.
+//! A misconfigured client that repeats one value, or sends none, is no attack. While an address is locked, long keys that
+//! were good from it before still pass; of the others ten in all are evaluated. Everything is bounded: the tables forget
+//! what was not used for long.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hash};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::generations::Generations;
+use super::network::Network;
 use crate::keys::KeyId;
 use crate::request::millis;
 use crate::secret::Digest;
 
-/// Distinct wrong credentials that lock an address.
+/// Distinct wrong keys that lock an address.
 pub const MAX_FAILURES: usize = 10;
 
-/// The time within which they count.
+/// Keys that are evaluated while an address is locked, right or wrong.
+pub const MAX_EVALUATED: usize = 10;
+
+/// The time within which wrong keys count.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// The first lock; each further one is twice as long.
@@ -28,12 +31,18 @@ pub const FIRST_LOCK: Duration = Duration::from_secs(60);
 /// The longest lock.
 pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 
-/// Entries a generation, so that at most twice as many are kept.
-const GENERATION: usize = 32_768;
-
-/// Who was noted lately is found without the tables. Far fewer than [`GENERATION`], so that whoever is dropped from the
-/// tables was overwritten here before, and is noted again.
+/// Who was noted lately is found without the tables. Far fewer than a generation's entries, so that whoever is dropped
+/// from the tables was overwritten here before, and is noted again.
 const RECENT: usize = 1024;
+
+/// What is counted apart, with a lock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// What no web page can have its visitor's browser send.
+    Client,
+    /// What any web page can: no page can lock its visitor out of the other.
+    AnyPage,
+}
 
 /// Counts failures by address. All times are of one monotonic clock.
 pub struct Throttle {
@@ -47,19 +56,17 @@ pub struct Throttle {
 
 #[derive(Default)]
 struct Tables {
-    failing: Generations<Network, Record>,
+    failing: Generations<(Network, Budget), Record>,
     good: Generations<(Network, KeyId), ()>,
 }
 
-/// What one subscriber is given: an IPv4 address, or an IPv6 /64, all of whose addresses one client can use.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(u128);
-
 #[derive(Clone, Default)]
 struct Record {
-    /// Hash and time of the latest distinct wrong credentials.
+    /// Hash and time of the latest distinct wrong keys.
     failures: Vec<(u64, Duration)>,
     locked_until: Duration,
+    /// Keys that were evaluated in the latest lock.
+    evaluated: usize,
     locks: u32,
 }
 
@@ -75,14 +82,17 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Counts wrong credentials that `address` presented in one request.
+    /// Counts the wrong keys that `address` presented in one request.
     ///
     /// # Errors
-    /// The time left, where the address is locked already; then nothing is counted.
-    pub fn failed(&self, address: IpAddr, wrong: &[Digest], now: Duration) -> Result<(), Duration> {
+    /// The time left, where the address is locked already; then they are of those that are evaluated.
+    pub fn failed(&self, address: IpAddr, budget: Budget, wrong: &[Digest], now: Duration) -> Result<(), Duration> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = tables.failing.get_or_default(network(address));
-        record.locked(now)?;
+        let record = tables.failing.get_or_default((address.into(), budget));
+        if let Err(left) = record.unlocked(now) {
+            record.evaluated = record.evaluated.saturating_add(wrong.len());
+            return Err(left);
+        }
         record.failures.retain(|&(_, at)| now.saturating_sub(at) < WINDOW);
         for digest in wrong {
             let hash = self.hasher.hash_one(digest.expose_secret());
@@ -91,14 +101,7 @@ impl Throttle {
             }
         }
         if record.failures.len() >= MAX_FAILURES {
-            // A quiet quarter of an hour after a lock is forgiven.
-            if now > record.locked_until + MAX_LOCK {
-                record.locks = 0;
-            }
-            let lock = FIRST_LOCK.saturating_mul(1 << record.locks.min(16)).min(MAX_LOCK);
-            record.locks += 1;
-            record.locked_until = now + lock;
-            record.failures.clear();
+            record.lock(now);
             self.any_locked_until.fetch_max(millis(record.locked_until), Ordering::Relaxed);
         }
         Ok(())
@@ -109,7 +112,7 @@ impl Throttle {
     #[must_use]
     pub fn knows(&self, peer: u64, key: KeyId, now: Duration) -> bool {
         let (hash, place) = self.recent(peer, key);
-        place.load(Ordering::Relaxed) == hash && millis(now) >= self.any_locked_until.load(Ordering::Relaxed)
+        place.load(Ordering::Relaxed) == hash && !self.locks_anybody(now)
     }
 
     /// Notes that `key` was remembered as good from the address that the caller calls `peer`, a number that is evenly
@@ -119,26 +122,39 @@ impl Throttle {
         place.store(hash, Ordering::Relaxed);
     }
 
-    /// Whether `key` may be used from `address`.
+    /// Whether any address is locked. Nothing else need be asked where none is.
+    #[must_use]
+    pub fn locks_anybody(&self, now: Duration) -> bool {
+        millis(now) < self.any_locked_until.load(Ordering::Relaxed)
+    }
+
+    /// Whether a key may be used from `address` without being one of those that are evaluated. `long` names it where nobody
+    /// could guess it.
     ///
     /// # Errors
-    /// The time left, where the address is locked and the key was not good from it before.
-    pub fn permits(&self, address: IpAddr, key: KeyId, now: Duration) -> Result<(), Duration> {
-        if millis(now) >= self.any_locked_until.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let network = network(address);
+    /// The time left, where the address is locked and no such key was good from it before.
+    pub fn permits(&self, address: IpAddr, budget: Budget, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
+        let network = address.into();
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        match tables.failing.get(&network) {
-            Some(record) if tables.good.get(&(network, key)).is_none() => record.locked(now),
+        match tables.failing.get(&(network, budget)) {
+            Some(record) if long.and_then(|key| tables.good.get(&(network, key))).is_none() => record.unlocked(now),
             _ => Ok(()),
         }
+    }
+
+    /// Takes one of the evaluations that an address has while it is locked.
+    ///
+    /// # Errors
+    /// The time left, where none is left.
+    pub fn evaluate(&self, address: IpAddr, budget: Budget, now: Duration) -> Result<(), Duration> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.failing.get_or_default((address.into(), budget)).evaluate(now)
     }
 
     /// Remembers that `key` is good from `address`.
     pub fn succeeded(&self, address: IpAddr, key: KeyId) {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.good.get_or_default((network(address), key));
+        tables.good.get_or_default((address.into(), key));
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
@@ -151,45 +167,29 @@ impl Throttle {
 }
 
 impl Record {
-    fn locked(&self, now: Duration) -> Result<(), Duration> {
+    fn unlocked(&self, now: Duration) -> Result<(), Duration> {
         let left = self.locked_until.saturating_sub(now);
         if left.is_zero() { Ok(()) } else { Err(left) }
     }
-}
 
-fn network(address: IpAddr) -> Network {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Network(address.to_ipv6_mapped().to_bits()),
-        IpAddr::V6(address) => Network(address.to_bits() >> 64 << 64),
-    }
-}
-
-/// A map that forgets: what was not used while [`GENERATION`] other entries were.
-struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-}
-
-impl<K, V> Default for Generations<K, V> {
-    fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
-    }
-}
-
-impl<K: Copy + Eq + Hash, V: Default> Generations<K, V> {
-    fn get(&self, key: &K) -> Option<&V> {
-        self.young.get(key).or_else(|| self.old.get(key))
-    }
-
-    fn get_or_default(&mut self, key: K) -> &mut V {
-        if !self.young.contains_key(&key) {
-            if self.young.len() >= GENERATION {
-                self.old = std::mem::take(&mut self.young);
-            }
-            let value = self.old.remove(&key).unwrap_or_default();
-            self.young.insert(key, value);
+    fn lock(&mut self, now: Duration) {
+        // A quiet quarter of an hour after a lock is forgiven.
+        if now > self.locked_until + MAX_LOCK {
+            self.locks = 0;
         }
-        self.young.entry(key).or_default()
+        let lock = FIRST_LOCK.saturating_mul(1 << self.locks.min(16)).min(MAX_LOCK);
+        self.locks += 1;
+        self.locked_until = now + lock;
+        self.evaluated = 0;
+        self.failures.clear();
+    }
+
+    fn evaluate(&mut self, now: Duration) -> Result<(), Duration> {
+        if self.evaluated >= MAX_EVALUATED {
+            return self.unlocked(now);
+        }
+        self.evaluated += 1;
+        Ok(())
     }
 }
 

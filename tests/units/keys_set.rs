@@ -29,3 +29,25 @@ fn ids_are_stable_and_differ() {
 fn an_empty_set_admits_nothing() {
     assert!(Keys::new(&[]).verify(b"").is_err());
 }
+
+#[test]
+fn an_id_tells_nothing_about_a_long_key() {
+    // No part of the key or of its digest is in it, and each bit of the id depends on each character of the key.
+    let key = "0123456789abcdefghijklmnopqrstuv";
+    let id = |key: &str| keys(key).verify(key.as_bytes()).ok().map(Entry::id).unwrap();
+    let (digest, ours) = (Digest::of(key.as_bytes()), id(key));
+    for part in ours.0.windows(4) {
+        assert!(!key.as_bytes().windows(4).any(|other| other == part));
+        assert!(!digest.expose_secret().windows(4).any(|other| other == part));
+    }
+    let mut differs = [0_u32; 128];
+    let others = (0..key.len()).flat_map(|at| ('A'..='Z').map(move |letter| (at, letter.to_string())));
+    for (at, letter) in others.clone() {
+        let mut other = key.to_owned();
+        other.replace_range(at..=at, &letter);
+        let bits = ours.number() ^ id(&other).number();
+        (0..128).for_each(|bit| differs[bit] += u32::from(bits >> bit & 1 == 1));
+    }
+    let half = u32::try_from(others.count()).unwrap() / 2;
+    assert!(differs.iter().all(|&times| times.abs_diff(half) < half / 4), "{differs:?}");
+}

@@ -1,3 +1,7 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::generations::GENERATION;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -7,7 +11,15 @@ fn address(number: u32) -> IpAddr {
 }
 
 fn guess(throttle: &Throttle, from: IpAddr, number: usize, now: Duration) -> Result<(), Duration> {
-    throttle.failed(from, &[Digest::of(&number.to_be_bytes())], now)
+    throttle.failed(from, Budget::Client, &[Digest::of(&number.to_be_bytes())], now)
+}
+
+fn evaluate(throttle: &Throttle, from: IpAddr) -> Result<(), Duration> {
+    throttle.evaluate(from, Budget::Client, SECOND)
+}
+
+fn permits(throttle: &Throttle, from: IpAddr, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
+    throttle.permits(from, Budget::Client, long, now)
 }
 
 /// Ten distinct guesses, all evaluated.
@@ -33,15 +45,71 @@ fn ten_distinct_guesses_lock_and_locks_double_up_to_a_quarter_of_an_hour() {
 }
 
 #[test]
-fn what_was_good_before_the_lock_still_passes() {
+fn long_keys_that_were_good_before_the_lock_still_pass() {
     let throttle = Throttle::default();
     let (known, unknown) = (KeyId([1; 16]), KeyId([2; 16]));
     throttle.succeeded(address(1), known);
     lock(&throttle, address(1), SECOND);
-    assert_eq!(throttle.permits(address(1), known, SECOND), Ok(()));
-    assert_eq!(throttle.permits(address(1), unknown, SECOND), Err(FIRST_LOCK));
-    assert_eq!(throttle.permits(address(2), unknown, SECOND), Ok(()), "elsewhere it is good");
-    assert_eq!(throttle.permits(address(1), unknown, SECOND + FIRST_LOCK), Ok(()));
+    assert_eq!(permits(&throttle, address(1), Some(known), SECOND), Ok(()));
+    assert_eq!(permits(&throttle, address(1), Some(unknown), SECOND), Err(FIRST_LOCK));
+    assert_eq!(permits(&throttle, address(1), None, SECOND), Err(FIRST_LOCK), "a short one");
+    assert_eq!(permits(&throttle, address(2), Some(unknown), SECOND), Ok(()), "elsewhere it is good");
+    assert_eq!(permits(&throttle, address(1), Some(unknown), SECOND + FIRST_LOCK), Ok(()));
+}
+
+#[test]
+fn ten_are_evaluated_in_a_lock_right_or_wrong() {
+    for (wrong, right) in [(0, 10), (4, 6), (10, 0), (3000, 0)] {
+        let throttle = Throttle::default();
+        lock(&throttle, address(1), SECOND);
+        for number in 0..wrong {
+            assert_eq!(guess(&throttle, address(1), number, SECOND), Err(FIRST_LOCK), "a wrong one is told the lock");
+        }
+        for number in 0..right {
+            assert_eq!(evaluate(&throttle, address(1)), Ok(()), "{number} after {wrong}");
+        }
+        assert_eq!(evaluate(&throttle, address(1)), Err(FIRST_LOCK), "after {wrong} and {right}");
+        assert_eq!(evaluate(&throttle, address(2)), Ok(()), "others are free");
+        let later = SECOND + FIRST_LOCK;
+        lock(&throttle, address(1), later);
+        assert_eq!(throttle.evaluate(address(1), Budget::Client, later), Ok(()), "the next lock has ten of its own");
+    }
+}
+
+#[test]
+fn what_is_no_key_takes_no_evaluation() {
+    let throttle = Throttle::default();
+    let malformed = |now| throttle.failed(address(1), Budget::Client, &[], now);
+    for _ in 0..100 {
+        assert_eq!(malformed(SECOND), Ok(()));
+    }
+    lock(&throttle, address(1), SECOND);
+    for _ in 0..100 {
+        assert_eq!(malformed(SECOND), Err(FIRST_LOCK));
+    }
+    assert_eq!(evaluate(&throttle, address(1)), Ok(()));
+}
+
+#[test]
+fn what_any_page_can_send_locks_nothing_else() {
+    for (locked, other) in [(Budget::AnyPage, Budget::Client), (Budget::Client, Budget::AnyPage)] {
+        let throttle = Throttle::default();
+        let guess =
+            |budget, number: usize| throttle.failed(address(1), budget, &[Digest::of(&number.to_be_bytes())], SECOND);
+        for number in 0..MAX_FAILURES {
+            guess(locked, number).unwrap();
+        }
+        for number in 0..3000 {
+            guess(locked, number).unwrap_err();
+        }
+        assert_eq!(throttle.permits(address(1), locked, None, SECOND), Err(FIRST_LOCK));
+        assert_eq!(throttle.permits(address(1), other, None, SECOND), Ok(()), "{other:?}");
+        for number in 0..MAX_FAILURES {
+            guess(other, number).unwrap();
+        }
+        assert_eq!(throttle.evaluate(address(1), other, SECOND), Ok(()), "nor takes its evaluations");
+        assert_eq!(throttle.evaluate(address(1), locked, SECOND), Err(FIRST_LOCK));
+    }
 }
 
 #[test]
@@ -73,34 +141,119 @@ fn slow_guesses_do_not_add_up() {
     }
 }
 
-#[test]
-fn an_ipv6_client_cannot_hop_within_its_network() {
+/// Whether guesses of addresses add up.
+fn is_one(addresses: &[&str]) -> bool {
     let throttle = Throttle::default();
-    for number in 0..MAX_FAILURES {
-        guess(&throttle, format!("2001:db8::{number:x}").parse().unwrap(), number, SECOND).unwrap();
+    let mut all = addresses.iter().cycle().map(|text| text.parse().unwrap());
+    (0..MAX_FAILURES).for_each(|number| _ = guess(&throttle, all.next().unwrap(), number, SECOND));
+    addresses.iter().all(|text| guess(&throttle, text.parse().unwrap(), 0, SECOND).is_err())
+}
+
+#[test]
+fn what_counts_as_one_address() {
+    for (addresses, expected) in [
+        (&["192.0.2.1", "::ffff:192.0.2.1"][..], true),
+        (&["192.0.2.1", "192.0.2.2"], false),
+        (&["2001:db8::1", "2001:db8::ffff", "2001:db8::ffff:0:0:1"], true),
+        (&["2001:db8::1", "2001:db8:0:1::1"], false),
+        (&["127.0.0.1", "127.7.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "::ffff:127.9.9.9"], true),
+        (&["127.0.0.1", "128.0.0.1"], false),
+        (&["::1", "::2"], false),
+        (&["127.0.0.1", "::127.0.0.1"], false),
+        (&["127.0.0.1", "126.255.255.255"], false),
+    ] {
+        assert_eq!(is_one(addresses), expected, "{addresses:?}");
     }
-    assert!(guess(&throttle, "2001:db8::ffff".parse().unwrap(), 0, SECOND).is_err());
-    assert!(guess(&throttle, "2001:db8:0:1::1".parse().unwrap(), 0, SECOND).is_ok());
 }
 
 #[test]
 fn memory_is_bounded_and_what_is_used_stays() {
     let throttle = Throttle::default();
     let key = KeyId([1; 16]);
-    throttle.succeeded(address(0), key);
-    for number in 1..200_000 {
+    throttle.succeeded(address(1), key);
+    for number in 2..200_000 {
         guess(&throttle, address(number), 0, SECOND).unwrap();
+        throttle.failed(address(number), Budget::AnyPage, &[Digest::of(b"")], SECOND).unwrap();
         throttle.succeeded(address(number), key);
         if number % 10_000 == 0 {
-            throttle.succeeded(address(0), key);
+            throttle.succeeded(address(1), key);
         }
     }
-    lock(&throttle, address(0), SECOND);
-    assert_eq!(throttle.permits(address(0), key, SECOND), Ok(()));
+    lock(&throttle, address(1), SECOND);
+    assert_eq!(permits(&throttle, address(1), Some(key), SECOND), Ok(()));
     let tables = throttle.tables.lock().unwrap();
-    for (young, old) in
-        [(tables.failing.young.len(), tables.failing.old.len()), (tables.good.young.len(), tables.good.old.len())]
-    {
-        assert!(young <= GENERATION && old <= GENERATION);
+    for length in [tables.failing.len(), tables.good.len()] {
+        assert!(length <= 2 * GENERATION, "{length}");
+    }
+}
+
+/// The design's sentences, read slowly: what happened to one address, in one budget.
+#[derive(Default)]
+struct Slow {
+    guesses: Vec<(u8, Duration)>,
+    lock: Option<(Duration, Duration)>,
+    evaluated: usize,
+    locks: u32,
+}
+
+impl Slow {
+    fn left(&self, now: Duration) -> Option<Duration> {
+        self.lock.and_then(|(_, end)| end.checked_sub(now)).filter(|left| !left.is_zero())
+    }
+
+    fn failed(&mut self, value: u8, now: Duration) -> Result<(), Duration> {
+        if let Some(left) = self.left(now) {
+            self.evaluated += 1;
+            return Err(left);
+        }
+        self.guesses.push((value, now));
+        // Each value counts from when it was first seen; later guesses of it within that minute say nothing new.
+        let mut distinct: Vec<(u8, Duration)> = Vec::new();
+        for &(value, at) in &self.guesses {
+            distinct.retain(|&(_, first)| first + WINDOW > at);
+            if distinct.iter().all(|&(known, _)| known != value) {
+                distinct.push((value, at));
+            }
+        }
+        if distinct.len() >= 10 {
+            let forgiven = self.lock.is_none_or(|(_, end)| now > end + Duration::from_secs(900));
+            self.locks = if forgiven { 1 } else { self.locks + 1 };
+            let length = Duration::from_secs([60, 120, 240, 480, 900][self.locks.min(5) as usize - 1]);
+            (self.lock, self.evaluated) = (Some((now, now + length)), 0);
+            self.guesses.clear();
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, now: Duration) -> bool {
+        self.evaluated += usize::from(self.left(now).is_some());
+        self.left(now).is_none() || self.evaluated <= 10
+    }
+}
+
+proptest! {
+    /// Any history: of two addresses and both budgets, with wrong keys, right ones, and pauses.
+    #[test]
+    fn does_what_the_design_says(steps in vec((0..2_u32, any::<bool>(), 0..14_u8, 0..40_u64), 1..200)) {
+        let throttle = Throttle::default();
+        let mut slow: [[Slow; 2]; 2] = Default::default();
+        let mut now = SECOND;
+        for (from, by_page, what, pause) in steps {
+            let budget = if by_page { Budget::AnyPage } else { Budget::Client };
+            let model = &mut slow[from as usize][usize::from(by_page)];
+            // Mostly short pauses, and some that are longer than a lock.
+            now += if pause == 39 { SECOND * 600 } else { SECOND * u32::try_from(pause / 4).unwrap() };
+            prop_assert_eq!(throttle.permits(address(from), budget, None, now).err(), model.left(now));
+            if what == 13 {
+                // Only what a lock holds back is evaluated.
+                if model.left(now).is_some() {
+                    prop_assert_eq!(throttle.evaluate(address(from), budget, now).is_ok(), model.evaluate(now));
+                }
+            } else {
+                let wrong = [Digest::of(&[what])];
+                prop_assert_eq!(throttle.failed(address(from), budget, &wrong, now), model.failed(what, now));
+            }
+            prop_assert!(throttle.locks_anybody(now) || slow.iter().flatten().all(|model| model.left(now).is_none()));
+        }
     }
 }

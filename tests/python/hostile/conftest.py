@@ -18,17 +18,18 @@ from support.servers import Server, start_real, start_server
 
 from hostile.forging import DAY, forgeries, token
 from hostile.target import Target, occupy, plant
+from hostile.wire import CLIENT_FIELD, TRUSTED
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="each request comes from an address of its own")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
 
 @pytest.fixture(scope="session", params=["miniature", "real"])
 def target(
     request: pytest.FixtureRequest, copy_miniature: Any, tmp_path_factory: pytest.TempPathFactory, key: str
 ) -> Iterator[Target]:
-    """Has a picture, settings, files and a graph that runs; 127.0.0.1 is never locked."""
+    """Has a picture, settings, files and a graph that runs; A key that was good is asked for again and again."""
     if request.param == "real" and "COMFYUI_DIR" not in os.environ:
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
     base = tmp_path_factory.mktemp("base")
@@ -37,6 +38,7 @@ def target(
     (base / "models").mkdir()
     shutil.copy(HERE / "canary_node.py", base / "custom_nodes")
     flags = ["--api-key", key, "--auth-url-key", "--verbose", "DEBUG"]
+    flags += ["--auth-trusted-proxy", TRUSTED, "--auth-client-field", CLIENT_FIELD]
     with ExitStack() as servers:
         if request.param == "real":
             server = servers.enter_context(start_real(base, *flags, env=environment))

@@ -18,10 +18,10 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address
-from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from comfy_auth_rs import setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,6 +41,7 @@ from support.decision_model import (
     MALFORMED,
     MISSING,
     OTHER_KEY,
+    SHORT_KEY,
     TAKEN,
     TOKEN,
     Cookie,
@@ -112,7 +113,7 @@ HOSTS = ("127.0.0.1:8188", "comfy.example")
 
 
 NEAR = (GONE_KEY, KEY[:-1], KEY + "x", KEY.upper(), "sha256:" + hashlib.sha256(KEY.encode()).hexdigest())
-VALUES = (KEY, OTHER_KEY, *NEAR, "", TOKEN)
+VALUES = (KEY, SHORT_KEY, OTHER_KEY, *NEAR, "", TOKEN)
 SOURCES = ("x-api-key", "bearer", "basic", "api_key", "token", "url")
 
 COOKIES = (
@@ -174,6 +175,7 @@ def a_request(choices, policy):
             "http://evil.example",
             "null",
         ),
+        referer=choices.of(None, None, f"http://{host}/", "http://evil.example/"),
         accept=choices.of(None, "*/*", "text/html,*/*;q=0.8", "application/json"),
         preflight=choices.of(False, False, True),
         upgrade=choices.of(False, False, True),
@@ -200,15 +202,57 @@ def any_requests(choices, policy):
     return [a_request(choices, policy) for _ in range(choices.of(1, 2, 3))]
 
 
+#: Who sends guesses, and by what: no web page can send the first ones.
+GUESSERS = (
+    {"source": "x-api-key"},
+    {"source": "bearer"},
+    {"source": "api_key"},
+    {"source": "x-api-key", "site": "same-site"},
+    {"source": "x-api-key", "origin": "http://evil.example"},
+    {"source": "x-api-key", "referer": "http://evil.example/"},
+    {"source": "x-api-key", "referer": f"http://{HOSTS[0]}/"},
+)
+
+
+def guesses(first, last, source="x-api-key", place=PLACES[0], **said):
+    """Requests with at most one guess in `Authorization` each, and with ten elsewhere."""
+    values = [Credential(source, f"guess-{number}") for number in range(first, last)]
+    each = 1 if source == "bearer" else 10
+    return [
+        Request("POST", place, tuple(values[at : at + each]), host=HOSTS[0], **said)
+        for at in range(0, len(values), each)
+    ]
+
+
 def requests_of_a_guesser(choices, policy):
-    """Who guesses nine or ten times, at first or after having been seen with a key."""
+    """Who guesses nine or ten times, at first or after having been seen with a key, and perhaps goes on."""
     steps = [a_request(choices, policy) for _ in range(3)]
-    guesses = tuple(Credential("x-api-key", f"guess-{number}") for number in range(choices.of(10, 9)))
-    guessing = Request("POST", PLACES[0], guesses, host=HOSTS[0])
-    at = choices.of(0, 1)
-    steps[at:at] = [guessing] * choices.of(1, 2)
+    guesser = choices.of(*GUESSERS)
+    at = choices.of(0, 1, 2)
+    steps[at:at] = guesses(0, choices.of(10, 9, 19, 20, 40), **guesser)
     peer, forwarded_for, same = choices.of("peer", "proxy"), choices.of(*CHAINS), choices.of(True, False)
     return [replace(step, peer=peer, forwarded_for=forwarded_for if same else choices.of(*CHAINS)) for step in steps]
+
+
+def requests_with_keys_in_a_lock(choices, policy):
+    """Somebody's keys and sessions, before a lock and in it, one after the other."""
+    guesser, before, more = choices.of(*GUESSERS), choices.of(0, 1, 2), choices.of(0, 4, 9, 10, 30)
+    owner = choices.of(*GUESSERS)
+    steps = []
+    for _ in range(before + 4):
+        value, beside = (
+            choices.of(SHORT_KEY, KEY, OTHER_KEY, "wrong"),
+            choices.of((), (Cookie(KEY),), (Cookie(OTHER_KEY),)),
+        )
+        said = dict(choices.of(guesser, owner))
+        place = choices.of(*(place for place in PLACES if place.target in ("/prompt", "/health", "/auth_session", "/")))
+        method = "GET" if place.target != "/auth_session" else choices.of("GET", "POST")
+        key = (Credential(said.pop("source"), value),)
+        steps.append(Request(method, place, key, beside, host=HOSTS[0], accept=choices.of(None, "text/html"), **said))
+    steps += [choices.of(*steps)] * choices.of(0, 12)
+    session = next(place for place in PLACES if place.target == "/auth_session")
+    steps[before:before] = guesses(0, 10 + more, place=choices.of(PLACES[0], PLACES[0], session), **guesser)
+    return steps
 
 
 def requests_with_a_session(choices, policy):
@@ -222,13 +266,12 @@ def requests_with_a_session(choices, policy):
 def requests_of_a_program(choices, policy):
     """Nothing marks a browser."""
     steps = [a_request(choices, policy) for _ in range(2)]
-    bare = {"site": None, "mode": None, "destination": None, "origin": None, "accept": "*/*", "cookies": ()}
+    bare = dict.fromkeys(("site", "mode", "destination", "origin", "referer"), None) | {"accept": "*/*", "cookies": ()}
     return [replace(step, **bare) for step in steps]
 
 
 def requests_by_links(choices, policy):
     """Somebody with a session tries a key by a link, after nine other guesses."""
-    guesses = tuple(Credential("x-api-key", f"guess-{number}") for number in range(9))
     root = next(place for place in PLACES if place.target == "/")
     tried = (Credential("api_key", choices.of("guess", OTHER_KEY)),)
     link = Request("GET", root, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin", accept="text/html")
@@ -240,7 +283,7 @@ def requests_by_links(choices, policy):
         mode=choices.of(None, "navigate", "no-cors"),
         destination=choices.of(None, "document", "iframe"),
     )
-    steps = [right, Request("POST", PLACES[0], guesses, host=HOSTS[0]), link, a_request(choices, policy)]
+    steps = [right, *guesses(0, 9, "api_key"), link, a_request(choices, policy)]
     return [replace(step, peer="peer", forwarded_for=()) for step in steps]
 
 
@@ -248,6 +291,14 @@ def log_ins(choices, policy):
     """From any page, with what may be in an address."""
     place = next(place for place in PLACES if place.route == "/auth_session")
     return [replace(a_request(choices, policy), place=place, method="POST") for _ in range(2)]
+
+
+def requests_that_ask_who_it_is(choices, policy):
+    """Guesses beside a session, where it is told which one counts."""
+    route = next(place for place in PLACES if place.target == "/auth_session")
+    tried = (Credential("x-api-key", choices.of("guess", SHORT_KEY)),)
+    asking = Request("GET", route, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin")
+    return [*guesses(0, 9), asking, replace(asking, cookies=()), a_request(choices, policy)]
 
 
 def requests_for_a_socket(choices, policy):
@@ -262,6 +313,8 @@ def a_history(data):
     kinds = (
         any_requests,
         requests_of_a_guesser,
+        requests_with_keys_in_a_lock,
+        requests_that_ask_who_it_is,
         requests_with_a_session,
         requests_for_a_socket,
         log_ins,
@@ -279,8 +332,8 @@ HISTORIES = st.binary(min_size=160, max_size=160).map(a_history)
 # The server, and what it is sent
 
 
-def make_app(folder, policy, flaw=None):
-    """Shaped like ComfyUI. What its handlers are asked goes to `app["served"]`."""
+def plant(folder):
+    """The files that servers have."""
     for name in (
         "web/assets/app.js",
         "web/index.html",
@@ -291,6 +344,10 @@ def make_app(folder, policy, flaw=None):
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(SECRET)
+
+
+def make_app(folder, policy, flaw=None):
+    """Shaped like ComfyUI. What its handlers are asked goes to `app[SERVED]`."""
 
     async def answer(request):
         request.app[SERVED].append(request.headers["X-Number"])
@@ -353,10 +410,10 @@ class Client:
         base = {"peer": "127.16.0.0", "proxy": "127.128.0.0", "far": "10.0.0.0", "spoof": "11.0.0.0"}[name]
         return str(IPv4Address(base) + self.number)
 
-    async def prepare(self, history):
-        """A session that this history alone has, from an address that has nothing to do with it."""
+    async def prepare(self, history, replica):
+        """A session that this history alone has."""
         if any(cookie.own for request in history for cookie in request.cookies):
-            _, value = await log_in(self.server, KEY, HOSTS[0])
+            _, value = await log_in(replica, KEY, HOSTS[0])
             self.own = {host: (self.jar[KEY, host][0], value) for host in HOSTS}
 
     def cookie(self, cookie, host):
@@ -393,7 +450,7 @@ class Client:
             fields.append(("Cookie", "; ".join(self.cookie(cookie, request.host) for cookie in request.cookies)))
         for name, value in (
             ("Sec-Fetch-Site", request.site), ("Sec-Fetch-Mode", request.mode), ("Sec-Fetch-Dest", request.destination),
-            ("Origin", request.origin), ("Accept", request.accept),
+            ("Origin", request.origin), ("Referer", request.referer), ("Accept", request.accept),
             ("Access-Control-Request-Method", "POST" if request.preflight else None),
         ):  # fmt: skip
             if value is not None:
@@ -467,28 +524,29 @@ def forge(key, expires):
 
 
 class Servers:
-    """Started at the first of many calls: hypothesis calls a test's body again and again."""
+    """A server for each history, since to a server all of them come from one address: loopback. Sessions are made by a
+    replica, so that they leave nothing behind where they are used."""
 
     def __init__(self, start, folder):
         self._start = start
         self._folder = folder
-        self._servers = {}
+        self._replica = None
+        self.jar = {}
 
-    async def get(self, policy, flaw=None):
-        if (policy, flaw) not in self._servers:
-            server = await self._start(make_app(self._folder, policy, flaw))
-            jar = {(key, host): await log_in(server, key, host) for key in KEYS for host in HOSTS}
+    async def replica(self):
+        if self._replica is None:
+            self._replica = await self._start(make_app(self._folder, POLICIES[0]))
+            self.jar = {(key, host): await log_in(self._replica, key, host) for key in KEYS for host in HOSTS}
             for host in HOSTS:
-                jar[GONE_KEY, host] = (jar[KEY, host][0], forge(GONE_KEY, int(time.time()) + 1000))
-            self._servers[policy, flaw] = SimpleNamespace(server=server, jar=jar)
-        return self._servers[policy, flaw]
+                self.jar[GONE_KEY, host] = (self.jar[KEY, host][0], forge(GONE_KEY, int(time.time()) + 1000))
+        return self._replica
 
     async def check(self, policy, steps, flaw=None):
         """Sends a history, and compares each outcome with the model's."""
-        started = await self.get(policy, flaw)
-        client, model = Client(started.server, started.jar, next(HISTORY)), Model(policy)
-        await client.prepare(steps)
-        async with AsyncExitStack() as connections:
+        replica = await self.replica()
+        async with TestServer(make_app(self._folder, policy, flaw)) as server, AsyncExitStack() as connections:
+            client, model = Client(server, self.jar, next(HISTORY)), Model(policy)
+            await client.prepare(steps, replica)
             for step in steps:
                 expected = model.judge(step)
                 assert await client.send(step, connections) == expected, (step, model)
@@ -497,6 +555,7 @@ class Servers:
 @pytest.fixture
 def servers(aiohttp_server, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "comfy_auth_rs")  # thousands of lines say nothing new
+    plant(tmp_path)
     return Servers(aiohttp_server, tmp_path)
 
 
@@ -512,7 +571,6 @@ async def test_the_server_decides_as_the_model(servers, example):
 
 
 #: What once was judged otherwise by the model than by the server, each with who may come in afterwards.
-GUESSES = Request("POST", PLACES[0], tuple(Credential("x-api-key", f"guess-{number}") for number in range(10)))
 REMEMBERED = {
     "the first key before the path": (Credential("url", OTHER_KEY), Credential("url", KEY)),
     "the first in the query": (Credential("api_key", OTHER_KEY), Credential("token", KEY)),
@@ -522,21 +580,21 @@ REMEMBERED = {
 
 @pytest.mark.parametrize("credentials", REMEMBERED.values(), ids=REMEMBERED)
 async def test_the_first_valid_key_is_the_one_that_counts_as_used(servers, credentials):
-    steps = [Request("GET", PLACES[0], credentials, host=HOSTS[0]), replace(GUESSES, host=HOSTS[0])]
+    steps = [Request("GET", PLACES[0], credentials, host=HOSTS[0]), *guesses(0, 20)]
     for key, expected in ((OTHER_KEY, ADMITTED), (KEY, LOCKED)):
         later = Request("GET", PLACES[0], (Credential("bearer", key),), host=HOSTS[0])
         await servers.check(POLICIES[2], [*steps, later])
         model = Model(POLICIES[2])
-        assert [model.judge(step) for step in (*steps, later)] == [ADMITTED, INVALID, expected]
+        assert [model.judge(step) for step in (*steps, later)] == [ADMITTED, INVALID, LOCKED, expected]
 
 
 async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):
     """Else it would be refused for what the forger got wrong."""
-    started = await servers.get(POLICIES[0])
-    name, _ = started.jar[KEY, HOSTS[0]]
+    server = await servers.replica()
+    name, _ = servers.jar[KEY, HOSTS[0]]
     for left, status in ((1000, 200), (-1, 401)):
         fields = [("Host", HOSTS[0]), ("Cookie", f"{name}={forge(KEY, int(time.time()) + left)}")]
-        async with Connection(started.server) as connection:
+        async with Connection(server) as connection:
             assert (await connection.request("/auth_session", fields)).status == status
 
 
@@ -671,28 +729,147 @@ class BelievesTheFirstForwardedFor(Mutant):
 
 
 class NeverLocks(Mutant):
-    def failed(self, client, wrong):
-        pass
+    def failed(self, budget, wrong):
+        return False
 
 
 class LocksOneTooEarly(Mutant):
-    def failed(self, client, wrong):
-        super().failed(client, {*wrong, "one more"})
+    def failed(self, budget, wrong):
+        return super().failed(budget, [*wrong, "one more"])
 
 
 class CountsWhatRepeats(Mutant):
-    def failed(self, client, wrong):
-        super().failed(client, {f"{len(self.failures.get(client, ()))} {value}" for value in wrong})
+    def failed(self, budget, wrong):
+        return super().failed(budget, [f"{len(self.failures.get(budget, ()))} {value}" for value in wrong])
 
 
-class LocksEverybodyOut(Mutant):
-    def passes(self, client, key):
-        return client not in self.locked
+class CountsWhatIsNoKey(Mutant):
+    def failed(self, budget, wrong):
+        return super().failed(budget, [value.upper() for value in wrong])
+
+
+class LocksKnownKeysOut(Mutant):
+    def is_long(self, key):
+        return False
+
+
+class LetsKnownShortKeysPass(Mutant):
+    def is_long(self, key):
+        return True
+
+
+class LetsUnknownLongKeysPass(Mutant):
+    def passes(self, one, request, client):
+        return self.is_long(one.value) or super().passes(one, request, client)
+
+
+class LocksSessionsOutThatAreNewThere(Mutant):
+    def passes(self, one, request, client):
+        known = one.place != "cookie" or (client, one.value) in self.good
+        locked = (client, False) in self.locked
+        return super().passes(one, request, client) and (known or not locked)
 
 
 class LocksNobodyWithAKey(Mutant):
-    def passes(self, client, key):
+    def passes(self, one, request, client):
         return True
+
+
+class EvaluatesNothingInALock(Mutant):
+    def evaluates(self, budget):
+        return False
+
+
+class EvaluatesEverythingInALock(Mutant):
+    def evaluates(self, budget):
+        return True
+
+
+class EvaluatesOneTooMany(Mutant):
+    def evaluates(self, budget):
+        return super().evaluates(budget) or self.evaluated[budget] <= 11
+
+
+class EvaluatesOneTooFew(Mutant):
+    def evaluates(self, budget):
+        return super().evaluates(budget) and self.evaluated[budget] <= 9
+
+
+class CountsNoWrongKeysInALock(Mutant):
+    def failed(self, budget, wrong):
+        return super().failed(budget, [] if budget in self.locked else wrong)
+
+
+class CountsNoRightKeysInALock(Mutant):
+    def evaluates(self, budget):
+        evaluates = super().evaluates(budget)
+        self.evaluated[budget] -= 1
+        return evaluates
+
+
+class EvaluatesKeysBesideASession(Mutant):
+    def counted(self, refused, presented, request, client):
+        for one in presented if refused is None else ():
+            if one.value in KEYS and not self.passes(one, request, client):
+                self.evaluates(self.budget(one, request, client))
+        return super().counted(refused, presented, request, client)
+
+
+class TellsMoreThanTheLock(Mutant):
+    def first_valid(self, presented, request, client):
+        refused = super().first_valid(presented, request, client)
+        right = any(one.value in KEYS and one.by_itself for one in presented)
+        return FOREIGN if refused == LOCKED and right and not self.may_use_the_cookie(request) else refused
+
+
+class HasOneBudget(Mutant):
+    def budget(self, one, request, client):
+        return client, False
+
+
+class TakesAddressesForHeaders(Mutant):
+    def budget(self, one, request, client):
+        return super().budget(one._replace(place="header"), request, client)
+
+
+class BudgetsByAddressOnly(Mutant):
+    def is_of_another_site(self, request):
+        return False
+
+
+class BudgetsWithoutReferers(Mutant):
+    def is_of_another_site(self, request):
+        return super().is_of_another_site(replace(request, referer=None))
+
+
+class BudgetsWithoutOrigins(Mutant):
+    def is_of_another_site(self, request):
+        return super().is_of_another_site(replace(request, origin=None))
+
+
+class BudgetsWithoutFetchMetadata(Mutant):
+    def is_of_another_site(self, request):
+        return super().is_of_another_site(replace(request, site=None))
+
+
+class TakesEveryRefererForForeign(Mutant):
+    def is_of_another_site(self, request):
+        return request.referer is not None or super().is_of_another_site(request)
+
+
+class CountsLoopbackApart(Mutant):
+    def one_address(self, client):
+        return client
+
+
+class CountsNothingBesideAnotherRefusal(Mutant):
+    def counted(self, refused, presented, request, client):
+        return refused if refused == FOREIGN else super().counted(refused, presented, request, client)
+
+
+class ForgetsGuessesWhereItTellsWhoItIs(Mutant):
+    def introduce(self, presented, request, client):
+        pass
 
 
 class ExemptsUnknownPaths(Mutant):
@@ -843,6 +1020,20 @@ class LetsForeignPagesLogIn(Mutant):
         return super().log_in(replace(request, site=None, origin=None), client)
 
 
+class LetsForeignPagesLogInByAHeader(Mutant):
+    def log_in(self, request, client):
+        if self.presented(request, "bearer", "basic", "x-api-key"):
+            return super().log_in(replace(request, site=None, origin=None), client)
+        return super().log_in(request, client)
+
+
+class CountsLogInsOfForeignPages(Mutant):
+    def log_in(self, request, client):
+        if self.is_foreign(request):
+            self.count(self.presented(request, *SOURCES), request, client)
+        return super().log_in(request, client)
+
+
 class TakesTheLastForUsed(Mutant):
     def first_valid(self, presented, request, client):
         return super().first_valid(presented[::-1], request, client)
@@ -927,5 +1118,5 @@ def test_every_mutant_of_the_model_is_told_from_it():
         for mutant in Mutant.__subclasses__()
         if all(outcomes(mutant, *history) == found for history, found in zip(histories, expected, strict=True))
     ]
-    assert len(Mutant.__subclasses__()) > 30
+    assert len(Mutant.__subclasses__()) > 60
     assert undetected == []

@@ -75,7 +75,8 @@ async def test_a_session_is_good_too(server):
 async def test_such_tries_count_as_failed_attempts(server):
     for number in range(10):
         assert (await fetch(server, "/health", bearer(f"wrong-{number}"))).status == 401
-    assert (await fetch(server, "/health", bearer("one more"))).status == 429
+    for number in range(10):
+        assert (await fetch(server, "/health", bearer(f"more-{number}"))).status == 429
     assert (await fetch(server, "/health", BEARER)).status == 429, "right, but not told"
     assert (await fetch(server, "/health")).status == 200, "whoever watches the server is not locked out"
 

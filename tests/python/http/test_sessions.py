@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import re
 import shutil
@@ -254,6 +257,20 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
     assert (await fetch(server, headers={"Host": "other:1", "Cookie": f"{name}={value}"})).status == 401
 
 
+async def test_what_a_cookie_tells_of_its_key(aiohttp_server):
+    """Its id can be tried offline: so a word is found, whatever the server does against guesses. Nobody tries all keys
+    of 32 random characters."""
+    word = "canary"
+    server = await aiohttp_server(app_with(api_key=[KEY, word]))
+    for key in (KEY, word):
+        digest = hashlib.sha256(key.encode()).digest()
+        value = (await log_in(server, key)).partition("=")[2]
+        token = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        key_id = hmac.digest(digest, b"comfy-auth-rs key id v1", "sha256")[:16]
+        assert token[1:17] == key_id, "what the documents say of it"
+        assert not any(part in token for secret in (key.encode(), digest) for part in (secret[:6], secret[-6:]))
+
+
 @pytest.mark.parametrize(("fields", "secure"), [
     ({}, False),
     ({"X-Forwarded-Proto": "https"}, True),
@@ -266,7 +283,7 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
 ])  # fmt: skip
 async def test_secure_where_the_browser_used_tls(server, fields, secure):
     for reply in (
-        await post(server, {**BEARER, **fields}),
+        await post(server, {**BEARER, **fields, "Sec-Fetch-Site": "same-origin"}),
         await fetch(server, "/auth_session", {**fields, "Sec-Fetch-Site": "same-origin"}, method="DELETE"),
         await post_form(server, fields | {"Sec-Fetch-Site": "same-origin"}, logout="Log out"),
     ):
@@ -518,7 +535,7 @@ async def test_the_form_forgives_spaces_around_a_pasted_key(server):
 async def test_the_form_of_a_locked_address(server):
     for number in range(10):
         assert "error=invalid" in (await post_form(server, api_key=f"wrong-{number}")).location
-    for key in ("wrong", KEY):
+    for key in (*(f"more-{number}" for number in range(10)), KEY):
         reply = await post_form(server, api_key=key, next="/x")
         assert (reply.status, reply.location) == (303, "auth_login.html?error=locked&next=%2Fx#locked")
         assert "Set-Cookie" not in reply.headers

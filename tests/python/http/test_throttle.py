@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.apps import secret_app
 from support.client import BEARER, BROWSER, UPGRADE, basic, bearer, fetch, log_in
-from support.keys import KEY, OTHER_KEY
+from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
 #: Other clients: addresses of this machine, all of which Linux has.
 SECOND, THIRD = "127.0.0.2", "127.0.0.3"
@@ -33,7 +33,7 @@ def full_allowance(monkeypatch):
 def start(aiohttp_server):
     async def start(**given):
         app = secret_app()
-        setup(app, **{"api_key": [KEY, OTHER_KEY], **given})
+        setup(app, **{"api_key": [KEY, OTHER_KEY, SHORT_KEY], **given})
         return await aiohttp_server(app)
 
     return start
@@ -51,6 +51,12 @@ async def guess(server, number, **request):
 async def lock(server, **request):
     for number in range(10):
         assert (await guess(server, number, **request)).status == 401, number
+
+
+async def use_up(server, **request):
+    """While an address is locked, ten keys are evaluated: these."""
+    for number in range(10):
+        assert is_locked(await guess(server, f"more-{number}", **request))
 
 
 def is_locked(reply, seconds=60):
@@ -78,24 +84,38 @@ async def test_ten_distinct_guesses_lock(server):
         assert is_locked(await fetch(server, headers=headers))
 
 
-async def test_guesses_count_wherever_they_stand(server):
+async def test_guesses_count_wherever_they_are(server):
     for number in range(10):
         target, headers = [
             ("/prompt", bearer(f"wrong-{number}")),
             ("/prompt", {"X-API-Key": f"wrong-{number}"}),
-            (f"/prompt?api_key=wrong-{number}", {}),
-            (f"/nothing?token=wrong-{number}", {}),
             ("/health", basic(f"wrong-{number}")),
             ("/auth_session", bearer(f"wrong-{number}")),
-        ][number % 6]
+        ][number % 4]
         assert (await fetch(server, target, headers)).status == 401
     assert is_locked(await guess(server, "one more"))
     assert is_locked(await fetch(server, "/auth_session", bearer("wrong"), method="POST"))
 
 
+async def test_guesses_in_addresses_count_wherever_they_are(start):
+    server = await start(url_key=True)
+    for number in range(10):
+        target = [
+            f"/prompt?api_key=wrong-{number}",
+            f"/nothing?token=wrong-{number}",
+            f"/health?token=wrong-{number}",
+            f"/key/wrong-{number}/prompt",
+        ][number % 4]
+        assert (await fetch(server, target)).status == 401
+    assert is_locked(await fetch(server, "/prompt?token=one-more"))
+    assert is_locked(await fetch(server, "/key/one-more/prompt"))
+    assert (await guess(server, "in a header")).status == 401
+
+
 async def test_one_value_at_two_places_is_one_guess(server):
     for number in range(5):
-        assert (await fetch(server, f"/prompt?api_key=wrong-{number}", bearer(f"wrong-{number}"))).status == 401
+        both = {**bearer(f"wrong-{number}"), "X-API-Key": f"wrong-{number}"}
+        assert (await fetch(server, headers=both)).status == 401
     for number in range(5, 10):
         assert (await guess(server, number)).status == 401
     assert is_locked(await guess(server, "one more"))
@@ -122,16 +142,36 @@ async def test_what_is_no_attack_never_locks(server):
 # What a lock lets through
 
 
-async def test_what_was_good_before_passes_a_lock(server):
-    assert (await fetch(server, headers=BEARER)).status == 200
+async def test_sessions_and_long_keys_that_were_good_before_pass_a_lock(server):
+    for key in (KEY, SHORT_KEY):
+        assert (await fetch(server, headers=bearer(key))).status == 200
     session = {"Cookie": await log_in(server)}
     await lock(server)
-    for headers in (BEARER, session, {**session, **bearer("wrong")}, {"X-API-Key": KEY}):
+    await use_up(server)
+    for headers in (BEARER, session, {**session, **bearer("wrong")}, {"X-API-Key": KEY}, basic(KEY)):
         assert (await fetch(server, headers=headers)).status == 200
     assert (await fetch(server, f"/prompt?token={KEY}")).status == 200
     assert (await fetch(server, "/auth_session", BEARER, method="POST")).status == 204
-    assert is_locked(await fetch(server, headers=bearer(OTHER_KEY))), "right, but never used from here: not told"
-    assert is_locked(await fetch(server, "/auth_session", bearer(OTHER_KEY), method="POST"))
+    for headers in (bearer(SHORT_KEY), {"X-API-Key": SHORT_KEY}, basic(SHORT_KEY)):
+        assert is_locked(await fetch(server, headers=headers)), "somebody could guess it"
+    assert (await fetch(server, headers={**bearer(SHORT_KEY), **session})).status == 200
+    for key in (SHORT_KEY, OTHER_KEY):
+        assert is_locked(await fetch(server, headers=bearer(key))), "right, but not told"
+        assert is_locked(await fetch(server, "/auth_session", bearer(key), method="POST"))
+
+
+@pytest.mark.parametrize("key", [SHORT_KEY, OTHER_KEY], ids=["a short key", "one that is new there"])
+async def test_ten_keys_are_evaluated_in_a_lock(server, key):
+    await lock(server)
+    for number in range(4):
+        assert is_locked(await guess(server, f"more-{number}"))
+    for _ in range(5):
+        assert (await fetch(server, headers=bearer(SHORT_KEY))).status == 200
+    reply = await fetch(server, "/auth_session", bearer(key), method="POST")
+    assert reply.status == 204, "one log-in is one evaluation"
+    session = {"Cookie": reply.headers["Set-Cookie"].split(";")[0]}
+    assert is_locked(await fetch(server, headers=bearer(SHORT_KEY)))
+    assert (await fetch(server, headers={**bearer(SHORT_KEY), **session})).status == 200, "its session goes on"
 
 
 async def test_what_needs_no_key_passes_a_lock(server):
@@ -145,15 +185,26 @@ async def test_what_needs_no_key_passes_a_lock(server):
 
 
 @several_addresses
-async def test_a_lock_is_for_one_address(server):
-    await lock(server, source=SECOND)
-    assert is_locked(await fetch(server, headers=BEARER, source=SECOND))
-    assert (await fetch(server, headers=BEARER, source=THIRD)).status == 200
-    assert (await fetch(server, headers=bearer("wrong"))).status == 401
+async def test_all_of_loopback_is_one_address(server):
+    session = {"Cookie": await log_in(server, OTHER_KEY)}
+    for number in range(10):
+        assert (await guess(server, number, source=f"127.7.0.{number + 1}")).status == 401
+    for source in ("127.0.0.1", SECOND, "127.255.255.254"):
+        assert is_locked(await guess(server, "one more", source=source))
+        assert (await fetch(server, headers=session, source=source)).status == 200, "a session that is new there"
+
+
+async def test_a_lock_is_for_one_address(start):
+    server = await start(trusted_proxy="127.0.0.1")
+    first, second = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))
+    for number in range(20):
+        await fetch(server, headers={**first, **bearer(f"wrong-{number}")})
+    assert is_locked(await fetch(server, headers={**first, **BEARER}))
+    assert (await fetch(server, headers={**second, **BEARER})).status == 200
+    assert is_locked(await fetch(server, headers={**first, **BEARER})), "it was good, but not from there"
+    assert (await guess(server, 1)).status == 401
     session = {"Cookie": await log_in(server)}
-    assert is_locked(await fetch(server, headers=session, source=SECOND)), (
-        "a session that is carried there is unknown there"
-    )
+    assert (await fetch(server, headers={**first, **session})).status == 200, "a session that is carried there"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -177,9 +228,10 @@ async def test_forwarded_for_is_believed_from_a_trusted_proxy_only(start):
     async def status(address, key, source=SECOND):
         return (await fetch(server, headers=from_client(address, key), source=source)).status
 
-    for number in range(10):
-        # What stands in front of the last address was written by the client.
-        assert await status(f"198.51.100.{number}, 192.0.2.1, 10.1.1.1", f"wrong-{number}") == 401
+    for number in range(20):
+        # What is in front of the last address was written by the client.
+        expected = 401 if number < 10 else 429
+        assert await status(f"198.51.100.{number}, 192.0.2.1, 10.1.1.1", f"wrong-{number}") == expected
     assert await status("192.0.2.1", KEY) == 429
     assert await status("192.0.2.1:4711", KEY) == 429
     assert await status("::ffff:192.0.2.1", KEY) == 429
@@ -192,13 +244,13 @@ async def test_forwarded_for_is_believed_from_a_trusted_proxy_only(start):
 @several_addresses
 async def test_forwarded_for_in_several_fields(start):
     server = await start(trusted_proxy=SECOND)
-    for number in range(10):
+    for number in range(20):
         fields = [
             ("X-Forwarded-For", "198.51.100.1"),
             ("X-Forwarded-For", "192.0.2.1"),
             *bearer(f"wrong-{number}").items(),
         ]
-        assert (await fetch(server, headers=fields, source=SECOND)).status == 401
+        assert (await fetch(server, headers=fields, source=SECOND)).status == (401 if number < 10 else 429)
     assert (await fetch(server, headers=from_client("192.0.2.1", KEY), source=SECOND)).status == 429
     assert (await fetch(server, headers=from_client("198.51.100.1", KEY), source=SECOND)).status == 200
 

@@ -146,7 +146,7 @@ async def test_guesses_count_and_who_is_locked_gets_a_401(server: Any) -> None:
     assert (await verify(server, BEARER)).status == 204
     for number in range(10):
         assert (await verify(server, bearer(f"guess-{number}"))).status == 401
-    for headers in (bearer("another guess"), bearer("key-of-1")):
+    for headers in (*(bearer(f"more-{number}") for number in range(10)), bearer("key-of-1")):
         reply = await verify(server, headers)
         assert (reply.status, reply.json["cause"]) == (401, "locked")
         assert 0 < int(reply.headers["Retry-After"]) <= 60

@@ -7,12 +7,13 @@ the design's. Where the server is stricter than the design asks, it says so: `is
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from support.keys import KEY, OTHER_KEY
+from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
-KEYS = (KEY, OTHER_KEY)
+KEYS = (KEY, OTHER_KEY, SHORT_KEY)
 
 #: No key any more: it was removed from the file, but there are sessions of it.
 GONE_KEY = "canary-key-of-32-characters-that-is-gone"
@@ -74,10 +75,11 @@ class Credential(NamedTuple):
 
 
 class Presented(NamedTuple):
-    """A value, and whether the browser may have added it by itself."""
+    """A value, whether the browser may have added it by itself, and where it is: header, address or cookie."""
 
     value: str
     by_itself: bool
+    place: str
 
 
 class Cookie(NamedTuple):
@@ -104,6 +106,7 @@ class Request:
     mode: str | None = None
     destination: str | None = None
     origin: str | None = None
+    referer: str | None = None
     accept: str | None = None
     preflight: bool = False
     upgrade: bool = False
@@ -113,13 +116,19 @@ class Request:
     forwarded_for: tuple[str, ...] = ()
 
 
+#: A client, and whether any web page can send what is counted in it.
+Budget = tuple[str, bool]
+
+
 @dataclass
 class Model:
     """A server's memory, and its judgement. A method is a sentence of the design: a mutant can be wrong in one."""
 
     policy: Policy
-    failures: dict[str, set[str]] = field(default_factory=dict)
-    locked: set[str] = field(default_factory=set)
+    #: By client and budget.
+    failures: dict[Budget, set[str]] = field(default_factory=dict)
+    locked: set[Budget] = field(default_factory=set)
+    evaluated: Counter[Budget] = field(default_factory=Counter)
     good: set[tuple[str, str]] = field(default_factory=set)
     logged_out: bool = False
     #: The keys of live sockets with the clientId.
@@ -135,7 +144,8 @@ class Model:
         client = self.client(request)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
-            # Only this question counts what is presented there.
+            # Only this question counts what is presented there; but a right key is good from there in any case.
+            self.first_valid(self.in_order(request), request, client)
             return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
         refused = self.authenticate(request, client)
         if refused is None:
@@ -148,6 +158,8 @@ class Model:
         if refused is None:
             if resource and resource.route == "/" and "text/html" in (request.accept or ""):
                 return self.follow_link(request, client)
+            if resource and resource.route == "/auth_session":
+                self.introduce(self.in_order(request), request, client)
             return ADMITTED
         return LOGIN if self.leads_to_login(request, resource, refused) else refused
 
@@ -158,60 +170,106 @@ class Model:
 
         The order is that of DESIGN's first step, but the session cookie comes before what is in the address.
         """
-        headers, address = self.presented(request, *HEADERS), self.presented(request, *ADDRESS)
-        sessions = [Presented(str(cookie.key), by_itself=True) for cookie in request.cookies if self.verifies(cookie)]
-        refused = self.first_valid([*headers, *sessions, *address], request, client)
-        return self.counted(refused, [*headers, *address], client)
+        presented = self.in_order(request)
+        return self.counted(self.first_valid(presented, request, client), presented, request, client)
+
+    def in_order(self, request: Request) -> list[Presented]:
+        sessions = [Presented(str(cookie.key), True, "cookie") for cookie in request.cookies if self.verifies(cookie)]
+        return [*self.presented(request, *HEADERS), *sessions, *self.presented(request, *ADDRESS)]
 
     def presented(self, request: Request, *sources: str) -> list[Presented]:
         """What is in these places. An empty value counts as absent, and so does another login's token."""
         by_browser = self.is_by_a_browser(request)
         return [
-            Presented(value, by_itself=source == "basic" and by_browser)
+            Presented(value, source == "basic" and by_browser, "header" if source in HEADERS else "address")
             for source, value in request.credentials
             if source in sources and value and (source, value) != ("bearer", TOKEN)
         ]
 
     def first_valid(self, presented: list[Presented], request: Request, client: str) -> str | None:
-        """The first valid one that passes every check is the one that counts as used."""
+        """The first valid one that passes every check counts as used. Nothing but the lock is told about keys."""
         refused = MISSING
-        for value, by_itself in presented:
-            if value not in KEYS:
+        for one in presented:
+            if one.value not in KEYS:
                 graver = INVALID
-            elif by_itself and not self.may_use_the_cookie(request):
-                graver = FOREIGN
-            elif not self.passes(client, value):
+            elif not self.passes(one, request, client):
                 graver = LOCKED
+            elif one.by_itself and not self.may_use_the_cookie(request):
+                graver = FOREIGN
             else:
-                self.good.add((client, value))
-                self.admitted_by = value
+                self.use(one, client)
                 return None
             refused = max(refused, graver, key=GRAVITY.index)
         return refused
 
-    def counted(self, refused: str | None, presented: list[Presented], client: str) -> str | None:
-        """Wrong credentials of a request that nothing else is to be told of count as failed attempts."""
-        if refused == INVALID and client in self.locked:
-            return LOCKED
-        if refused == INVALID:
-            self.failed(client, {value for value, _ in presented} - {*KEYS})
+    def use(self, one: Presented, client: str) -> None:
+        self.good.add((client, one.value))
+        self.admitted_by = one.value
+
+    def passes(self, one: Presented, request: Request, client: str) -> bool:
+        """While an address is locked, sessions pass, and keys of 32 characters or more that were good from it."""
+        if one.place == "cookie" or self.budget(one, request, client) not in self.locked:
+            return True
+        return self.is_long(one.value) and (client, one.value) in self.good
+
+    def is_long(self, key: str) -> bool:
+        return len(key) >= 32
+
+    def budget(self, one: Presented, request: Request, client: str) -> Budget:
+        """Keys in the address, and requests that say they come from another site, have a budget of their own."""
+        return client, one.place == "address" or self.is_of_another_site(request)
+
+    def is_of_another_site(self, request: Request) -> bool:
+        if request.site is None and request.origin is None and request.referer is not None:
+            return request.referer not in (f"http://{request.host}/", f"https://{request.host}/")
+        return self.is_foreign(request)
+
+    def counted(self, refused: str | None, presented: list[Presented], request: Request, client: str) -> str | None:
+        """Wrong keys of a request that is not admitted count. Then those that a lock holds back are evaluated."""
+        if refused is None:
+            return None
+        keys = [one for one in presented if one.place != "cookie"]
+        held_back = [one for one in keys if one.value in KEYS and not self.passes(one, request, client)]
+        if self.count(keys, request, client):
+            refused = max(refused, LOCKED, key=GRAVITY.index)
+        for one in held_back:
+            is_ours = not one.by_itself or self.may_use_the_cookie(request)
+            if self.evaluates(self.budget(one, request, client)) and is_ours:
+                self.use(one, client)
+                return None
         return refused
+
+    def count(self, keys: list[Presented], request: Request, client: str) -> bool:
+        """Whether one of them is in a budget that was locked already."""
+        wrong: dict[Budget, list[str]] = {}
+        for one in keys:
+            if one.value not in KEYS:
+                wrong.setdefault(self.budget(one, request, client), []).append(one.value)
+        were_locked = [self.failed(budget, values) for budget, values in wrong.items()]
+        return any(were_locked)
+
+    def failed(self, budget: Budget, wrong: list[str]) -> bool:
+        """Ten distinct wrong credentials in a minute lock an address. (Histories take no minute.) Whether it is locked
+        already: then these are of the ten that are evaluated."""
+        keys = [value for value in wrong if value != MALFORMED]
+        if budget in self.locked:
+            self.evaluated[budget] += len(keys)
+            return True
+        failures = self.failures.setdefault(budget, set())
+        failures |= set(keys)
+        if len(failures) >= 10:
+            self.locked.add(budget)
+        return False
+
+    def evaluates(self, budget: Budget) -> bool:
+        """Of all other keys, ten in all are evaluated, right or wrong, then none until the lock ends."""
+        self.evaluated[budget] += 1
+        return self.evaluated[budget] <= 10
 
     def is_by_a_browser(self, request: Request) -> bool:
         """What a browser adds by itself proves nothing: the cookie, and Basic where anything marks a browser."""
-        marks = (request.site, request.mode, request.destination, request.origin, *request.cookies)
+        marks = (request.site, request.mode, request.destination, request.origin, request.referer, *request.cookies)
         return any(mark is not None for mark in marks) or "text/html" in (request.accept or "")
-
-    def passes(self, client: str, key: str) -> bool:
-        """While an address is locked, what was good from it before still passes; the rest is refused unevaluated."""
-        return client not in self.locked or (client, key) in self.good
-
-    def failed(self, client: str, wrong: set[str]) -> None:
-        """Ten distinct wrong credentials in a minute lock an address. (Histories take no minute.)"""
-        failures = self.failures.setdefault(client, set())
-        failures |= wrong - {MALFORMED}
-        if len(failures) >= 10:
-            self.locked.add(client)
 
     def verifies(self, cookie: Cookie) -> bool:
         """A cookie that doesn't verify counts as absent."""
@@ -236,10 +294,12 @@ class Model:
 
     def client(self, request: Request) -> str:
         """`X-Forwarded-For` is believed of a trusted proxy only, from the right up to the first who is none."""
-        if not self.policy.trusted_proxy:
-            return request.peer
-        hops = (request.peer, *reversed(request.forwarded_for))
-        return next((hop for hop in hops if hop != "proxy"), "proxy")
+        hops = (request.peer, *reversed(request.forwarded_for)) if self.policy.trusted_proxy else (request.peer,)
+        return self.one_address(next((hop for hop in hops if hop != "proxy"), "proxy"))
+
+    def one_address(self, client: str) -> str:
+        """All of loopback is one: here both who connects by itself and the proxy."""
+        return "loopback" if client in ("peer", "proxy") else client
 
     # --- rule 3: exempt ---------------------------------------------------------------------------------------------
 
@@ -325,28 +385,25 @@ class Model:
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def log_in(self, request: Request, client: str) -> str:
-        """Makes a session of a key, but none of a session. Wrong keys count whatever session is beside them."""
-        headers, address = self.presented(request, *HEADERS), self.presented(request, *ADDRESS)
-        # Any page can have a browser send it, to log a person in with somebody else's key in the address.
-        foreign = self.is_foreign(request)
-        refused = self.first_valid(headers, request, client)
-        if refused is None:
-            return ADMITTED
-        in_address = self.first_valid([] if foreign else address, request, client)
-        if foreign and address:
-            right = any(value in KEYS for value, _ in address)
-            wrong = any(value not in KEYS for value, _ in address)
-            in_address = FOREIGN if right else INVALID if wrong else MISSING
-        if in_address is None:
-            return ADMITTED
-        gravest = max(refused, in_address, key=GRAVITY.index)
-        return self.counted(gravest, [*headers, *address], client) or ADMITTED
+        """Makes a session of a key, but none of a session. Wrong keys count whatever session is beside them. A log-in
+        from a foreign page is refused wherever the key is."""
+        if self.is_foreign(request):
+            return FOREIGN
+        keys = self.presented(request, *HEADERS, *ADDRESS)
+        return self.counted(self.first_valid(keys, request, client), keys, request, client) or ADMITTED
+
+    def introduce(self, presented: list[Presented], request: Request, client: str) -> None:
+        """Whoever asks is told which credential counts: so wrong keys before it count, too."""
+        for number, one in enumerate(presented):
+            if self.first_valid([one], request, client) is None:
+                self.count([before for before in presented[:number] if before.place != "cookie"], request, client)
+                return
 
     def follow_link(self, request: Request, client: str) -> str:
         """A key in the address of the page logs in, if the person surely wants that, and is a guess, if it is wrong."""
         address = self.presented(request, *ADDRESS)
         admitted_by = self.admitted_by
-        refused = self.counted(self.first_valid(address, request, client), address, client)
+        refused = self.counted(self.first_valid(address, request, client), address, request, client)
         self.admitted_by = admitted_by
         return LOGGED_IN if refused is None and request.method == "GET" and self.is_wanted(request) else ADMITTED
 
