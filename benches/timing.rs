@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use comfy_auth_rs::decide::{Policy, decide};
 use comfy_auth_rs::decision::Decision;
-use comfy_auth_rs::exempt::Exemptions;
+use comfy_auth_rs::exempt::{Application, Exemptions};
 use comfy_auth_rs::keys::{Keys, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{Field, Now, Question};
@@ -276,13 +276,13 @@ struct Server {
 
 impl Server {
     fn new(keys: Keys) -> Self {
-        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        let exemptions = Exemptions::new::<&str>(Application::Own, &[]).unwrap();
         Self { keys, state: State::default(), exemptions, own_origins: OwnOrigins::default() }
     }
 
     fn refuse(&self, candidate: &[u8]) {
         let Self { keys, state, exemptions, own_origins } = self;
-        let policy = Policy { keys, state, exemptions, own_origins, answers_preflights: false, trace: None };
+        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
         let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000 };
         // Without an address, so that nothing is counted.
         let request = requests::get().from(None).with(Field::XApiKey, std::str::from_utf8(candidate).unwrap());

@@ -10,7 +10,7 @@ async def hello(request: web.Request) -> web.Response:
 
 
 def make_app() -> web.Application:
-    """`/hello` needs the key, `/public/…` doesn't; `/health` and the login page are added."""
+    """Everything needs the key but `/public/…`; `/health` and the login page, which don't either, are added."""
     app = web.Application()
     app.router.add_get("/hello", hello)
     app.router.add_get("/public/hello", hello)

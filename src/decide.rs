@@ -1,6 +1,7 @@
 //! One request, one decision.
 //!
-//! 0. **Preflights.** Where the policy says so (in ComfyUI), a CORS preflight is answered at the gate, whatever it presents.
+//! 0. **Before that.** An address that decodes to [control characters](crate::legible) is refused. A CORS preflight is
+//!    answered at the gate in ComfyUI, whatever it presents; elsewhere only a handler that was made for it answers.
 //! 1. **Credentials.** Every [place](crate::credential::Place) is looked at, in order, until one credential is valid and
 //!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, a cookie that doesn't verify, or
 //!    the token of another login in front of us counts as absent. Wrong keys count as failed attempts, unless the request is
@@ -45,8 +46,6 @@ pub struct Policy<'a> {
     pub exemptions: &'a Exemptions,
     /// What counts as this server's own pages.
     pub own_origins: &'a OwnOrigins,
-    /// Whether every CORS preflight is answered at the gate, even one that a handler was made for (rule 0).
-    pub answers_preflights: bool,
     /// Where the steps of the decision are written down, if anybody wants to read them.
     pub trace: Option<&'a Trace>,
 }
@@ -57,8 +56,13 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
     if question == Question::LogInByLink && !takes_html(request) {
         return Decision::Exempt; // programs want no session
     }
-    if policy.answers_preflights && question == Question::Access && is_preflight(request) {
-        return Decision::Preflight;
+    if question == Question::Access {
+        if !request.is_legible() {
+            return Decision::Denied(Denial::ControlCharacter);
+        }
+        if policy.exemptions.in_comfyui() && is_preflight(request) {
+            return Decision::Preflight;
+        }
     }
     match Attempt::new(&context).grant() {
         Ok(grant) => Decision::Granted(grant),
@@ -187,30 +191,24 @@ fn without_credential<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Deni
 /// Rule 3.
 fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Result<Decision<'k>, Denial> {
     let Context { policy, request, .. } = *context;
-    // aiohttp answers 500 where these hold anything beyond ASCII.
-    let is_plain = |field| request.values(field).all(|value: R::Text| value.is_ascii());
     let admitted = match policy.exemptions.of(request.route(), &request.method()) {
-        Exemption::None if is_preflight(request) => {
-            // A handler of every method was not made for preflights.
-            return Ok(if request.handles_options() { Decision::Exempt } else { Decision::Preflight });
-        }
-        Exemption::None => false,
+        Exemption::None => is_preflight(request) && request.handles_options(),
+        _ if !is_printable(request) => false,
         Exemption::UnlessInvalid => denial == Denial::Missing,
-        Exemption::Socket => {
-            let shaken = [Field::SecWebSocketKey, Field::SecWebSocketVersion].into_iter().all(is_plain);
-            if !shaken {
-                return Err(denial);
-            } else if context.page() == Page::Foreign {
-                return Err(Denial::CrossOrigin);
-            } else if request.takes_over(None) {
-                return Err(Denial::ClientIdTaken);
-            }
-            let opens = request.has(Field::Upgrade);
-            return Ok(if opens { Decision::ExemptSocket } else { Decision::Exempt });
-        }
-        Exemption::Open | Exemption::AsksItself => true,
+        Exemption::Socket if context.page() == Page::Foreign => return Err(Denial::CrossOrigin),
+        Exemption::Socket if request.takes_over(None) => return Err(Denial::ClientIdTaken),
+        Exemption::Socket if request.has(Field::Upgrade) => return Ok(Decision::ExemptSocket),
+        Exemption::Socket | Exemption::Open | Exemption::AsksItself => true,
     };
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
+}
+
+/// Whether these hold visible ASCII and spaces alone. ComfyUI logs the first two; aiohttp answers 500 where it doesn't like the
+/// others.
+fn is_printable<R: Request>(request: &R) -> bool {
+    let fields = [Field::Host, Field::Origin, Field::SecWebSocketKey, Field::SecWebSocketVersion];
+    let mut values = fields.into_iter().flat_map(|field| request.values(field));
+    values.all(|value| value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
 }
 
 fn is_preflight<R: Request>(request: &R) -> bool {

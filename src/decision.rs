@@ -62,6 +62,8 @@ pub enum Denial {
     ClientIdTaken,
     /// Too many WebSockets without a credential are open, in all or of one address.
     Sockets,
+    /// The address decodes to a control character, with which it would begin a line of its own in a log.
+    ControlCharacter,
     /// The address guessed too often.
     Locked {
         /// Seconds until it may try again, for `Retry-After`.
@@ -116,6 +118,7 @@ impl Denial {
             Self::Locked { .. } => 2,
             Self::CrossOrigin => 3,
             Self::ClientIdTaken | Self::Sockets => 4,
+            Self::ControlCharacter => 5,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -135,6 +138,8 @@ impl Denial {
                 "The API key is not valid."),
             Self::ClientIdTaken => row(401, "unauthorized", "client_id_taken", CHALLENGE, None, Warning,
                 "This clientId belongs to a connection that was opened with an API key: send that key."),
+            Self::ControlCharacter => row(400, "bad_request", "control_character", None, None, Debug,
+                "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
             // Anybody may cause it: at a higher level it would use up the lines of those who guess.

@@ -35,6 +35,18 @@ pub enum Exemption {
     Socket,
 }
 
+/// What is protected, which says what of it is for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Application {
+    /// ComfyUI: what the guide names, and every route's twin below `/api`. Preflights are answered at the gate.
+    ComfyUi {
+        /// Whether the WebSocket needs a key, too.
+        require_ws: bool,
+    },
+    /// Somebody's own: `/health` and the login page. A preflight passes to a handler that was registered for it.
+    Own,
+}
+
 /// The suffixes of the guide's "Static Files".
 const SUFFIXES: [&str; 18] = [
     ".html", ".js", ".css", ".json", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico", ".woff", ".woff2",
@@ -49,22 +61,22 @@ const MAX_FILE: usize = 1024;
 /// Longest segment of it, in bytes.
 const MAX_SEGMENT: usize = 255;
 
-/// The exemptions in force: DESIGN's table, and the operator's own patterns.
+/// The exemptions in force: the application's, and the operator's own patterns.
 #[derive(Debug)]
 pub struct Exemptions {
+    application: Application,
     patterns: RegexSet,
-    require_ws: bool,
 }
 
 impl Exemptions {
-    /// Takes the operator's patterns, and whether `/ws` needs a key.
+    /// Takes the operator's patterns.
     ///
     /// A pattern is compared with the route's whole canonical path (for a static mount: its prefix and the file's path).
     /// It begins with `/`, and `*` stands for any characters; or it begins with `^` and is a regular expression.
     ///
     /// # Errors
     /// One line a bad pattern.
-    pub fn new<S: AsRef<str>>(patterns: &[S], require_ws: bool) -> Result<Self, Vec<ConfigError>> {
+    pub fn new<S: AsRef<str>>(application: Application, patterns: &[S]) -> Result<Self, Vec<ConfigError>> {
         let mut faults = Vec::new();
         let mut regexes = Vec::new();
         for pattern in patterns.iter().map(AsRef::as_ref) {
@@ -80,7 +92,13 @@ impl Exemptions {
         }
         let patterns = RegexSet::new(regexes)
             .map_err(|error| vec![ConfigError::new("exempt", format!("too large together: {error}"))])?;
-        Ok(Self { patterns, require_ws })
+        Ok(Self { application, patterns })
+    }
+
+    /// Whether it is ComfyUI that is protected.
+    #[must_use]
+    pub fn in_comfyui(&self) -> bool {
+        matches!(self.application, Application::ComfyUi { .. })
     }
 
     /// How far a request to `route` by `method` is exempt.
@@ -98,8 +116,9 @@ impl Exemptions {
                 exemption => exemption,
             },
             Route::Static { prefix, file } => {
-                let public = || reads && is_public_mount(prefix, file) && !is_hidden(prefix) && !is_hidden(file);
-                if is_plain(file) && (public() || self.matches_file(prefix, file)) {
+                let is_seen = || !is_hidden(prefix) && !is_hidden(file);
+                let is_public = || reads && self.in_comfyui() && is_public_mount(prefix, file) && is_seen();
+                if is_plain(file) && (is_public() || self.matches_file(prefix, file)) {
                     Exemption::Open
                 } else {
                     Exemption::None
@@ -109,13 +128,12 @@ impl Exemptions {
     }
 
     fn of_path(&self, path: &str, reads: bool) -> Exemption {
+        let Application::ComfyUi { require_ws } = self.application else { return of_our_own(path, reads) };
         match path.strip_prefix("/api").unwrap_or(path) {
-            "/health" if reads => Exemption::UnlessInvalid,
-            "/ws" if reads && !self.require_ws => Exemption::Socket,
-            "/auth_login.html" | "/auth_login.js" | "/auth_link.js" | "/auth_inject.js" if reads => Exemption::Open,
+            "/ws" if reads && !require_ws => Exemption::Socket,
             _ if reads && path == "/index.html" => Exemption::Open,
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
-            _ => Exemption::None,
+            path => of_our_own(path, reads),
         }
     }
 
@@ -124,7 +142,16 @@ impl Exemptions {
     }
 }
 
-/// The static mounts that hold nobody's data: the frontend's own (by suffix), extensions, templates, documentation.
+/// The routes that this package adds.
+fn of_our_own(path: &str, reads: bool) -> Exemption {
+    match path {
+        "/health" if reads => Exemption::UnlessInvalid,
+        "/auth_login.html" | "/auth_login.js" | "/auth_link.js" | "/auth_inject.js" if reads => Exemption::Open,
+        _ => Exemption::None,
+    }
+}
+
+/// ComfyUI's static mounts that hold nobody's data: the frontend's own (by suffix), extensions, templates, documentation.
 fn is_public_mount(prefix: &str, file: &str) -> bool {
     match prefix {
         "" => {

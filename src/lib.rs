@@ -9,6 +9,7 @@
 //! | [`secret`] | keys and digests that never print themselves |
 //! | [`keys`] | key files: parsing, looking up, reloading |
 //! | [`request`] | what may be asked of a request |
+//! | [`legible`] | addresses that would begin a line of their own in a log |
 //! | [`credential`] | the places in a request where a key may be |
 //! | [`session`] | the cookie that stands for a key |
 //! | [`validity`] | whether a credential is valid |
@@ -22,11 +23,13 @@
 //! | [`visit`] | how a browser came to ask for something |
 //! | [`link`] | what a link to a page of ours may do |
 //! | [`client`] | the client's address behind trusted proxies |
+//! | [`ascii`] | text that is nothing but visible ASCII |
 //! | [`frames`] | what a WebSocket's client may send that nobody knows |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
+pub mod ascii;
 pub mod caching;
 pub mod check;
 pub mod client;
@@ -38,6 +41,7 @@ pub mod exempt;
 pub mod frames;
 pub mod inject;
 pub mod keys;
+pub mod legible;
 pub mod link;
 pub mod origin;
 pub mod probe;

@@ -45,13 +45,15 @@ pub trait Request {
     fn has(&self, field: Field) -> bool;
     /// The raw query string, if there is one.
     fn query(&self) -> Option<Self::Text>;
+    /// Whether the address can be written into a log line: see [`crate::legible`].
+    fn is_legible(&self) -> bool;
     /// The keys before the path, decoded, in order. The route is that of the path without them.
     fn url_keys(&self) -> impl Iterator<Item = Self::Text>;
     /// The method as sent.
     fn method(&self) -> Self::Text;
     /// The resolved route.
     fn route(&self) -> Route<'_>;
-    /// Whether a handler was registered for `OPTIONS` on this route, rather than for every method.
+    /// Whether a handler was registered for `OPTIONS` on this route.
     fn handles_options(&self) -> bool;
     /// A number for the other end of the connection, if that comes cheaper than `client`: others have other numbers.
     fn peer(&self) -> Option<u64>;

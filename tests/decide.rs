@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide, open_socket};
 use comfy_auth_rs::decision::{Admission, Decision, Denial};
-use comfy_auth_rs::exempt::{Exemptions, Route};
+use comfy_auth_rs::exempt::{Application, Exemptions, Route};
 use comfy_auth_rs::keys::{KeyId, Keys, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{self as core, Field, Now, Question};
@@ -50,7 +50,6 @@ struct Server {
     state: State,
     exemptions: Exemptions,
     own_origins: OwnOrigins,
-    answers_preflights: bool,
     clock: Cell<Duration>,
 }
 
@@ -60,6 +59,10 @@ impl Server {
     }
 
     fn with(patterns: &[&str], require_ws: bool) -> Self {
+        Self::of(Application::ComfyUi { require_ws }, patterns)
+    }
+
+    fn of(application: Application, patterns: &[&str]) -> Self {
         Self {
             keys: keys(&[
                 KEY,
@@ -70,9 +73,8 @@ impl Server {
                 "sha256:2435370d98377d2e2b6ffa0c0b42b3bf723ceaa3fec5ef23510d4c1ddc8b0601",
             ]),
             state: State::default(),
-            exemptions: Exemptions::new(patterns, require_ws).unwrap(),
+            exemptions: Exemptions::new(application, patterns).unwrap(),
             own_origins: OwnOrigins::default(),
-            answers_preflights: false,
             clock: Cell::new(START),
         }
     }
@@ -87,8 +89,8 @@ impl Server {
     }
 
     fn policy<'a>(&'a self, trace: Option<&'a Trace>) -> Policy<'a> {
-        let Self { keys, state, exemptions, own_origins, answers_preflights, .. } = self;
-        Policy { keys, state, exemptions, own_origins, answers_preflights: *answers_preflights, trace }
+        let Self { keys, state, exemptions, own_origins, .. } = self;
+        Policy { keys, state, exemptions, own_origins, trace }
     }
 
     fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
@@ -1047,7 +1049,7 @@ fn rule_3_health_refuses_what_is_invalid() {
 fn rule_0_preflights_are_answered_at_the_gate() {
     let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
     check(
-        &Server { answers_preflights: true, ..Server::new() },
+        &Server::new(),
         &[
             ("a preflight", preflight(Route::Path("/prompt")), "preflight"),
             ("with a key", preflight(Route::Path("/prompt")).bearer(KEY), "preflight"),
@@ -1062,22 +1064,55 @@ fn rule_0_preflights_are_answered_at_the_gate() {
 }
 
 #[test]
-fn rule_3_preflights_pass() {
-    let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
-    let wrong = preflight(Route::Path("/prompt")).bearer("wrong");
+fn rule_0_control_characters_are_refused_for_everybody() {
+    let illegible = |request: Request| Request { target: "/x%0ay", ..request };
+    let health = || request("GET", Route::Path("/health"));
+    let server = Server::new();
     check(
-        &Server::new(),
+        &server,
         &[
-            ("a preflight", preflight(Route::Path("/prompt")), "anonymous"),
+            ("without a key", illegible(get()), "control_character"),
+            ("with the key", illegible(get().bearer(KEY)), "control_character"),
+            ("a host that would begin a line", health().with(Field::Host, "x\u{2028}y"), "missing_credential"),
+            ("an origin that would", health().with(Field::Origin, "x\ty"), "missing_credential"),
+            ("one that would not", health().with(Field::Origin, "http://x y"), "anonymous"),
+            ("with a wrong key", illegible(get().bearer("wrong")), "control_character"),
+            ("with the cookie", illegible(get().cookie(&server)), "control_character"),
+            ("of an exempt route", illegible(request("GET", Route::Path("/health"))), "control_character"),
+            ("of a page", illegible(get().with(Field::Accept, "text/html")), "control_character"),
             (
-                "where a handler takes every method",
-                Request { handles_options: false, ..preflight(Route::Path("/prompt")) },
-                "preflight",
+                "a preflight",
+                illegible(request("OPTIONS", Route::Unmatched).with(Field::AccessControlRequestMethod, "POST")),
+                "control_character",
             ),
-            ("of an unknown path", preflight(Route::Unmatched), "anonymous"),
-            ("with a wrong key, which browsers never send", wrong, "anonymous"),
-            ("OPTIONS by itself", request("OPTIONS", Route::Path("/prompt")), "missing_credential"),
-            ("the field by itself", get().with(Field::AccessControlRequestMethod, "POST"), "missing_credential"),
+        ],
+    );
+    for number in 0..2 * MAX_FAILURES {
+        assert_eq!(server.outcome(&illegible(get().bearer(&number.to_string()))), "control_character");
+    }
+    assert_eq!(server.outcome(&get().bearer("wrong")), "invalid_credential", "they are no guesses");
+    assert!(matches!(server.ask(Question::Access, &illegible(get())), Decision::Denied(_)), "never led to the login");
+}
+
+#[test]
+fn rule_3_preflights_in_applications_of_ones_own() {
+    let preflight = |route| request("OPTIONS", route).with(Field::AccessControlRequestMethod, "POST");
+    let made_for_it = |request| Request { handles_options: true, ..request };
+    let (prompt, wrong) = (|| preflight(Route::Path("/prompt")), preflight(Route::Path("/prompt")).bearer("wrong"));
+    check(
+        &Server::of(Application::Own, &[]),
+        &[
+            ("where a handler was made for it", made_for_it(prompt()), "anonymous"),
+            ("with a wrong key, which browsers never send", made_for_it(wrong), "anonymous"),
+            ("where none was", prompt(), "missing_credential"),
+            ("where none was, with a key", prompt().bearer(KEY), "Bearer"),
+            ("of an unknown path", preflight(Route::Unmatched), "missing_credential"),
+            ("OPTIONS by itself", made_for_it(request("OPTIONS", Route::Path("/prompt"))), "missing_credential"),
+            (
+                "the field by itself",
+                made_for_it(get().with(Field::AccessControlRequestMethod, "POST")),
+                "missing_credential",
+            ),
         ],
     );
 }
@@ -1094,6 +1129,11 @@ fn rule_3_sockets() {
             ("a handshake beyond ASCII", socket().with(Field::SecWebSocketKey, "\u{fffd}"), "missing_credential"),
             ("a version beyond ASCII", socket().with(Field::SecWebSocketVersion, "13\u{e9}"), "missing_credential"),
             ("the same with the key", socket().bearer(KEY).with(Field::SecWebSocketKey, "\u{e9}"), "Bearer"),
+            (
+                "a page whose origin would begin a line",
+                socket().with(Field::Origin, "http://x\u{85}y"),
+                "missing_credential",
+            ),
             ("anonymous, with somebody's clientId", taking_over(socket()), "client_id_taken"),
             ("wrong, with somebody's clientId", taking_over(socket().bearer("wrong")), "client_id_taken"),
             ("with the key, with somebody's clientId", taking_over(socket().bearer(KEY)), "Bearer"),
@@ -1391,6 +1431,9 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn query(&self) -> Option<String> {
             panic!("the query is not read once a header admits");
         }
+        fn is_legible(&self) -> bool {
+            self.0.is_legible()
+        }
         fn url_keys(&self) -> impl Iterator<Item = String> {
             std::iter::once_with(|| panic!("nor the path"))
         }
@@ -1419,7 +1462,7 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
             panic!("nor the clientId");
         }
     }
-    let server = Server::new();
+    let server = Server::of(Application::Own, &[]);
     let facts = Counting(get().bearer(KEY).bearer("unread").with(Field::XApiKey, "unread"), Cell::new(0));
     assert!(matches!(server.ask(Question::Access, &facts), Decision::Granted(_)));
     assert_eq!(facts.1.get(), 1);

@@ -62,3 +62,8 @@ fn forwarded() {
 fn frames() {
     run("frames", checks::frames::check);
 }
+
+#[test]
+fn legible() {
+    run("legible", checks::legible::check);
+}

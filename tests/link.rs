@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use comfy_auth_rs::check::Context;
 use comfy_auth_rs::decide::{Policy, decide};
-use comfy_auth_rs::exempt::{Exemptions, Route};
+use comfy_auth_rs::exempt::{Application, Exemptions, Route};
 use comfy_auth_rs::keys::{Keys, parse_file};
 use comfy_auth_rs::link::{Link, follow, key_in, site};
 use comfy_auth_rs::origin::OwnOrigins;
@@ -34,14 +34,14 @@ impl Server {
         Self {
             keys: Keys::new(&parse_file("keys", text.as_bytes()).unwrap()),
             state: State::default(),
-            exemptions: Exemptions::new::<&str>(&[], false).unwrap(),
+            exemptions: Exemptions::new::<&str>(Application::ComfyUi { require_ws: false }, &[]).unwrap(),
             own_origins: OwnOrigins::default(),
         }
     }
 
     fn ask<T>(&self, request: &Request, answer: impl FnOnce(&Context<'_, '_, Request>, &Policy<'_>) -> T) -> T {
         let Self { keys, state, exemptions, own_origins } = self;
-        let policy = Policy { keys, state, exemptions, own_origins, answers_preflights: true, trace: None };
+        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
         answer(&Context { policy: &policy, request, question: Question::LogInByLink, now: NOW }, &policy)
     }
 

@@ -13,18 +13,22 @@ use comfy_auth_rs::credential::authorization::{self, Token};
 use comfy_auth_rs::credential::{Source, cookie, query, url_prefix, x_api_key};
 use comfy_auth_rs::decide::{Policy, decide};
 use comfy_auth_rs::decision::Decision;
-use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
+use comfy_auth_rs::exempt::{Application, Exemption, Exemptions, Route};
 use comfy_auth_rs::inject::inject_script;
 use comfy_auth_rs::keys::{Entry, Keys, parse_file, parse_flag};
+use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::origin::{OwnOrigins, Page, page};
 use comfy_auth_rs::request::{Field, Now, Question, takes_html};
 use comfy_auth_rs::secret::Digest;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::collection::{hash_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use requests::{Request, get};
+
+const COMFYUI: Application = Application::ComfyUi { require_ws: false };
 
 const NOW: u64 = 1_800_000_000;
 
@@ -262,7 +266,7 @@ proptest! {
 
     #[test]
     fn exempt_any_pattern_is_taken_or_named(pattern in prop_oneof![".*", "[/^][a-z*()\\[\\]{}+?\\\\.]{0,8}"], path in "(/[a-z]{0,4}){0,3}") {
-        match Exemptions::new(&[&pattern], false) {
+        match Exemptions::new(Application::Own, &[&pattern]) {
             Ok(exemptions) => {
                 prop_assert!(pattern.starts_with(['/', '^']));
                 prop_assert_eq!(exemptions.of(Route::Unmatched, "GET"), Exemption::None);
@@ -284,7 +288,7 @@ proptest! {
         let pattern = format!("/{}", parts.join("*"));
         let filled: String = parts.iter().zip(&between).map(|(part, between)| format!("{part}{between}")).collect();
         let filled = format!("/{}", filled.strip_suffix(between[parts.len() - 1].as_str()).unwrap());
-        let exempt = |path: &str| Exemptions::new(&[&pattern], false).unwrap().of(Route::Path(path), "POST") == Exemption::Open;
+        let exempt = |path: &str| Exemptions::new(Application::Own, &[&pattern]).unwrap().of(Route::Path(path), "POST") == Exemption::Open;
         prop_assert!(exempt(&filled), "{} {}", pattern, filled);
         if !pattern.contains('*') {
             prop_assert_eq!(exempt(&other), other == pattern);
@@ -298,7 +302,7 @@ proptest! {
         dots in select(&["../", "..\\", "./", "\0", "\n", "\\"][..]),
         after in "[a-z/]{0,6}\\.(js|html|json|png)",
     ) {
-        let exemptions = Exemptions::new(&["/*", "^.*"], false).unwrap();
+        let exemptions = Exemptions::new(COMFYUI, &["/*", "^.*"]).unwrap();
         let slash = if before.is_empty() || dots.starts_with(['\0', '\n', '\\']) { "" } else { "/" };
         let file = format!("{before}{slash}{dots}{after}");
         prop_assert_eq!(exemptions.of(Route::Static { prefix, file: &file }, "GET"), Exemption::None, "{:?}", file);
@@ -311,7 +315,7 @@ proptest! {
         name in "\\.[a-z.~0-9]{1,6}",
         after in "(/[a-z.]{1,3}){0,2}\\.(js|html|json|png)",
     ) {
-        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
         let file = format!("{before}{name}{after}");
         prop_assert_eq!(exemptions.of(Route::Static { prefix, file: &file }, "GET"), Exemption::None, "{:?}", file);
     }
@@ -322,10 +326,26 @@ proptest! {
         path in prop_oneof!["(/api)?/(health|ws|auth_login\\.html|auth_inject\\.js|index\\.html|docs/x|templates/x)?", "/.*"],
         file in ".*\\.js",
     ) {
-        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
         prop_assume!(!path.ends_with("/auth_session"));
         prop_assert_eq!(exemptions.of(Route::Path(&path), method), Exemption::None);
         prop_assert_eq!(exemptions.of(Route::Static { prefix: "", file: &file }, method), Exemption::None);
+    }
+
+    #[test]
+    fn legible_but_for_one_control_character(
+        before in "[^\\p{C}\\p{Zl}\\p{Zp}\u{fffd}?]{0,12}",
+        after in "[^\\p{C}\\p{Zl}\\p{Zp}\u{fffd}?]{0,12}",
+        control in "[\\p{Cc}\\p{Zl}\\p{Zp}]",
+        name in select(&["", "/ws?clientId=", "/ws?a=b&%63lientI%64="][..]),
+        times in 0..3,
+    ) {
+        let plain = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let control = (0..times).fold(control, |text, _| plain(&text));
+        let (legible, view) = ([name, &plain(&before), &plain(&after)].concat(), format!("/view?filename={control}"));
+        let illegible = [name, &plain(&before), &control, &plain(&after)].concat();
+        prop_assert!(is_legible(&legible) && is_legible(&view), "{legible:?} {view:?}");
+        prop_assert!(!is_legible(&illegible), "{illegible:?}");
     }
 
     #[test]
@@ -521,6 +541,9 @@ impl Case {
 
     /// The whole decision, in the words of the design.
     fn model(&self) -> &'static str {
+        if self.method == "OPTIONS" && self.preflight {
+            return "preflight";
+        }
         let presented: Vec<_> =
             [&self.authorization, &self.header, &self.query, &self.url_prefix].into_iter().flatten().collect();
         let has = |what| presented.contains(&&what);
@@ -565,8 +588,7 @@ impl Case {
             }
             _ => false,
         };
-        let preflight = self.method == "OPTIONS" && self.preflight;
-        if exempt || preflight { "anonymous" } else { refused }
+        if exempt { "anonymous" } else { refused }
     }
 
     /// Rule 4 for what was refused.
@@ -688,10 +710,10 @@ proptest! {
         let (keys, gone) = (keys(&["right", "right-too"]), keys(&["gone"]));
         let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
-        let exemptions = Exemptions::new::<&str>(&[], false).unwrap();
+        let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
         let (state, own_origins) = (State::default(), OwnOrigins::default());
         let policy = Policy {
-            keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, answers_preflights: false, trace: None
+            keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, trace: None
         };
         let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
         let decision = decide(&policy, &case.request(), Question::Access, now);

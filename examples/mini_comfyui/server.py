@@ -46,6 +46,20 @@ Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 ACTIVE_TYPES = {"text/html", "application/xhtml+xml", "text/javascript", "application/javascript", "text/css"}
 
 
+# Old addresses that were named in the log.
+_deprecated_paths_warned: set[str] = set()
+
+
+@web.middleware
+async def deprecation_warning(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name each old address of a script once."""
+    path = request.path
+    if path.startswith(("/scripts/ui", "/extensions/core/")) and path not in _deprecated_paths_warned:
+        _deprecated_paths_warned.add(path)
+        logging.warning("[DEPRECATION WARNING] Detected import of deprecated legacy API: %s", path)
+    return await handler(request)
+
+
 @web.middleware
 async def compress_body(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Compress JSON and text for clients that take gzip."""
@@ -150,7 +164,7 @@ class PromptServer:
         self.messages: asyncio.Queue[tuple[Any, Any, str | None]] = asyncio.Queue()
         self.number = 0
 
-        middlewares: list[Any] = [cache_control]
+        middlewares: list[Any] = [cache_control, deprecation_warning]
         if args.enable_compress_response_body:
             middlewares.append(compress_body)
         if args.enable_cors_header:

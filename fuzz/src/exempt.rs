@@ -1,13 +1,13 @@
 //! Exemption patterns: what they match is what they say, and no file outside its mount is ever exempt.
 
-use comfy_auth_rs::exempt::{Exemption, Exemptions, Route};
+use comfy_auth_rs::exempt::{Application, Exemption, Exemptions, Route};
 use regex::Regex;
 
 /// Checks a pattern, and behind a line feed a path that it may match.
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (pattern, path) = text.split_once('\n').unwrap_or((&text, "/prompt"));
-    let exemptions = match Exemptions::new(&[pattern], true) {
+    let exemptions = match Exemptions::new(Application::ComfyUi { require_ws: true }, &[pattern]) {
         Ok(exemptions) => exemptions,
         Err(faults) => {
             assert_eq!(faults.len(), 1);
@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
         None => matches(&pattern.chars().collect::<Vec<_>>(), &path.chars().collect::<Vec<_>>()),
     };
     assert_eq!(exemptions.of(Route::Unmatched, "GET"), Exemption::None);
-    let none = Exemptions::new::<&str>(&[], true).expect("no pattern");
+    let none = Exemptions::new::<&str>(Application::ComfyUi { require_ws: true }, &[]).expect("no pattern");
     let before = none.of(Route::Path(path), "POST");
     let expected = if before == Exemption::None && expected { Exemption::Open } else { before };
     assert_eq!(exemptions.of(Route::Path(path), "POST"), expected, "{pattern:?} {path:?}");

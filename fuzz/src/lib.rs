@@ -10,4 +10,5 @@ pub mod forwarded;
 pub mod frames;
 pub mod inject;
 pub mod keys;
+pub mod legible;
 pub mod sessions;

@@ -139,15 +139,16 @@ class AuthMiddleware:
         *,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
         answer_preflight: Callable[[web.Request], Awaitable[web.StreamResponse]],
-        answers_preflights: bool = False,
+        in_comfyui: bool = False,
     ) -> AuthMiddleware: ...
     def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
     ) -> Awaitable[_T | web.StreamResponse]:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns.
 
-        A CORS preflight of a route that takes every method gets what `answer_preflight(request)` returns: its handler
-        was not made for that. With `answers_preflights`, each preflight gets that.
+        Without a key it admits requests for `/health` and the login page, and CORS preflights whose handler was
+        registered for `OPTIONS`. With `in_comfyui` it also admits those for ComfyUI's own page, and each preflight
+        gets what `answer_preflight(request)` returns.
         """
     def answer_at_gate(
         self,

@@ -1,4 +1,4 @@
-"""Keeping credentials out of aiohttp's log lines."""
+"""Keeping credentials out of aiohttp's log lines, and each on a line of its own."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def install_filters() -> None:
 def without_credentials(record: logging.LogRecord) -> bool:
     """A filter for access logs: puts `[redacted]` in place of each `api_key` and `token` of a query. Drops nothing.
 
-    Likewise in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not: clients may send
-    a key there all the same.
+    Likewise `[redacted]` in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not:
+    clients may send a key there all the same. Characters that would begin another line, or move the cursor, are
+    escaped: clients may send them in `User-Agent`.
     """
     record.msg, record.args = _redact(record.getMessage()), ()
     for name in ("first_request_line", "request_header"):  # for formatters that don't use the message
@@ -65,7 +66,13 @@ def without_url_keys(text: str) -> str:
 
 
 def _redact(text: str) -> str:
-    return _PAIR.sub(_redact_pair, without_url_keys(text))
+    return _on_one_line(_PAIR.sub(_redact_pair, without_url_keys(text)))
+
+
+def _on_one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _redact_pair(pair: re.Match[str]) -> str:

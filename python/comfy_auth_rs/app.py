@@ -39,10 +39,11 @@ def create_auth_middleware(
     """A middleware that admits only requests with a valid key.
 
     Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
-    regular expression that begins with `^`), `require_ws` takes `/ws` off the exempt routes, `trusted_proxy` are the
-    networks (CIDR) of proxies that are believed: in `client_field`, and in no other field, they name the client, and in
-    `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each `origin` (`https://example.com`)
-    count as this server's own. `setup` adds the login page and `/health`.
+    regular expression that begins with `^`); beside them only `/health` and the login page need none, and a CORS
+    preflight where a handler was registered for `OPTIONS`. So `/ws` needs one, and `require_ws` changes nothing.
+    `trusted_proxy` are the networks (CIDR) of proxies that are believed: in `client_field`, and in no other field,
+    they name the client, and in `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each
+    `origin` (`https://example.com`) count as this server's own. `setup` adds the login page and `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
@@ -76,6 +77,7 @@ def setup(
 ) -> AuthMiddleware:
     """Protects `app`: the middleware, `/health`, the login page and its sessions.
 
+    Everything else needs a key, whatever its name, unless `exempt` matches it.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
     With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
 
@@ -125,13 +127,14 @@ def make_middleware(
     *,
     refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]] = refuse,
     answer_preflight: Handler = answer_preflight,
-    answers_preflights: bool = False,
+    in_comfyui: bool = False,
     adopt: Adopt = adopt,
 ) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, and the watch over connections."""
-    middleware = AuthMiddleware(
-        keys, settings, refuse=refuse, answer_preflight=answer_preflight, answers_preflights=answers_preflights
-    )
+    """The middleware that asks for one of `keys`, and the watch over connections.
+
+    `in_comfyui` says which routes need no key: those of ComfyUI that the guide names, or those that this package adds.
+    """
+    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight, in_comfyui=in_comfyui)
     middleware.watch_with(Watch(middleware, adopt))
     return middleware
 

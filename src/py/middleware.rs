@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
 use super::aiohttp;
 use super::clock::Clock;
@@ -24,7 +24,7 @@ use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide, open_socket};
 use crate::decision::{Admission, Decision, Grant};
-use crate::exempt::{Exemption, Exemptions, Route};
+use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
 use crate::link;
 use crate::origin::OwnOrigins;
@@ -50,8 +50,9 @@ pub struct AuthMiddleware {
     names: Names,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
-    answers_preflights: bool,
-    /// Who answers requests of which routes in place of the other middlewares.
+    /// The class of requests that one of our own resources resolved, and who answers those of which routes in place of the
+    /// other middlewares.
+    marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Clock,
     /// Whether each decision is logged.
@@ -99,7 +100,7 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, answers_preflights = false))]
+    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, in_comfyui = false))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn new(
         py: Python<'_>,
@@ -107,15 +108,16 @@ impl AuthMiddleware {
         settings: Settings,
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
-        answers_preflights: bool,
+        in_comfyui: bool,
     ) -> PyResult<Self> {
-        aiohttp::marked(py)?; // not in the middle of a request
         let Settings { exempt, require_ws, trusted_proxy, client_field, origin } = &settings;
+        let require_ws = *require_ws;
+        let application = if in_comfyui { Application::ComfyUi { require_ws } } else { Application::Own };
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
         Ok(Self {
             keys: Arc::clone(&keys.0),
             state: State::default(),
-            exemptions: Exemptions::new(exempt, *require_ws).map_err(|faults| config_error(&faults))?,
+            exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             connections: Connections::default(),
@@ -126,13 +128,14 @@ impl AuthMiddleware {
             notices: Notices::default(),
             refuse,
             answer_preflight,
-            answers_preflights,
+            marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
     }
 
+    #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
             Decision::Granted(grant) if facts.has(Field::Upgrade) => self.open_socket(Some(&grant), facts, request),
@@ -146,7 +149,7 @@ impl AuthMiddleware {
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
             Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
-            Next::Handler | Next::Socket(..) if aiohttp::is_marked(request) => {
+            Next::Handler | Next::Socket(..) if request.get_type().is(&self.marked) => {
                 let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
@@ -394,8 +397,8 @@ impl AuthMiddleware {
     }
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
-        let Self { state, exemptions, own_origins, answers_preflights, .. } = self;
-        Policy { keys, state, exemptions, own_origins, answers_preflights: *answers_preflights, trace: None }
+        let Self { state, exemptions, own_origins, .. } = self;
+        Policy { keys, state, exemptions, own_origins, trace: None }
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {

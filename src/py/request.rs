@@ -19,6 +19,7 @@ use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
 use crate::keys::KeyId;
+use crate::legible::is_legible;
 use crate::request::{self, Field};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
@@ -343,6 +344,12 @@ impl<'py> request::Request for Request<'_, 'py> {
         self.read(query).and_then(Text::of)
     }
 
+    fn is_legible(&self) -> bool {
+        // Bytes that are no UTF-8 are surrogates, which no log can write.
+        let is_legible = || Ok(aiohttp::target(self.object)?.cast::<PyString>()?.to_str().is_ok_and(is_legible));
+        self.read(is_legible).unwrap_or(false)
+    }
+
     fn url_keys(&self) -> impl Iterator<Item = Text<'py>> {
         let state = self.context.url_keys.and_then(|name| self.read(|| aiohttp::state(self.object, name)));
         let keys = state.and_then(|keys| Some(keys.cast::<UrlKeys>().ok()?.get().keys()));
@@ -365,13 +372,14 @@ impl<'py> request::Request for Request<'_, 'py> {
     /// A class has a function for each method.
     fn handles_options(&self) -> bool {
         let py = self.object.py();
-        let is_catch_all = || {
+        let options = || {
             let route = aiohttp::route(self.object)?;
-            Ok(route.getattr(intern!(py, "method"))?.eq(intern!(py, "*"))?
-                && !route.getattr(intern!(py, "resource"))?.is_none()
-                && !route.getattr(intern!(py, "handler"))?.is_instance_of::<PyType>())
+            let handler = route.getattr(intern!(py, "handler"))?;
+            let of_class = handler.is_instance_of::<PyType>() && handler.hasattr(intern!(py, "options"))?;
+            let is_found = !route.getattr(intern!(py, "resource"))?.is_none();
+            Ok(is_found && (of_class || route.getattr(intern!(py, "method"))?.eq(intern!(py, "OPTIONS"))?))
         };
-        !self.read(is_catch_all).unwrap_or(true)
+        self.read(options).unwrap_or(false)
     }
 
     fn peer(&self) -> Option<u64> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
 use comfy_auth_rs::keys::KeyId;
+use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::request::{self, Field};
 
 pub const HOST: &str = "comfy.example:8188";
@@ -14,6 +15,7 @@ pub const HOST: &str = "comfy.example:8188";
 #[derive(Clone)]
 pub struct Request {
     pub method: &'static str,
+    pub target: &'static str,
     pub route: Route<'static>,
     pub fields: Vec<(Field, String)>,
     pub query: Option<String>,
@@ -27,6 +29,7 @@ pub struct Request {
 pub fn request(method: &'static str, route: Route<'static>) -> Request {
     Request {
         method,
+        target: "/",
         route,
         fields: vec![(Field::Host, HOST.to_owned())],
         query: None,
@@ -34,7 +37,7 @@ pub fn request(method: &'static str, route: Route<'static>) -> Request {
         client: Some([192, 0, 2, 1].into()),
         takes_over: false,
         proxied: false,
-        handles_options: true,
+        handles_options: false,
     }
 }
 
@@ -91,6 +94,10 @@ impl request::Request for Request {
 
     fn query(&self) -> Option<String> {
         self.query.clone()
+    }
+
+    fn is_legible(&self) -> bool {
+        is_legible(self.target)
     }
 
     fn url_keys(&self) -> impl Iterator<Item = String> {

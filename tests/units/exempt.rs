@@ -1,7 +1,9 @@
 use super::*;
 
+const COMFYUI: Application = Application::ComfyUi { require_ws: false };
+
 fn of(route: Route<'_>, method: &str) -> Exemption {
-    Exemptions::new::<&str>(&[], false).unwrap().of(route, method)
+    Exemptions::new::<&str>(COMFYUI, &[]).unwrap().of(route, method)
 }
 
 #[test]
@@ -106,13 +108,43 @@ fn rule_3_static_files() {
 
 #[test]
 fn rule_3_required_sockets() {
-    let exemptions = Exemptions::new::<&str>(&[], true).unwrap();
+    let exemptions = Exemptions::new::<&str>(Application::ComfyUi { require_ws: true }, &[]).unwrap();
     assert_eq!(exemptions.of(Route::Path("/ws"), "GET"), Exemption::None);
 }
 
 #[test]
+fn rule_3_applications_of_ones_own() {
+    use Exemption::{AsksItself, None, Open, UnlessInvalid};
+    let exemptions = Exemptions::new(Application::Own, &["/mine"]).unwrap();
+    for (route, method, expected) in [
+        (Route::Path("/health"), "GET", UnlessInvalid),
+        (Route::Path("/auth_login.html"), "HEAD", Open),
+        (Route::Path("/auth_login.js"), "GET", Open),
+        (Route::Path("/auth_inject.js"), "GET", Open),
+        (Route::Path("/auth_session"), "POST", AsksItself),
+        (Route::Path("/auth_verify"), "GET", AsksItself),
+        (Route::Path("/mine"), "PUT", Open),
+        (Route::Path("/auth_login.html"), "POST", None),
+        (Route::Path("/api/health"), "GET", None),
+        (Route::Path("/api/auth_login.html"), "GET", None),
+        (Route::Path("/"), "GET", None),
+        (Route::Path("/index.html"), "GET", None),
+        (Route::Path("/ws"), "GET", None),
+        (Route::Path("/api/ws"), "GET", None),
+        (Route::Path("/docs/{id}"), "GET", None),
+        (Route::Path("/templates/{id}"), "HEAD", None),
+        (Route::Static { prefix: "", file: "report.json" }, "GET", None),
+        (Route::Static { prefix: "", file: "assets/app.js" }, "GET", None),
+        (Route::Static { prefix: "/extensions/x", file: "x.js" }, "GET", None),
+        (Route::Static { prefix: "/docs", file: "x.html" }, "GET", None),
+    ] {
+        assert_eq!(exemptions.of(route, method), expected, "{method} {route:?}");
+    }
+}
+
+#[test]
 fn rule_3_the_operators_own() {
-    let exemptions = Exemptions::new(&["/view", "/my/*", r"^/a\d+"], false).unwrap();
+    let exemptions = Exemptions::new(Application::Own, &["/view", "/my/*", r"^/a\d+"]).unwrap();
     for (route, open) in [
         (Route::Path("/view"), true),
         (Route::Path("/viewx"), false),
@@ -128,11 +160,11 @@ fn rule_3_the_operators_own() {
         assert_eq!(exemptions.of(route, "POST") == Exemption::Open, open, "{route:?}");
     }
     for secret in ["^(0123456789abcdef0123456789abcdef", "view?token=secret", "a:secret@b"] {
-        let faults = Exemptions::new(&[secret], false).unwrap_err();
+        let faults = Exemptions::new(COMFYUI, &[secret]).unwrap_err();
         assert!(faults[0].to_string().contains("[redacted]"), "{faults:?}");
         assert!(!faults[0].to_string().contains("secret") && !faults[0].to_string().contains("0123"), "{faults:?}");
     }
     for bad in ["view", "", "*", "^(", "^/a)|(/b"] {
-        assert_eq!(Exemptions::new(&[bad], false).unwrap_err().len(), 1, "{bad:?}");
+        assert_eq!(Exemptions::new(COMFYUI, &[bad]).unwrap_err().len(), 1, "{bad:?}");
     }
 }

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
-from comfy_auth_rs.comfyui import provider
+from comfy_auth_rs.comfyui import deprecated_paths, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
@@ -81,7 +81,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
-        answers_preflights=True,
+        in_comfyui=True,
         adopt=adopt,
     )
     tell_who_is_addressed(server)
@@ -104,6 +104,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         _say_what_is_beside(app, added, displaced)
 
     stay_first(app, middleware, displaced, before_freezing)
+    deprecated_paths.bound(server)
     provider.register(middleware)
     wire(app, middleware, settings)
     app.on_startup.append(partial(_say, store, settings, spell))

@@ -129,7 +129,7 @@ def _find_anchor(name: str, tree: ast.Module) -> ast.stmt:
     times = f"found {len(found)} times" if found else "not found"
     raise PatchError(
         f"{name}: `{_SHAPES[name]}` was {times} in {where}; "
-        "use a ComfyUI from 0.3 to 0.38, or call comfy_auth_rs.setup(app) there by hand"
+        "use a ComfyUI from 0.3 to 0.38, or call comfy_auth_rs.comfyui.install(self, args) there by hand"
     )
 
 

@@ -25,13 +25,14 @@ from aiohttp.test_utils import TestServer
 from comfy_auth_rs import setup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.apps import SECRET
+from support.apps import SECRET, install_as_comfyui
 from support.client import UPGRADE, Connection, basic
 from support.decision_model import (
     ADMITTED,
     FOREIGN,
     FULL,
     GONE_KEY,
+    ILLEGIBLE,
     INVALID,
     KEY,
     KEYS,
@@ -56,10 +57,13 @@ POLICIES = (
     Policy(),
     Policy(require_ws=True, exempt=("/public/*", r"^/view\d?", "/my_outputs/*.png"), trusted_proxy=True),
     Policy(url_key=True, trusted_proxy=True),
+    Policy(in_comfyui=False),
+    Policy(in_comfyui=False, exempt=("/public/*", "/docs/*", "/assets/*"), url_key=True),
 )
 
 READS = ("GET", "HEAD")
 ALL = (*READS, "POST", "PUT", "PATCH", "DELETE")
+WITH_OPTIONS = (*ALL, "OPTIONS")
 
 #: Targets, and what the router makes of them.
 PLACES = (
@@ -73,6 +77,11 @@ PLACES = (
     Place("/public/x", ALL, "/public/{name}"),
     Place("/view", ALL, "/view"),
     Place("/view22", ALL, "/view22"),
+    Place("/options", WITH_OPTIONS, "/options", for_options=True),
+    Place("/all", WITH_OPTIONS, "/all"),
+    Place("/userdata/x%0ay", ALL, "/userdata/{file}", illegible=True),
+    Place("/extensions/%C2%85.js", READS, "/extensions/node", illegible=True),
+    Place("/ws?clientId=%E2%80%A8", READS, "/ws", illegible=True),
     Place("/health", READS, "/health"),
     Place("/api/health", READS, "/api/health"),
     Place("/ws", READS, "/ws"),
@@ -279,6 +288,12 @@ def requests_by_links(choices, policy):
     return [replace(step, peer="peer", forwarded_for=()) for step in steps]
 
 
+def log_ins(choices, policy):
+    """From any page, with what may be in an address."""
+    place = next(place for place in PLACES if place.route == "/auth_session")
+    return [replace(a_request(choices, policy), place=place, method="POST") for _ in range(2)]
+
+
 def requests_that_ask_who_it_is(choices, policy):
     """Guesses beside a session, where it is told which one counts."""
     route = next(place for place in PLACES if place.target == "/auth_session")
@@ -303,6 +318,7 @@ def a_history(data):
         requests_that_ask_who_it_is,
         requests_with_a_session,
         requests_for_a_socket,
+        log_ins,
         requests_of_a_program,
         requests_by_links,
     )
@@ -349,23 +365,27 @@ def make_app(folder, policy, flaw=None):
 
     app = web.Application(middlewares=[flaw] if flaw else [])
     app[SERVED] = []
-    for path in ("/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api", "/public/{name}",
-                 "/view", "/view22"):  # fmt: skip
+    app.router.add_route("*", "/all", answer)
+    for path in ("/options", "/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api",
+                 "/public/{name}", "/view", "/view22"):  # fmt: skip
         for method in ALL[1:]:
             app.router.add_route(method, path, answer)
         app.router.add_get(path, answer, allow_head=False)
-    app.router.add_get("/api/health", answer)
+    app.router.add_options("/options", answer)
     for path in ("/ws", "/api/ws"):
         app.router.add_get(path, socket)
-    setup(
-        app,
-        api_key=KEYS,
-        exempt=policy.exempt,
-        require_ws=policy.require_ws,
-        trusted_proxy="127.128.0.0/9" if policy.trusted_proxy else (),
-        url_key=policy.url_key,
-        index=folder / "web/index.html",
-    )
+    given = {
+        "api_key": KEYS,
+        "exempt": policy.exempt,
+        "require_ws": policy.require_ws,
+        "trusted_proxy": "127.128.0.0/9" if policy.trusted_proxy else (),
+        "url_key": policy.url_key,
+    }
+    if policy.in_comfyui:
+        install_as_comfyui(app, web_root=folder / "web", **given)
+    else:
+        setup(app, index=folder / "web/index.html", **given)
+        app.router.add_get("/api/health", answer)
     for path, name in (("/extensions/node", "node"), ("/templates", "node"), ("/my_outputs", "out"), ("/", "web")):
         app.router.add_static(path, folder / name)
     return app
@@ -453,7 +473,7 @@ class Client:
         served = dict(fields)["X-Number"] in self.server.app[SERVED]
         assert not served or outcome == ADMITTED
         assert SECRET not in reply.text or outcome == ADMITTED
-        assert "Set-Cookie" not in reply.headers or outcome == LOGGED_IN or target.startswith("/auth_session")
+        assert "Set-Cookie" not in reply.headers or outcome == LOGGED_IN or "/auth_session" in target
         return outcome
 
 
@@ -466,6 +486,8 @@ def outcome_of(reply, method):
             return FULL
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         return LOCKED
+    if reply.status == 400 and reply.headers.get("Cache-Control") == "no-store":
+        return ILLEGIBLE
     if reply.status == 403 and reply.headers["Cache-Control"] == "no-store":
         return FOREIGN
     if reply.status == 401:
@@ -874,6 +896,49 @@ class ExemptsEveryMethod(Mutant):
         return super().exempt(replace(request, method=method), resource, refused)
 
 
+class ForgetsControlCharacters(Mutant):
+    def is_illegible(self, request):
+        return False
+
+
+class LetsKeysWriteControlCharacters(Mutant):
+    def is_illegible(self, request):
+        return super().is_illegible(request) and self.authenticate(request, self.client(request)) is not None
+
+
+class ForgetsControlCharactersInQueries(Mutant):
+    def is_illegible(self, request):
+        return super().is_illegible(request) and "?" not in request.place.target
+
+
+class TakesEveryApplicationForComfyUI(Mutant):
+    def judge(self, request):
+        self.policy = replace(self.policy, in_comfyui=True)
+        return super().judge(request)
+
+
+class TakesComfyUIForAnyApplication(Mutant):
+    def judge(self, request):
+        self.policy = replace(self.policy, in_comfyui=False)
+        return super().judge(request)
+
+
+class ExemptsComfyUIsFilesEverywhere(Mutant):
+    def is_public(self, resource):
+        self.policy = replace(self.policy, in_comfyui=True)
+        return super().is_public(resource)
+
+
+class ExemptsTwinsEverywhere(Mutant):
+    def without_twin(self, route):
+        return route.removeprefix("/api")
+
+
+class LetsPreflightsReachAnyHandler(Mutant):
+    def exempt(self, request, resource, refused):
+        return None if resource and self.is_preflight(request) else super().exempt(request, resource, refused)
+
+
 class ExemptsOptions(Mutant):
     def is_preflight(self, request):
         return request.method == "OPTIONS"
@@ -1059,7 +1124,7 @@ def test_every_mutant_of_the_model_is_told_from_it():
     histories = examples(4000)
     expected = [outcomes(Model, *history) for history in histories]
     assert {outcome for history in expected for outcome in history} == {
-        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN,
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE,
     }  # fmt: skip
     undetected = [
         mutant.__name__

@@ -48,14 +48,15 @@ async def test_serves_the_page_with_the_script(server, target):
 
 
 async def test_who_gets_the_page(server):
-    """The root leads to the login; the page itself holds nobody's data, and the guide exempts it by its suffix."""
+    """The root leads to the login; it has another name, but is no more open by that."""
+    for target in ("/", "/index.html"):
+        assert (await fetch(server, target, BROWSER)).status == 302
+        assert (await fetch(server, target, {"Cookie": await log_in(server)})).body == INJECTED
     assert (await fetch(server, "/")).status == 302
-    assert (await fetch(server, "/", BROWSER)).status == 302
     assert (await fetch(server, "/", bearer("wrong"))).status == 302
-    assert (await fetch(server, "/", {"Cookie": await log_in(server)})).body == INJECTED
-    assert (await fetch(server, "/index.html")).body == INJECTED
-    for method in ("POST", "PUT", "DELETE"):
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
         assert (await fetch(server, "/index.html", method=method)).status == 401
+    for method in ("POST", "PUT", "DELETE"):
         assert (await get(server, target="/index.html", method=method)).status == 405
 
 

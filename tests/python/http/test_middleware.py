@@ -16,7 +16,7 @@ from aiohttp import web
 from comfy_auth_rs import KeyFileError, KeyStore, create_auth_middleware, setup
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from support.apps import SECRET, secret, secret_app
+from support.apps import SECRET, install_as_comfyui, secret, secret_app
 from support.client import BASIC, BEARER, BROWSER, CHALLENGE, UPGRADE, Connection, basic, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
@@ -161,9 +161,7 @@ async def test_admits_nobody_when_a_fact_cannot_be_read(aiohttp_server, middlewa
         return answer
 
     outcome = await on_a_real_request(aiohttp_server, judge, headers)
-    unread = (broken in ("rel_url", "match_info", "method") and headers is BEARER) or (
-        broken == "remote" and headers == {}
-    )
+    unread = (broken in ("match_info", "method") and headers is BEARER) or (broken == "remote" and headers == {})
     if headers is BEARER and unread:
         assert len(calls) == 1, "a fact that is not needed is not read"
     else:
@@ -456,7 +454,7 @@ def comfyui_like(tree, **settings):
     app.add_subapp("/internal", internal)
     app.router.add_static("/extensions/node", tree / "node")
     app.router.add_static("/my_outputs", tree / "outputs")
-    setup(app, api_key=KEY, **settings)
+    install_as_comfyui(app, web_root=tree / "web", api_key=KEY, **settings)
     app.router.add_static("/", tree / "web")
     return app
 
@@ -632,14 +630,6 @@ async def test_rule_3_the_operators_own_patterns(aiohttp_server, tree):
         assert (await fetch(server, target, method=method)).status == status, (method, target)
 
 
-async def test_rule_3_preflights_pass(server):
-    preflight = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "POST"}
-    assert (await fetch(server, method="OPTIONS", headers=preflight)).status == 200
-    assert (await fetch(server, method="OPTIONS")).status == 401
-    for method in ("GET", "POST", "HEAD"):
-        assert (await fetch(server, method=method, headers=preflight)).status == 401
-
-
 class ByMethod(web.View):
     async def get(self):
         return web.Response(text=SECRET)
@@ -648,30 +638,86 @@ class ByMethod(web.View):
         return web.Response(text="allowed")
 
 
-async def test_rule_3_preflights_run_only_what_was_made_for_them(aiohttp_server, middleware):
+class ByReading(web.View):
+    async def get(self):
+        return web.Response(text=SECRET)
+
+
+async def test_rule_3_preflights_pass_to_what_was_made_for_them(aiohttp_server, middleware):
     """A handler of every method would answer OPTIONS with what it answers GET with."""
     app = secret_app(middleware)
     app.router.add_route("OPTIONS", "/own", secret)
     app.router.add_view("/view", ByMethod)
+    app.router.add_view("/reading", ByReading)
     app.router.add_get("/get", secret)
     inner = web.Application()
     inner.router.add_route("*", "/{tail:.*}", secret)
     app.add_subapp("/sub", inner)
     server = await aiohttp_server(app)
     preflight = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "GET"}
-    for target, status, text in [
-        ("/prompt", 200, ""),
-        ("/sub/x", 200, ""),
-        ("/own", 200, SECRET),
-        ("/view", 200, "allowed"),
-        ("/get", 405, "405: Method Not Allowed"),
-        ("/nothing", 404, "404: Not Found"),
-    ]:
-        reply = await fetch(server, target, preflight, method="OPTIONS")
-        assert (reply.status, reply.text) == (status, text), target
-        assert (await fetch(server, target, {**preflight, **BEARER}, method="OPTIONS")).status == status
-    assert (await fetch(server, "/prompt", {**preflight, **BEARER}, method="OPTIONS")).text == SECRET
-    assert (await fetch(server, "/prompt", preflight, method="OPTIONS")).headers["Cache-Control"] == "no-store"
+    for target, text in [("/own", SECRET), ("/view", "allowed")]:
+        for headers in (preflight, {**preflight, **bearer("wrong")}):
+            reply = await fetch(server, target, headers, method="OPTIONS")
+            assert (reply.status, reply.text) == (200, text), target
+        assert (await fetch(server, target, method="OPTIONS")).status == 401
+        for method in ("GET", "POST", "HEAD"):
+            assert (await fetch(server, target, preflight, method=method)).status == 401
+    for target, with_key in [("/prompt", 200), ("/sub/x", 200), ("/reading", 405), ("/get", 405), ("/nothing", 404)]:
+        assert (await fetch(server, target, preflight, method="OPTIONS")).status == 401, target
+        assert (await fetch(server, target, {**preflight, **BEARER}, method="OPTIONS")).status == with_key, target
+
+
+async def test_rule_0_every_preflight_is_answered_in_comfyui(comfyui):
+    preflight = {"Origin": "http://elsewhere.example", "Access-Control-Request-Method": "GET"}
+    for target in ("/prompt", "/extensions", "/nothing", "/health", "/assets/app.js"):
+        for headers in ({}, bearer("wrong"), BEARER):
+            reply = await fetch(comfyui, target, {**preflight, **headers}, method="OPTIONS")
+            assert (reply.status, reply.text, reply.headers["Cache-Control"]) == (200, "", "no-store"), target
+        assert (await fetch(comfyui, target, method="OPTIONS")).status == 401, target
+
+
+#: What ComfyUI's table opens, and an application of one's own may hold secrets in.
+NOT_OURS = """
+/ /index.html /ws /api/ws /docs/1 /docs/nodes/x.md /templates/x /templates/x.json /report.json /assets/app.js /x.html
+/extensions/node/node.js /extensions/node/data.bin /extensions/core/any.thing /api/health /api/auth_login.html
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("with_setup", [True, False])
+async def test_rule_3_applications_of_ones_own_open_nothing_else(aiohttp_server, tree, with_setup):
+    app = web.Application() if with_setup else web.Application(middlewares=[create_auth_middleware(api_key=KEY)])
+    for path in ("/", "/ws", "/api/ws", "/docs/{id:.*}", "/templates/{name}", "/api/health", "/api/auth_login.html"):
+        app.router.add_get(path, secret)
+    if with_setup:
+        setup(app, api_key=KEY)
+    else:
+        app.router.add_get("/health", answer("open"))
+    app.router.add_static("/extensions/node", tree / "node")
+    for name in ("report.json", "x.html"):
+        (tree / "web" / name).write_text(SECRET)
+    app.router.add_static("/", tree / "web")
+    server = await aiohttp_server(app)
+    for target in NOT_OURS:
+        for headers in ({}, UPGRADE, bearer("wrong"), {"Sec-Fetch-Site": "same-origin"}):
+            for method in ("GET", "HEAD", "POST"):
+                reply = await fetch(server, target, headers, method=method)
+                expected = (
+                    302 if (target, method) in (("/", "GET"), ("/", "HEAD")) and "Upgrade" not in headers else 401
+                )
+                assert reply.status == expected, (method, target, headers)
+        assert (await fetch(server, target, BEARER)).status == 200, target
+    assert (await fetch(server, "/health")).status == 200
+    assert (await fetch(server, "/auth_login.html")).status == (200 if with_setup else 401)
+
+
+async def test_rule_3_what_an_application_of_ones_own_exempts(aiohttp_server, tree):
+    app = web.Application()
+    app.router.add_get("/docs/{id}", answer("open"))
+    setup(app, api_key=KEY, exempt=["/docs/*", "/assets/*.js"])
+    app.router.add_static("/", tree / "web")
+    server = await aiohttp_server(app)
+    for target, status in (("/docs/1", 200), ("/assets/app.js", 200), ("/assets/Font.WOFF2", 401), ("/docs", 401)):
+        assert (await fetch(server, target)).status == status, target
 
 
 async def test_rule_3_an_exempt_handler_of_every_method_runs(aiohttp_server):
@@ -694,7 +740,7 @@ async def sockets(aiohttp_client):
         app = web.Application()
         app.router.add_get("/ws", echo_socket)
         app.router.add_get("/other", echo_socket)
-        setup(app, api_key=[KEY, OTHER_KEY], **settings)
+        install_as_comfyui(app, api_key=[KEY, OTHER_KEY], **settings)
         return await aiohttp_client(app)
 
     return start
@@ -838,7 +884,7 @@ NEXT = {
     "/%2f%2fevil.example": "/%2f%2fevil.example",
     '/"><script>': '/"><script>',
     "/ä?ö": None,
-    "/x%0d%0aSet-Cookie:%20a=b": "/x%0d%0aSet-Cookie:%20a=b",
+    "/x%20Set-Cookie:%20a=b?c=%0d%0ad": "/x%20Set-Cookie:%20a=b?c=%0d%0ad",
     "/" * 40 + "deep": "/" * 40 + "deep",
 }
 

@@ -131,12 +131,6 @@ def test_the_unit_does_not_repeat_what_cannot_succeed(copy_miniature: Any, tmp_p
     assert unit("RestartPreventExitStatus") == [str(died.value.returncode)]
 
 
-def test_fail2ban_reads_the_units_journal() -> None:
-    guide = (DEPLOY.parent / "docs" / "fail2ban.md").read_text(encoding="utf-8")
-    assert "_SYSTEMD_UNIT=comfyui.service" in guide
-    assert (DEPLOY / "systemd" / "comfyui.service").exists()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Containers
 

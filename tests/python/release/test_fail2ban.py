@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.client import ask, bearer
@@ -29,10 +29,36 @@ def block(title: str) -> str:
     return match[1]
 
 
+#: An application that logs what it is asked for, as the page says that it must.
+APPLICATION = """
+import logging, sys
+import comfy_auth_rs
+from aiohttp import web
+
+async def echo(request):
+    logging.warning("asked for %s by %s", request.path, request.query.get("clientId"))
+    return web.Response()
+
+logging.basicConfig(format="%(message)s", level=logging.DEBUG)
+app = web.Application()
+app.router.add_route("*", "/open{tail:.*}", echo)
+key, *trusted_proxy = sys.argv[3:]
+comfy_auth_rs.setup(app, api_key=key, exempt="/open*", trusted_proxy=trusted_proxy)
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]), print=None)
+"""
+
+
+@contextmanager
+def started(folder: Path, key: str, *trusted_proxy: str) -> Iterator[Server]:
+    (folder / "app.py").write_text(APPLICATION)
+    with start_server(folder, key, *trusted_proxy, command=["app.py"]) as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
-def log(copy_miniature: Any, key: str) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[str]:
     """All that a server under attack writes, at its most talkative."""
-    with start_server(copy_miniature(), "--api-key", key, "--verbose", "DEBUG") as server:
+    with started(tmp_path_factory.mktemp("app"), key) as server:
         attack(server)
         yield server.output
 
@@ -49,7 +75,8 @@ def attack(server: Server) -> None:
     for target in (
         f"/{quoted}", f"/%0a{quoted}", f"/%0d%0a{quoted}%0a", f"/x:%20invalid_credential%0A{quoted}", "/%e9%ff",
         f"/?{quoted}", "/203.0.113.7:", "/x:invalid_credential", "/%20refused%20203.0.113.7:%20GET%20/:%20locked",
-        "/%1b[2K" + quoted, "/" + "203.0.113.7:" * 600,
+        "/%1b[2K" + quoted, "/" + "203.0.113.7:" * 600, f"/open%0a{quoted}", f"/open%E2%80%A8{quoted}",
+        f"/open/{quoted}", f"/open?clientId=%0a{quoted}",
     ):  # fmt: skip
         ask(server, target, {"X-API-Key": "wrong"}, source="127.0.0.4")
         ask(server, target, source="127.0.0.5")
@@ -92,9 +119,9 @@ def test_finds_the_attackers_and_nobody_else(log: str, tmp_path: Path, form: str
     assert fail2ban(tmp_path, lines) == ATTACKERS
 
 
-def test_finds_clients_behind_a_trusted_proxy(copy_miniature: Any, key: str, tmp_path: Path) -> None:
+def test_finds_clients_behind_a_trusted_proxy(key: str, tmp_path: Path) -> None:
     """IPv6 among them, and in the one form that fail2ban bans."""
-    with start_server(copy_miniature(), "--api-key", key, "--auth-trusted-proxy", "127.0.0.1") as server:
+    with started(tmp_path, key, "127.0.0.1") as server:
         for client in ("2001:db8::7", "[2001:db8::8]:4711", "::ffff:192.0.2.9", "198.51.100.3, 192.0.2.10:80", "x y"):
             ask(server, "/queue", {"X-Forwarded-For": client, **bearer("wrong")})
         lines = [JOURNAL.format(number, line) for number, line in enumerate(ours(server.output))]
@@ -103,7 +130,7 @@ def test_finds_clients_behind_a_trusted_proxy(copy_miniature: Any, key: str, tmp
 
 
 def test_finds_them_in_a_log_without_times(log: str, tmp_path: Path) -> None:
-    """As ComfyUI writes it into a file: its lines bear no time, so fail2ban takes the time when it reads them."""
+    """Its lines bear no time, so fail2ban takes the time when it reads them."""
     assert fail2ban(tmp_path, log.splitlines(), "comfyui-plain.conf") == ATTACKERS
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
+from comfy_auth_rs.comfyui import install
+from comfy_auth_rs.comfyui.flags import Secret, destination
+from comfy_auth_rs.comfyui.inheritance import VARIABLE
+from comfy_auth_rs.settings import Settings
 
 #: What a route that needs the key answers: it must never reach a client without one.
 SECRET = "the secret"
@@ -19,3 +28,14 @@ def secret_app(*middlewares: Any) -> web.Application:
     app = web.Application(middlewares=middlewares)
     app.router.add_route("*", "/prompt", secret)
     return app
+
+
+def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **given: Any) -> None:
+    """Protects `app` as a patched ComfyUI does, by the same function. `given` are settings."""
+    settings = Settings.of(**given)
+    values = {destination(setting.name): getattr(settings, setting.name) for setting in fields(Settings)}
+    values["api_key"] = [Secret(key) for key in settings.api_key]
+    queue = SimpleNamespace(currently_running={}, get_tasks_remaining=lambda: 0)
+    server = SimpleNamespace(app=app, prompt_queue=queue, web_root=str(web_root))
+    install(server, argparse.Namespace(listen="127.0.0.1", **values))
+    os.environ.pop(VARIABLE, None)  # what this process starts is none of its children

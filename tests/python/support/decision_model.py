@@ -34,7 +34,7 @@ HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 #: Outcomes of requests.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
 FOREIGN, LOCKED, FULL, LOGIN = "403", "429", "429 sockets", "302 to the login page"
-LOGGED_IN = "admitted, with a session from now on"
+ILLEGIBLE, LOGGED_IN = "400 control_character", "admitted, with a session from now on"
 
 #: From what is told last to what is told first.
 GRAVITY = [MISSING, INVALID, LOCKED, FOREIGN]
@@ -42,8 +42,9 @@ GRAVITY = [MISSING, INVALID, LOCKED, FOREIGN]
 
 @dataclass(frozen=True)
 class Policy:
-    """What an operator asks for."""
+    """What an operator asks for, in ComfyUI or in an application of their own."""
 
+    in_comfyui: bool = True
     require_ws: bool = False
     exempt: tuple[str, ...] = ()
     trusted_proxy: bool = False
@@ -51,13 +52,19 @@ class Policy:
 
 
 class Place(NamedTuple):
-    """What the router makes of a target: a route, or a file below a static mount ("" is the frontend's own)."""
+    """What the router makes of a target: a route, or a file below a static mount ("" is the frontend's own).
+
+    `for_options`: a handler was registered for `OPTIONS`, rather than for every method. `illegible`: it decodes to a
+    control character.
+    """
 
     target: str
     methods: tuple[str, ...]
     route: str = ""
     mount: str | None = None
     file: str = ""
+    for_options: bool = False
+    illegible: bool = False
 
 
 class Credential(NamedTuple):
@@ -132,6 +139,10 @@ class Model:
 
     def judge(self, request: Request) -> str:
         """What the server must answer, and what it remembers of it."""
+        if self.is_illegible(request):
+            return ILLEGIBLE
+        if self.policy.in_comfyui and self.is_preflight(request):
+            return ADMITTED  # answered at the gate
         client = self.client(request)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
@@ -299,21 +310,29 @@ class Model:
         return request.place if request.method in request.place.methods else None
 
     def exempt(self, request: Request, resource: Place | None, refused: str) -> str | None:
-        if self.is_preflight(request):
-            return None
         if resource is None:
             return refused
-        path = re.sub("^/api", "", resource.route)
+        if self.is_preflight(request) and resource.for_options:
+            return None
+        path = self.without_twin(resource.route)
         if request.method in ("GET", "HEAD"):
             if path == "/health":
                 return None if refused == MISSING else refused
-            if path == "/ws" and not self.policy.require_ws:
+            if path == "/ws" and self.policy.in_comfyui and not self.policy.require_ws:
                 if self.is_of_another_host(request):
                     return FOREIGN
                 return TAKEN if self.takes_over(request, None) else self.open_socket(request)
             if path in ("/auth_login.html", "/auth_inject.js") or self.is_public(resource):
                 return None
         return None if self.operator_exempts(resource) else refused
+
+    def without_twin(self, route: str) -> str:
+        """ComfyUI has every route a second time below `/api`."""
+        return re.sub("^/api", "", route) if self.policy.in_comfyui else route
+
+    def is_illegible(self, request: Request) -> bool:
+        """A path or a clientId that decodes to a control character is refused, whoever sends it."""
+        return request.place.illegible
 
     def is_preflight(self, request: Request) -> bool:
         return request.method == "OPTIONS" and request.preflight
@@ -341,7 +360,9 @@ class Model:
         return None
 
     def is_public(self, resource: Place) -> bool:
-        """`/templates/*`, `/docs/*`; static `/extensions/*`; the guide's suffixes on the frontend's own mount."""
+        """ComfyUI's `/templates/*`, `/docs/*`, static `/extensions/*`; the guide's suffixes on its own mount."""
+        if not self.policy.in_comfyui:
+            return False
         if resource.mount is None:
             return resource.route == "/index.html" or resource.route.startswith(("/templates/", "/docs/"))
         if self.is_hidden(resource):

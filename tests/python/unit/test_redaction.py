@@ -78,6 +78,16 @@ def test_the_filter_takes_out_values_and_nothing_else(line: str, expected: str) 
     assert (record.first_request_line, record.request_header) == (expected, {"Referer": expected})
 
 
+def test_an_access_log_line_is_one_line() -> None:
+    agent = "x\x85comfy-auth-rs: refused\u2028y\x1b[2K\udcff\n"
+    record = logging.LogRecord("aiohttp.access", logging.INFO, "", 0, '"GET /é" "%s"', (agent,), None)
+    record.request_header = {"User-Agent": agent}
+    assert without_credentials(record)
+    escaped = r"x\x85comfy-auth-rs: refused\u2028y\x1b[2K\udcff\n"
+    assert record.getMessage() == f'"GET /é" "{escaped}"'
+    assert record.request_header == {"User-Agent": escaped}
+
+
 def test_the_filter_is_installed_once() -> None:
     for _ in range(3):
         comfy_auth_rs.setup(web.Application(), api_key=KEY)

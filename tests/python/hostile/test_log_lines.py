@@ -1,0 +1,116 @@
+"""What a stranger writes begins no line of its own in any log: fail2ban would ban whom the stranger names."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from hostile.target import Target, statuses
+from hostile.websockets import UPGRADE
+from hostile.wire import barrage, request
+
+#: Everything in here wants to be taken for a line about 203.0.113.77.
+FORGED = "comfy-auth-rs: refused 203.0.113.77: GET /queue: locked"
+
+#: What ends a line for a program, a terminal or Python, percent-encoded; each once more for what decodes twice.
+SEPARATORS = ("%0A", "%0d%0a", "%0D", "%0b", "%0c", "%1c", "%1E", "%00", "%09", "%1b%5B2K", "%7f", "%C2%85", "%c2%9b",
+              "%E2%80%A8", "%e2%80%a9")  # fmt: skip
+TWICE = tuple(separator.replace("%", "%25") for separator in ("%0A", "%C2%85", "%E2%80%A8"))
+
+#: Where ComfyUI logs the path, or a custom node might: exempt, known, unknown.
+PLACES = ("/scripts/ui{}", "/scripts/ui/x{}.js", "/extensions/core/{}.js", "/extensions/{}", "/userdata/{}", "/queue{}",
+          "/userdata/a/move/{}", "/nothing/{}.json", "/api/{}",
+          "/docs/{}", "/templates/{}", "/{}", "//{}", "/key/{}/queue")  # fmt: skip
+IDS = ("/ws?clientId={}", "/api/ws?clientId={}", "/ws?a=b&client%49d={}&c=d", "/ws?clientId=x&clientId={}",
+       "/ws?clientId={}#x", "/queue?clientId={}")  # fmt: skip
+
+QUOTED = FORGED.replace(" ", "%20")
+
+
+def attacks(*fields: str) -> Mapping[str, bytes]:
+    targets = [
+        place.format(f"a{separator}{QUOTED}{separator}b")
+        for separator in (*SEPARATORS, *TWICE)
+        for place in (*PLACES, *IDS)
+    ]
+    kinds = [("GET", ()), ("POST", ("Content-Length: 0",)), ("OPTIONS", ("Access-Control-Request-Method: GET",))]
+    return {
+        f"{method} {target}": request(f"{method} {target}", *others, *(UPGRADE if "/ws" in target else ()), *fields)
+        for target, (method, others) in zip(targets, itertools.cycle(kinds), strict=False)
+    } | {
+        f"GET {target}": request(f"GET {target}", *fields, *(UPGRADE if "/ws" in target else ())) for target in targets
+    }
+
+
+#: Not percent-encoded. aiohttp's parsers refuse most of them.
+RAW = {
+    f"{name} {place}": request(b"GET " + place.encode().replace(b"{}", raw + QUOTED.encode()))
+    for name, raw in {
+        "NEL": b"\xc2\x85",
+        "U+2028": b"\xe2\x80\xa8",
+        "not UTF-8": b"\xff",
+        "DEL": b"\x7f",
+        "VT": b"\x0b",
+    }.items()
+    for place in ("/scripts/ui{}", "/ws?clientId={}", "/queue?{}")
+}
+
+#: Fields that ComfyUI, aiohttp or this software may quote.
+FIELDS = {
+    f"{field} {name} {target}": request(b"GET " + target, field + b": " + value % FORGED.encode(), host=host)
+    for name, value in {"NEL": b"x\xc2\x85%s", "U+2028": b"http://x\xe2\x80\xa8%s", "ASCII": b"http://%s"}.items()
+    for field in (b"Origin", b"Referer", b"User-Agent", b"X-Forwarded-For", b"X-API-Key", b"Cookie", b"Sec-Fetch-Site")
+    for target in (b"/index.html", b"/assets/x.js", b"/queue", b"/ws", b"/health", b"/extensions/core/x.js")
+    for host in (b"127.0.0.1", b"localhost:1\xc2\x85" + FORGED.encode())
+}
+
+
+def forged_lines(output: str) -> list[str]:
+    """`splitlines` ends a line wherever anybody would. ComfyUI 0.33 puts colours and the level in front."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in output.splitlines()]
+    return [line for line in lines if re.match(r"\s*(\[\w+\] )?comfy-auth-rs: refused 203", line)]
+
+
+def answered(target: Target, sent: Mapping[str, bytes], network: int) -> dict[str, bytes]:
+    """Sends them all, and waits for the log to be quiet."""
+    answers = asyncio.run(
+        barrage(target.server.port, {name: target.fill(data) for name, data in sent.items()}, network)
+    )
+    before = None
+    while before != (before := len(target.server.output)):
+        time.sleep(0.2)
+    return answers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [(), ("X-API-Key: @KEY@",), ("Cookie: @COOKIE@",), ("X-API-Key: wrong",)])
+def test_no_address_begins_a_line(target: Target, fields: tuple[str, ...]) -> None:
+    answers = answered(target, attacks(*fields), 180)
+    assert {name: answer[:200] for name, answer in answers.items() if statuses(answer) != [400]} == {}
+    causes = [json.loads(answer.partition(b"\r\n\r\n")[2])["cause"] for answer in answers.values()]
+    assert set(causes) == {"control_character"}
+    assert forged_lines(target.server.output) == []
+    assert "203.0.113.77" in target.server.output, "our own line names them, encoded"
+
+
+@pytest.mark.slow
+def test_no_other_byte_or_field_begins_a_line(target: Target) -> None:
+    answers = answered(target, {**RAW, **FIELDS}, 181)
+    assert not [name for name, answer in answers.items() if any(status in (101, 500) for status in statuses(answer))]
+    assert forged_lines(target.server.output) == []
+
+
+@pytest.mark.slow
+def test_what_decodes_to_nothing_of_the_kind_is_served(target: Target) -> None:
+    sent = {
+        path: request(f"GET {path}", "X-API-Key: @KEY@")
+        for path in ("/canary/a%20b%25%C3%A9", "/canary/%ff%c0%8a", "/canary/%25ff", "/canary/x?y=%0A&z=%00")
+    }
+    answers = answered(target, sent, 182)
+    assert {name: statuses(answer) for name, answer in answers.items()} == {name: [200] for name in sent}
