@@ -36,6 +36,9 @@ pub const MAX_CREDENTIALS: usize = 16;
 /// host cannot end somebody's session by setting cookies of that name in front of it.
 pub const MAX_COOKIES: usize = 256;
 
+/// Longest header of a WebSocket without a credential, in bytes: it stays in memory as long as the socket is open.
+pub const MAX_HEADER: usize = 16 * 1024;
+
 /// What decisions rest on.
 pub struct Policy<'a> {
     /// The keys in force.
@@ -74,11 +77,12 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
 /// are few. Such a one has its seat as long as it is open.
 ///
 /// # Errors
-/// [`Denial::ClientIdTaken`], [`Denial::Sockets`].
+/// [`Denial::ClientIdTaken`], [`Denial::Sockets`], [`Denial::LongHeader`].
 pub fn open_socket<R: Request>(state: &State, grant: Option<&Grant<'_>>, request: &R) -> Result<Option<Seat>, Denial> {
     match grant {
         Some(grant) if request.takes_over(Some(grant.key.id())) => Err(Denial::ClientIdTaken),
         Some(_) => Ok(None),
+        None if request.header_size() > MAX_HEADER => Err(Denial::LongHeader),
         None => state.sockets.enter(request.client()).map(Some).ok_or(Denial::Sockets),
     }
 }

@@ -62,6 +62,8 @@ pub enum Denial {
     ClientIdTaken,
     /// Too many WebSockets without a credential are open, in all or of one address.
     Sockets,
+    /// A WebSocket without a credential, whose header would stay in memory as long as it is open, has a long one.
+    LongHeader,
     /// The address decodes to a control character, with which it would begin a line of its own in a log.
     ControlCharacter,
     /// The address guessed too often.
@@ -117,7 +119,7 @@ impl Denial {
             Self::Invalid => 1,
             Self::Locked { .. } => 2,
             Self::CrossOrigin => 3,
-            Self::ClientIdTaken | Self::Sockets => 4,
+            Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 4,
             Self::ControlCharacter => 5,
         };
         if gravity(other) > gravity(self) { other } else { self }
@@ -145,6 +147,8 @@ impl Denial {
             // Anybody may cause it: at a higher level it would use up the lines of those who guess.
             Self::Sockets => row(429, "too_many_requests", "sockets", None, None, Debug,
                 "Too many WebSockets without an API key are open: send one, or try again later."),
+            Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,
+                "The header is too long for a WebSocket without an API key."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

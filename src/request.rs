@@ -43,6 +43,8 @@ pub trait Request {
     fn values(&self, field: Field) -> impl Iterator<Item = Self::Text>;
     /// Whether a field is there.
     fn has(&self, field: Field) -> bool;
+    /// Bytes in the names and values of all its fields.
+    fn header_size(&self) -> usize;
     /// The raw query string, if there is one.
     fn query(&self) -> Option<Self::Text>;
     /// Whether the address can be written into a log line: see [`crate::legible`].

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, Policy, decide, open_socket};
+use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, MAX_HEADER, Policy, decide, open_socket};
 use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Application, Exemptions, Route};
 use comfy_auth_rs::keys::{KeyId, Keys, parse_file};
@@ -1274,6 +1274,9 @@ fn those_without_a_credential_may_open_only_so_many_sockets() {
     assert!(open_socket(&server.state, Some(&grant), &anonymous()).is_ok_and(|seat| seat.is_none()), "with a key");
     drop(held);
     assert!(open(&anonymous()).is_ok(), "when they are closed");
+    let long = anonymous().with(Field::UserAgent, "x".repeat(MAX_HEADER + 1));
+    assert_eq!(open(&long).err(), Some(Denial::LongHeader));
+    assert!(open_socket(&server.state, Some(&grant), &long).is_ok(), "with a key");
 }
 
 #[test]
@@ -1424,6 +1427,9 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         type Text = String;
         fn values(&self, field: Field) -> impl Iterator<Item = String> {
             self.0.values(field).inspect(|_| self.1.set(self.1.get() + 1))
+        }
+        fn header_size(&self) -> usize {
+            panic!("nor how long the header is");
         }
         fn has(&self, _: Field) -> bool {
             panic!("nor what marks a browser");

@@ -33,9 +33,6 @@ _TAKEN_OVER = b"a connection with an API key has this clientId now"
 #: choice in aiohttp's log.
 _REFUSED_TO_STRANGERS = (hdrs.SEC_WEBSOCKET_EXTENSIONS, hdrs.SEC_WEBSOCKET_PROTOCOL)
 
-#: Its longest header, in bytes: it stays in memory as long as the socket is open.
-_LONGEST_HEADER = 16 * 1024
-
 #: Makes a WebSocket's response of a kind of its own: see `comfy_auth_rs.sockets.adopt`.
 Adopt = Callable[[web.Request, web.WebSocketResponse, bool | None, Callable[[int], None]], None]
 
@@ -87,10 +84,6 @@ class Watch:
                     self._close(other, socket, WSCloseCode.POLICY_VIOLATION, _TAKEN_OVER)
                     await asyncio.wait([is_gone])
             if not has_credential:
-                if sum(len(name) + len(value) for name, value in request.raw_headers) > _LONGEST_HEADER:
-                    raise web.HTTPRequestHeaderFieldsTooLarge(
-                        text="the header is too long for a WebSocket without an API key"
-                    )
                 drop_fields(request, _REFUSED_TO_STRANGERS)
             return await handler(request)
         finally:

@@ -8,7 +8,7 @@ use memchr::memchr;
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
@@ -333,6 +333,12 @@ impl<'py> request::Request for Request<'_, 'py> {
 
     fn has(&self, field: Field) -> bool {
         self.read(|| self.headers.contains(self.context.names.of(field))).unwrap_or(false)
+    }
+
+    fn header_size(&self) -> usize {
+        let fields = || self.object.getattr(intern!(self.py(), "raw_headers"))?.extract();
+        let fields: Vec<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)> = self.read(fields).unwrap_or_default();
+        fields.iter().map(|(name, value)| name.as_bytes().len() + value.as_bytes().len()).sum()
     }
 
     fn query(&self) -> Option<Text<'py>> {

@@ -92,6 +92,10 @@ impl request::Request for Request {
         self.values(field).next().is_some()
     }
 
+    fn header_size(&self) -> usize {
+        self.fields.iter().map(|(_, value)| value.len()).sum()
+    }
+
     fn query(&self) -> Option<String> {
         self.query.clone()
     }
