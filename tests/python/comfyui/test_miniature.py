@@ -165,10 +165,10 @@ async def test_the_newest_socket_of_a_client_id_gets_the_messages(server: Server
         await old.receive_json(timeout=5)
         new = await session.ws_connect("/ws", params={"clientId": "twice"})
         assert (await new.receive_json(timeout=5))["data"]["sid"] == "twice"
-        await old.close()
         await new.send_json({"type": "feature_flags", "data": {}})
         assert (await new.receive_json(timeout=5))["type"] == "feature_flags"
         await new.close()
+        await old.close()
 
 
 async def test_stops_when_interrupted(server: Server) -> None:

@@ -434,7 +434,14 @@ def test_preflights_pass_and_name_the_key_header(with_cors: Server, target: str)
 @pytest.fixture(scope="module")
 def with_flags(copy_miniature: Any, key: str) -> Iterator[Server]:
     flags = ["--auth-exempt", "/frame/*", "--auth-exempt", r"^/my_outputs/.*\.png", "--auth-require-ws"]
-    with start_server(copy_miniature(), "--api-key", key, *flags, "--auth-trusted-proxy", "127.0.0.0/30") as server:
+    with start_server(copy_miniature(), "--api-key", key, *flags) as server:
+        yield server
+
+
+@pytest.fixture
+def behind_proxies(copy_miniature: Any, key: str) -> Iterator[Server]:
+    """A server of its own: all of loopback is one address, which is locked here."""
+    with start_server(copy_miniature(), "--api-key", key, "--auth-trusted-proxy", "127.0.0.0/30") as server:
         yield server
 
 
@@ -454,10 +461,10 @@ def test_auth_exempt_opens_what_it_matches(with_flags: Server, target: str, stat
     assert ask(with_flags, target).status == status
 
 
-def test_trusted_proxies_say_who_fails(with_flags: Server, key: str) -> None:
+def test_trusted_proxies_say_who_fails(behind_proxies: Server, key: str) -> None:
     def guess(number: int, client: str, source: str = "127.0.0.1") -> Answer:
         sent = {"X-API-Key": f"guess-{number}", "X-Forwarded-For": f"198.51.100.9, {client}"}
-        return ask(with_flags, "/queue", sent, source=source)
+        return ask(behind_proxies, "/queue", sent, source=source)
 
     assert [guess(number, "203.0.113.7").status for number in range(10)] == [401] * 10
     locked = guess(11, "203.0.113.7")
@@ -467,12 +474,12 @@ def test_trusted_proxies_say_who_fails(with_flags: Server, key: str) -> None:
     assert guess(11, "203.0.113.8").status == 401
     assert [guess(number, "203.0.113.7").status for number in range(12, 21)] == [429] * 9
     for client, status in (("203.0.113.7", 429), ("203.0.113.8", 200)):
-        assert ask(with_flags, "/queue", {**bearer(key), "X-Forwarded-For": client}).status == status
+        assert ask(behind_proxies, "/queue", {**bearer(key), "X-Forwarded-For": client}).status == status
     # 127.0.0.9 is no proxy of ours: what it says of others is not believed.
     assert [guess(number, f"203.0.113.{number}", "127.0.0.9").status for number in range(11)] == [401] * 10 + [429]
-    assert "comfy-auth-rs: refused 203.0.113.7: GET /queue: invalid_credential" in with_flags.output
-    assert "comfy-auth-rs: refused 127.0.0.9: GET /queue: locked" in with_flags.output
-    assert "guess-" not in with_flags.output
+    assert "comfy-auth-rs: refused 203.0.113.7: GET /queue: invalid_credential" in behind_proxies.output
+    assert "comfy-auth-rs: refused 127.0.0.9: GET /queue: locked" in behind_proxies.output
+    assert "guess-" not in behind_proxies.output
 
 
 def test_without_a_trusted_proxy_nobody_speaks_for_others(copy_miniature: Any, key: str) -> None:

@@ -96,7 +96,7 @@ def routes(app, folder):
 @pytest.fixture
 async def client(aiohttp_client, key_file, tmp_path):
     app = routes(web.Application(), tmp_path)
-    setup(app, api_key_file=key_file, exempt="/open")
+    setup(app, api_key_file=key_file, exempt=["/open", "/ws"])
     return await aiohttp_client(app)
 
 
