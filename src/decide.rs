@@ -215,8 +215,9 @@ fn is_printable<R: Request>(request: &R) -> bool {
     values.all(|value| value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
 }
 
+/// One with other bytes than a browser's is none: whoever answers it may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
-    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod)
+    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod) && is_printable(request)
 }
 
 /// Rule 4. `GET /` is always led to the login page; a WebSocket upgrade never.

@@ -1067,6 +1067,7 @@ fn rule_0_preflights_are_answered_at_the_gate() {
 fn rule_0_control_characters_are_refused_for_everybody() {
     let illegible = |request: Request| Request { target: "/x%0ay", ..request };
     let health = || request("GET", Route::Path("/health"));
+    let preflight = || request("OPTIONS", Route::Unmatched).with(Field::AccessControlRequestMethod, "POST");
     let server = Server::new();
     check(
         &server,
@@ -1076,15 +1077,18 @@ fn rule_0_control_characters_are_refused_for_everybody() {
             ("a host that would begin a line", health().with(Field::Host, "x\u{2028}y"), "missing_credential"),
             ("an origin that would", health().with(Field::Origin, "x\ty"), "missing_credential"),
             ("one that would not", health().with(Field::Origin, "http://x y"), "anonymous"),
+            (
+                "a preflight with one that would",
+                preflight().with(Field::Origin, "http://x\u{2028}y"),
+                "missing_credential",
+            ),
+            ("or with such a host", preflight().with(Field::Host, "x\u{85}y"), "missing_credential"),
+            ("one that would not", preflight().with(Field::Origin, "http://x y"), "preflight"),
             ("with a wrong key", illegible(get().bearer("wrong")), "control_character"),
             ("with the cookie", illegible(get().cookie(&server)), "control_character"),
             ("of an exempt route", illegible(request("GET", Route::Path("/health"))), "control_character"),
             ("of a page", illegible(get().with(Field::Accept, "text/html")), "control_character"),
-            (
-                "a preflight",
-                illegible(request("OPTIONS", Route::Unmatched).with(Field::AccessControlRequestMethod, "POST")),
-                "control_character",
-            ),
+            ("a preflight", illegible(preflight()), "control_character"),
         ],
     );
     for number in 0..2 * MAX_FAILURES {

@@ -41,8 +41,10 @@ def foreign_part(path: Path) -> Foreign | None:
     while True:
         try:
             state = here.lstat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None  # there is nothing to run, or to write to
+        except OSError:
+            return Foreign(here, None)  # who knows: others may mount what root may not see
         if stat.S_ISLNK(state.st_mode):
             target = here.readlink()
             names, here, links = [*target.parts, *names], here.parent, links + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import sys
 from functools import partial
@@ -14,7 +13,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
-from comfy_auth_rs.comfyui import deprecated_paths, provider
+from comfy_auth_rs.comfyui import deprecated_paths, loopback, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
@@ -105,6 +104,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
 
     stay_first(app, middleware, displaced, before_freezing)
     deprecated_paths.bound(server)
+    loopback.ask_no_resolver(server)
     provider.register(middleware)
     wire(app, middleware, settings)
     app.on_startup.append(partial(_say, store, settings, spell))
@@ -147,15 +147,8 @@ async def _health_unless_taken(health: Health, request: web.Request) -> web.Stre
 
 
 async def _warn_if_open(listen: str, app: web.Application) -> None:
-    if not all(_is_loopback(address.strip()) for address in listen.split(",")):
+    if not all(loopback.is_loopback(address.strip()) for address in listen.split(",")):
         _logger.warning(_OPEN.format(listen=listen))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Application) -> None:

@@ -655,3 +655,39 @@ def test_the_key_is_nowhere_to_be_seen(copy_miniature: Any, spelling: tuple[str,
 def test_without_a_key_nothing_is_verified(unprotected: Server, key: str) -> None:
     """A proxy that asks a ComfyUI without protection lets nobody through."""
     assert ask(unprotected, "/auth_verify", bearer(key)).status == 404
+
+
+# --- names of hosts ---------------------------------------------------------------------------------------------
+
+LISTENER = """
+import sys
+
+def hear(event, about):
+    if event == "socket.getaddrinfo":
+        print("the resolver was asked for", about[0], flush=True)
+
+sys.addaudithook(hear)
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+def test_nobody_has_the_event_loop_wait_for_a_name(copy_miniature: Any, key: str) -> None:
+    tree: Path = copy_miniature()
+    (tree / "custom_nodes" / "listener.py").write_text(LISTENER)
+    preflight = {"Access-Control-Request-Method": "POST"}
+    with start_server(tree, "--api-key", key) as server:
+        for method, target, more in (
+            ("GET", "/templates/index.json", {}),
+            ("GET", "/ws", {}),
+            ("GET", "/queue", bearer(key)),
+            ("OPTIONS", "/queue", preflight),
+        ):
+            named = {"Host": "name.invalid", "Origin": "http://name.invalid", **more}
+            assert ask(server, target, named, method=method).status in (200, 400)
+        for host, origin, expected in (
+            ("localhost", "http://other.example", 403),
+            ("127.0.0.1", "http://other.example", 403),
+            ("localhost", "http://localhost", 200),
+        ):
+            assert ask(server, "/queue", {"Host": host, "Origin": origin, **bearer(key)}).status == expected
+        assert "name.invalid" not in server.output

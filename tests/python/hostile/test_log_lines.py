@@ -39,7 +39,7 @@ def attacks(*fields: str) -> Mapping[str, bytes]:
         for separator in (*SEPARATORS, *TWICE)
         for place in (*PLACES, *IDS)
     ]
-    kinds = [("GET", ()), ("POST", ("Content-Length: 0",)), ("OPTIONS", ("Access-Control-Request-Method: GET",))]
+    kinds = [("GET", ()), ("POST", ("Content-Length: 0",)), ("OPTIONS", (PREFLIGHT,))]
     return {
         f"{method} {target}": request(f"{method} {target}", *others, *(UPGRADE if "/ws" in target else ()), *fields)
         for target, (method, others) in zip(targets, itertools.cycle(kinds), strict=False)
@@ -61,12 +61,22 @@ RAW = {
     for place in ("/scripts/ui{}", "/ws?clientId={}", "/queue?{}")
 }
 
+PREFLIGHT = "Access-Control-Request-Method: GET"
+
 #: Fields that ComfyUI, aiohttp or this software may quote.
 FIELDS = {
-    f"{field} {name} {target}": request(b"GET " + target, field + b": " + value % FORGED.encode(), host=host)
+    f"{field} {name} {line} {host}": request(line, PREFLIGHT, field + b": " + value % FORGED.encode(), host=host)
     for name, value in {"NEL": b"x\xc2\x85%s", "U+2028": b"http://x\xe2\x80\xa8%s", "ASCII": b"http://%s"}.items()
     for field in (b"Origin", b"Referer", b"User-Agent", b"X-Forwarded-For", b"X-API-Key", b"Cookie", b"Sec-Fetch-Site")
-    for target in (b"/index.html", b"/assets/x.js", b"/queue", b"/ws", b"/health", b"/extensions/core/x.js")
+    for line in (
+        b"GET /index.html",
+        b"GET /assets/x.js",
+        b"GET /queue",
+        b"GET /ws",
+        b"GET /health",
+        b"GET /extensions/core/x.js",
+        b"OPTIONS /queue",
+    )
     for host in (b"127.0.0.1", b"localhost:1\xc2\x85" + FORGED.encode())
 }
 

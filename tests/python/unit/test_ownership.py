@@ -150,3 +150,18 @@ def test_who_can_change_a_file(tmp_path: Path) -> None:
     os.chown(file, 0, NOBODY)
     file.chmod(0o775)
     assert [found.who for found in [foreign_part(file)] if found] == ["others"]
+
+
+def test_what_cannot_be_seen_counts_as_theirs(tmp_path: Path) -> None:
+    """Root may not look into what others mount (FUSE), and they may take it away again."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    for parent in tmp_path.parents:
+        if parent != Path("/tmp") and parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    tmp_path.chmod(0o755)
+    os.seteuid(NOBODY)
+    try:
+        assert foreign_part(hidden / "python") == (hidden / "python", None)
+    finally:
+        os.seteuid(0)
