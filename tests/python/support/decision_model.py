@@ -158,7 +158,7 @@ class Model:
         else:
             refused = self.exempt(request, resource, refused)
         if refused is None:
-            if resource and resource.route == "/" and "text/html" in (request.accept or ""):
+            if resource and resource.route in ("/", "/index.html") and "text/html" in (request.accept or ""):
                 return self.follow_link(request, client)
             if resource and resource.route == "/auth_session":
                 self.introduce(self.in_order(request), request, client)
