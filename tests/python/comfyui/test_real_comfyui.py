@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import aiohttp
 import comfy_auth_rs
