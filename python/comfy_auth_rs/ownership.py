@@ -80,14 +80,17 @@ def foreign_part_of_python(python: Path) -> Foreign | None:
 
 
 def _changed_below(folder: Path) -> Iterator[Path]:
-    """What is in a folder, at any depth, and is a link or lets others change it."""
+    """What is in a folder, at any depth, and is a link, lets others change it or cannot be looked at."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(parent, name)
-            with suppress(OSError):
+            try:
                 state = path.lstat()
-                if stat.S_ISLNK(state.st_mode) or _foreign(path, state):
-                    yield path
+                if not stat.S_ISLNK(state.st_mode) and not _foreign(path, state):
+                    continue
+            except OSError:
+                pass  # whoever looks again sees why
+            yield path
 
 
 @contextmanager

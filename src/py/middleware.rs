@@ -138,7 +138,10 @@ impl AuthMiddleware {
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            Decision::Granted(grant) if facts.has(Field::Upgrade) => self.open_socket(Some(&grant), facts, request),
+            // None of our own routes opens one.
+            Decision::Granted(grant) if facts.has(Field::Upgrade) && !request.get_type().is(&self.marked) => {
+                self.open_socket(Some(&grant), facts, request)
+            }
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
             Decision::Preflight => Ok(Next::Preflight),

@@ -779,6 +779,14 @@ async def test_rule_3_required_sockets(sockets):
         assert await socket.receive_str() == "a browser"
 
 
+async def test_rule_3_none_of_our_own_routes_opens_a_socket(sockets):
+    client = await sockets()
+    async with client.get("/health?clientId=mine", headers={**BEARER, **UPGRADE}) as answer:
+        assert answer.status == 200
+        async with client.ws_connect("/ws?clientId=mine"):
+            pass
+
+
 async def test_rule_3_nobody_takes_over_a_socket_that_was_opened_with_a_key(sockets):
     client = await sockets()
     owner = await client.ws_connect("/ws?clientId=mine", headers=BEARER)
