@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -73,10 +73,20 @@ def foreign_part_of_python(python: Path) -> Foreign | None:
         return None
     for program in (python, python.resolve()):
         prefix = program.parent.parent
-        for path in (program, prefix / "pyvenv.cfg", *prefix.glob("lib*/python3*")):
+        packages = list(prefix.glob("lib*/python3*"))
+        for path in (program, prefix / "pyvenv.cfg", *packages, *_added_to(packages)):
             if found := foreign_part(path) or next(filter(None, map(foreign_part, _changed_below(path))), None):
                 return found
     return None
+
+
+def _added_to(packages: Sequence[Path]) -> Iterator[Path]:
+    """Folders that are imported from besides: `pip install --editable` names one in a file."""
+    for file in (file for folder in packages for file in folder.glob("*-packages/*.pth")):
+        with suppress(OSError):
+            for line in file.read_text("utf-8", "replace").splitlines():
+                if line.strip() and not line.startswith(("#", "import ", "import\t")):
+                    yield file.parent / line.rstrip()
 
 
 def _changed_below(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from comfy_auth_rs import PatchError
 from comfy_auth_rs.comfyui import custom_node, tree
-from comfy_auth_rs.ownership import as_owner, foreign_part
+from comfy_auth_rs.ownership import as_owner, foreign_part, foreign_part_of_python
 from support.trees import SERVER, make_tree
 
 NOBODY = 65534
@@ -126,6 +126,19 @@ def test_rights_come_back(theirs: Path) -> None:
         assert (os.geteuid(), os.getegid(), os.getgroups()) == (NOBODY, NOBODY, [])
         _ = 1 / 0
     assert (os.geteuid(), os.getegid(), os.getgroups()) == (0, 0, groups)
+
+
+def test_what_an_interpreter_imports_besides(theirs: Path, tmp_path: Path) -> None:
+    packages = tmp_path / "venv/lib/python3.11/site-packages"
+    packages.mkdir(parents=True)
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir()
+    python.write_text("")
+    assert foreign_part_of_python(python) is None
+    (packages / "editable.pth").write_text(f"# mine\nimport os\n{theirs}\n")
+    found = foreign_part_of_python(python)
+    assert found is not None
+    assert (found.path, found.owner) == (theirs, NOBODY)
 
 
 def test_who_can_change_a_file(tmp_path: Path) -> None:
