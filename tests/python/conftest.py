@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs.comfyui.tree import patch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support.keys import KEY
 from support.servers import MINI_COMFYUI, WITNESS, Server, start_server
 
-# The same examples every time; `make soak` tries others.
-settings.register_profile("fixed", derandomize=True, database=None)
-settings.register_profile("random", derandomize=False, database=None)
+# The same examples every time; `make soak` tries others. How long one takes says nothing on a busy machine.
+patient = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", patient, derandomize=True)
+settings.register_profile("random", patient, derandomize=False)
 settings.load_profile("fixed")
 
 CopyMiniature = Callable[..., Path]
