@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from comfy_auth_rs.cli.completion import SHELLS
 
+#: Each test starts processes.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ["completion", "doctor", "install-node", "keygen", "patch", "probe", "run", "uninstall-node", "unpatch"]
 

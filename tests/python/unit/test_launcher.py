@@ -16,6 +16,9 @@ from comfy_auth_rs.comfyui.tree import patch
 from support.keys import KEY
 from support.trees import MAIN, SERVER, make_tree
 
+#: Each test starts processes.
+pytestmark = pytest.mark.slow
+
 REPORT = """
 import inspect, json, os, sys, traceback
 from comfy_auth_rs.comfyui import launcher

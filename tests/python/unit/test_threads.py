@@ -10,6 +10,9 @@ import textwrap
 import comfy_auth_rs
 import pytest
 
+#: Each test starts processes.
+pytestmark = pytest.mark.slow
+
 #: Runs code in an interpreter that shares this GIL, or in one that has its own. Python's module has had two names.
 INTERPRETERS = '''
 import sys
@@ -72,7 +75,6 @@ def test_a_python_without_gil_keeps_it_off() -> None:
     assert not sys._is_gil_enabled()
 
 
-@pytest.mark.slow
 def test_threads_do_not_wait_for_each_other_for_ever() -> None:
     """Several event loops, one middleware, and transports that take their time to say whether they are open."""
     assert run("""
