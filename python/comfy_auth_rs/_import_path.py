@@ -3,7 +3,7 @@
 import sys
 
 #: Whether Python put no folder first.
-_SAFE = getattr(sys.flags, "safe_path", sys.flags.isolated)
+SAFE = getattr(sys.flags, "safe_path", sys.flags.isolated)
 
-if sys.argv[:1] == ["-m"] and "comfy_auth_rs" in sys.orig_argv and not _SAFE:
+if sys.argv[:1] == ["-m"] and "comfy_auth_rs" in sys.orig_argv and not SAFE:
     del sys.path[0]

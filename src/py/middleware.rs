@@ -152,7 +152,7 @@ impl AuthMiddleware {
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
             Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
-            Next::Handler | Next::Socket(..) if request.get_type().is(&self.marked) => {
+            Next::Handler if request.get_type().is(&self.marked) => {
                 let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from comfy_auth_rs._import_path import SAFE
 from comfy_auth_rs.comfyui.finder import Finder
 from comfy_auth_rs.comfyui.redirection import redirect
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER, insert
@@ -44,7 +45,7 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     redirect(main)
     _patch_workers_too(main)
     os.chdir(root)
-    if Path(sys.argv[0]).name != "__main__.py" and not getattr(sys.flags, "safe_path", sys.flags.isolated):
+    if Path(sys.argv[0]).name != "__main__.py" and not SAFE:
         del sys.path[0]  # the command's own folder; `python -m comfy_auth_rs` has none
     sys.argv = [str(main), *argv]
     sys.path.insert(0, str(root))
