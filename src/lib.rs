@@ -46,6 +46,7 @@ pub mod link;
 pub mod origin;
 pub mod probe;
 pub mod request;
+pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod state;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::attributes::Attributes;
 use super::jwt;
 use crate::error::ConfigError;
 use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
@@ -25,6 +26,8 @@ pub struct Record {
     pub digest: Digest,
     /// The operator's name for it.
     pub label: Option<String>,
+    /// What was said of it.
+    pub attributes: Attributes,
     /// The line it stands on, from 1; 0 for a flag.
     pub line: usize,
     /// Whether the key is known to be shorter than [`SHORT_KEY_LENGTH`].
@@ -112,10 +115,17 @@ fn parse_key(key: &str, line: usize) -> Result<Record, String> {
     }
     let Some(hex) = key.strip_prefix(DIGEST_PREFIX) else {
         let (short, is_jwt) = (key.len() < SHORT_KEY_LENGTH, jwt::has_shape(key));
-        return Ok(Record { digest: Digest::of(key.as_bytes()), label: None, line, short, is_jwt });
+        return Ok(Record {
+            digest: Digest::of(key.as_bytes()),
+            label: None,
+            attributes: Attributes::default(),
+            line,
+            short,
+            is_jwt,
+        });
     };
     let digest = decode_digest(hex).ok_or("sha256: must be followed by exactly 64 hexadecimal digits")?;
-    Ok(Record { digest, label: None, line, short: false, is_jwt: false })
+    Ok(Record { digest, label: None, attributes: Attributes::default(), line, short: false, is_jwt: false })
 }
 
 fn decode_digest(hex: &str) -> Option<Digest> {

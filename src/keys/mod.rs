@@ -1,10 +1,14 @@
 //! The keys a server accepts.
 
+mod attributes;
 mod file;
 mod jwt;
+mod scopes;
 mod set;
 mod store;
 
+pub use attributes::Attributes;
 pub use file::{REDACTED, Record, parse_file, parse_flag};
+pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};
 pub use store::{KeyStore, Reload, Warning, faults_of_file};
