@@ -1,7 +1,7 @@
 //! Which scopes a route needs.
 
 use crate::error::{ConfigError, quoted};
-use crate::exempt::Route;
+use crate::exempt::{Route, is_hidden};
 use crate::keys::{Scope, Scopes};
 use crate::patterns::Patterns;
 use crate::request::Request;
@@ -75,7 +75,7 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let by_node = || if request.is_served_by_node() { Scopes::needed(Scope::Nodes) } else { Scopes::NONE };
     let by_table = match route {
         Route::Unmatched => None,
-        Route::Static { .. } => Some(Scopes::needed(Scope::View)),
+        Route::Static { prefix, file } => is_a_mount(prefix, file).then(|| Scopes::needed(Scope::View)),
         Route::Path(path) => {
             let path = path.strip_prefix("/api").unwrap_or(path);
             if is_our_own(path) || matches!(path, "/" | "/index.html") {
@@ -89,6 +89,12 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
         None if request.is_served_by_node() => by_node(),
         None => Scopes::ALL,
     }
+}
+
+/// Whether a file is of a static mount of ComfyUI's, and not one that nobody means to serve.
+fn is_a_mount(prefix: &str, file: &str) -> bool {
+    let of_comfyui = matches!(prefix, "" | "/templates" | "/docs") || prefix.starts_with("/extensions/");
+    of_comfyui && !is_hidden(prefix) && !is_hidden(file)
 }
 
 /// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` where nobody has said.
