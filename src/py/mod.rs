@@ -16,6 +16,7 @@ mod notices;
 mod probe;
 mod request;
 mod responses;
+mod scope;
 mod url_keys;
 
 use pyo3::prelude::*;
@@ -48,6 +49,8 @@ mod _core {
     use super::probe::{DeviceSampler, probe_device, probe_devices};
     #[pymodule_export]
     use super::responses::BeforeSending;
+    #[pymodule_export]
+    use super::scope::scope_of;
     #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]
