@@ -211,7 +211,7 @@ class Assets:
 
         for route in routes:
             assert isinstance(route, web.RouteDef)
-            app.router.add_route(route.method, route.path, if_enabled(route.handler))
+            app.add_routes([web.RouteDef(route.method, route.path, if_enabled(route.handler), route.kwargs)])
 
 
 def if_enabled(handler: Any) -> Handler:
