@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
-use crate::keys::{KeyId, Scope, Scopes};
+use crate::keys::{Scope, Scopes};
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub trait Request {
     fn user_files(&self) -> Option<Vec<String>>;
     /// What it needs, in the words of the application that is protected, which has a function for that.
     fn needed_scopes(&self) -> Scopes;
-    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
-    fn takes_over(&self, by: Option<KeyId>) -> bool;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, by somebody else than `by`.
+    fn takes_over(&self, by: Option<&str>) -> bool;
 }
 
 /// Whose code answers a request to ComfyUI.

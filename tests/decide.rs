@@ -1729,7 +1729,7 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn needed_scopes(&self) -> Scopes {
             panic!("nor what it needs");
         }
-        fn takes_over(&self, _: Option<KeyId>) -> bool {
+        fn takes_over(&self, _: Option<&str>) -> bool {
             panic!("nor the clientId");
         }
     }

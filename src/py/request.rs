@@ -460,7 +460,7 @@ impl<'py> request::Request for Request<'_, 'py> {
         !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
-    fn takes_over(&self, by: Option<KeyId>) -> bool {
+    fn takes_over(&self, by: Option<&str>) -> bool {
         self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
-use comfy_auth_rs::keys::{KeyId, Scopes};
+use comfy_auth_rs::keys::Scopes;
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::request::{self, Field, Handler};
 
@@ -163,7 +163,7 @@ impl request::Request for Request {
         Scopes::ALL
     }
 
-    fn takes_over(&self, _: Option<KeyId>) -> bool {
+    fn takes_over(&self, _: Option<&str>) -> bool {
         self.takes_over
     }
 }
