@@ -71,6 +71,10 @@ pub trait Request {
     fn is_our_own(&self) -> bool;
     /// Whose code answers it.
     fn handler(&self) -> Handler;
+    /// What was remembered of its route and handler, and method.
+    fn known_scopes(&self) -> Option<Scopes>;
+    /// Remembers what every such request needs.
+    fn remember_scopes(&self, needed: Scopes);
     /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
     /// where that cannot be told.
     fn user_files(&self) -> Option<Vec<String>>;

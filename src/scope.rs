@@ -36,14 +36,23 @@ impl Table {
     /// What a request needs.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R) -> Scopes {
-        match self {
-            _ if request.is_our_own() => Scopes::NONE,
+        if request.is_our_own() {
+            return Scopes::NONE;
+        }
+        if let Some(known) = request.known_scopes() {
+            return known;
+        }
+        let needed = match self {
             Self::ComfyUi => in_comfyui(request),
             Self::Patterns(patterns, scopes) => {
                 patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
             }
-            Self::Function => request.needed_scopes(),
+            Self::Function => return request.needed_scopes(),
+        };
+        if matches!(request.route(), Route::Path(_)) {
+            request.remember_scopes(needed);
         }
+        needed
     }
 }
 

@@ -1723,6 +1723,10 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn handler(&self) -> Handler {
             panic!("nor who answers");
         }
+        fn known_scopes(&self) -> Option<Scopes> {
+            panic!("nor what it needs");
+        }
+        fn remember_scopes(&self, _: Scopes) {}
         fn user_files(&self) -> Option<Vec<String>> {
             panic!("nor what it names");
         }

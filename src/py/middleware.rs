@@ -20,7 +20,7 @@ use super::link::Link;
 use super::log;
 use super::notices::Notices;
 use super::request::{Context as ReadWith, Names, Request};
-use super::scopes::Scopes;
+use super::scopes::{Known, Scopes};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
@@ -44,6 +44,7 @@ pub struct AuthMiddleware {
     exemptions: Exemptions,
     table: Table,
     scopes: Scopes,
+    known: Known,
     own_origins: OwnOrigins,
     trusted: TrustedProxies,
     client_field: ClientField,
@@ -126,6 +127,7 @@ impl AuthMiddleware {
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             scopes,
+            known: Known::new(py),
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             connections: Connections::default(),
@@ -274,6 +276,7 @@ impl AuthMiddleware {
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
         self.scopes.traverse(&visit)?;
+        self.known.traverse(&visit)?;
         visit.call(&self.at_gate)
     }
 }
@@ -427,8 +430,11 @@ impl AuthMiddleware {
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, .. } = self;
+        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, .. } = self;
         let url_keys = url_keys.get();
-        Request::new(request, ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes })
+        Request::new(
+            request,
+            ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known },
+        )
     }
 }

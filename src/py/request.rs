@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::aiohttp;
 use super::connections::Connections;
 use super::notices::Notices;
-use super::scopes::Scopes;
+use super::scopes::{Known, Scopes};
 use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
@@ -167,6 +167,7 @@ pub struct Context<'a> {
     pub url_keys: Option<&'a Py<PyAny>>,
     pub keys: &'a KeyStore,
     pub scopes: &'a Scopes,
+    pub known: &'a Known,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -439,6 +440,14 @@ impl<'py> request::Request for Request<'_, 'py> {
 
     fn handler(&self) -> Handler {
         self.read(|| self.context.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
+    }
+
+    fn known_scopes(&self) -> Option<keys::Scopes> {
+        self.read(|| self.context.known.get(self.object)).flatten()
+    }
+
+    fn remember_scopes(&self, needed: keys::Scopes) {
+        let _ = self.read(|| self.context.known.set(self.object, needed));
     }
 
     fn user_files(&self) -> Option<Vec<String>> {

@@ -155,6 +155,12 @@ impl request::Request for Request {
         self.handler
     }
 
+    fn known_scopes(&self) -> Option<Scopes> {
+        None
+    }
+
+    fn remember_scopes(&self, _: Scopes) {}
+
     fn user_files(&self) -> Option<Vec<String>> {
         self.user_files.clone()
     }
