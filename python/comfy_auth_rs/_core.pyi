@@ -28,6 +28,8 @@ __all__ = [
     "inject_script",
     "probe_device",
     "probe_devices",
+    "profile_may_be_asked_for",
+    "profile_of_user",
     "split_url_keys",
     "strip_credentials",
 ]
@@ -209,7 +211,9 @@ class BeforeSending:
     """What `comfy_auth_rs.setup` adds to `on_response_prepare`, behind every middleware.
 
     It marks what needed a credential as `private`, so that shared caches don't keep it (RFC 9111, section 5.2.2.7), and
-    has `leave_packed(request)` called where the request's body is compressed. What the resources in `pages` answer goes
+    has `leave_packed(request)` called where the request's body is compressed. In ComfyUI, it has browsers take what
+    clients can write for no page of ours: `Content-Security-Policy: sandbox`, `nosniff`, and an attachment where a browser
+    would run it. What the resources in `pages` answer goes
     to `finish_page(request, response)`.
     """
 
@@ -275,6 +279,15 @@ def probe_device() -> Device:
 
 def probe_devices() -> list[Device]:
     """Every device, accelerators first, the CPU last. Imports neither torch nor CUDA."""
+
+def profile_may_be_asked_for(name: str | None, users: frozenset[str], scope: Sequence[str]) -> bool:
+    """Whether a key that is for no user may ask ComfyUI for a profile of this name (`None`: for every one).
+
+    `users` are those that keys are for, in lower case; `scope` is what the key may do.
+    """
+
+def profile_of_user(profiles: Sequence[tuple[str, str]], user: str) -> str | None:
+    """The id of the ComfyUI profile of `user`, among pairs of an id and a name; `None` where it is to be made."""
 
 def split_url_keys(path: str) -> tuple[UrlKeys, str] | None:
     """The keys before a raw path (`/key/KEY/prompt`), and the path without them; `None` where there are none."""
