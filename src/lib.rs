@@ -47,6 +47,7 @@ pub mod keys;
 pub mod legible;
 pub mod link;
 pub mod origin;
+pub mod patterns;
 pub mod probe;
 pub mod profile;
 pub mod request;

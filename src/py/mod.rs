@@ -17,6 +17,7 @@ mod probe;
 mod profile;
 mod request;
 mod responses;
+mod scopes;
 mod url_keys;
 
 use pyo3::prelude::*;

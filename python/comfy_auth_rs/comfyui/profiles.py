@@ -7,10 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -19,7 +16,7 @@ from comfy_auth_rs.aiohttp_internals import mark_requests
 from comfy_auth_rs.comfyui.cors import Answer
 from comfy_auth_rs.page import Handler
 
-__all__ = ["Profiles", "on_behalf_of"]
+__all__ = ["Profiles"]
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -28,24 +25,6 @@ _OF_ANOTHER = {
     "cause": "profile",
     "message": "This ComfyUI profile belongs to a user with a key of their own.",
 }
-
-
-class _Asking(NamedTuple):
-    user: str | None
-
-
-#: Whom a key is for that is being judged: nobody asks then who was admitted.
-_asking: ContextVar[_Asking | None] = ContextVar("comfy_auth_rs_asking", default=None)
-
-
-@contextmanager
-def on_behalf_of(user: str | None) -> Iterator[None]:
-    """Meanwhile, requests are taken for those of `user`, or of a key that is for nobody by name."""
-    token = _asking.set(_Asking(user))
-    try:
-        yield
-    finally:
-        _asking.reset(token)
 
 
 class Profiles:
@@ -71,13 +50,11 @@ class Profiles:
 
         Raises `KeyError`, as that does, for an unknown one, and `HTTPForbidden` for another user's.
         """
-        if (asking := _asking.get()) is not None:
-            return self._by_header(request) if asking.user is None else self._of_user(asking.user)
         who = self._middleware.identify(request)
         if who is not None and who.user is not None:
             return self._of_user(who.user)
         profile: str = self._by_header(request)
-        if not self._may_be_asked_for(profile, who.scope if who is not None else ()):
+        if not self._may_be_asked_for(profile, who.scopes if who is not None else ()):
             raise web.HTTPForbidden(text=json.dumps(_OF_ANOTHER), content_type="application/json")
         return profile
 
@@ -94,7 +71,7 @@ class Profiles:
     def _unless_for_all(self, ours: Answer) -> Any:
         async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             who = self._middleware.identify(request)
-            is_for_all = who is not None and who.user is None and self._may_be_asked_for(None, who.scope)
+            is_for_all = who is not None and who.user is None and self._may_be_asked_for(None, who.scopes)
             return await (handler if is_for_all else ours)(request)
 
         return answer
@@ -105,7 +82,7 @@ class Profiles:
         if who is not None and who.user is not None:
             folder = self._manager.get_request_user_filepath(request, None, create_dir=False)
             return web.json_response({"storage": "server", "migrated": os.path.exists(folder)})
-        scope = who.scope if who is not None else ()
+        scope = who.scopes if who is not None else ()
         left = {profile: name for profile, name in self._known() if self._may_be_asked_for(profile, scope)}
         return web.json_response({"storage": "server", "users": left})
 

@@ -9,8 +9,6 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from comfy_auth_rs.comfyui.profiles import on_behalf_of
-
 __all__ = ["UserFiles"]
 
 
@@ -20,15 +18,14 @@ class UserFiles:
     def __init__(self, server: Any) -> None:
         self._server = server
 
-    def __call__(self, request: web.Request, user: str | None) -> list[str] | None:
-        """The files and folders that it reads, writes or lists, where `user` is whom its key is for.
+    def __call__(self, request: web.Request) -> list[str] | None:
+        """The files and folders that it reads, writes or lists.
 
         Each is relative to the user's folder, with `/` between names and without links; the folder itself is "". `None`
         where nobody can tell, or where one is outside.
         """
         try:
-            with on_behalf_of(user):
-                return self._named(request)
+            return self._named(request)
         except (ValueError, LookupError, OSError, web.HTTPException):
             return None
 
