@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import threading
+from pathlib import Path
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -77,11 +77,11 @@ class Profiles:
         return answer
 
     async def _users(self, request: web.Request) -> web.StreamResponse:
-        """To a key's user as a server with one profile does, so that the page goes straight in; to others, who is left."""
+        """To a key's user as a server with one profile, so that the page goes straight in. To others, who is left."""
         who = self._middleware.identify(request)
         if who is not None and who.user is not None:
             folder = self._manager.get_request_user_filepath(request, None, create_dir=False)
-            return web.json_response({"storage": "server", "migrated": os.path.exists(folder)})
+            return web.json_response({"storage": "server", "migrated": Path(folder).exists()})
         scope = who.scopes if who is not None else ()
         left = {profile: name for profile, name in self._known() if self._may_be_asked_for(profile, scope)}
         return web.json_response({"storage": "server", "users": left})
@@ -107,8 +107,7 @@ class Profiles:
     def _read_again(self) -> None:
         """Another ComfyUI may have the same folder: it has made one, or would lose one that it made."""
         try:
-            with open(self._manager.get_users_file(), encoding="utf-8") as file:
-                found = json.load(file)
+            found = json.loads(Path(self._manager.get_users_file()).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
         except (OSError, ValueError):
