@@ -154,7 +154,8 @@ fn is_plain(file: &str) -> bool {
 
 /// Whether a name in it begins with a dot: what people don't mean to serve, `.env` and `.git` above all. So may a short
 /// name or a drive on Windows (`GIT~1`, `C:.env`), and a name after characters that HFS+ ignores.
-fn is_hidden(path: &str) -> bool {
+#[must_use]
+pub fn is_hidden(path: &str) -> bool {
     let ignored =
         |c| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let is_short = |(tilde, _)| path[tilde + 1..].starts_with(|c: char| c.is_ascii_digit());

@@ -27,6 +27,7 @@
 //! | [`frames`] | what a WebSocket's client may send that nobody knows |
 //! | [`profile`] | whose a profile of ComfyUI's is |
 //! | [`user_file`] | which scope a file of a ComfyUI user's needs |
+//! | [`date`] | days and moments in UTC |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`sandbox`] | what browsers must not run |
 //! | [`inject`] | a script tag into an HTML page |
@@ -37,6 +38,7 @@ pub mod caching;
 pub mod check;
 pub mod client;
 pub mod credential;
+pub mod date;
 pub mod decide;
 pub mod decision;
 pub mod error;
@@ -44,6 +46,7 @@ pub mod exempt;
 pub mod frames;
 pub mod inject;
 pub mod keys;
+pub mod latest;
 pub mod legible;
 pub mod link;
 pub mod origin;

@@ -1,7 +1,7 @@
 //! Which scopes a route needs.
 
 use crate::error::{ConfigError, quoted};
-use crate::exempt::Route;
+use crate::exempt::{Route, is_hidden};
 use crate::keys::{Scope, Scopes};
 use crate::patterns::Patterns;
 use crate::request::Request;
@@ -32,12 +32,13 @@ impl Table {
     /// What a request needs.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R) -> Scopes {
-        let route = request.route();
-        match (route, self) {
-            (Route::Path(path), _) if is_our_own(path) => Scopes::NONE,
-            (_, Self::ComfyUi) => in_comfyui(request),
-            (_, Self::Patterns(patterns, scopes)) => patterns.first(route).map_or(Scopes::ALL, |first| scopes[first]),
-            (_, Self::Function) => request.needed_scopes(),
+        match self {
+            _ if request.is_our_own() => Scopes::NONE,
+            Self::ComfyUi => in_comfyui(request),
+            Self::Patterns(patterns, scopes) => {
+                patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
+            }
+            Self::Function => request.needed_scopes(),
         }
     }
 }
@@ -56,31 +57,14 @@ pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
     })
 }
 
-/// What this package adds, and the page that shows everything else.
-fn is_our_own(path: &str) -> bool {
-    const OURS: [&str; 7] = [
-        "/health",
-        "/auth_session",
-        "/auth_verify",
-        "/auth_login.html",
-        "/auth_login.js",
-        "/auth_link.js",
-        "/auth_inject.js",
-    ];
-    OURS.contains(&path)
-}
-
 fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let route = request.route();
     let by_node = || if request.is_served_by_node() { Scopes::needed(Scope::Nodes) } else { Scopes::NONE };
     let by_table = match route {
         Route::Unmatched => None,
-        Route::Static { .. } => Some(Scopes::needed(Scope::View)),
+        Route::Static { prefix, file } => is_a_mount(prefix, file).then(|| Scopes::needed(Scope::View)),
         Route::Path(path) => {
             let path = path.strip_prefix("/api").unwrap_or(path);
-            if is_our_own(path) || matches!(path, "/" | "/index.html") {
-                return Scopes::NONE;
-            }
             of_comfyui(path, &request.method()).map(Scopes::needed)
         }
     };
@@ -91,11 +75,17 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
     }
 }
 
+/// Whether a file is of a static mount of ComfyUI's, and not one that nobody means to serve.
+fn is_a_mount(prefix: &str, file: &str) -> bool {
+    let of_comfyui = matches!(prefix, "" | "/templates" | "/docs") || prefix.starts_with("/extensions/");
+    of_comfyui && !is_hidden(prefix) && !is_hidden(file)
+}
+
 /// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` where nobody has said.
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     match (path, method) {
-        ("/prompt", "GET" | "HEAD") => Some(Scope::View),
+        ("/prompt" | "/view" | "/ws", "GET" | "HEAD") => Some(Scope::View),
         ("/prompt", "POST") => Some(Scope::Run),
         _ => None,
     }

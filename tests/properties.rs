@@ -15,7 +15,7 @@ use comfy_auth_rs::decide::{Policy, decide};
 use comfy_auth_rs::decision::Decision;
 use comfy_auth_rs::exempt::{Application, Exemption, Exemptions, Route};
 use comfy_auth_rs::inject::inject_script;
-use comfy_auth_rs::keys::{Entry, Keys, parse_file, parse_flag};
+use comfy_auth_rs::keys::{Attributes, Entry, Keys, Scope, Scopes, parse_file, parse_flag, write_line};
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::origin::{OwnOrigins, Page, page};
 use comfy_auth_rs::request::{Field, Now, Question, takes_html};
@@ -23,6 +23,7 @@ use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::secret::Digest;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
+use ipnet::IpNet;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::collection::{hash_set, vec};
 use proptest::prelude::*;
@@ -33,13 +34,48 @@ const COMFYUI: Application = Application::ComfyUi { require_ws: false };
 
 const NOW: u64 = 1_800_000_000;
 
-/// A key in plain text: visible ASCII, neither a comment nor a digest.
+/// A key in plain text: visible ASCII, neither a comment nor a digest nor like an attribute.
 fn key() -> impl Strategy<Value = String> {
-    "[!-~]{1,40}".prop_filter("a comment or a digest", |key| !key.starts_with(['#']) && !key.starts_with("sha256:"))
+    prop_oneof!["[!-<>-~]{1,40}", "[0-9][!-<>-~]{1,20}={1,2}"]
+        .prop_filter("a comment or a digest", |key| !key.starts_with(['#']) && !key.starts_with("sha256:"))
 }
 
+fn any_label() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[^\\pC\\pZ]([^\\pC\n]{0,20}[^\\pC\\pZ])?",
+        "[a-z]{1,5}( [\"a=\u{a0}-]{1,4}){0,3}",
+        "\"?[a-z]{0,3}[- ]?(scope|user|role)[=\u{ff1d} ]{0,2}view\"?",
+    ]
+    .prop_map(|label| label.trim_matches(' ').to_owned())
+    .prop_filter("empty", |label| !label.is_empty())
+}
+
+/// A label as files had them before there were attributes.
 fn label() -> impl Strategy<Value = Option<String>> {
-    prop_oneof![Just(None), "[^\\pC\\pZ]([^\\pC\n]{0,20}[^\\pC\\pZ])?".prop_map(Some)]
+    const SIGNS: &str = "=\u{ff1d}\u{fe66}\u{a78a}\u{2550}";
+    let plain = format!("[^\\pC\\pZ\"{SIGNS}]([^\\pC\n{SIGNS}]{{0,20}}[^\\pC\\pZ{SIGNS}])?");
+    prop_oneof![Just(None), proptest::string::string_regex(&plain).unwrap().prop_map(Some)]
+}
+
+fn block() -> impl Strategy<Value = IpNet> {
+    let v4 = (any::<u32>(), 0..=32_u8).prop_map(|(bits, length)| IpNet::new(Ipv4Addr::from(bits).into(), length));
+    let v6 = (any::<u128>(), 0..=128_u8).prop_map(|(bits, length)| IpNet::new(Ipv6Addr::from(bits).into(), length));
+    prop_oneof![v4, v6].prop_map(|block| block.unwrap().trunc())
+}
+
+/// What a line may say of a key.
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let scopes = subsequence(Scope::EACH.to_vec(), 1..=5).prop_map(Scopes::granted);
+    let expires =
+        proptest::option::of(prop_oneof![0..=253_402_300_800_u64, (0..=2_932_897_u64).prop_map(|day| day * 86_400)]);
+    let from = proptest::collection::btree_set(block(), 0..4).prop_map(|blocks| blocks.into_iter().collect());
+    let user = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}".prop_filter("default", |user| !user.eq_ignore_ascii_case("default"));
+    (scopes, expires, from, proptest::option::of(user)).prop_map(|(scopes, expires, from, user)| Attributes {
+        scopes,
+        expires,
+        from,
+        user,
+    })
 }
 
 fn keys(all: &[&str]) -> Keys {
@@ -111,9 +147,47 @@ proptest! {
     }
 
     #[test]
+    fn key_file_lines_that_were_written_are_read_again(
+        key in key(),
+        label in proptest::option::of(any_label()),
+        attributes in attributes(),
+    ) {
+        match write_line(&key, label.as_deref(), &attributes) {
+            Ok(line) => {
+                let records = parse_file("keys", line.as_bytes()).unwrap();
+                prop_assert_eq!(records.len(), 1);
+                prop_assert_eq!(*records[0].digest.expose_secret(), *Digest::of(key.as_bytes()).expose_secret());
+                prop_assert_eq!(&records[0].label, &label);
+                prop_assert_eq!(&records[0].attributes, &attributes);
+            }
+            Err(faults) => {
+                prop_assert!(label.is_some_and(|label| label.contains('"')), "{:?}", faults);
+            }
+        }
+    }
+
+    /// Whatever stands around it: an attribute counts, or the line is a fault. No key is left open by mistake.
+    #[test]
+    fn key_file_a_scope_is_never_lost(
+        before in prop_oneof![".{0,6}", "[ \"'a=-]{0,6}", Just(String::new())],
+        name in select(&["scope", "Scope", "SCOPE", "scope\u{301}", "s.c.o.p.e", "\u{ff53}\u{ff43}\u{ff4f}\u{ff50}\u{ff45}"][..]),
+        sign in select(&["=", "\u{ff1d}", " =", " = ", "= ", "=\u{a0}"][..]),
+        after in prop_oneof![Just(String::new()), ".{0,6}", "[ \"',a=-]{0,6}"],
+    ) {
+        let text = format!("key label {before}{name}{sign}view{after}").replace('\n', " ");
+        if let Ok(records) = parse_file("keys", text.as_bytes()) {
+            let is_in_parts = name.contains(['.', '\u{301}']) && before.contains(char::is_alphabetic);
+            let is_longer_word = before.ends_with(char::is_alphabetic) || is_in_parts;
+            prop_assert!(is_longer_word || records[0].attributes.scopes == Scopes::granted([Scope::View]), "{}", text);
+        }
+    }
+
+    #[test]
     fn key_file_faults_never_hold_the_key(
         secret in "[A-Z]{12}",
-        fault in select(&["{}\u{e9}", "\u{7}{}", "sha256:{}", "{} label\u{7}", "{}\n{}", "{} {}\u{1b}[0m", "{}\0"][..]),
+        fault in select(&["{}\u{e9}", "\u{7}{}", "sha256:{}", "{} label\u{7}", "{}\n{}", "{} {}\u{1b}[0m", "{}\0",
+            "{}=", "{}=x {}", "{} a -scope=view", "{} =", "{} \"{} scope=view", "\u{7}{} \"{}\" x role=y",
+            "{} {}\u{a0}scope=view", "{} scope=view {}"][..]),
     ) {
         let text = fault.replace("{}", &secret);
         for fault in parse_file("keys", text.as_bytes()).unwrap_err() {
