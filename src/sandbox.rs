@@ -6,7 +6,11 @@
 //! what a page loads by itself (`<img>`, `<video>`, `fetch`, a style sheet) works whatever these fields say.
 
 /// The whole of the policy.
-pub const POLICY: &str = "sandbox";
+const POLICY: &str = "sandbox";
+
+/// The same for sound and films. In a tab of its own, a browser asks for them a second time, and without the cookie where
+/// the tab is of no origin. Scripts do not run, either.
+const PLAYED: &str = "sandbox allow-same-origin";
 
 /// A type that no browser runs or shows.
 pub const BYTES: &str = "application/octet-stream";
@@ -28,6 +32,15 @@ pub enum Treatment {
     Downloaded,
     /// The same, and no page can load it as its script, either.
     Disarmed,
+}
+
+/// The policy for a `Content-Type` value.
+#[must_use]
+pub fn policy(content_type: &str) -> &'static str {
+    let is_played = ["audio/", "video/"]
+        .iter()
+        .any(|kind| content_type.trim_start().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)));
+    if is_played && treatment(content_type) == Treatment::Shown { PLAYED } else { POLICY }
 }
 
 /// What is done with a `Content-Type` value. What nobody knows is downloaded.

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList, PySet, PyString};
 use super::aiohttp;
 use super::middleware::AuthMiddleware;
 use crate::caching::{PRIVATE, made_private};
-use crate::sandbox::{BYTES, POLICY, Treatment, as_attachment, is_sandboxed, treatment};
+use crate::sandbox::{BYTES, Treatment, as_attachment, is_sandboxed, policy, treatment};
 
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct BeforeSending {
@@ -131,15 +131,16 @@ fn sandbox(response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<
         return Ok(());
     }
     headers.set_item("X-Content-Type-Options", "nosniff")?;
+    let content_type = all("Content-Type")?.join(",");
     // A second field: each of them must be kept to, so the handler's own policy stays as it is.
     if !is_sandboxed(&all("Content-Security-Policy")?.join(",")) {
-        headers.call_method1("add", ("Content-Security-Policy", POLICY))?;
+        headers.call_method1("add", ("Content-Security-Policy", policy(&content_type)))?;
     }
-    // It has no body, and the type that aiohttp gives it is none of what the browser keeps.
+    // It has no body, and its type may be one that aiohttp made up.
     if status == 304 {
         return Ok(());
     }
-    let treatment = treatment(&all("Content-Type")?.join(","));
+    let treatment = treatment(&content_type);
     if treatment == Treatment::Disarmed {
         headers.set_item("Content-Type", BYTES)?;
     }

@@ -132,6 +132,23 @@ fn dispositions() {
 }
 
 #[test]
+fn policy_of_a_type() {
+    for (content_type, expected) in [
+        ("video/mp4", PLAYED),
+        (" Audio/FLAC; x", PLAYED),
+        ("audio/x+xml", POLICY),
+        ("video/mp4, text/html", POLICY),
+        ("video", POLICY),
+        ("image/png", POLICY),
+        ("text/html", POLICY),
+        ("", POLICY),
+        ("é", POLICY),
+    ] {
+        assert_eq!(policy(content_type), expected, "{content_type:?}");
+    }
+}
+
+#[test]
 fn policies() {
     for (policies, expected) in [
         ("sandbox", true),
@@ -158,7 +175,9 @@ proptest! {
     ) {
         let flip = |(at, letter): (usize, char)| if flips[at % 40] { letter.to_ascii_uppercase() } else { letter };
         let spelled: String = active.chars().enumerate().map(flip).collect();
-        prop_assert_ne!(treatment(&format!("{before}{spelled}{after}")), Treatment::Shown);
+        let content_type = format!("{before}{spelled}{after}");
+        prop_assert_ne!(treatment(&content_type), Treatment::Shown);
+        prop_assert_eq!(policy(&content_type), POLICY);
     }
 
     /// A disposition always begins with the word, and loses no parameter.

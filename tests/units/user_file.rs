@@ -165,7 +165,7 @@ proptest! {
     fn what_is_written(path in "(workflows|subgraphs|Workflows|user\\.css|comfy\\.settings\\.json|\\PC{0,9})?/?\\PC{0,20}") {
         if word(&path, true) == "run" {
             let inside = |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'));
-            prop_assert!(FOLDERS.iter().any(|folder| inside(folder)) || FILES.contains(&path.as_str()));
+            prop_assert!(FOLDERS.iter().any(inside) || FILES.contains(&path.as_str()));
             prop_assert!(path.split('/').all(|name| !["", ".", ".."].contains(&name)));
         }
     }

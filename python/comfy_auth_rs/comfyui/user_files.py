@@ -66,7 +66,7 @@ class UserFiles:
         if hasattr(manager, "get_request_user_filepath"):
             path = manager.get_request_user_filepath(request, name or None, create_dir=False)
             if path is None:
-                raise ValueError("outside of the user's folder")
+                raise ValueError(name)  # it is outside of the user's folder
             return Path(os.path.abspath(path))  # noqa: PTH100 - links count after dots, as in ComfyUI
         folder = Path(sys.modules["folder_paths"].get_user_directory(), "default")
         return Path(os.path.abspath(folder / unquote(name or "")))  # noqa: PTH100
