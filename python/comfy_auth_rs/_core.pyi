@@ -31,6 +31,7 @@ __all__ = [
     "probe_devices",
     "profile_may_be_asked_for",
     "profile_of_user",
+    "scope_of",
     "split_url_keys",
     "strip_credentials",
 ]
@@ -306,6 +307,12 @@ def profile_may_be_asked_for(name: str | None, users: Set[str], scope: Sequence[
 
 def profile_of_user(profiles: Sequence[tuple[str, str]], user: str) -> str | None:
     """The id of the ComfyUI profile of `user`, among pairs of an id and a name; `None` where it is to be made."""
+
+def scope_of(path: str, method: str, *, is_folder: bool = False) -> str | None:
+    """The scope that the table names for a route of ComfyUI or ComfyUI-Manager; None where it names none.
+
+    `path` is the route's canonical path or, with `is_folder`, a static folder's.
+    """
 
 def split_url_keys(path: str) -> tuple[UrlKeys, str] | None:
     """The keys before a raw path (`/key/KEY/prompt`), and the path without them; `None` where there are none."""
