@@ -31,6 +31,7 @@ use crate::keys::{self, Keys};
 use crate::link;
 use crate::origin::OwnOrigins;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
+use crate::sandbox;
 use crate::scope::Table;
 use crate::session;
 use crate::state::State;
@@ -331,6 +332,14 @@ impl AuthMiddleware {
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
         facts.take_error().map_or(Ok((public, of_one_file)), Err)
+    }
+
+    /// Whether a resource of ComfyUI's that resolved a request answers what clients can write.
+    pub fn answers_what_clients_write(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let facts = self.facts(request)?;
+        let answers = self.exemptions.in_comfyui()
+            && matches!(facts.route(), Route::Path(path) if sandbox::answers_what_clients_write(path));
+        facts.take_error().map_or(Ok(answers), Err)
     }
 
     fn who(&self, request: &Bound<'_, PyAny>, question: Question<'_>) -> PyResult<Option<Identity>> {
