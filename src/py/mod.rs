@@ -16,7 +16,7 @@ mod notices;
 mod probe;
 mod request;
 mod responses;
-mod scope;
+mod scopes;
 mod url_keys;
 
 use pyo3::prelude::*;
@@ -50,7 +50,7 @@ mod _core {
     #[pymodule_export]
     use super::responses::BeforeSending;
     #[pymodule_export]
-    use super::scope::scope_of;
+    use super::scopes::scope_of;
     #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]
