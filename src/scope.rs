@@ -1,14 +1,85 @@
 //! Which scopes a route needs.
 //!
-//! In ComfyUI: one table for its own routes, one rule for ComfyUI-Manager's, one for static mounts. What none of them
-//! names needs `all`.
+//! One table for ComfyUI's own routes, one rule for ComfyUI-Manager's, one for static mounts. What none of them names
+//! needs `all`, or `nodes` where a custom node answers it.
 
 use crate::error::{ConfigError, quoted};
 use crate::exempt::{Route, is_hidden};
-use crate::keys::Scope::{All, Run, View};
-use crate::keys::{Scope, Scopes};
+use crate::keys::Scope::{self, All, Run, View};
+use crate::keys::Scopes;
 use crate::patterns::Patterns;
-use crate::request::Request;
+use crate::request::{Handler, Request};
+
+/// Who says what a route needs. A route of which nobody says anything needs `all`.
+#[derive(Debug)]
+pub enum Table {
+    /// The table of ComfyUI's routes.
+    ComfyUi,
+    /// The author of an application of their own, by patterns: the first that matches counts.
+    Patterns(Patterns, Vec<Scopes>),
+    /// The same, by a function.
+    Function,
+}
+
+impl Table {
+    /// Of patterns, each with the words of its scopes: all of them are needed, and none where any valid key will do.
+    ///
+    /// # Errors
+    /// One line a bad pattern or word.
+    pub fn of_patterns(patterns: &[(String, Vec<String>)]) -> Result<Self, Vec<ConfigError>> {
+        let scopes =
+            patterns.iter().map(|(_, words)| needed(words)).collect::<Result<_, _>>().map_err(|fault| vec![fault])?;
+        let patterns: Vec<_> = patterns.iter().map(|(pattern, _)| pattern).collect();
+        Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
+    }
+
+    /// What a request needs.
+    #[must_use]
+    pub fn needed<R: Request>(&self, request: &R) -> Scopes {
+        match self {
+            _ if request.is_our_own() => Scopes::NONE,
+            Self::ComfyUi => in_comfyui(request),
+            Self::Patterns(patterns, scopes) => {
+                patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
+            }
+            Self::Function => request.needed_scopes(),
+        }
+    }
+}
+
+/// What a request needs that needs each of these words.
+///
+/// # Errors
+/// A word is no scope.
+pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
+    words.iter().map(AsRef::as_ref).try_fold(Scopes::NONE, |all, word| {
+        let is_none = || {
+            let words = Scope::EACH.map(Scope::name).join(", ");
+            ConfigError::new("scopes", format!("{} is no scope; write one of: {words}", quoted(word)))
+        };
+        Scope::parse(word).map(|scope| all.and(Scopes::needed(scope))).ok_or_else(is_none)
+    })
+}
+
+fn in_comfyui<R: Request>(request: &R) -> Scopes {
+    let method = request.method();
+    let by_table = match request.route() {
+        Route::Unmatched => None,
+        Route::Static { prefix, file } if is_of_the_manager(&format!("{prefix}/{file}")) => return Scopes::ALL,
+        Route::Static { prefix, file } if is_hidden(prefix) || is_hidden(file) => return Scopes::ALL,
+        Route::Static { prefix, .. } => of_comfyuis_files(without_api(prefix), &method),
+        Route::Path(path) if is_of_the_manager(path) => return Scopes::ALL,
+        Route::Path(path) => of_comfyui(without_api(path), &method),
+    };
+    let nodes = Scopes::needed(Scope::Nodes);
+    match (by_table.map(Scopes::needed), request.handler()) {
+        (Some(needed), Handler::ComfyUi) => needed,
+        // The stricter of both counts: whose it is may not be clear, but it must not need less than a node's.
+        (Some(needed), Handler::Node | Handler::Unknown) => needed.and(nodes),
+        (None, Handler::Node) => nodes,
+        (None, Handler::ComfyUi | Handler::Unknown) => Scopes::ALL,
+    }
+}
 
 /// A route of ComfyUI's: method, canonical path without `/api`, what it needs.
 type Row = (&'static str, &'static str, Scope);
@@ -111,74 +182,6 @@ const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot",
 
 /// Paths that it had before its third version.
 const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
-
-/// Who says what a route needs. A route of which nobody says anything needs `all`.
-#[derive(Debug)]
-pub enum Table {
-    /// The table of ComfyUI's routes.
-    ComfyUi,
-    /// The author of an application of their own, by patterns: the first that matches counts.
-    Patterns(Patterns, Vec<Scopes>),
-    /// The same, by a function.
-    Function,
-}
-
-impl Table {
-    /// Of patterns, each with the words of its scopes: all of them are needed, and none where any valid key will do.
-    ///
-    /// # Errors
-    /// One line a bad pattern or word.
-    pub fn of_patterns(patterns: &[(String, Vec<String>)]) -> Result<Self, Vec<ConfigError>> {
-        let scopes =
-            patterns.iter().map(|(_, words)| needed(words)).collect::<Result<_, _>>().map_err(|fault| vec![fault])?;
-        let patterns: Vec<_> = patterns.iter().map(|(pattern, _)| pattern).collect();
-        Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
-    }
-
-    /// What a request needs.
-    #[must_use]
-    pub fn needed<R: Request>(&self, request: &R) -> Scopes {
-        match self {
-            _ if request.is_our_own() => Scopes::NONE,
-            Self::ComfyUi => in_comfyui(request),
-            Self::Patterns(patterns, scopes) => {
-                patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
-            }
-            Self::Function => request.needed_scopes(),
-        }
-    }
-}
-
-/// What a request needs that needs each of these words.
-///
-/// # Errors
-/// A word is no scope.
-pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
-    words.iter().map(AsRef::as_ref).try_fold(Scopes::NONE, |all, word| {
-        let is_none = || {
-            let words = Scope::EACH.map(Scope::name).join(", ");
-            ConfigError::new("scopes", format!("{} is no scope; write one of: {words}", quoted(word)))
-        };
-        Scope::parse(word).map(|scope| all.and(Scopes::needed(scope))).ok_or_else(is_none)
-    })
-}
-
-fn in_comfyui<R: Request>(request: &R) -> Scopes {
-    let route = request.route();
-    let by_node = || if request.is_served_by_node() { Scopes::needed(Scope::Nodes) } else { Scopes::NONE };
-    let by_table = match route {
-        Route::Unmatched => None,
-        Route::Path(path) | Route::Static { prefix: path, .. } if is_of_the_manager(path) => return Scopes::ALL,
-        Route::Static { prefix, file } if is_hidden(prefix) || is_hidden(file) => None, // nobody means to serve it
-        Route::Static { prefix, .. } => of_comfyuis_files(without_api(prefix), &request.method()),
-        Route::Path(path) => of_comfyui(without_api(path), &request.method()),
-    };
-    match by_table {
-        Some(scope) => Scopes::needed(scope).and(by_node()),
-        None if request.is_served_by_node() => by_node(),
-        None => Scopes::ALL,
-    }
-}
 
 /// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
 #[must_use]

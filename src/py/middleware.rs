@@ -311,7 +311,7 @@ impl AuthMiddleware {
             Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
         };
         let admission = grant.map(|grant| self.admission(grant, facts));
-        let displaced = self.connections.opened(request, admission, seat)?;
+        let displaced = self.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
         Ok(Next::Socket(grant.is_some(), displaced))
     }
 
