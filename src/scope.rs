@@ -212,6 +212,9 @@ const FOLDERS_OF_COMFYUI: [&str; 4] = ["/extensions", "/templates", "/docs", "/w
 /// The first words of the paths of ComfyUI-Manager, as a package and as a custom node.
 const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot", "externalmodel", "comfyui_manager"];
 
+/// Paths that it had before its third version.
+const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
+
 /// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
 #[must_use]
 pub fn without_api(path: &str) -> &str {
@@ -254,7 +257,8 @@ pub fn is_of_the_manager(path: &str) -> bool {
             return FAMILIES_OF_THE_MANAGER.iter().chain(&BEFORE).any(|one| one.starts_with(word));
         }
         if !BEFORE.contains(&word) {
-            return FAMILIES_OF_THE_MANAGER.contains(&word);
+            let next = words.next().unwrap_or_default();
+            return FAMILIES_OF_THE_MANAGER.contains(&word) || OLD_ONES_OF_THE_MANAGER.contains(&(word, next));
         }
     }
     has_names
