@@ -46,6 +46,7 @@ pub mod keys;
 pub mod legible;
 pub mod link;
 pub mod origin;
+pub mod patterns;
 pub mod probe;
 pub mod request;
 pub mod scope;

@@ -19,6 +19,7 @@ use comfy_auth_rs::keys::{Attributes, Entry, Keys, Scope, Scopes, parse_file, pa
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::origin::{OwnOrigins, Page, page};
 use comfy_auth_rs::request::{Field, Now, Question, takes_html};
+use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::secret::Digest;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
@@ -208,12 +209,12 @@ proptest! {
     #[test]
     fn keys_admit_exactly_themselves(all in hash_set(key(), 1..20), other in ".{0,40}") {
         let keys = keys(&all.iter().map(String::as_str).collect::<Vec<_>>());
-        prop_assert_eq!(keys.len(), all.len());
+        prop_assert_eq!(keys.in_force(NOW), all.len());
         for key in &all {
-            let entry = keys.verify(key.as_bytes()).ok().unwrap();
-            prop_assert_eq!(keys.by_id(entry.id()).map(Entry::id), Some(entry.id()));
+            let entry = keys.verify(key.as_bytes(), NOW).ok().unwrap();
+            prop_assert_eq!(keys.by_id(entry.id(), NOW).map(Entry::id), Some(entry.id()));
         }
-        prop_assert_eq!(keys.verify(other.as_bytes()).is_ok(), all.contains(&other));
+        prop_assert_eq!(keys.verify(other.as_bytes(), NOW).is_ok(), all.contains(&other));
     }
 
     #[test]
@@ -322,20 +323,20 @@ proptest! {
 
     #[test]
     fn session_any_text_is_none(text in prop_oneof![".*", "[A-Za-z0-9_-]{98}"]) {
-        prop_assert!(session::verify(&text, &keys(&["right"]), NOW).is_none());
+        prop_assert!(session::verify(&text, &keys(&["right"]), Now::at(NOW)).is_none());
     }
 
     #[test]
     fn session_round_trip(all in hash_set(key(), 2..5), place in any::<Index>(), character in "[A-Za-z0-9_=-]", at in any::<Index>()) {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         let keys = keys(&all);
-        let entry = keys.verify(place.get(&all).as_bytes()).ok().unwrap();
+        let entry = keys.verify(place.get(&all).as_bytes(), NOW).ok().unwrap();
         let value = session::issue(entry, session::BROWSER, NOW);
-        let (found, _) = session::verify(&value, &keys, NOW).unwrap();
+        let (found, _) = session::verify(&value, &keys, Now::at(NOW)).unwrap();
         prop_assert_eq!((found.key, found.expires), (entry.id(), NOW + session::BROWSER.as_secs()));
         let at = at.index(value.len());
         let forged = format!("{}{character}{}", &value[..at], &value[at + 1..]);
-        prop_assert_eq!(session::verify(&forged, &keys, NOW).is_some(), forged == value);
+        prop_assert_eq!(session::verify(&forged, &keys, Now::at(NOW)).is_some(), forged == value);
     }
 
     #[test]
@@ -782,14 +783,14 @@ proptest! {
     #[test]
     fn decision_is_the_models(mut case in case()) {
         let (keys, gone) = (keys(&["right", "right-too"]), keys(&["gone"]));
-        let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key).ok().unwrap(), session::BROWSER, NOW);
+        let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key, NOW).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
         let (state, own_origins) = (State::default(), OwnOrigins::default());
         let policy = Policy {
-            keys: &keys, state: &state, exemptions: &exemptions, own_origins: &own_origins, trace: None
+            keys: &keys, state: &state, exemptions: &exemptions, scopes: &Table::ComfyUi, own_origins: &own_origins, trace: None
         };
-        let now = Now { monotonic: Duration::from_secs(1), unix: NOW };
+        let now = Now { monotonic: Duration::from_secs(1), ..Now::at(NOW) };
         let decision = decide(&policy, &case.request(), Question::Access, now);
         let word = match decision {
             Decision::Granted(grant) if grant.source == Source::Cookie => "cookie",
