@@ -43,6 +43,7 @@ pub mod exempt;
 pub mod frames;
 pub mod inject;
 pub mod keys;
+pub mod latest;
 pub mod legible;
 pub mod link;
 pub mod origin;

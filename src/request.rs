@@ -67,6 +67,8 @@ pub trait Request {
     fn client_is_peer(&self) -> bool;
     /// Whether a proxy that the operator trusts is at the other end of the connection.
     fn proxied(&self) -> bool;
+    /// Whether this package answers it, or the page that everything else is shown in.
+    fn is_our_own(&self) -> bool;
     /// Whether a custom node answers it.
     fn is_served_by_node(&self) -> bool;
     /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`

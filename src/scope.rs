@@ -32,12 +32,13 @@ impl Table {
     /// What a request needs.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R) -> Scopes {
-        let route = request.route();
-        match (route, self) {
-            (Route::Path(path), _) if is_our_own(path) => Scopes::NONE,
-            (_, Self::ComfyUi) => in_comfyui(request),
-            (_, Self::Patterns(patterns, scopes)) => patterns.first(route).map_or(Scopes::ALL, |first| scopes[first]),
-            (_, Self::Function) => request.needed_scopes(),
+        match self {
+            _ if request.is_our_own() => Scopes::NONE,
+            Self::ComfyUi => in_comfyui(request),
+            Self::Patterns(patterns, scopes) => {
+                patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
+            }
+            Self::Function => request.needed_scopes(),
         }
     }
 }
@@ -56,20 +57,6 @@ pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
     })
 }
 
-/// What this package adds, and the page that shows everything else.
-fn is_our_own(path: &str) -> bool {
-    const OURS: [&str; 7] = [
-        "/health",
-        "/auth_session",
-        "/auth_verify",
-        "/auth_login.html",
-        "/auth_login.js",
-        "/auth_link.js",
-        "/auth_inject.js",
-    ];
-    OURS.contains(&path)
-}
-
 fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let route = request.route();
     let by_node = || if request.is_served_by_node() { Scopes::needed(Scope::Nodes) } else { Scopes::NONE };
@@ -78,9 +65,6 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
         Route::Static { prefix, file } => is_a_mount(prefix, file).then(|| Scopes::needed(Scope::View)),
         Route::Path(path) => {
             let path = path.strip_prefix("/api").unwrap_or(path);
-            if is_our_own(path) || matches!(path, "/" | "/index.html") {
-                return Scopes::NONE;
-            }
             of_comfyui(path, &request.method()).map(Scopes::needed)
         }
     };
@@ -101,7 +85,7 @@ fn is_a_mount(prefix: &str, file: &str) -> bool {
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     match (path, method) {
-        ("/prompt", "GET" | "HEAD") => Some(Scope::View),
+        ("/prompt" | "/view" | "/ws", "GET" | "HEAD") => Some(Scope::View),
         ("/prompt", "POST") => Some(Scope::Run),
         _ => None,
     }

@@ -1703,6 +1703,9 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn known_client(&self) -> Option<IpAddr> {
             panic!("nor whether the address is sure");
         }
+        fn is_our_own(&self) -> bool {
+            panic!("nor whether we do");
+        }
         fn is_served_by_node(&self) -> bool {
             panic!("nor who answers");
         }

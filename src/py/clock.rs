@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::request::{Now, millis};
+use crate::latest::Latest;
+use crate::request::Now;
 
 /// Tells the time since some moment, and the wall clock's. Only sessions ask for the latter, in whole seconds, so it is
-/// looked at no more than once a second. For keys it never goes back: one that has expired stays so.
+/// looked at no more than once a second.
 pub struct Clock {
     monotonic: Monotonic,
     unix: AtomicU64,
-    /// How far the wall clock was ahead of the monotonic one at most, in milliseconds.
-    ahead: AtomicU64,
+    latest: Latest,
     looked_at: AtomicU64,
 }
 
@@ -20,7 +20,7 @@ impl Clock {
         Self {
             monotonic: Monotonic::start(),
             unix: AtomicU64::new(0),
-            ahead: AtomicU64::new(0),
+            latest: Latest::default(),
             looked_at: AtomicU64::new(u64::MAX),
         }
     }
@@ -37,11 +37,10 @@ impl Clock {
             each_second();
             let unix = unix_time();
             self.unix.store(unix.as_secs(), Ordering::Relaxed);
-            self.ahead.fetch_max(millis(unix.saturating_sub(monotonic)), Ordering::Relaxed);
+            self.latest.saw(monotonic, unix);
             self.looked_at.store(monotonic.as_secs(), Ordering::Release);
         }
-        let latest = self.ahead.load(Ordering::Relaxed).saturating_add(millis(monotonic)) / 1000;
-        Now { monotonic, unix: self.unix.load(Ordering::Relaxed), latest }
+        Now { monotonic, unix: self.unix.load(Ordering::Relaxed), latest: self.latest.at(monotonic) }
     }
 }
 

@@ -433,6 +433,10 @@ impl<'py> request::Request for Request<'_, 'py> {
         (!is_a_proxy).then(|| peer.to_canonical())
     }
 
+    fn is_our_own(&self) -> bool {
+        self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
+    }
+
     fn is_served_by_node(&self) -> bool {
         self.read(|| self.context.scopes.is_of_node(self.object)).unwrap_or(true)
     }

@@ -147,6 +147,10 @@ impl request::Request for Request {
         self.client.filter(|_| !self.client_unknown)
     }
 
+    fn is_our_own(&self) -> bool {
+        matches!(self.route, Route::Path("/" | "/health" | "/auth_session" | "/auth_login.html"))
+    }
+
     fn is_served_by_node(&self) -> bool {
         self.by_node
     }
