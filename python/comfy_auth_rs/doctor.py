@@ -368,12 +368,13 @@ def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -
 
 
 def _first_key(file: Path) -> str | None:
-    if not KeyStore.faults(file):  # so that what follows reads it as the server does
-        with contextlib.suppress(OSError, ValueError):
-            for line in file.read_text("utf-8-sig").split("\n"):
-                for word in line.split()[:1]:
-                    if not word.startswith(("#", "sha256:")):
-                        return word
+    """In plain text and in force; one that may do everything, if there is one, since it is told more."""
+    with contextlib.suppress(KeyFileFault):
+        found, now = read(file), int(time.time())
+        in_force = [entry for entry in found.entries if not entry.has_expired(now)]
+        for entry in sorted(in_force, key=lambda entry: entry.scope != "all"):
+            if not (key := found.key_of(entry)).startswith("sha256:"):
+                return key
     return None
 
 

@@ -66,7 +66,7 @@ impl KeyEntry {
     }
 
     fn __repr__(&self) -> String {
-        format!("KeyEntry(line={}, id={})", self.0.line, self.id())
+        format!("KeyEntry({})", self.id())
     }
 }
 

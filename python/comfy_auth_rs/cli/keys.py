@@ -32,13 +32,13 @@ _COLUMNS = ("LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
 
-    def added(act: Callable[[argparse.Namespace], int], summary: str, *examples: str) -> argparse.ArgumentParser:
+    def added(act: Callable[[argparse.Namespace], int], description: str, epilog: str) -> argparse.ArgumentParser:
         name = act.__name__.removeprefix("_")
         action = actions.add_parser(
             name,
-            help=summary,
-            description=f"{summary[:1].upper()}{summary[1:]}.",
-            epilog="\n".join(["examples:", *(f"  comfy-auth-rs keys {name} {line}" for line in examples)]),
+            help=description,
+            description=f"{description[:1].upper()}{description[1:]}.",
+            epilog="\n".join(["examples:", *(f"  comfy-auth-rs keys {name} {line}" for line in epilog.splitlines())]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -46,14 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.set_defaults(act=act)
         return action
 
-    action = added(_list, "show what each key may do, never the key", "api_key.txt", "api_key.txt --json")
+    action = added(
+        _list, description="show what each key may do, never the key", epilog="api_key.txt\napi_key.txt --json"
+    )
     action.add_argument("--json", action="store_true", help="for programs: whole ids")
 
     action = added(
         _add,
-        "add a key and print it, this once",
-        "api_key.txt --label alice",
-        "api_key.txt --label display --scope view --from 192.168.1.0/24 --expires 2027-01-31",
+        description="add a key and print it, this once",
+        epilog="api_key.txt --label alice\n"
+        "api_key.txt --label display --scope view --from 192.168.1.0/24 --expires 2027-01-31\n"
         "api_key.txt --label laptop --scope run,nodes --user alice --expires 90d --digest",
     )
     action.add_argument("--label", metavar="LABEL", required=True, help="its name in lists and logs")
@@ -69,14 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_how_it_is_kept(action)
 
-    action = added(_revoke, "end a key now", "api_key.txt alice", "api_key.txt 1f3a9c02")
+    action = added(_revoke, description="end a key now", epilog="api_key.txt alice\napi_key.txt 1f3a9c02")
     _add_word(action)
 
     action = added(
         _rotate,
-        "add a key in place of another, which ends a while later",
-        "api_key.txt alice",
-        "api_key.txt 1f3a9c02 --grace 7d",
+        description="add a key in place of another, which ends a while later",
+        epilog="api_key.txt alice\napi_key.txt 1f3a9c02 --grace 7d",
     )
     _add_word(action)
     action.add_argument(
