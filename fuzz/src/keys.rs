@@ -128,7 +128,11 @@ fn survive_being_written(records: &[Record]) {
 }
 
 fn admit_themselves_only(records: &[Record], data: &[u8]) {
-    let keys = Keys::new(records);
+    let for_good = |record: &Record| {
+        let attributes = Attributes { expires: None, ..record.attributes.clone() };
+        Record { attributes, ..record.clone() }
+    };
+    let keys = Keys::new(&records.iter().map(for_good).collect::<Vec<_>>());
     if keys.in_force(0) < records.len() {
         // Only digests that somebody made up have the half in common by which they are looked up.
         let halves: HashSet<_> = records.iter().map(|record| record.digest.halves()[0]).collect();

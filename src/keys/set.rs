@@ -26,6 +26,13 @@ impl fmt::Display for KeyId {
 }
 
 impl KeyId {
+    /// The id of the key with this digest.
+    #[must_use]
+    pub fn of(digest: &Digest) -> Self {
+        let id = derive(digest, b"comfy-auth-rs key id v1");
+        Self(std::array::from_fn(|index| id[index]))
+    }
+
     fn number(self) -> u128 {
         u128::from_le_bytes(self.0)
     }
@@ -42,11 +49,10 @@ pub struct Entry {
 
 impl Entry {
     fn new(record: &Record) -> Self {
-        let id = derive(&record.digest, b"comfy-auth-rs key id v1");
         let session_key = derive(&record.digest, b"comfy-auth-rs session key v1");
         Self {
             digest: record.digest,
-            id: KeyId(std::array::from_fn(|index| id[index])),
+            id: KeyId::of(&record.digest),
             label: record.label.clone(),
             attributes: record.attributes.clone(),
             session_mac: keyed(&session_key),
