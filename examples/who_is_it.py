@@ -25,7 +25,7 @@ def make_app(key_file: Path) -> web.Application:
     app = web.Application()
     app.router.add_get("/", hello)
     app.router.add_post("/paint", paint)
-    comfy_auth_rs.setup(app, api_key_file=key_file, exempt="/", scopes={"/paint": "run"})
+    comfy_auth_rs.setup(app, api_key_file=key_file, exempt="/", scopes={"/": "", "/paint": "run"})
     return app
 
 

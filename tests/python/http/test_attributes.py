@@ -274,6 +274,15 @@ async def test_a_handler_is_told_who_it_is(server):
     assert (told["user"], told["scopes"], told["subject"]) == (None, ["all"], told["key_id"])
 
 
+async def test_where_it_may_not_go_a_key_is_nobody(aiohttp_server, key_file):
+    app = routes(web.Application())
+    setup(app, api_key_file=key_file, exempt="/who", scopes={"/view": "view"})
+    server = await aiohttp_server(app)
+    for key, label in ((KEY, "owner"), (VIEWER, None), (ELSEWHERE, None)):
+        told = (await fetch(server, "/who", bearer(key))).json
+        assert (told and told["label"]) == label
+
+
 async def test_a_proxy_asks_for_a_scope(server):
     for key, allowed in {
         KEY: {"view", "run", "nodes", "metrics", "all"},
