@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comfy_auth_rs import KeyFileError, KeyStore
-from support.snippets import REPOSITORY, snippets
+from support.snippets import REPOSITORY, Snippet, snippets
 
 PAGE = REPOSITORY / "docs" / "keys-and-scopes.md"
 BLOCKS = [snippet for snippet in snippets() if snippet.page == PAGE and snippet.language == "text"]
@@ -22,10 +22,9 @@ def read(folder: Path, text: str) -> KeyStore:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
-def test_each_block_is_a_key_file(tmp_path: Path, block: object) -> None:
-    text: str = block.code  # type: ignore[attr-defined]
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    assert len(read(tmp_path, text)) == len(lines) > 0
+def test_each_block_is_a_key_file(tmp_path: Path, block: Snippet) -> None:
+    lines = [line for line in block.code.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(read(tmp_path, block.code)) == len(lines) > 0
 
 
 def test_all_blocks_together_are_one(tmp_path: Path) -> None:
