@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
-use crate::keys::{KeyId, Scope, Scopes};
+use crate::keys::{Scope, Scopes};
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +69,30 @@ pub trait Request {
     fn proxied(&self) -> bool;
     /// Whether this package answers it, or the page that everything else is shown in.
     fn is_our_own(&self) -> bool;
-    /// Whether a custom node answers it.
-    fn is_served_by_node(&self) -> bool;
+    /// Whose code answers it.
+    fn handler(&self) -> Handler;
+    /// What was remembered of its route and handler, and method.
+    fn known_scopes(&self) -> Option<Scopes>;
+    /// Remembers what every such request needs.
+    fn remember_scopes(&self, needed: Scopes);
     /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
     /// where that cannot be told.
     fn user_files(&self) -> Option<Vec<String>>;
     /// What it needs, in the words of the application that is protected, which has a function for that.
     fn needed_scopes(&self) -> Scopes;
-    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
-    fn takes_over(&self, by: Option<KeyId>) -> bool;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, by somebody else than `by`.
+    fn takes_over(&self, by: Option<&str>) -> bool;
+}
+
+/// Whose code answers a request to ComfyUI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// ComfyUI's own.
+    ComfyUi,
+    /// A custom node's, or that which a custom node has registered.
+    Node,
+    /// That cannot be told.
+    Unknown,
 }
 
 /// What a request is judged for.

@@ -15,6 +15,7 @@ mod log;
 mod middleware;
 mod notices;
 mod probe;
+mod profile;
 mod request;
 mod responses;
 mod scopes;
@@ -51,7 +52,11 @@ mod _core {
     #[pymodule_export]
     use super::probe::{DeviceSampler, probe_device, probe_devices};
     #[pymodule_export]
+    use super::profile::{profile_may_be_asked_for, profile_of_user};
+    #[pymodule_export]
     use super::responses::BeforeSending;
+    #[pymodule_export]
+    use super::scopes::scope_of;
     #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]

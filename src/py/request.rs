@@ -14,14 +14,14 @@ use zeroize::Zeroizing;
 use super::aiohttp;
 use super::connections::Connections;
 use super::notices::Notices;
-use super::scopes::Scopes;
+use super::scopes::{Known, Scopes};
 use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
 use crate::keys::{self, KeyId, KeyStore};
 use crate::legible::is_legible;
-use crate::request::{self, Field};
+use crate::request::{self, Field, Handler};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
 pub struct Names {
@@ -167,6 +167,7 @@ pub struct Context<'a> {
     pub url_keys: Option<&'a Py<PyAny>>,
     pub keys: &'a KeyStore,
     pub scopes: &'a Scopes,
+    pub known: &'a Known,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -437,8 +438,16 @@ impl<'py> request::Request for Request<'_, 'py> {
         self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
     }
 
-    fn is_served_by_node(&self) -> bool {
-        self.read(|| self.context.scopes.is_of_node(self.object)).unwrap_or(true)
+    fn handler(&self) -> Handler {
+        self.read(|| self.context.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
+    }
+
+    fn known_scopes(&self) -> Option<keys::Scopes> {
+        self.read(|| self.context.known.get(self.object)).flatten()
+    }
+
+    fn remember_scopes(&self, needed: keys::Scopes) {
+        let _ = self.read(|| self.context.known.set(self.object, needed));
     }
 
     fn user_files(&self) -> Option<Vec<String>> {
@@ -460,7 +469,7 @@ impl<'py> request::Request for Request<'_, 'py> {
         !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
-    fn takes_over(&self, by: Option<KeyId>) -> bool {
+    fn takes_over(&self, by: Option<&str>) -> bool {
         self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

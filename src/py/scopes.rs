@@ -3,9 +3,12 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use super::aiohttp;
 use super::error::config_error;
 use crate::keys;
+use crate::request::Handler;
 use crate::scope::{self, Table};
 
 pub enum Scopes {
@@ -24,7 +27,7 @@ impl Scopes {
         let object = || given.clone().unbind();
         if given.is_callable() {
             Ok((Table::Function, Self::Function(object())))
-        } else if given.hasattr(intern!(py, "is_of_node"))? {
+        } else if given.hasattr(intern!(py, "origin_of"))? {
             Ok((Table::ComfyUi, Self::ComfyUi(object())))
         } else {
             let patterns: Vec<(String, Vec<String>)> = given.extract()?;
@@ -37,10 +40,15 @@ impl Scopes {
         matches!(self, Self::ComfyUi(_))
     }
 
-    pub fn is_of_node(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Self::ComfyUi(facts) = self else { return Ok(false) };
+    pub fn handler(&self, request: &Bound<'_, PyAny>) -> PyResult<Handler> {
+        let Self::ComfyUi(facts) = self else { return Ok(Handler::Unknown) };
         let py = request.py();
-        facts.bind(py).call_method1(intern!(py, "is_of_node"), (request,))?.extract()
+        let origin = facts.bind(py).call_method1(intern!(py, "origin_of"), (request,))?;
+        Ok(match &*origin.getattr(intern!(py, "value"))?.extract::<String>()? {
+            "comfyui" => Handler::ComfyUi,
+            "node" => Handler::Node,
+            _ => Handler::Unknown,
+        })
     }
 
     pub fn user_files(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
@@ -61,4 +69,53 @@ impl Scopes {
             Self::Patterns => Ok(()),
         }
     }
+}
+
+/// What was found out about routes: for each its handler, since nodes put other ones there, and what it needs.
+pub struct Known(Py<PyDict>);
+
+#[pyclass(frozen)]
+struct Found {
+    handler: Py<PyAny>,
+    needed: keys::Scopes,
+}
+
+impl Known {
+    pub fn new(py: Python<'_>) -> Self {
+        Self(PyDict::new(py).unbind())
+    }
+
+    pub fn get(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<keys::Scopes>> {
+        let route = aiohttp::route(request)?;
+        let Some(found) = self.0.bind(request.py()).get_item(&route)? else { return Ok(None) };
+        let found = found.cast_into::<Found>()?;
+        let is_the_same = found.get().handler.is(&aiohttp::handler(&route)?);
+        Ok(is_the_same.then_some(found.get().needed))
+    }
+
+    /// A route for every method is asked each time.
+    pub fn set(&self, request: &Bound<'_, PyAny>, needed: keys::Scopes) -> PyResult<()> {
+        let (py, route) = (request.py(), aiohttp::route(request)?);
+        if route.getattr(intern!(py, "method"))?.eq("*")? {
+            return Ok(());
+        }
+        let found = Found { handler: aiohttp::handler(&route)?.unbind(), needed };
+        self.0.bind(py).set_item(route, Py::new(py, found)?)
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (path, method, *, is_folder = false))]
+pub fn scope_of(path: &str, method: &str, is_folder: bool) -> Option<&'static str> {
+    let plain = scope::without_api(path);
+    let found = match is_folder {
+        _ if scope::is_of_the_manager(path) => Some(keys::Scope::All),
+        true => scope::of_comfyuis_files(plain, method),
+        false => scope::of_comfyui(plain, method),
+    };
+    found.map(keys::Scope::name)
 }

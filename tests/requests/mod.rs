@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
-use comfy_auth_rs::keys::{KeyId, Scopes};
+use comfy_auth_rs::keys::Scopes;
 use comfy_auth_rs::legible::is_legible;
-use comfy_auth_rs::request::{self, Field};
+use comfy_auth_rs::request::{self, Field, Handler};
 
 pub const HOST: &str = "comfy.example:8188";
 
@@ -26,7 +26,7 @@ pub struct Request {
     pub proxied: bool,
     pub handles_options: bool,
     pub client_unknown: bool,
-    pub by_node: bool,
+    pub handler: Handler,
     pub user_files: Option<Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ pub fn request(method: &'static str, route: Route<'static>) -> Request {
         proxied: false,
         handles_options: false,
         client_unknown: false,
-        by_node: false,
+        handler: Handler::ComfyUi,
         user_files: None,
     }
 }
@@ -151,9 +151,15 @@ impl request::Request for Request {
         matches!(self.route, Route::Path("/" | "/health" | "/auth_session" | "/auth_login.html"))
     }
 
-    fn is_served_by_node(&self) -> bool {
-        self.by_node
+    fn handler(&self) -> Handler {
+        self.handler
     }
+
+    fn known_scopes(&self) -> Option<Scopes> {
+        None
+    }
+
+    fn remember_scopes(&self, _: Scopes) {}
 
     fn user_files(&self) -> Option<Vec<String>> {
         self.user_files.clone()
@@ -163,7 +169,7 @@ impl request::Request for Request {
         Scopes::ALL
     }
 
-    fn takes_over(&self, _: Option<KeyId>) -> bool {
+    fn takes_over(&self, _: Option<&str>) -> bool {
         self.takes_over
     }
 }

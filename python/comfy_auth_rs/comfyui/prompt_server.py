@@ -13,12 +13,13 @@ from aiohttp import web
 
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
-from comfy_auth_rs.comfyui import deprecated_paths, loopback, provider
+from comfy_auth_rs.comfyui import deprecated_paths, loopback, node_routes, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
 from comfy_auth_rs.comfyui.inheritance import take_over
+from comfy_auth_rs.comfyui.profiles import Profiles
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
@@ -85,13 +86,16 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         adopt=adopt,
     )
     tell_who_is_addressed(server)
+    profiles = Profiles.install(server, args, middleware)
+    root = _comfyui_root(server)
+    node_routes.watch(app, root)
     displaced: list[str] = []
     added = add_routes(
         app,
         middleware,
         health,
         index=IndexPage(middleware, lambda: Path(server.web_root, "index.html")),
-        overrides=_comfyui_root(server),
+        overrides=root,
         prefixes=("", _TWIN),
         around=of_comfyui.around,
         displaced=displaced,
@@ -101,6 +105,8 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         if of_comfyui.cors is not None:
             app.on_response_prepare.append(allow_api_key_header)
         app.on_response_prepare.append(before_sending(middleware, added.pages))
+        if profiles is not None:
+            profiles.answer_users(app, of_comfyui.around)
         _say_what_is_beside(app, added, displaced)
 
     stay_first(app, middleware, displaced, before_freezing)
