@@ -197,7 +197,8 @@ def test_doctor_names_keys_that_end_and_those_that_never_do(tmp_path, tree):
     soon, late, past = moment(13.9), moment(14.1), moment(-29.9)
     lines = [
         "# ours", f"{KEY}-1 soon expires={soon}", f"{KEY}-2 expires={late}", f"{KEY}-3 expires={past}",
-        f"{KEY}-4 ended expires=2020-01-01", f"{KEY}-5 owner", f"{KEY}-6 scope=run", f"{KEY}-7 from=::1", f"{KEY}-8 user=a",
+        f"{KEY}-4 ended expires=2020-01-01", f"{KEY}-5 owner", f"{KEY}-6 scope=run", f"{KEY}-7 from=::1",
+        f"{KEY}-8 user=a",
     ]  # fmt: skip
     file = tmp_path / "keys.txt"
     file.write_text("\n".join(lines))
