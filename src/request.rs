@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
-use crate::keys::{Scope, Scopes};
+use crate::keys::{Entry, Scope, Scopes};
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +75,9 @@ pub trait Request {
     fn known_scopes(&self) -> Option<Scopes>;
     /// Remembers what every such request needs.
     fn remember_scopes(&self, needed: Scopes);
-    /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
-    /// where that cannot be told.
-    fn user_files(&self) -> Option<Vec<String>>;
+    /// The files that it names in the folder of the ComfyUI user that a key is: the paths below that folder, with every link
+    /// followed. `None` where that cannot be told.
+    fn user_files(&self, key: &Entry) -> Option<Vec<String>>;
     /// What it needs, in the words of the application that is protected, which has a function for that.
     fn needed_scopes(&self) -> Scopes;
     /// Whether it asks for the `clientId` of a live socket that was opened with a credential, by somebody else than `by`.

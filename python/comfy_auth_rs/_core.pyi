@@ -215,9 +215,12 @@ class AuthMiddleware:
         answer: Callable[
             [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
         ],
+        *,
+        is_our_own: bool = True,
     ) -> None:
         """From now on, admitted requests for `route` get what `answer(request, handler)` returns: `handler` stands for
-        the middlewares after this one and the route's own handler."""
+        the middlewares after this one and the route's own handler. Unless it `is_our_own`, the table of scopes says
+        what it needs."""
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def watch_with(self, watch: Watch) -> None:

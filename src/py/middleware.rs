@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PySet, PyType};
 
 use super::aiohttp;
 use super::clock::Clock;
@@ -61,6 +61,8 @@ pub struct AuthMiddleware {
     /// other middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
+    /// Those of them that this package has added.
+    our_own: Py<PySet>,
     clock: Clock,
     /// Whether each decision is logged.
     verbose: AtomicBool,
@@ -141,6 +143,7 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
+            our_own: PySet::empty(py)?.unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
@@ -178,8 +181,13 @@ impl AuthMiddleware {
         }
     }
 
-    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.at_gate.bind(route.py()).set_item(route, answer)
+    #[pyo3(signature = (route, answer, *, is_our_own = true))]
+    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>, is_our_own: bool) -> PyResult<()> {
+        let py = route.py();
+        if is_our_own {
+            self.our_own.bind(py).add(route)?;
+        }
+        self.at_gate.bind(py).set_item(route, answer)
     }
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
@@ -278,6 +286,7 @@ impl AuthMiddleware {
         visit.call(&self.answer_preflight)?;
         self.scopes.traverse(&visit)?;
         self.known.traverse(&visit)?;
+        visit.call(&self.our_own)?;
         visit.call(&self.at_gate)
     }
 }
@@ -320,7 +329,7 @@ impl AuthMiddleware {
     }
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
-        let (needed, client) = (self.table.needed(facts), facts.known_client());
+        let (needed, client) = (self.table.needed(facts, grant.key), facts.known_client());
         Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 
@@ -439,11 +448,12 @@ impl AuthMiddleware {
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, .. } = self;
+        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own, .. } =
+            self;
         let url_keys = url_keys.get();
         Request::new(
             request,
-            ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known },
+            ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own },
         )
     }
 }

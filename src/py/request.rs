@@ -8,7 +8,7 @@ use memchr::memchr;
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList, PySet, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
@@ -19,7 +19,7 @@ use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
-use crate::keys::{self, KeyId, KeyStore};
+use crate::keys::{self, Entry, KeyId, KeyStore};
 use crate::legible::is_legible;
 use crate::request::{self, Field, Handler};
 
@@ -168,6 +168,7 @@ pub struct Context<'a> {
     pub keys: &'a KeyStore,
     pub scopes: &'a Scopes,
     pub known: &'a Known,
+    pub our_own: &'a Py<PySet>,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -435,7 +436,11 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn is_our_own(&self) -> bool {
-        self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
+        let is_our_own = || {
+            Ok(aiohttp::is_marked(self.object)
+                && self.context.our_own.bind(self.py()).contains(aiohttp::route(self.object)?)?)
+        };
+        self.read(is_our_own).unwrap_or(false)
     }
 
     fn handler(&self) -> Handler {
@@ -450,8 +455,8 @@ impl<'py> request::Request for Request<'_, 'py> {
         let _ = self.read(|| self.context.known.set(self.object, needed));
     }
 
-    fn user_files(&self) -> Option<Vec<String>> {
-        self.read(|| self.context.scopes.user_files(self.object)).flatten()
+    fn user_files(&self, key: &Entry) -> Option<Vec<String>> {
+        self.read(|| self.context.scopes.user_files(self.object, key)).flatten()
     }
 
     fn needed_scopes(&self) -> keys::Scopes {

@@ -3,7 +3,7 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::aiohttp;
 use super::error::config_error;
@@ -51,10 +51,12 @@ impl Scopes {
         })
     }
 
-    pub fn user_files(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    pub fn user_files(&self, request: &Bound<'_, PyAny>, key: &keys::Entry) -> PyResult<Option<Vec<String>>> {
         let Self::ComfyUi(facts) = self else { return Ok(None) };
         let py = request.py();
-        facts.bind(py).call_method1(intern!(py, "user_files"), (request,))?.extract()
+        let keys::Attributes { user, scopes, .. } = key.attributes();
+        let scopes = PyTuple::new(py, scopes.names().collect::<Vec<_>>())?;
+        facts.bind(py).call_method1(intern!(py, "user_files"), (request, user, scopes))?.extract()
     }
 
     pub fn needed(&self, request: &Bound<'_, PyAny>) -> PyResult<keys::Scopes> {

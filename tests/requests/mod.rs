@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
-use comfy_auth_rs::keys::Scopes;
+use comfy_auth_rs::keys::{Entry, Scopes};
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::request::{self, Field, Handler};
 
@@ -161,7 +161,7 @@ impl request::Request for Request {
 
     fn remember_scopes(&self, _: Scopes) {}
 
-    fn user_files(&self) -> Option<Vec<String>> {
+    fn user_files(&self, _: &Entry) -> Option<Vec<String>> {
         self.user_files.clone()
     }
 

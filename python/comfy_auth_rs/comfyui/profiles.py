@@ -6,6 +6,9 @@ import argparse
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from comfy_auth_rs.aiohttp_internals import mark_requests
 from comfy_auth_rs.comfyui.cors import Answer
 from comfy_auth_rs.page import Handler
 
-__all__ = ["Profiles"]
+__all__ = ["Profiles", "judging"]
 
 _logger = logging.getLogger("comfy_auth_rs")
 
@@ -25,6 +28,23 @@ _OF_ANOTHER = {
     "cause": "profile",
     "message": "This ComfyUI profile belongs to a user with a key of their own.",
 }
+
+
+#: Whom a key is for, and what it may do.
+_Holder = tuple[str | None, tuple[str, ...]]
+
+#: Whose key is being judged: it has not admitted the request yet, and another one may.
+_judged: ContextVar[_Holder | None] = ContextVar("comfy_auth_rs.judged", default=None)
+
+
+@contextmanager
+def judging(user: str | None, scopes: tuple[str, ...]) -> Iterator[None]:
+    """Has ComfyUI take requests for those of this key, until it is judged."""
+    token = _judged.set((user, scopes))
+    try:
+        yield
+    finally:
+        _judged.reset(token)
 
 
 class Profiles:
@@ -50,13 +70,17 @@ class Profiles:
 
         Raises `KeyError`, as that does, for an unknown one, and `HTTPForbidden` for another user's.
         """
-        who = self._middleware.identify(request)
-        if who is not None and who.user is not None:
-            return self._of_user(who.user)
+        user, scopes = _judged.get() or self._admitted(request)
+        if user is not None:
+            return self._of_user(user)
         profile: str = self._by_header(request)
-        if not self._may_be_asked_for(profile, who.scopes if who is not None else ()):
+        if not self._may_be_asked_for(profile, scopes):
             raise web.HTTPForbidden(text=json.dumps(_OF_ANOTHER), content_type="application/json")
         return profile
+
+    def _admitted(self, request: web.Request) -> _Holder:
+        who = self._middleware.identify(request)
+        return (None, ()) if who is None else (who.user, who.scopes)
 
     def answer_users(self, app: web.Application, around: Any) -> None:
         """Has `GET /users` answered at the gate. `around` is done to what we answer ourselves."""
@@ -66,7 +90,7 @@ class Profiles:
                 mark_requests(resource)
                 for route in resource:
                     if route.method in (hdrs.METH_GET, hdrs.METH_HEAD):
-                        self._middleware.answer_at_gate(route, self._unless_for_all(ours))
+                        self._middleware.answer_at_gate(route, self._unless_for_all(ours), is_our_own=False)
 
     def _unless_for_all(self, ours: Answer) -> Any:
         async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:

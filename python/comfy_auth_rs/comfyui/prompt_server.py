@@ -82,7 +82,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
-        scopes=RouteFacts(),
+        scopes=RouteFacts(server),
         adopt=adopt,
     )
     tell_who_is_addressed(server)
