@@ -22,6 +22,7 @@ use comfy_auth_rs::exempt::{Application, Exemptions};
 use comfy_auth_rs::keys::{Keys, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{Field, Now, Question};
+use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::secret::{Digest, random_bytes};
 use comfy_auth_rs::state::State;
 
@@ -282,8 +283,9 @@ impl Server {
 
     fn refuse(&self, candidate: &[u8]) {
         let Self { keys, state, exemptions, own_origins } = self;
-        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
-        let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000 };
+        let scopes = &Table::ComfyUi;
+        let policy = Policy { keys, state, exemptions, scopes, own_origins, trace: None };
+        let now = Now { monotonic: Duration::from_secs(1), unix: 1_800_000_000, latest: 1_800_000_000 };
         // Without an address, so that nothing is counted.
         let request = requests::get().from(None).with(Field::XApiKey, std::str::from_utf8(candidate).unwrap());
         assert!(matches!(black_box(decide(&policy, &request, Question::Access, now)), Decision::Denied(_)));
@@ -291,7 +293,7 @@ impl Server {
 }
 
 fn verify(keys: &Keys, candidate: &[u8]) {
-    assert!(black_box(keys.verify(candidate)).is_err());
+    assert!(black_box(keys.verify(candidate, 1_800_000_000)).is_err());
 }
 
 fn main() -> ExitCode {

@@ -48,6 +48,9 @@ def fuzz(program: Path, seconds: int) -> tuple[str, bool]:
         f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", "-max_len=2048", "-print_final_stats=1",
         f"-artifact_prefix={artifacts}/",
     ]  # fmt: skip
+    words = FUZZ / "dictionaries" / f"{program.name}.dict"
+    if words.exists():
+        command.append(f"-dict={words}")
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode:
         print(result.stderr[-4000:], file=sys.stderr)

@@ -99,15 +99,26 @@ impl TrustedProxies {
     /// address ends the search at the proxy that passed it on.
     #[must_use]
     pub fn client(&self, peer: IpAddr, field: &ClientField, value: &str) -> IpAddr {
+        self.search(peer, field, value).0
+    }
+
+    /// The same where it is the client's, and not that of a proxy that named nobody.
+    #[must_use]
+    pub fn known_client(&self, peer: IpAddr, field: &ClientField, value: &str) -> Option<IpAddr> {
+        let (client, is_known) = self.search(peer, field, value);
+        is_known.then_some(client)
+    }
+
+    fn search(&self, peer: IpAddr, field: &ClientField, value: &str) -> (IpAddr, bool) {
         let mut client = peer.to_canonical();
         let mut left = Some(value);
         while let Some(value) = left.filter(|_| self.contains(client)) {
             let (before, address) = field.split_last(value);
-            let Some(address) = address else { break };
+            let Some(address) = address else { return (client, false) };
             client = address.to_canonical();
             left = before;
         }
-        client
+        (client, true)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
 use crate::request::{Field, Now, Question, Request, takes_html};
+use crate::scope::Table;
 use crate::state::{State, sockets::Seat};
 use crate::trace::Trace;
 use crate::tried::Tried;
@@ -47,6 +48,8 @@ pub struct Policy<'a> {
     pub state: &'a State,
     /// Exempt routes.
     pub exemptions: &'a Exemptions,
+    /// Which scopes a route needs.
+    pub scopes: &'a Table,
     /// What counts as this server's own pages.
     pub own_origins: &'a OwnOrigins,
     /// Where the steps of the decision are written down, if anybody wants to read them.

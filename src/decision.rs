@@ -1,9 +1,11 @@
 //! The decision: who was admitted, or why not.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::credential::Source;
-use crate::keys::{Entry, KeyId};
+use crate::keys::{Entry, KeyId, Scope, Scopes};
 use crate::request::{Question, Request, is_by_a_browser};
 use crate::session::Session;
 
@@ -25,12 +27,10 @@ pub struct Admission {
     pub key: KeyId,
     /// The session, where it was one.
     pub session: Option<Session>,
-}
-
-impl From<&Grant<'_>> for Admission {
-    fn from(grant: &Grant<'_>) -> Self {
-        Self { key: grant.key.id(), session: grant.session }
-    }
+    /// What it needs.
+    pub needed: Scopes,
+    /// Where it comes from, if that is known.
+    pub client: Option<IpAddr>,
 }
 
 /// What becomes of a request.
@@ -58,6 +58,17 @@ pub enum Denial {
     Invalid,
     /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
     CrossOrigin,
+    /// The key is not for this address.
+    Address,
+    /// The key may not do this.
+    Scope {
+        /// The key.
+        key: KeyId,
+        /// What it may do.
+        granted: Scopes,
+        /// What it would need; nothing where nobody may do this.
+        needed: Scopes,
+    },
     /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
     ClientIdTaken,
     /// Too many WebSockets without a credential are open, in all or of one address.
@@ -102,6 +113,7 @@ pub enum Level {
 
 const CHALLENGE: Option<&str> = Some("Bearer realm=\"ComfyUI\"");
 const BASIC: &str = "Basic realm=\"ComfyUI\"";
+const INSUFFICIENT_SCOPE: Option<&str> = Some("Bearer realm=\"ComfyUI\", error=\"insufficient_scope\"");
 const INVALID_TOKEN: Option<&str> = Some("Bearer realm=\"ComfyUI\", error=\"invalid_token\"");
 
 impl Denial {
@@ -118,11 +130,45 @@ impl Denial {
             Self::Missing => 0,
             Self::Invalid => 1,
             Self::Locked { .. } => 2,
-            Self::CrossOrigin => 3,
-            Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 4,
-            Self::ControlCharacter => 5,
+            Self::Scope { .. } => 3,
+            Self::Address => 4,
+            Self::CrossOrigin => 5,
+            Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
+            Self::ControlCharacter => 7,
         };
         if gravity(other) > gravity(self) { other } else { self }
+    }
+
+    /// The JSON body's `message`, for people. `label` is that of the key.
+    #[must_use]
+    pub fn message(self, row: &Row, label: Option<&str>) -> Cow<'static, str> {
+        let Self::Scope { key, granted, needed } = self else { return row.message.into() };
+        let name = label.map_or_else(|| key.to_string(), |label| format!("{label:?}"));
+        if needed == Scopes::NONE {
+            return "No API key has the scope that was asked for.".into();
+        }
+        if granted == Scopes::granted([Scope::View]) {
+            return format!("The API key {name} may only look: its scope is view, and this needs {needed}.").into();
+        }
+        format!("The API key {name} may not do this: its scope is {granted}, and this needs {needed}.").into()
+    }
+
+    /// Every `WWW-Authenticate`. Programs that wait to be asked (wget, `curl --anyauth`, ffmpeg) know Basic (RFC 7617). A
+    /// proxy that asks may hold back what marks a browser.
+    pub fn challenges<R: Request>(
+        self,
+        row: &Row,
+        request: &R,
+        question: Question<'_>,
+    ) -> impl Iterator<Item = Cow<'static, str>> {
+        let ours = row.challenge.map(|ours| match self {
+            Self::Scope { needed, .. } if needed != Scopes::NONE => {
+                format!("{ours}, scope=\"{}\"", needed.names().collect::<Vec<_>>().join(" ")).into()
+            }
+            _ => Cow::from(ours),
+        });
+        let asks = row.status == 401 && ours.is_some() && !matches!(question, Question::ForwardAuth(_));
+        ours.into_iter().chain((asks && !is_by_a_browser(request)).then_some(BASIC.into()))
     }
 
     /// How it reads, as the answer to a question.
@@ -144,6 +190,10 @@ impl Denial {
                 "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
+            Self::Address => row(403, "forbidden", "address", None, Some("address"), Warning,
+                "The API key may not be used from this address."),
+            Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
+                "The API key may not do this."),
             // Anybody may cause it: at a higher level it would use up the lines of those who guess.
             Self::Sockets => row(429, "too_many_requests", "sockets", None, None, Debug,
                 "Too many WebSockets without an API key are open: send one, or try again later."),
@@ -152,17 +202,8 @@ impl Denial {
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
-        // nginx makes a 500 of any other status.
-        let forwarded = question == Question::ForwardAuth;
-        if forwarded { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
-    }
-}
-
-impl Row {
-    /// Every `WWW-Authenticate`. Programs that wait to be asked (wget, `curl --anyauth`, ffmpeg) know Basic (RFC 7617). A proxy
-    /// that asks may hold back what marks a browser.
-    pub fn challenges<R: Request>(&self, request: &R, question: Question<'_>) -> impl Iterator<Item = &'static str> {
-        let basic = self.challenge.is_some() && question != Question::ForwardAuth && !is_by_a_browser(request);
-        self.challenge.into_iter().chain(basic.then_some(BASIC))
+        // nginx makes a 500 of any status but these, and a browser that is logged in finds no end to a 403 of ours.
+        let forwarded = matches!(question, Question::ForwardAuth(_));
+        if forwarded && !matches!(self, Self::Address | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
     }
 }

@@ -1,8 +1,7 @@
 //! Which routes need no key. Judged by the resolved route, never by the client's spelling of the path.
 
-use regex::RegexSet;
-
-use crate::error::{ConfigError, may_hold_a_key};
+use crate::error::ConfigError;
+use crate::patterns::Patterns;
 
 /// The resource that the server's router resolved a request to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +52,6 @@ const SUFFIXES: [&str; 18] = [
     ".ttf", ".mp3", ".wav", ".mp4", ".webm",
 ];
 
-const HIDDEN: &str = "\"[redacted]\" is no pattern (it isn't shown, it may hold a key)";
-
 /// Longest path below a static mount that is exempt, in bytes.
 const MAX_FILE: usize = 1024;
 
@@ -65,33 +62,16 @@ const MAX_SEGMENT: usize = 255;
 #[derive(Debug)]
 pub struct Exemptions {
     application: Application,
-    patterns: RegexSet,
+    patterns: Patterns,
 }
 
 impl Exemptions {
     /// Takes the operator's patterns.
     ///
-    /// A pattern is compared with the route's whole canonical path (for a static mount: its prefix and the file's path).
-    /// It begins with `/`, and `*` stands for any characters; or it begins with `^` and is a regular expression.
-    ///
     /// # Errors
     /// One line a bad pattern.
     pub fn new<S: AsRef<str>>(application: Application, patterns: &[S]) -> Result<Self, Vec<ConfigError>> {
-        let mut faults = Vec::new();
-        let mut regexes = Vec::new();
-        for pattern in patterns.iter().map(AsRef::as_ref) {
-            match to_regex(pattern) {
-                Ok(regex) => regexes.push(regex),
-                // What a regular expression's fault says quotes the expression.
-                Err(_) if may_hold_a_key(pattern) => faults.push(ConfigError::new("exempt", HIDDEN)),
-                Err(message) => faults.push(ConfigError::new("exempt", format!("{pattern:?} {message}"))),
-            }
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let patterns = RegexSet::new(regexes)
-            .map_err(|error| vec![ConfigError::new("exempt", format!("too large together: {error}"))])?;
+        let patterns = Patterns::new("exempt", patterns)?;
         Ok(Self { application, patterns })
     }
 
@@ -112,13 +92,13 @@ impl Exemptions {
             Route::Path("/auth_session") if method == "POST" || method == "DELETE" => Exemption::AsksItself,
             Route::Path("/auth_verify") if reads => Exemption::AsksItself,
             Route::Path(path) => match self.of_path(path, reads) {
-                Exemption::None if self.patterns.is_match(path) => Exemption::Open,
+                Exemption::None if self.patterns.first(route).is_some() => Exemption::Open,
                 exemption => exemption,
             },
             Route::Static { prefix, file } => {
                 let is_seen = || !is_hidden(prefix) && !is_hidden(file);
                 let is_public = || reads && self.in_comfyui() && is_public_mount(prefix, file) && is_seen();
-                if is_plain(file) && (is_public() || self.matches_file(prefix, file)) {
+                if is_plain(file) && (is_public() || self.patterns.first(route).is_some()) {
                     Exemption::Open
                 } else {
                     Exemption::None
@@ -135,10 +115,6 @@ impl Exemptions {
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
             path => of_our_own(path, reads),
         }
-    }
-
-    fn matches_file(&self, prefix: &str, file: &str) -> bool {
-        !self.patterns.is_empty() && self.patterns.is_match(&format!("{prefix}/{file}"))
     }
 }
 
@@ -178,29 +154,14 @@ fn is_plain(file: &str) -> bool {
 
 /// Whether a name in it begins with a dot: what people don't mean to serve, `.env` and `.git` above all. So may a short
 /// name or a drive on Windows (`GIT~1`, `C:.env`), and a name after characters that HFS+ ignores.
-fn is_hidden(path: &str) -> bool {
+#[must_use]
+pub fn is_hidden(path: &str) -> bool {
     let ignored =
         |c| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let is_short = |(tilde, _)| path[tilde + 1..].starts_with(|c: char| c.is_ascii_digit());
     path.contains(':')
         || path.split('/').any(|segment| segment.trim_start_matches(ignored).starts_with('.'))
         || path.match_indices('~').any(is_short)
-}
-
-fn to_regex(pattern: &str) -> Result<String, String> {
-    let no_expression =
-        |error: regex::Error| format!("is no regular expression: {}", error.to_string().replace('\n', " "));
-    let regex = if let Some(expression) = pattern.strip_prefix('^') {
-        // By itself first: of `a)|(b`, which is none, the parentheses below would make one that isn't anchored.
-        regex::Regex::new(expression).map_err(no_expression)?;
-        format!("^(?:{expression})$")
-    } else if pattern.starts_with('/') {
-        format!("^{}$", regex::escape(pattern).replace(r"\*", ".*"))
-    } else {
-        return Err("must begin with / (a path, * for any characters) or with ^ (a regular expression)".to_owned());
-    };
-    regex::Regex::new(&regex).map_err(no_expression)?;
-    Ok(regex)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`ascii`] | text that is nothing but visible ASCII |
 //! | [`frames`] | what a WebSocket's client may send that nobody knows |
+//! | [`date`] | days and moments in UTC |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
@@ -34,6 +35,7 @@ pub mod caching;
 pub mod check;
 pub mod client;
 pub mod credential;
+pub mod date;
 pub mod decide;
 pub mod decision;
 pub mod error;
@@ -41,9 +43,11 @@ pub mod exempt;
 pub mod frames;
 pub mod inject;
 pub mod keys;
+pub mod latest;
 pub mod legible;
 pub mod link;
 pub mod origin;
+pub mod patterns;
 pub mod probe;
 pub mod request;
 pub mod scope;

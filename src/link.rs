@@ -88,7 +88,11 @@ fn find<P: Place, R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Op
     for text in P::texts(context.request, context.question) {
         for credential in P::credentials(&text) {
             if let Credential::Key(_, plain) = credential
-                && context.policy.keys.verify(plain.expose_secret().as_bytes()).is_ok_and(|key| key.id() == entry.id())
+                && context
+                    .policy
+                    .keys
+                    .verify(plain.expose_secret().as_bytes(), context.now.latest)
+                    .is_ok_and(|key| key.id() == entry.id())
             {
                 return Some(Zeroizing::new(plain.expose_secret().to_owned()));
             }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
-use crate::keys::KeyId;
+use crate::keys::{KeyId, Scope, Scopes};
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +61,21 @@ pub trait Request {
     fn peer(&self) -> Option<u64>;
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
+    /// The same where it is sure: a proxy that nobody named, or that names nobody, may speak for anybody.
+    fn known_client(&self) -> Option<IpAddr>;
     /// Whether the other end of the connection is the client, and not a proxy that may speak for many.
     fn client_is_peer(&self) -> bool;
     /// Whether a proxy that the operator trusts is at the other end of the connection.
     fn proxied(&self) -> bool;
+    /// Whether this package answers it, or the page that everything else is shown in.
+    fn is_our_own(&self) -> bool;
+    /// Whether a custom node answers it.
+    fn is_served_by_node(&self) -> bool;
+    /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
+    /// where that cannot be told.
+    fn user_files(&self) -> Option<Vec<String>>;
+    /// What it needs, in the words of the application that is protected, which has a function for that.
+    fn needed_scopes(&self) -> Scopes;
     /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
     fn takes_over(&self, by: Option<KeyId>) -> bool;
 }
@@ -76,7 +87,7 @@ pub enum Question<'a> {
     Access,
     /// May the request pass that a proxy asks about (nginx's `auth_request`, Traefik's `ForwardAuth`, Caddy's
     /// `forward_auth`)? The proxy asks with a GET that has the original request's fields.
-    ForwardAuth,
+    ForwardAuth(Wanted),
     /// May it begin a session? A login form has its key in the request's body.
     LogIn(Option<&'a str>),
     /// May it begin a session because a person followed a link with a key in it?
@@ -89,6 +100,18 @@ pub enum Question<'a> {
     Introduction,
     /// What admitted this request, which is in flight? Counts nothing.
     Again,
+}
+
+impl Wanted {
+    /// Of the words that are asked for.
+    #[must_use]
+    pub fn of<S: AsRef<str>>(words: &[S]) -> Self {
+        match words {
+            [] => Self::Nothing,
+            [word] => Scope::parse(word.as_ref()).map_or(Self::Unknown, Self::Scope),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 impl Question<'_> {
@@ -105,13 +128,34 @@ impl Question<'_> {
     }
 }
 
-/// The time, in both of its kinds.
+/// The scope that a proxy asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: any valid key will do.
+    Nothing,
+    /// This one.
+    Scope(Scope),
+    /// Several, or one that there is not: nobody has it.
+    Unknown,
+}
+
+/// The time, in each of its kinds.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// A monotonic clock, for locks.
     pub monotonic: Duration,
-    /// Seconds since 1970 (UTC), for sessions.
+    /// Seconds since 1970 (UTC) by the wall clock, for sessions.
     pub unix: u64,
+    /// The same for keys: the latest that it has been, which goes on where the wall clock is set back.
+    pub latest: u64,
+}
+
+impl Now {
+    /// A moment of the wall clock at which the monotonic one begins.
+    #[must_use]
+    pub const fn at(unix: u64) -> Self {
+        Self { monotonic: Duration::ZERO, unix, latest: unix }
+    }
 }
 
 /// A time of the monotonic clock as a number that an atomic holds, in milliseconds.
@@ -153,7 +197,7 @@ pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
     };
     reads(&request.method())
         && !request.has(Field::Upgrade)
-        && (question != Question::ForwardAuth || asked_about_a_read())
+        && (!matches!(question, Question::ForwardAuth(_)) || asked_about_a_read())
 }
 
 /// Whether anything marks it as a browser's. A browser opens a dialog of its own when it is asked for Basic credentials, and

@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 use crate::keys::{Entry, KeyId, Keys};
+use crate::request::Now;
 use crate::secret::random_bytes;
 
 /// Life of a session with "Remember me".
@@ -57,11 +58,11 @@ pub fn issue(key: &Entry, life: Duration, now: u64) -> String {
 /// The session that a cookie value stands for, and its key: well formed, signed under a key that is still accepted, not
 /// expired. Anything else counts as no cookie at all.
 #[must_use]
-pub fn verify<'k>(value: &str, keys: &'k Keys, now: u64) -> Option<(Session, &'k Entry)> {
+pub fn verify<'k>(value: &str, keys: &'k Keys, now: Now) -> Option<(Session, &'k Entry)> {
     let (session, signature) = decode(value)?;
-    let key = keys.by_id(session.key)?;
+    let key = keys.by_id(session.key, now.latest)?;
     mac(key, &session).verify_slice(&signature).ok()?;
-    (now < session.expires).then_some((session, key))
+    (now.unix < session.expires).then_some((session, key))
 }
 
 fn mac(key: &Entry, session: &Session) -> Hmac<Sha256> {

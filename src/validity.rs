@@ -4,6 +4,7 @@ use crate::check::Context;
 use crate::credential::{Credential, Source, cookie};
 use crate::decide::Policy;
 use crate::decision::{Admission, Grant};
+use crate::keys::Entry;
 use crate::request::{Now, Request};
 use crate::secret::Digest;
 use crate::session::{self, Session};
@@ -29,7 +30,7 @@ pub fn authenticate<'k, R: Request>(
     let Context { policy, now, .. } = context;
     match credential {
         Credential::Malformed => Err(Rejected::Malformed),
-        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes()) {
+        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes(), now.latest) {
             Ok(key) => Ok(Grant { key, source: *source, session: None }),
             // A gateway in front sets its own, and renews it.
             Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
@@ -41,7 +42,7 @@ pub fn authenticate<'k, R: Request>(
             Err(Rejected::Absent) // another server's on this host
         }
         Credential::Session(_, value) => {
-            let (session, key) = session::verify(value, policy.keys, now.unix).ok_or(Rejected::Absent)?;
+            let (session, key) = session::verify(value, policy.keys, *now).ok_or(Rejected::Absent)?;
             if policy.state.log_outs.contains(&session) {
                 return Err(Rejected::Absent);
             }
@@ -50,9 +51,14 @@ pub fn authenticate<'k, R: Request>(
     }
 }
 
-/// Whether what admitted a connection is still valid: the key is in force and its session has not ended.
+/// Whether what admitted a connection is still valid: the key is in force, may still do that and be used from there, and its
+/// session has not ended.
 #[must_use]
 pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
     let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);
-    policy.keys.by_id(admission.key).is_some() && !admission.session.as_ref().is_some_and(ended)
+    let admits = |key: &Entry| {
+        let attributes = key.attributes();
+        attributes.scopes.cover(admission.needed) && attributes.admit_from(admission.client)
+    };
+    policy.keys.by_id(admission.key, now.latest).is_some_and(admits) && !admission.session.as_ref().is_some_and(ended)
 }

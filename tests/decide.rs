@@ -12,9 +12,10 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, MAX_HEADER, Policy, decide, open_socket};
 use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Application, Exemptions, Route};
-use comfy_auth_rs::keys::{KeyId, Keys, parse_file};
+use comfy_auth_rs::keys::{Attributes, KeyId, Keys, Scope, Scopes, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
-use comfy_auth_rs::request::{self as core, Field, Now, Question};
+use comfy_auth_rs::request::{self as core, Field, Now, Question, Wanted};
+use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
 use comfy_auth_rs::state::sockets::MAX_OF_ONE;
@@ -49,6 +50,7 @@ struct Server {
     keys: Keys,
     state: State,
     exemptions: Exemptions,
+    scopes: Table,
     own_origins: OwnOrigins,
     clock: Cell<Duration>,
 }
@@ -74,6 +76,7 @@ impl Server {
             ]),
             state: State::default(),
             exemptions: Exemptions::new(application, patterns).unwrap(),
+            scopes: Table::ComfyUi,
             own_origins: OwnOrigins::default(),
             clock: Cell::new(START),
         }
@@ -85,12 +88,12 @@ impl Server {
     }
 
     fn now(&self) -> Now {
-        Now { monotonic: self.clock.get(), unix: UNIX + self.clock.get().as_secs() }
+        Now { monotonic: self.clock.get(), ..Now::at(UNIX + self.clock.get().as_secs()) }
     }
 
     fn policy<'a>(&'a self, trace: Option<&'a Trace>) -> Policy<'a> {
-        let Self { keys, state, exemptions, own_origins, .. } = self;
-        Policy { keys, state, exemptions, own_origins, trace }
+        let Self { keys, state, exemptions, scopes, own_origins, .. } = self;
+        Policy { keys, state, exemptions, scopes, own_origins, trace }
     }
 
     fn ask(&self, question: Question<'_>, request: &impl core::Request) -> Decision<'_> {
@@ -112,7 +115,7 @@ impl Server {
 
     /// A `Cookie` field value of a browser that logged in with `key`.
     fn cookie(&self, key: &str) -> String {
-        let entry = self.keys.verify(key.as_bytes()).ok().unwrap();
+        let entry = self.keys.verify(key.as_bytes(), UNIX).ok().unwrap();
         format!("comfyui_session_8188={}", session::issue(entry, session::BROWSER, self.now().unix))
     }
 
@@ -413,7 +416,11 @@ fn rule_2_ten_keys_are_evaluated_in_a_lock() {
         }
         assert_eq!(server.outcome(&get().bearer(KEY)), "locked", "{name}");
         assert_eq!(server.log_in(&log_in(), KEY), "locked", "{name}: nor at a log-in");
-        assert_eq!(server.answer(Question::ForwardAuth, &root().bearer(KEY)), "locked", "{name}: nor for a proxy");
+        assert_eq!(
+            server.answer(Question::ForwardAuth(Wanted::Nothing), &root().bearer(KEY)),
+            "locked",
+            "{name}: nor for a proxy"
+        );
     }
     let server = Server::new();
     server.lock();
@@ -959,7 +966,7 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
         ("our page's POST there", elsewhere(true, HOST).with(Origin, &ours), "Cookie"),
         ("a foreign one", elsewhere(true, HOST).with(Origin, "http://127.0.0.1:9"), "cross_origin"),
     ] {
-        assert_eq!(server.answer(Question::ForwardAuth, &request), expected, "{name}");
+        assert_eq!(server.answer(Question::ForwardAuth(Wanted::Nothing), &request), expected, "{name}");
     }
 }
 
@@ -1289,11 +1296,12 @@ fn a_connection_lives_as_long_as_what_admitted_it() {
     let now = server.now();
     let policy = |keys| Policy { keys, ..server.policy(None) };
     let at = |unix| Now { unix, ..now };
-    let entry = server.keys.verify(KEY.as_bytes()).ok().unwrap();
-    let session = |text: &str| session::verify(text, &server.keys, now.unix).unwrap().0;
+    let entry = server.keys.verify(KEY.as_bytes(), UNIX).ok().unwrap();
+    let session = |text: &str| session::verify(text, &server.keys, now).unwrap().0;
     let issue = || session(&session::issue(entry, session::BROWSER, now.unix));
-    let (by_key, session, other) = (Admission { key: entry.id(), session: None }, issue(), issue());
-    let by_session = |session| Admission { key: entry.id(), session: Some(session) };
+    let by_key = Admission { key: entry.id(), session: None, needed: Scopes::ALL, client: None };
+    let (session, other) = (issue(), issue());
+    let by_session = |session| Admission { session: Some(session), ..by_key };
     let still = |admission: &Admission| still_admits(&policy(&server.keys), admission, now);
     assert!(still(&by_key) && still(&by_session(session)));
     server.state.log_outs.add(&session, now.unix);
@@ -1305,6 +1313,185 @@ fn a_connection_lives_as_long_as_what_admitted_it() {
     for admission in [by_key, by_session(other)] {
         assert!(!still_admits(&policy(&without), &admission, now), "its key is gone");
     }
+}
+
+#[test]
+fn a_connection_lives_as_long_as_its_key_may_do_that_from_there() {
+    let server = Server::new();
+    let client = Some([192, 0, 2, 1].into());
+    let entry = |keys: &Keys| keys.verify(KEY.as_bytes(), UNIX).ok().unwrap().id();
+    for (attributes, needed, client, expected) in [
+        (Attributes { expires: Some(UNIX + 1), ..Attributes::default() }, Scope::All, client, true),
+        (Attributes { expires: Some(UNIX), ..Attributes::default() }, Scope::All, client, false),
+        (may(&[Scope::Run]), Scope::View, client, true),
+        (may(&[Scope::View]), Scope::Run, client, false),
+        (from("192.0.2.0/24"), Scope::All, client, true),
+        (from("192.0.2.0/24"), Scope::All, None, false),
+        (from("198.51.100.0/24"), Scope::All, client, false),
+        (Attributes::default(), Scope::All, None, true),
+    ] {
+        let key = entry(&server.keys);
+        let admission = Admission { key, session: None, needed: Scopes::needed(needed), client };
+        let name = format!("{attributes:?}");
+        let keys = one_key(attributes);
+        let policy = Policy { keys: &keys, ..server.policy(None) };
+        assert_eq!(still_admits(&policy, &admission, Now::at(UNIX)), expected, "{name}");
+    }
+}
+
+fn may(scopes: &[Scope]) -> Attributes {
+    Attributes { scopes: Scopes::granted(scopes.iter().copied()), ..Attributes::default() }
+}
+
+fn from(net: &str) -> Attributes {
+    Attributes { from: vec![net.parse().unwrap()], ..Attributes::default() }
+}
+
+fn one_key(attributes: Attributes) -> Keys {
+    let mut records = parse_file("f", format!("{KEY}\n").as_bytes()).unwrap();
+    records[0].attributes = attributes;
+    Keys::new(&records)
+}
+
+#[test]
+fn rule_1_a_key_that_has_expired_is_an_unknown_key() {
+    let server =
+        Server { keys: one_key(Attributes { expires: Some(UNIX + 200), ..Attributes::default() }), ..Server::new() };
+    let cookie = server.cookie(KEY);
+    let by_cookie = || get().with(Field::Cookie, cookie.clone());
+    server.clock.set(Duration::from_secs(199));
+    assert_eq!(server.outcome(&get().bearer(KEY)), "Bearer");
+    assert_eq!(server.outcome(&by_cookie()), "Cookie");
+    server.clock.set(Duration::from_secs(200));
+    assert_eq!(server.outcome(&get().bearer(KEY)), "invalid_credential", "it counts as a guess, too");
+    assert_eq!(server.outcome(&by_cookie()), "missing_credential");
+    let set_back = Now { monotonic: Duration::from_secs(201), unix: UNIX, latest: UNIX + 201 };
+    let decision = decide(&server.policy(None), &get().bearer(KEY), Question::Access, set_back);
+    assert_eq!(word(Question::Access, &decision), "invalid_credential", "whatever the wall clock says now");
+}
+
+#[test]
+fn rule_2_a_key_is_for_its_addresses() {
+    let client = |address: &str| get().from(Some(address.parse().unwrap())).bearer(KEY);
+    let server = Server { keys: one_key(from("192.0.2.0/24")), ..Server::new() };
+    for (name, request, expected) in [
+        ("there", client("192.0.2.7"), "Bearer"),
+        ("there, as IPv6 writes it", client("::ffff:192.0.2.7"), "Bearer"),
+        ("elsewhere", client("198.51.100.1"), "address"),
+        ("nowhere", get().from(None).bearer(KEY), "address"),
+        ("behind a proxy that tells nobody", Request { client_unknown: true, ..client("192.0.2.7") }, "address"),
+        ("beside a session from elsewhere", client("198.51.100.1").cookie(&server), "address"),
+    ] {
+        assert_eq!(server.outcome(&request), expected, "{name}");
+    }
+    let elsewhere = client("198.51.100.1");
+    assert_eq!(server.log_in(&elsewhere, ""), "address", "no session either");
+    assert_eq!(server.answer(Question::ForwardAuth(Wanted::Nothing), &elsewhere), "address");
+    assert_eq!(server.answer(Question::Identity, &elsewhere), "address");
+    let log_out = elsewhere.clone().cookie(&server).with(Field::SecFetchSite, "same-origin");
+    assert_eq!(server.answer(Question::LogOut, &log_out), "Cookie", "anybody may log out");
+    let exempt = Request { route: Route::Path("/auth_login.html"), ..elsewhere };
+    assert_eq!(server.outcome(&exempt), "anonymous");
+    server.lock();
+    assert_eq!(server.outcome(&client("192.0.2.1")), "Bearer", "ten are evaluated");
+}
+
+#[test]
+fn rule_2_a_key_may_do_what_its_scope_says() {
+    let route = |method, path| request(method, Route::Path(path)).bearer(KEY);
+    let by_node = |request| Request { by_node: true, ..request };
+    for (scopes, request, expected) in [
+        (&[Scope::View][..], route("GET", "/prompt"), "Bearer"),
+        (&[Scope::View], route("HEAD", "/api/prompt"), "Bearer"),
+        (&[Scope::View], route("POST", "/prompt"), "insufficient_scope"),
+        (&[Scope::Run], route("POST", "/prompt"), "Bearer"),
+        (&[Scope::Run], route("GET", "/prompt"), "Bearer"),
+        (&[Scope::Run], by_node(route("POST", "/prompt")), "insufficient_scope"),
+        (&[Scope::Run, Scope::Nodes], by_node(route("POST", "/prompt")), "Bearer"),
+        (&[Scope::Nodes], route("GET", "/prompt"), "insufficient_scope"),
+        (&[Scope::Nodes], by_node(route("POST", "/mine")), "Bearer"),
+        (&[Scope::Run], by_node(route("POST", "/mine")), "insufficient_scope"),
+        (&[Scope::View, Scope::Run, Scope::Nodes, Scope::Metrics], route("POST", "/nobody"), "insufficient_scope"),
+        (&[Scope::All], route("POST", "/nobody"), "Bearer"),
+        (&[Scope::Metrics], route("GET", "/auth_session"), "Bearer"),
+        (&[Scope::Metrics], route("GET", "/"), "Bearer"),
+        (&[Scope::Metrics], route("GET", "/auth_login.html"), "Bearer"),
+        (&[Scope::Run], Request { route: Route::Unmatched, ..get() }.bearer(KEY), "insufficient_scope"),
+        (&[Scope::Metrics], route("GET", "/ws"), "anonymous"),
+    ] {
+        let server = Server { keys: one_key(may(scopes)), ..Server::new() };
+        assert_eq!(server.outcome(&request), expected, "{scopes:?} {} {:?}", request.method, request.route);
+    }
+}
+
+#[test]
+fn rule_2_a_proxy_asks_for_one_scope() {
+    let server = Server { keys: one_key(may(&[Scope::Run])), ..Server::new() };
+    for (words, expected) in [
+        (&[][..], "Bearer"),
+        (&["view"], "Bearer"),
+        (&["run"], "Bearer"),
+        (&["nodes"], "insufficient_scope"),
+        (&["all"], "insufficient_scope"),
+        (&["other"], "insufficient_scope"),
+        (&[""], "insufficient_scope"),
+        (&["run", "run"], "insufficient_scope"),
+    ] {
+        let question = Question::ForwardAuth(Wanted::of(words));
+        assert_eq!(server.answer(question, &get().bearer(KEY)), expected, "{words:?}");
+        assert_eq!(server.answer(question, &get()), "missing_credential", "{words:?}");
+        let owners = Server::new();
+        let expected =
+            if words.len() > 1 || ["other", ""].iter().any(|word| *words == [*word]) { expected } else { "Bearer" };
+        assert_eq!(owners.answer(question, &get().bearer(KEY)), expected, "{words:?}, a key for everything");
+    }
+}
+
+#[test]
+fn rule_2_a_key_that_may_not_is_not_used() {
+    // A second one that may admits; while the address is locked, nothing is told of what the first may do.
+    let other = "a-key-of-at-least-32-characters-for-all";
+    let mut records = parse_file("f", format!("{KEY}\n{other}\n").as_bytes()).unwrap();
+    records[0].attributes = may(&[Scope::View]);
+    let server = Server { keys: Keys::new(&records), ..Server::new() };
+    let post = || request("POST", Route::Path("/prompt"));
+    assert_eq!(server.outcome(&post().bearer(KEY).with(Field::XApiKey, other)), "Header");
+    assert_eq!(server.outcome(&post().bearer(KEY)), "insufficient_scope");
+    assert_eq!(server.outcome(&post().bearer(KEY).with(Field::XApiKey, "wrong")), "insufficient_scope");
+    for number in 0..MAX_FAILURES {
+        server.outcome(&get().bearer(&format!("guess-{number}")));
+    }
+    server.guess_on();
+    assert_eq!(server.outcome(&post().bearer(KEY)), "locked");
+}
+
+#[test]
+fn an_application_of_ones_own_says_what_it_needs() {
+    let words =
+        |pattern: &str, words: &[&str]| (pattern.to_owned(), words.iter().map(|&word| word.to_owned()).collect());
+    let patterns = [
+        words("/queue", &["view"]),
+        words("/jobs/*", &["run", "nodes"]),
+        words("/open", &[]),
+        words("/jobs/mine", &[]),
+    ];
+    let scopes = Table::of_patterns(&patterns).unwrap();
+    let server = Server { keys: one_key(may(&[Scope::Run])), scopes, ..Server::of(Application::Own, &[]) };
+    for (route, expected) in [
+        (Route::Path("/queue"), "Bearer"),
+        (Route::Path("/open"), "Bearer"),
+        (Route::Path("/jobs/mine"), "insufficient_scope"),
+        (Route::Path("/other"), "insufficient_scope"),
+        (Route::Path("/auth_session"), "Bearer"),
+        (Route::Static { prefix: "/jobs", file: "x" }, "insufficient_scope"),
+        (Route::Unmatched, "insufficient_scope"),
+    ] {
+        assert_eq!(server.outcome(&request("POST", route).bearer(KEY)), expected, "{route:?}");
+    }
+    let faults = Table::of_patterns(&[words("/x", &["see"])]).unwrap_err();
+    assert_eq!(faults[0].to_string(), "scopes: \"see\" is no scope; write one of: view, run, nodes, metrics, all");
+    let faults = Table::of_patterns(&[words("x", &[])]).unwrap_err();
+    assert!(faults[0].to_string().starts_with("scopes: \"x\" must begin with /"), "{}", faults[0]);
 }
 
 #[test]
@@ -1379,30 +1566,75 @@ fn rule_4_how_refusals_read() {
     use comfy_auth_rs::decision::Level::{Debug, Warning};
     let plain = Some("Bearer realm=\"ComfyUI\"");
     let invalid = Some("Bearer realm=\"ComfyUI\", error=\"invalid_token\"");
+    let insufficient = Some("Bearer realm=\"ComfyUI\", error=\"insufficient_scope\"");
     for (denial, status, cause, challenge, login_error, level) in [
         (Denial::Missing, 401, "missing_credential", plain, Some("invalid"), Debug),
         (Denial::Invalid, 401, "invalid_credential", invalid, Some("invalid"), Warning),
         (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
         (Denial::Sockets, 429, "sockets", None, None, Debug),
+        (Denial::Address, 403, "address", None, Some("address"), Warning),
+        (SCOPE, 403, "insufficient_scope", insufficient, None, Debug),
         (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),
     ] {
         let row = denial.row(Question::Access);
         assert_eq!((row.status, row.cause, row.challenge), (status, cause, challenge));
         assert_eq!((row.login_error, row.level), (login_error, level), "{cause}");
-        let forwarded = denial.row(Question::ForwardAuth);
-        assert_eq!((forwarded.status, forwarded.cause), (401, cause), "nginx knows no other status");
-        assert_eq!(forwarded.challenge, challenge.or(plain), "{cause}");
+        let forwarded = denial.row(Question::ForwardAuth(Wanted::Nothing));
+        let is_known = matches!(denial, Denial::Address | SCOPE);
+        assert_eq!(
+            (forwarded.status, forwarded.cause),
+            (if is_known { 403 } else { 401 }, cause),
+            "nginx takes these two"
+        );
+        assert_eq!(forwarded.challenge, if is_known { challenge } else { challenge.or(plain) }, "{cause}");
     }
     assert_eq!(Denial::locked(Duration::from_millis(1)), Denial::Locked { retry_after: 1 });
     assert_eq!(Denial::locked(Duration::from_secs(60)), Denial::Locked { retry_after: 60 });
     assert_eq!(Denial::locked(Duration::from_millis(59_001)), Denial::Locked { retry_after: 60 });
 }
 
+const SCOPE: Denial = Denial::Scope { key: KeyId([0; 16]), granted: Scopes::NONE, needed: Scopes::NONE };
+
+#[test]
+fn rule_4_what_a_key_would_need_is_told() {
+    let denial = |granted: &[Scope], needed| Denial::Scope {
+        key: KeyId([0; 16]),
+        granted: Scopes::granted(granted.iter().copied()),
+        needed,
+    };
+    let (run, nodes) = (Scopes::needed(Scope::Run), Scopes::needed(Scope::Nodes));
+    for (denial, label, scope, message) in [
+        (
+            denial(&[Scope::View], run),
+            Some("wall"),
+            ", scope=\"run\"",
+            "The API key \"wall\" may only look: its scope is view, and this needs run.",
+        ),
+        (
+            denial(&[Scope::Run], run.and(nodes)),
+            None,
+            ", scope=\"run nodes\"",
+            "The API key 00000000000000000000000000000000 may not do this: its scope is run, and this needs run,nodes.",
+        ),
+        (denial(&[Scope::All], Scopes::NONE), None, "", "No API key has the scope that was asked for."),
+    ] {
+        let row = denial.row(Question::Access);
+        assert_eq!(denial.message(&row, label), message);
+        let challenge = format!("Bearer realm=\"ComfyUI\", error=\"insufficient_scope\"{scope}");
+        let challenges: Vec<_> = denial.challenges(&row, &get(), Question::Access).collect();
+        assert_eq!(challenges, [challenge], "Basic would not help");
+    }
+    assert_eq!(
+        Denial::Missing.message(&Denial::Missing.row(Question::Access), None),
+        Denial::Missing.row(Question::Access).message
+    );
+}
+
 #[test]
 fn rule_4_basic_is_offered_where_nothing_marks_a_browser() {
     let challenges = |denial: Denial, request: &Request, question| -> Vec<_> {
-        denial.row(question).challenges(request, question).collect()
+        denial.challenges(&denial.row(question), request, question).collect()
     };
     let plain = "Bearer realm=\"ComfyUI\"";
     let both = [plain, "Basic realm=\"ComfyUI\""];
@@ -1414,7 +1646,7 @@ fn rule_4_basic_is_offered_where_nothing_marks_a_browser() {
         assert_eq!(challenges(Denial::ClientIdTaken, &request, Question::Access), both);
         assert!(challenges(Denial::CrossOrigin, &request, Question::Access).is_empty());
         assert!(challenges(Denial::locked(FIRST_LOCK), &request, Question::Access).is_empty());
-        let forwarded = challenges(Denial::Missing, &request, Question::ForwardAuth);
+        let forwarded = challenges(Denial::Missing, &request, Question::ForwardAuth(Wanted::Nothing));
         assert_eq!(forwarded, [plain], "a proxy may hold back what marks a browser");
     }
     for (field, value) in MARKS {
@@ -1467,6 +1699,21 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         }
         fn proxied(&self) -> bool {
             panic!("nor who passed it on");
+        }
+        fn known_client(&self) -> Option<IpAddr> {
+            panic!("nor whether the address is sure");
+        }
+        fn is_our_own(&self) -> bool {
+            panic!("nor whether we do");
+        }
+        fn is_served_by_node(&self) -> bool {
+            panic!("nor who answers");
+        }
+        fn user_files(&self) -> Option<Vec<String>> {
+            panic!("nor what it names");
+        }
+        fn needed_scopes(&self) -> Scopes {
+            panic!("nor what it needs");
         }
         fn takes_over(&self, _: Option<KeyId>) -> bool {
             panic!("nor the clientId");

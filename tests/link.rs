@@ -13,13 +13,14 @@ use comfy_auth_rs::keys::{Keys, parse_file};
 use comfy_auth_rs::link::{Link, follow, key_in, site};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{Field, Now, Question};
+use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
 use requests::{Request, request};
 
 const KEY: &str = "right+/=";
 const OTHER_KEY: &str = "right-too";
-const NOW: Now = Now { monotonic: Duration::from_secs(100), unix: 1_800_000_000 };
+const NOW: Now = Now { monotonic: Duration::from_secs(100), unix: 1_800_000_000, latest: 1_800_000_000 };
 
 struct Server {
     keys: Keys,
@@ -41,7 +42,8 @@ impl Server {
 
     fn ask<T>(&self, request: &Request, answer: impl FnOnce(&Context<'_, '_, Request>, &Policy<'_>) -> T) -> T {
         let Self { keys, state, exemptions, own_origins } = self;
-        let policy = Policy { keys, state, exemptions, own_origins, trace: None };
+        let scopes = &Table::ComfyUi;
+        let policy = Policy { keys, state, exemptions, scopes, own_origins, trace: None };
         answer(&Context { policy: &policy, request, question: Question::LogInByLink, now: NOW }, &policy)
     }
 
@@ -65,7 +67,7 @@ impl Server {
     }
 
     fn cookie(&self, key: &str) -> String {
-        let entry = self.keys.verify(key.as_bytes()).ok().unwrap();
+        let entry = self.keys.verify(key.as_bytes(), NOW.latest).ok().unwrap();
         format!("comfyui_session_8188={}", session::issue(entry, session::BROWSER, NOW.unix))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use comfy_auth_rs::error::ConfigError;
-use comfy_auth_rs::keys::{Entry, Keys, REDACTED, Record, parse_file, parse_flag};
+use comfy_auth_rs::keys::{Attributes, Entry, Keys, REDACTED, Record, parse_file, parse_flag, write_line};
 use comfy_auth_rs::secret::Digest;
 
 /// Checks any bytes as a key file and, where they are text, as a flag.
@@ -18,6 +18,7 @@ pub fn check(data: &[u8]) {
             assert!(!faults.is_empty());
             let told = parse_file("keys", &swapped(data)).expect_err("other letters make no keys of faults");
             assert_eq!(lines(&faults), lines(&told), "a fault tells letters of the file");
+            assert!(lines(&faults).iter().all(|line| !holds_a_long_word_of(line, data)), "{faults:?}");
         }
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -32,14 +33,29 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Other letters for most of them: all that are neither hexadecimal digits nor in `sha256:`.
+/// Other letters for some of them: those that are in no attribute's name, neither hexadecimal digits nor in `sha256:`; but
+/// not in attributes, whose names and values a fault may quote.
 fn swapped(data: &[u8]) -> Vec<u8> {
-    const LETTERS: &[u8] = b"gijklmnopqrtuvwxyz";
+    const LETTERS: &[u8] = b"gjklnvwyz";
     let swap = |&byte: &u8| match LETTERS.iter().position(|letter| *letter == byte) {
-        Some(place) => LETTERS[(place + 7) % LETTERS.len()],
+        Some(place) => LETTERS[(place + 4) % LETTERS.len()],
         None => byte,
     };
-    data.iter().map(swap).collect()
+    let (mut result, mut is_first) = (Vec::with_capacity(data.len()), true);
+    for word in data.split_inclusive(|byte| b" \t\n".contains(byte)) {
+        let is_key = is_first && !word.trim_ascii().is_empty();
+        let is_attribute = !is_key && word.contains(&b'=');
+        result.extend(word.iter().map(|byte| if is_attribute { *byte } else { swap(byte) }));
+        is_first = word.ends_with(b"\n") || (is_first && !is_key);
+    }
+    result
+}
+
+/// Whether a fault shows what may well be a key, wherever in the file it is.
+fn holds_a_long_word_of(fault: &str, data: &[u8]) -> bool {
+    let is_of_a_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+=".contains(byte);
+    let mut words = data.split(|byte| !is_of_a_key(byte)).filter(|word| word.len() >= 32);
+    words.any(|word| fault.contains(std::str::from_utf8(word).expect("ASCII")))
 }
 
 fn lines(faults: &[ConfigError]) -> Vec<String> {
@@ -57,12 +73,32 @@ fn are_what_the_lines_say(records: &[Record], data: &[u8]) {
         let key = line.split([' ', '\t']).next().unwrap_or_default();
         assert!(key.bytes().all(|byte| byte.is_ascii_graphic()) && !key.starts_with('#'));
         assert_eq!(record.digest.expose_secret(), digest_of(key).expose_secret());
-        let label = line[key.len()..].trim_matches([' ', '\t']);
-        assert_eq!(record.label.as_deref().unwrap_or_default(), label);
+        is_what_the_rest_says(record, line[key.len()..].trim_matches([' ', '\t']));
         assert!(format!("{record:?}").contains("digest: Digest([redacted])"));
     }
     let entries = lines.iter().map(|line| line.trim_matches([' ', '\t', '\r']));
     assert_eq!(records.len(), entries.filter(|line| !line.is_empty() && !line.starts_with('#')).count());
+}
+
+/// Without attributes the rest is the label; with them they come last, and none is taken for a part of the label.
+fn is_what_the_rest_says(record: &Record, rest: &str) {
+    let label = record.label.as_deref().unwrap_or_default();
+    if !rest.contains('=') {
+        let in_quotes = rest.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(rest);
+        assert!([rest, in_quotes.trim_matches([' ', '\t'])].contains(&label));
+        assert_eq!(record.attributes, Attributes::default());
+        return;
+    }
+    let name = |word: &str| Some(word.split_once('=')?.0.to_owned());
+    let names: Vec<_> = rest.split([' ', '\t']).filter_map(name).collect();
+    if !rest.starts_with('"') {
+        assert!(label.split(char::is_whitespace).filter_map(name).all(|name| !name.chars().all(char::is_alphabetic)));
+        let is_there = |known: &str| names.iter().any(|name| name == known);
+        assert_eq!(record.attributes.expires.is_some(), is_there("expires"));
+        assert_eq!(!record.attributes.from.is_empty(), is_there("from"));
+        assert_eq!(record.attributes.user.is_some(), is_there("user"));
+        assert!(is_there("scope") || record.attributes.scopes == Attributes::default().scopes);
+    }
 }
 
 /// SHA-256 of a key, or what stands in place of one.
@@ -73,33 +109,39 @@ fn digest_of(key: &str) -> Digest {
 }
 
 fn survive_being_written(records: &[Record]) {
-    let hex = |record: &Record| record.digest.expose_secret().map(|byte| format!("{byte:02x}")).concat();
-    let write = |record| format!("sha256:{} {}", hex(record), record.label.as_deref().unwrap_or_default());
+    let key = |record: &Record| {
+        let digest = record.digest.expose_secret();
+        digest.iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+    };
+    let write =
+        |record: &Record| write_line(&key(record), record.label.as_deref(), &record.attributes).expect("was read");
     let text = records.iter().map(write).collect::<Vec<_>>().join("\n");
     let read = parse_file("keys", text.as_bytes()).expect("what was read, written again");
     assert_eq!(records.len(), read.len());
     for (record, again) in records.iter().zip(&read) {
         assert_eq!(record.digest.expose_secret(), again.digest.expose_secret());
-        let label = |record: &Record| record.label.clone().unwrap_or_default();
-        assert_eq!(label(record), label(again));
+        assert_eq!((&record.label, &record.attributes), (&again.label, &again.attributes));
+        let (label, expired) = (record.label.as_deref(), Attributes { expires: Some(1), ..record.attributes.clone() });
+        let cannot = label.is_some_and(|label| label.starts_with('"'));
+        assert!(write_line(&key(record), label, &expired).is_ok() || cannot, "{label:?}");
     }
 }
 
 fn admit_themselves_only(records: &[Record], data: &[u8]) {
     let keys = Keys::new(records);
-    if keys.len() < records.len() {
+    if keys.in_force(0) < records.len() {
         // Only digests that somebody made up have the half in common by which they are looked up.
         let halves: HashSet<_> = records.iter().map(|record| record.digest.halves()[0]).collect();
-        assert_eq!(keys.len(), halves.len());
+        assert_eq!(keys.in_force(0), halves.len());
         return;
     }
     for candidate in data.split(|byte| b" \t\r\n".contains(byte)) {
         for candidate in [candidate, &candidate[..candidate.len().saturating_sub(1)], &[candidate, b"x"].concat()] {
             let digest = *Digest::of(candidate).expose_secret();
             let expected = records.iter().any(|record| *record.digest.expose_secret() == digest);
-            let entry = keys.verify(candidate).ok();
+            let entry = keys.verify(candidate, 0).ok();
             assert_eq!(entry.is_some(), expected);
-            assert_eq!(entry.and_then(|entry| keys.by_id(entry.id())).map(Entry::id), entry.map(Entry::id));
+            assert_eq!(entry.and_then(|entry| keys.by_id(entry.id(), 0)).map(Entry::id), entry.map(Entry::id));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use comfy_auth_rs::credential::cookie;
 use comfy_auth_rs::keys::{Keys, parse_file};
+use comfy_auth_rs::request::Now;
 use comfy_auth_rs::session::{self, BROWSER};
 
 const NOW: u64 = 1_800_000_000;
@@ -19,7 +20,7 @@ struct Server {
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let keys = |text: &str| Keys::new(&parse_file("keys", text.as_bytes()).expect("keys"));
     let both = keys("one\ntwo\n");
-    let token = session::issue(both.verify(b"one").expect("a key"), BROWSER, NOW);
+    let token = session::issue(both.verify(b"one", NOW).expect("a key"), BROWSER, NOW);
     Server { keys: both, without_the_key: keys("two\n"), token }
 });
 
@@ -37,7 +38,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn verifies(keys: &Keys, value: &str, now: u64) -> bool {
-    session::verify(value, keys, now).is_some()
+    session::verify(value, keys, Now::at(now)).is_some()
 }
 
 fn refuses_unless_issued(value: &str) {

@@ -9,6 +9,7 @@ from aiohttp import web
 from comfy_auth_rs.connections import Watch
 from comfy_auth_rs.devices import Device
 from comfy_auth_rs.errors import KeyWarning
+from comfy_auth_rs.scopes import CoreScopes
 from comfy_auth_rs.settings import Settings
 
 __all__ = [
@@ -69,6 +70,9 @@ class Denial:
     @property
     def message(self) -> str:
         """What people read."""
+    @property
+    def is_of_a_prompt(self) -> bool:
+        """Whether ComfyUI's page reads the answer, which has a form for what is wrong with a prompt."""
     @property
     def challenges(self) -> tuple[str, ...]:
         """Every `WWW-Authenticate` (RFC 6750, section 3; RFC 7617, section 2)."""
@@ -139,7 +143,7 @@ class AuthMiddleware:
         *,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
         answer_preflight: Callable[[web.Request], Awaitable[web.StreamResponse]],
-        in_comfyui: bool = False,
+        scopes: CoreScopes,
     ) -> AuthMiddleware: ...
     def __call__(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[_T]]
@@ -147,8 +151,8 @@ class AuthMiddleware:
         """What `handler(request)` returns, or, refused, what `refuse(request, denial)` returns.
 
         Without a key it admits requests for `/health` and the login page, and CORS preflights whose handler was
-        registered for `OPTIONS`. With `in_comfyui` it also admits those for ComfyUI's own page, and each preflight
-        gets what `answer_preflight(request)` returns.
+        registered for `OPTIONS`. With ComfyUI's `RouteFacts` as `scopes` it also admits those for ComfyUI's own
+        page, and each preflight gets what `answer_preflight(request)` returns.
         """
     def answer_at_gate(
         self,
@@ -175,9 +179,11 @@ class AuthMiddleware:
         """See `comfy_auth_rs.identity`."""
     def introduce(self, request: web.Request) -> Identity | None:
         """The same for a client that is told: wrong keys count as failed attempts, whatever is beside them."""
-    def forward_auth(self, request: web.Request) -> str | Denial:
-        """The label of the key that lets the request pass about which a proxy asks, empty where the key has none; else
-        why it may not pass, which never leads to the login page."""
+    def forward_auth(self, request: web.Request, scopes: list[str]) -> Identity | Denial:
+        """Who sends the request about which a proxy asks; else why it may not pass, which never leads to the login
+        page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
+    def users(self) -> set[str]:
+        """Everybody for whom there is a key, in lower case."""
     def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:
         """A session for the key that a request presents in a header, in its address, or as `key` in its body."""
     def follow_link(self, request: web.Request) -> Link | None:
@@ -203,6 +209,19 @@ class Identity:
     @property
     def source(self) -> str:
         """How the key was presented: `bearer`, `basic`, `x-api-key`, `query`, `path` or `cookie`."""
+    @property
+    def user(self) -> str | None:
+        """Whom the key is for, as its file spells it. Names are compared without case."""
+    @property
+    def subject(self) -> str:
+        """The user in lower case, else the key's id."""
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What the key may do: `view`, `run`, `nodes`, `metrics`, `all`. `run` includes `view`, and `all` everything;
+        what is included is not named."""
+    @property
+    def expires(self) -> int | None:
+        """When the key ends, in seconds since 1970 (UTC)."""
 
 @final
 class BeforeSending:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
@@ -16,6 +17,8 @@ from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
+from comfy_auth_rs.scopes import CoreScopes, GivenScopes
+from comfy_auth_rs.scopes import read as read_scopes
 from comfy_auth_rs.script import finish_page
 from comfy_auth_rs.settings import PathLike, Settings
 from comfy_auth_rs.sockets import adopt
@@ -35,6 +38,7 @@ def create_auth_middleware(
     trusted_proxy: str | Iterable[str] = (),
     client_field: str = "X-Forwarded-For",
     origin: str | Iterable[str] = (),
+    scopes: GivenScopes = MappingProxyType({}),
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
@@ -43,7 +47,10 @@ def create_auth_middleware(
     preflight where a handler was registered for `OPTIONS`. So `/ws` needs one, and `require_ws` changes nothing.
     `trusted_proxy` are the networks (CIDR) of proxies that are believed: in `client_field`, and in no other field,
     they name the client, and in `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each
-    `origin` (`https://example.com`) count as this server's own. `setup` adds the login page and `/health`.
+    `origin` (`https://example.com`) count as this server's own. `scopes` says what a key must be allowed to do:
+    patterns of routes with scopes (`{"/queue": "view", "/jobs/*": "run"}`), of which the first that matches counts, or
+    a function of the request that returns scopes. A route that it does not name needs `all`; an empty one is for any
+    valid key. `setup` adds the login page and `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
@@ -56,7 +63,7 @@ def create_auth_middleware(
         client_field=client_field,
         origin=origin,
     )
-    return make_middleware(settings, _key_store(settings, keys))
+    return make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
 
 
 def setup(
@@ -71,13 +78,14 @@ def setup(
     client_field: str = "X-Forwarded-For",
     origin: str | Iterable[str] = (),
     url_key: bool = False,
+    scopes: GivenScopes = MappingProxyType({}),
     index: PathLike | None = None,
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
 ) -> AuthMiddleware:
     """Protects `app`: the middleware, `/health`, the login page and its sessions.
 
-    Everything else needs a key, whatever its name, unless `exempt` matches it.
+    Everything else needs a key, whatever its name, unless `exempt` matches it, and one that may do what `scopes` says.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
     With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
 
@@ -103,7 +111,7 @@ def setup(
         origin=origin,
         url_key=url_key,
     )
-    middleware = make_middleware(settings, _key_store(settings, keys))
+    middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
     page = None
     if index is not None:
         path = Path(index)
@@ -127,14 +135,14 @@ def make_middleware(
     *,
     refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]] = refuse,
     answer_preflight: Handler = answer_preflight,
-    in_comfyui: bool = False,
+    scopes: CoreScopes = (),
     adopt: Adopt = adopt,
 ) -> AuthMiddleware:
     """The middleware that asks for one of `keys`, and the watch over connections.
 
-    `in_comfyui` says which routes need no key: those of ComfyUI that the guide names, or those that this package adds.
+    With `RouteFacts` as `scopes`, ComfyUI's own tables say which routes need no key, and which scope the others need.
     """
-    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight, in_comfyui=in_comfyui)
+    middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight, scopes=scopes)
     middleware.watch_with(Watch(middleware, adopt))
     return middleware
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from functools import cache
+from functools import lru_cache
 from urllib.parse import quote
 
 from aiohttp import web
@@ -30,21 +30,27 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     _log(request, denial)
     if location is not None:
         return web.Response(status=302, headers={"Cache-Control": "no-store", "Location": location})
-    body, headers = _answer(denial.error, denial.cause, denial.message, denial.challenges)
+    body, headers = _answer(denial.error, denial.cause, denial.message, denial.challenges, denial.is_of_a_prompt)
     response = web.Response(status=denial.status, body=body, headers=headers.copy())
     if denial.retry_after is not None:
         response.headers["Retry-After"] = str(denial.retry_after)
     return response
 
 
-@cache
-def _answer(error: str, cause: str, message: str, challenges: tuple[str, ...]) -> tuple[bytes, CIMultiDict[str]]:
+@lru_cache(1024)
+def _answer(
+    error: str, cause: str, message: str, challenges: tuple[str, ...], is_of_a_prompt: bool
+) -> tuple[bytes, CIMultiDict[str]]:
     """What such refusals have in common. It is made once: a client that guesses must not make the server work."""
     content_type = "application/json; charset=utf-8"
     headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": content_type})
     for challenge in challenges:
         headers.add("WWW-Authenticate", challenge)
-    return json.dumps({"error": error, "cause": cause, "message": message}).encode(), headers
+    body: dict[str, object] = {"error": error, "cause": cause, "message": message}
+    if is_of_a_prompt:  # so that ComfyUI's page shows it
+        body["error"] = {"type": error, "message": message, "details": "", "extra_info": {}}
+        body["node_errors"] = {}
+    return json.dumps(body).encode(), headers
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import string
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote
@@ -34,6 +35,10 @@ _JSON_TYPE = "application/json"
 
 #: Tells a log-in whose key is in its body that something in front of this server uses `Authorization` for itself.
 _AUTHORIZATION_SEEN = "X-Auth-Authorization-Seen"
+
+#: What tells a proxy who it is. They are there even where they are empty: a proxy that copies them then replaces those
+#: that a client sent.
+_WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 
 #: Longest `X-Auth-Next`: proxies have little room for an answer's header.
 _MAX_NEXT = 2048
@@ -88,11 +93,17 @@ class SessionRoute:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Tells who asks. This route is not exempt for reads, so the request has a valid credential."""
         who = self._middleware.introduce(request)
-        told = {
-            "label": who and who.label,
-            "source": who and who.source,
-            "displaced_middlewares": list(self._displaced),
-        }
+        told: dict[str, object] = dict.fromkeys(("label", "user", "scope", "expires", "source"))
+        if who is not None:
+            told = {
+                "label": who.label,
+                "user": who.user,
+                "scope": " ".join(who.scopes),
+                "expires": who.expires and _moment(who.expires),
+                "source": who.source,
+            }
+            if "all" in who.scopes:
+                told["displaced_middlewares"] = list(self._displaced)
         return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -160,17 +171,23 @@ class VerifyRoute:
         self._middleware = middleware
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """204 with the key's label, else 401."""
-        outcome = self._middleware.forward_auth(request)
+        """204 with who it is, else 401; 403 where the key lacks the scope that is asked for."""
+        outcome = self._middleware.forward_auth(request, request.query.getall("scope", []))
         if isinstance(outcome, Denial):
             response = await refuse(request, outcome)
+            response.headers.update(dict.fromkeys(_WHO, ""))
             path, _, query = request.headers.get("X-Original-URI", "").partition("?")
             if 0 < len(following := encoded_next(path, query)) <= _MAX_NEXT:
                 response.headers["X-Auth-Next"] = following  # nginx cannot percent-encode
             return response
-        # There even where the key has no label: a proxy that copies it then replaces the one that a client sent.
-        headers = {"X-Auth-Key-Label": quote(outcome, safe=_PLAIN), "Cache-Control": "no-store"}
+        label = quote(outcome.label or "", safe=_PLAIN)
+        who = (label, outcome.user or "", " ".join(outcome.scopes), outcome.subject)
+        headers = {**dict(zip(_WHO, who, strict=True)), "Cache-Control": "no-store"}
         return web.Response(status=204, headers=headers)
+
+
+def _moment(unix: int) -> str:
+    return datetime.fromtimestamp(unix, timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -1,7 +1,9 @@
 //! What a valid credential must still pass, one check a file.
 
+pub mod address;
 pub mod lockout;
 pub mod own_pages;
+pub mod scope;
 
 use crate::credential::Credential;
 use crate::decide::Policy;
@@ -38,20 +40,26 @@ pub fn all<R: Request>(
     credential: &Credential<'_>,
     context: &Context<'_, '_, R>,
 ) -> Result<(), Denial> {
-    let ours = own_pages::check(grant, context);
-    if ours.is_ok() && lockout::is_known(grant, context) {
+    let others = but_lock_out(grant, context);
+    if others.is_ok() && lockout::is_known(grant, context) {
         return Ok(()); // nearly every request: nobody is locked, and the note was made before
     }
     lockout::check(grant, credential, context)?;
-    ours?;
+    others?;
     lockout::note(grant, context);
     Ok(())
+}
+
+fn but_lock_out<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+    own_pages::check(grant, context)?;
+    address::check(grant, context)?;
+    scope::check(grant, context)
 }
 
 /// The same for a right key that the lock held back, in its turn.
 #[must_use]
 pub fn held_back<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
-    let passes = lockout::evaluates(grant, context) && own_pages::check(grant, context).is_ok();
+    let passes = lockout::evaluates(grant, context) && but_lock_out(grant, context).is_ok();
     if passes {
         lockout::note(grant, context);
     }

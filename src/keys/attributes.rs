@@ -4,7 +4,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::scopes::Scopes;
+use super::scopes::{Scope, Scopes};
+use crate::date::{parse_end, write_end};
+use crate::error::quoted;
+
+/// Every attribute that a line may have, those too that a later version obeys.
+pub const NAMES: [&str; 6] = ["scope", "expires", "from", "user", "prompts", "queued"];
+
+/// Longest name of a user.
+const MAX_USER_LENGTH: usize = 64;
+
+/// Most prompts that a limit may name.
+const MAX_PROMPTS: u32 = 10_000;
 
 /// What was said of one key. Without attributes it opens everything, for good, from everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +24,7 @@ pub struct Attributes {
     pub scopes: Scopes,
     /// From when on it is an unknown key, in seconds since 1970 (UTC).
     pub expires: Option<u64>,
-    /// From where alone it may be used; empty: from everywhere.
+    /// From where alone it may be used, sorted; empty: from everywhere.
     pub from: Vec<IpNet>,
     /// Whom it is for, as it was written.
     pub user: Option<String>,
@@ -32,4 +43,202 @@ impl Attributes {
         let is_named = |client: IpAddr| self.from.iter().any(|net| net.contains(&client.to_canonical()));
         self.from.is_empty() || client.is_some_and(is_named)
     }
+
+    /// Reads names and values.
+    ///
+    /// # Errors
+    /// Every unknown name, every bad value, every name that is given twice.
+    pub fn parse(words: &[(&str, &str)]) -> Result<Self, Vec<String>> {
+        let (mut attributes, mut faults) = (Self::default(), Vec::new());
+        for (index, (name, value)) in words.iter().enumerate() {
+            let was_there = |(earlier, _): &(&str, &str)| earlier == name;
+            if !NAMES.contains(name) {
+                faults.push(unknown(name));
+            } else if words[..index].iter().any(was_there) {
+                faults.push(format!("{name}= is given twice; keep one of the two"));
+            } else if let Err(fault) = attributes.read(name, value) {
+                faults.push(fault);
+            }
+        }
+        if faults.is_empty() { Ok(attributes) } else { Err(faults) }
+    }
+
+    fn read(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "scope" => self.scopes = scopes(value)?,
+            "expires" => self.expires = Some(expires(value)?),
+            "from" => self.from = from(value)?,
+            "user" => self.user = Some(user(value)?),
+            "prompts" => return Err(prompts(value)),
+            _ => return Err(queued(value)),
+        }
+        Ok(())
+    }
+
+    /// Names and values, as a line has them; `parse` gives the same again.
+    ///
+    /// # Errors
+    /// Which attribute has no such form.
+    pub fn words(&self) -> Result<Vec<(&'static str, String)>, String> {
+        let mut words = Vec::new();
+        if self.scopes != Scopes::ALL {
+            words.push(("scope", self.scopes.to_string()));
+        }
+        if let Some(unix) = self.expires {
+            words.push(("expires", write_end(unix).ok_or("a key expires in the year 9999 at the latest")?));
+        }
+        if !self.from.is_empty() {
+            let blocks: Vec<_> = self.from.iter().map(short).collect();
+            words.push(("from", blocks.join(",")));
+        }
+        words.extend(self.user.clone().map(|user| ("user", user)));
+        let borrowed: Vec<_> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        match Self::parse(&borrowed) {
+            Ok(again) if again == *self => Ok(words),
+            Ok(_) => Err("such attributes cannot be written to a key file".to_owned()),
+            Err(faults) => Err(faults.join("; ")),
+        }
+    }
 }
+
+fn unknown(name: &str) -> String {
+    let lower = name.to_lowercase();
+    match NAMES.iter().find(|known| **known == lower) {
+        Some(known) => format!("{} is written in lower case: {known}=", quoted(name)),
+        None => format!(
+            "unknown attribute {}; use scope=, expires=, from= or user=, or put the label in double quotes if the word \
+             belongs there: KEY \"LABEL\" scope=view",
+            quoted(name),
+        ),
+    }
+}
+
+fn scopes(value: &str) -> Result<Scopes, String> {
+    let mut scopes: Vec<Scope> = Vec::new();
+    for word in value.split(',') {
+        let scope = match (Scope::parse(word), Scope::parse(&word.to_lowercase())) {
+            (Some(scope), _) => scope,
+            (None, Some(scope)) => {
+                return Err(format!("{} is written in lower case: scope={}", quoted(word), scope.name()));
+            }
+            _ if word.is_empty() => {
+                return Err(
+                    "scope= names no scope, or has a comma too many; write scope=view,run without spaces".into()
+                );
+            }
+            _ => return Err(format!("unknown scope {}; use view, run, nodes, metrics or all", quoted(word))),
+        };
+        if scopes.contains(&scope) {
+            return Err(format!("scope= names {} twice; keep one of the two", scope.name()));
+        }
+        scopes.push(scope);
+    }
+    Ok(Scopes::granted(scopes))
+}
+
+fn expires(value: &str) -> Result<u64, String> {
+    parse_end(value).ok_or_else(|| {
+        format!(
+            "expires= takes a day of the calendar (2027-01-31: until its end) or a moment (2027-01-31T12:00:00Z), both \
+             in UTC, not {}",
+            quoted(value),
+        )
+    })
+}
+
+fn from(value: &str) -> Result<Vec<IpNet>, String> {
+    let mut blocks: Vec<IpNet> = Vec::new();
+    for word in value.split(',') {
+        if word.is_empty() {
+            return Err("from= names no address, or has a comma too many; write from=10.0.0.0/8,192.168.1.5 without \
+                        spaces"
+                .to_owned());
+        }
+        let block = block(word)?;
+        if blocks.contains(&block) {
+            return Err(format!("from= names {} twice; keep one of the two", short(&block)));
+        }
+        blocks.push(block);
+    }
+    blocks.sort_unstable();
+    Ok(blocks)
+}
+
+fn block(word: &str) -> Result<IpNet, String> {
+    let parsed = word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        format!("from= takes addresses and CIDR blocks such as 10.0.0.0/8 or fd00::/8, not {}", quoted(word))
+    })?;
+    if parsed.trunc() != parsed {
+        let (network, address) = (canonical(parsed.trunc()), canonical(IpNet::from(parsed.addr())));
+        return Err(format!(
+            "from= has a block whose address is not its first one; write {} for the block, or {} for the one address",
+            short(&network),
+            short(&address),
+        ));
+    }
+    Ok(canonical(parsed))
+}
+
+/// An IPv4 address in IPv6's clothes (`::ffff:10.0.0.1`) as the IPv4 address that clients are known by.
+fn canonical(block: IpNet) -> IpNet {
+    match block.addr().to_canonical() {
+        IpAddr::V4(address) if block.prefix_len() >= 96 => {
+            IpNet::new(address.into(), block.prefix_len() - 96).unwrap_or(block)
+        }
+        _ => block,
+    }
+}
+
+/// A block of one address as that address.
+fn short(block: &IpNet) -> String {
+    if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
+}
+
+fn user(value: &str) -> Result<String, String> {
+    let is_good = value.len() <= MAX_USER_LENGTH
+        && value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if !is_good {
+        return Err(format!(
+            "user= takes at most {MAX_USER_LENGTH} of A-Za-z0-9._- and begins with a letter or digit, unlike {}",
+            quoted(value),
+        ));
+    }
+    if value.eq_ignore_ascii_case("default") {
+        return Err("user=default is ComfyUI's own user; take another name".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+fn prompts(value: &str) -> String {
+    let is_good = |(count, unit): (&str, &str)| count_of(count).is_some() && matches!(unit, "m" | "h" | "d");
+    if value.split_once('/').is_some_and(is_good) {
+        not_yet("prompts")
+    } else {
+        format!(
+            "prompts= takes 1 to {MAX_PROMPTS} prompts a minute, hour or day (60/m, 60/h, 60/d), not {}",
+            quoted(value)
+        )
+    }
+}
+
+fn queued(value: &str) -> String {
+    match count_of(value) {
+        Some(_) => not_yet("queued"),
+        None => format!("queued= takes a number of prompts from 1 to {MAX_PROMPTS}, not {}", quoted(value)),
+    }
+}
+
+/// Nothing is accepted that is not obeyed.
+fn not_yet(name: &str) -> String {
+    format!("{name}= is not yet supported by this version; remove it")
+}
+
+fn count_of(digits: &str) -> Option<u32> {
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|count| is_plain && *count <= MAX_PROMPTS)
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/keys_attributes.rs"]
+mod tests;

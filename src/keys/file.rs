@@ -1,12 +1,12 @@
 //! Key files: text to records.
 //!
-//! UTF-8, one entry a line, `KEY [label]` as in OpenSSH's `authorized_keys`; `#` comments and blank lines; a byte order
-//! mark and CRLF are tolerated; `sha256:<64 hex digits>` in place of KEY keeps only the digest on disk.
+//! UTF-8, one entry a line, `KEY [label] [name=value …]`; `#` comments and blank lines; a byte order mark and CRLF are
+//! tolerated; `sha256:<64 hex digits>` in place of KEY keeps only the digest on disk.
 
 use std::collections::HashMap;
 
 use super::attributes::Attributes;
-use super::jwt;
+use super::{jwt, words};
 use crate::error::ConfigError;
 use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
 
@@ -39,7 +39,7 @@ pub struct Record {
 /// Parses a whole key file. All faults are collected, so that an operator fixes a file in one go.
 ///
 /// # Errors
-/// Every fault, each with `place` and its line: text that is not UTF-8, a bad key or label, a duplicate.
+/// Every fault, each with `place` and its line: text that is not UTF-8, a bad key, label or attribute, a duplicate.
 pub fn parse_file(place: &str, bytes: &[u8]) -> Result<Vec<Record>, Vec<ConfigError>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut records: Vec<Record> = Vec::new();
@@ -54,7 +54,7 @@ pub fn parse_file(place: &str, bytes: &[u8]) -> Result<Vec<Record>, Vec<ConfigEr
                 None => records.push(record),
                 Some(first) => fault(format!("the same key as on line {first}; remove one of the two")),
             },
-            Err(detail) => fault(detail),
+            Err(details) => details.into_iter().for_each(fault),
         }
     }
     if faults.is_empty() { Ok(records) } else { Err(faults) }
@@ -78,31 +78,49 @@ pub fn parse_flag(value: &str) -> Result<Record, ConfigError> {
     parse_key(value, 0).map_err(|detail| fault(&detail))
 }
 
-fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, String> {
+/// One line of a file, without its end; `None` for what is no entry.
+pub fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, Vec<String>> {
     let line = std::str::from_utf8(line)
-        .map_err(|_| "not UTF-8 text; is this a key file? Save it as UTF-8, one key a line".to_owned())?;
+        .map_err(|_| vec!["not UTF-8 text; is this a key file? Save it as UTF-8, one key a line".to_owned()])?;
     let line = line.trim_matches([' ', '\t', '\r']);
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    let (key, label) = match line.split_once([' ', '\t']) {
-        Some((key, label)) => (key, Some(label.trim_matches([' ', '\t']))),
-        None => (line, None),
-    };
-    let mut record = parse_key(key, number)?;
-    if let Some(label) = label {
-        if label.len() > MAX_LABEL_LENGTH {
-            return Err(format!("the label is longer than {MAX_LABEL_LENGTH} bytes; shorten it"));
-        }
-        if label.chars().any(char::is_control) {
-            return Err("the label holds a control character; use printable text".to_owned());
-        }
-        record.label = Some(label.to_owned());
+    let (key, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let record = if words::is_attribute(key) { Err(NO_KEY.to_owned()) } else { parse_key(key, number) };
+    let rest = read_rest(rest);
+    match (record, rest) {
+        (Ok(record), Ok((label, attributes))) => Ok(Some(Record { label, attributes, ..record })),
+        (record, rest) => Err(record.err().into_iter().chain(rest.err().into_iter().flatten()).collect()),
     }
-    Ok(Some(record))
 }
 
-fn parse_key(key: &str, line: usize) -> Result<Record, String> {
+const NO_KEY: &str = "the line begins with an attribute (NAME=VALUE) and not with a key; put the key before it (a key \
+                      that looks like this is written as its sha256: digest, or replaced by one of `comfy-auth-rs keygen`)";
+
+/// What follows the key.
+fn read_rest(rest: &str) -> Result<(Option<String>, Attributes), Vec<String>> {
+    let words = words::split(rest).map_err(|fault| vec![fault])?;
+    let mut faults = Vec::new();
+    if let Some(label) = words.label {
+        if label.len() > MAX_LABEL_LENGTH {
+            faults.push(format!("the label is longer than {MAX_LABEL_LENGTH} bytes; shorten it"));
+        }
+        if label.chars().any(char::is_control) {
+            faults.push("the label holds a control character; use printable text".to_owned());
+        }
+    }
+    match Attributes::parse(&words.attributes) {
+        Ok(attributes) if faults.is_empty() => Ok((words.label.map(str::to_owned), attributes)),
+        read => {
+            faults.extend(read.err().into_iter().flatten());
+            Err(faults)
+        }
+    }
+}
+
+/// One key, or `sha256:` and its digest.
+pub fn parse_key(key: &str, line: usize) -> Result<Record, String> {
     if let Some(position) = key.bytes().position(|byte| !byte.is_ascii_graphic()) {
         return Err(format!(
             "character {} of the key is not visible ASCII (a space, a control or an accented character); \

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use super::attributes::Attributes;
 use super::file::Record;
 use super::jwt;
 use crate::secret::{Digest, random_bytes};
@@ -35,6 +36,7 @@ pub struct Entry {
     digest: Digest,
     id: KeyId,
     label: Option<String>,
+    attributes: Attributes,
     session_mac: Hmac<Sha256>,
 }
 
@@ -46,6 +48,7 @@ impl Entry {
             digest: record.digest,
             id: KeyId(std::array::from_fn(|index| id[index])),
             label: record.label.clone(),
+            attributes: record.attributes.clone(),
             session_mac: keyed(&session_key),
         }
     }
@@ -60,6 +63,22 @@ impl Entry {
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
+    }
+
+    /// What was said of it in its file.
+    #[must_use]
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Who uses it: its user, in lower case, since names are compared without case; else its own public name.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.attributes.user.as_ref().map_or_else(|| self.id.to_string(), |user| user.to_ascii_lowercase())
+    }
+
+    fn is_in_force(&self, now: u64) -> bool {
+        self.attributes.expires.is_none_or(|end| now < end)
     }
 
     /// HMAC-SHA256 under the key's session secret, ready to be fed.
@@ -104,29 +123,29 @@ impl Keys {
         keys
     }
 
-    /// How many different keys there are.
+    /// How many different keys have not expired. `now` is in seconds since 1970 (UTC), here as below.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub fn in_force(&self, now: u64) -> usize {
+        self.entries.values().filter(|entry| entry.is_in_force(now)).count()
     }
 
-    /// Whether there is no key, so that nothing can be admitted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Everybody for whom there is a key, in lower case.
+    pub fn users(&self) -> impl Iterator<Item = String> {
+        self.entries.values().filter_map(|entry| entry.attributes.user.as_ref()).map(|user| user.to_ascii_lowercase())
     }
 
     /// Looks a candidate up. Its digest picks at most one entry, which is then compared in constant time; where there
-    /// is none the candidate is compared with itself and refused, so that an unknown key costs what a known one does.
+    /// is none the candidate is compared with itself and refused, so that an unknown key costs what a known one does. A
+    /// key that has expired is an unknown one.
     ///
     /// # Errors
     /// The candidate's digest, for counting distinct wrong ones.
-    pub fn verify(&self, candidate: &[u8]) -> Result<&Entry, Digest> {
+    pub fn verify(&self, candidate: &[u8], now: u64) -> Result<&Entry, Digest> {
         let digest = Digest::of(candidate);
         let entry = self.entries.get(&prefix(&digest));
         let equal = entry.map_or(&digest, |entry| &entry.digest).ct_eq(&digest);
         match entry {
-            Some(entry) if equal.into() => Ok(entry),
+            Some(entry) if equal.into() && entry.is_in_force(now) => Ok(entry),
             _ => Err(digest),
         }
     }
@@ -140,8 +159,9 @@ impl Keys {
 
     /// The key with this id, if it is still accepted.
     #[must_use]
-    pub fn by_id(&self, id: KeyId) -> Option<&Entry> {
-        self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix))
+    pub fn by_id(&self, id: KeyId, now: u64) -> Option<&Entry> {
+        let entry = self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix));
+        entry.filter(|entry| entry.is_in_force(now))
     }
 }
 

@@ -7,6 +7,7 @@
 //! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
 //! again at each look, and the error is said again each minute.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::ops::Deref;
@@ -16,13 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::Keys;
 use super::file::{REDACTED, Record, parse_file, parse_flag};
 use crate::error::{ConfigError, may_hold_a_key};
 use crate::request::millis;
-use crate::secret::{ApiKey, SHORT_KEY_LENGTH};
+use crate::secret::{ApiKey, Digest, SHORT_KEY_LENGTH};
 
 /// Least time between two looks at the files.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -56,7 +58,7 @@ pub enum Reload {
 /// What an operator should fix, though the server may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// `short_key` or `readable_by_others`.
+    /// `short_key`, `readable_by_others` or `all_expired`.
     pub kind: &'static str,
     /// One line for the log.
     pub fault: ConfigError,
@@ -80,6 +82,8 @@ struct WatchedFile {
     said: Option<Duration>,
     /// Since when the file is empty.
     empty_since: Option<Duration>,
+    /// When keys end by a version that is not in force.
+    ends: Vec<(Digest, u64)>,
     spare: Spare,
 }
 
@@ -133,7 +137,15 @@ impl KeyStore {
                 Ok(version) if version.records.is_empty() => faults.push(no_key(path)),
                 Ok(Version { stamp, records, .. }) => {
                     let (path, spare) = (path.clone(), Spare::take());
-                    files.push(WatchedFile { path, stamp, records, said: None, empty_since: None, spare });
+                    files.push(WatchedFile {
+                        path,
+                        stamp,
+                        records,
+                        said: None,
+                        empty_since: None,
+                        ends: Vec::new(),
+                        spare,
+                    });
                 }
                 Err(Unread::System(fault)) => faults.push(fault),
                 Err(Unread::Bad(_, more)) => faults.extend(more),
@@ -141,6 +153,12 @@ impl KeyStore {
         }
         if inline.is_empty() && paths.is_empty() {
             faults.push(ConfigError::new("api_key", "no key given; give a key or a key file"));
+        }
+        if faults.is_empty() {
+            for index in 0..files.len() {
+                let (before, rest) = files.split_at(index);
+                faults.extend(in_dispute(&rest[0].path, &rest[0].records, &mut sources(&records, before)));
+            }
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -166,22 +184,31 @@ impl KeyStore {
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
         self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);
         let mut events = Vec::new();
-        for file in files.iter_mut() {
-            events.extend(file.look(now));
+        let mut has_changed = false;
+        for index in 0..files.len() {
+            let (before, rest) = files.split_at_mut(index);
+            let Some((file, after)) = rest.split_first_mut() else { break };
+            let was_in_dispute = !file.ends.is_empty();
+            let mut others = sources(&self.inline, before).chain(after.iter().map(WatchedFile::source));
+            let event = file.look(now, &mut others);
+            has_changed |= matches!(event, Some(Reload::Loaded { .. })) || was_in_dispute || !file.ends.is_empty();
+            events.extend(event);
         }
-        if events.iter().any(|event| matches!(event, Reload::Loaded { .. })) {
+        if has_changed {
             self.current.store(Arc::new(union(&self.inline, &files)));
         }
         events
     }
 
     /// Things an operator should fix: short keys, files that other users of the machine can read.
+    /// `now` is in seconds since 1970 (UTC).
     #[must_use]
-    pub fn warnings(&self) -> Vec<Warning> {
+    pub fn warnings(&self, now: u64) -> Vec<Warning> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut warnings: Vec<_> = self.inline.iter().filter_map(|record| short_key(None, record)).collect();
         for file in files.iter() {
             warnings.extend(readable_by_others(&file.path));
+            warnings.extend(all_expired(file, now));
             warnings.extend(file.records.iter().filter_map(|record| short_key(Some(&file.path), record)));
         }
         warnings
@@ -189,33 +216,48 @@ impl KeyStore {
 }
 
 impl WatchedFile {
-    fn look(&mut self, now: Duration) -> Option<Reload> {
+    fn source(&self) -> Source<'_> {
+        (Some(&self.path), &self.records)
+    }
+
+    fn look(&mut self, now: Duration, others: &mut dyn Iterator<Item = Source<'_>>) -> Option<Reload> {
         if fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp) {
             (self.said, self.empty_since) = (None, None);
+            self.ends.clear();
             return None;
         }
         match self.spare.read(&self.path) {
             Ok(version) => {
-                self.said = None;
                 if version.is_empty && now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING {
                     let is_new = self.empty_since == Some(now);
                     return is_new.then(|| Reload::Kept { fault: empty(&self.path) });
                 }
-                (self.stamp, self.records, self.empty_since) = (version.stamp, version.records, None);
+                if let Some(fault) = in_dispute(&self.path, &version.records, others).into_iter().next() {
+                    // The other file may be changed, too; and a key that is to end must not outlive a dispute.
+                    let end = |record: &Record| Some((record.digest, record.attributes.expires?));
+                    self.ends = version.records.iter().filter_map(end).collect();
+                    return self.say(now, fault);
+                }
+                self.ends.clear();
+                (self.stamp, self.records) = (version.stamp, version.records);
+                (self.said, self.empty_since) = (None, None);
                 Some(Reload::Loaded { path: self.path.clone(), keys: self.records.len() })
             }
             Err(Unread::Bad(stamp, faults)) => {
                 (self.stamp, self.said, self.empty_since) = (stamp, None, None);
                 faults.into_iter().next().map(|fault| Reload::Kept { fault })
             }
-            Err(Unread::System(fault)) => {
-                let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN);
-                is_due.then(|| {
-                    self.said = Some(now);
-                    Reload::Kept { fault }
-                })
-            }
+            Err(Unread::System(fault)) => self.say(now, fault),
         }
+    }
+
+    /// Says a fault that may end without a new version of the file: at first, then each minute.
+    fn say(&mut self, now: Duration, fault: ConfigError) -> Option<Reload> {
+        let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN);
+        is_due.then(|| {
+            self.said = Some(now);
+            Reload::Kept { fault }
+        })
     }
 }
 
@@ -250,8 +292,46 @@ impl Stamp {
 }
 
 fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
-    let records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
+    let mut records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
+    for (digest, end) in files.iter().flat_map(|file| &file.ends) {
+        for record in records.iter_mut().filter(|record| record.digest.ct_eq(digest).into()) {
+            let expires = &mut record.attributes.expires;
+            *expires = Some(expires.map_or(*end, |before| before.min(*end)));
+        }
+    }
     Keys::new(&records)
+}
+
+/// Where records come from, if that is a file, and which.
+type Source<'a> = (Option<&'a Path>, &'a [Record]);
+
+fn sources<'a>(inline: &'a [Record], files: &'a [WatchedFile]) -> impl Iterator<Item = Source<'a>> {
+    std::iter::once((None, inline)).chain(files.iter().map(WatchedFile::source))
+}
+
+/// The records of a file that others contradict.
+fn in_dispute(path: &Path, records: &[Record], others: &mut dyn Iterator<Item = Source<'_>>) -> Vec<ConfigError> {
+    let ours: HashMap<_, _> = records.iter().map(|record| (*record.digest.expose_secret(), record)).collect();
+    let mut faults = Vec::new();
+    for (source, records) in others {
+        for theirs in records {
+            let Some(ours) = ours.get(theirs.digest.expose_secret()) else { continue };
+            if ours.attributes != theirs.attributes {
+                let detail = match source {
+                    Some(path) => format!(
+                        "the same key has other attributes in {}:{}; write the same in both, or remove one",
+                        path.display(),
+                        theirs.line
+                    ),
+                    None => {
+                        "the same key is given without a file, so it opens everything; remove one of the two".to_owned()
+                    }
+                };
+                faults.push(ConfigError::in_key_file(format!("{}:{}", path.display(), ours.line), detail));
+            }
+        }
+    }
+    faults
 }
 
 fn read_file(path: &Path) -> Result<Version, Unread> {
@@ -311,6 +391,14 @@ fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
         None => ConfigError::new("api_key", detail),
     };
     record.short.then_some(Warning { kind: "short_key", fault })
+}
+
+fn all_expired(file: &WatchedFile, now: u64) -> Option<Warning> {
+    let has_expired = |record: &Record| record.attributes.expires.is_some_and(|end| end <= now);
+    let detail = "every key in this file has expired, so none of them admits anybody; \
+                  `comfy-auth-rs keys add` makes another";
+    let fault = || ConfigError::in_key_file(file.path.to_string_lossy(), detail);
+    file.records.iter().all(has_expired).then(|| Warning { kind: "all_expired", fault: fault() })
 }
 
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::latest::Latest;
 use crate::request::Now;
 
 /// Tells the time since some moment, and the wall clock's. Only sessions ask for the latter, in whole seconds, so it is
@@ -10,12 +11,18 @@ use crate::request::Now;
 pub struct Clock {
     monotonic: Monotonic,
     unix: AtomicU64,
+    latest: Latest,
     looked_at: AtomicU64,
 }
 
 impl Clock {
     pub fn start() -> Self {
-        Self { monotonic: Monotonic::start(), unix: AtomicU64::new(0), looked_at: AtomicU64::new(u64::MAX) }
+        Self {
+            monotonic: Monotonic::start(),
+            unix: AtomicU64::new(0),
+            latest: Latest::default(),
+            looked_at: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Has the next call see a second begin.
@@ -28,15 +35,18 @@ impl Clock {
         let monotonic = self.monotonic.elapsed();
         if self.looked_at.load(Ordering::Acquire) != monotonic.as_secs() {
             each_second();
-            self.unix.store(unix_time(), Ordering::Relaxed);
+            let unix = unix_time();
+            self.unix.store(unix.as_secs(), Ordering::Relaxed);
+            self.latest.saw(monotonic, unix);
             self.looked_at.store(monotonic.as_secs(), Ordering::Release);
         }
-        Now { monotonic, unix: self.unix.load(Ordering::Relaxed) }
+        Now { monotonic, unix: self.unix.load(Ordering::Relaxed), latest: self.latest.at(monotonic) }
     }
 }
 
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(u64::MAX, |time| time.as_secs())
+/// Since 1970 (UTC). A clock that stands before that is no clock: nothing is valid by it.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
 }
 
 /// Linux's coarse clock: the time of the kernel's last tick, a few milliseconds ago, for a fraction of the price.

@@ -1,5 +1,6 @@
 //! A refusal, as Python sees it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use pyo3::prelude::*;
@@ -13,6 +14,10 @@ use crate::request::{Question, Request as _};
 pub struct Denial {
     reason: decision::Denial,
     row: Row,
+    #[pyo3(get)]
+    message: Cow<'static, str>,
+    #[pyo3(get)]
+    is_of_a_prompt: bool,
     /// Every `WWW-Authenticate`.
     #[pyo3(get)]
     challenges: Py<PyTuple>,
@@ -33,9 +38,12 @@ impl Denial {
             request.tell_of_foreign_page();
         }
         let row = denial.row(question);
-        let challenges: Vec<_> = row.challenges(request, question).collect();
+        let challenges: Vec<_> = denial.challenges(&row, request, question).collect();
         let challenges = PyTuple::new(request.py(), challenges)?.unbind();
-        Ok(Self { reason: denial, row, challenges, client: request.client(), leads_to_login })
+        let label = if let decision::Denial::Scope { key, .. } = denial { request.label_of(key) } else { None };
+        let message = denial.message(&row, label.as_deref());
+        let is_of_a_prompt = question == Question::Access && request.is_a_prompt();
+        Ok(Self { reason: denial, row, message, is_of_a_prompt, challenges, client: request.client(), leads_to_login })
     }
 }
 
@@ -54,11 +62,6 @@ impl Denial {
     #[getter]
     fn cause(&self) -> &'static str {
         self.row.cause
-    }
-
-    #[getter]
-    fn message(&self) -> &'static str {
-        self.row.message
     }
 
     #[getter]

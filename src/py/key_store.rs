@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::clock::unix_time;
 use super::error::{key_file_error, warning};
 use crate::keys;
 use crate::secret::ApiKey;
@@ -26,7 +27,7 @@ impl KeyStore {
     }
 
     fn warnings<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        self.0.warnings().iter().map(|found| warning(py, found)).collect()
+        self.0.warnings(unix_time().as_secs()).iter().map(|found| warning(py, found)).collect()
     }
 
     #[staticmethod]
@@ -36,7 +37,7 @@ impl KeyStore {
     }
 
     fn __len__(&self) -> usize {
-        self.0.current().len()
+        self.0.current().in_force(unix_time().as_secs())
     }
 
     fn __repr__(&self) -> String {

@@ -1,5 +1,6 @@
 //! The aiohttp middleware.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +20,7 @@ use super::link::Link;
 use super::log;
 use super::notices::Notices;
 use super::request::{Context as ReadWith, Names, Request};
+use super::scopes::Scopes;
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
@@ -28,7 +30,8 @@ use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys};
 use crate::link;
 use crate::origin::OwnOrigins;
-use crate::request::{Field, Now, Question, Request as _};
+use crate::request::{Field, Now, Question, Request as _, Wanted};
+use crate::scope::Table;
 use crate::session;
 use crate::state::State;
 use crate::trace::Trace;
@@ -39,6 +42,8 @@ pub struct AuthMiddleware {
     keys: Arc<keys::KeyStore>,
     state: State,
     exemptions: Exemptions,
+    table: Table,
+    scopes: Scopes,
     own_origins: OwnOrigins,
     trusted: TrustedProxies,
     client_field: ClientField,
@@ -100,7 +105,7 @@ impl AuthMiddleware {
     const MIDDLEWARE_VERSION: u8 = 1;
 
     #[new]
-    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, in_comfyui = false))]
+    #[pyo3(signature = (keys, settings, *, refuse, answer_preflight, scopes))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts by value")]
     fn new(
         py: Python<'_>,
@@ -108,16 +113,19 @@ impl AuthMiddleware {
         settings: Settings,
         refuse: Py<PyAny>,
         answer_preflight: Py<PyAny>,
-        in_comfyui: bool,
+        scopes: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let Settings { exempt, require_ws, trusted_proxy, client_field, origin } = &settings;
         let require_ws = *require_ws;
-        let application = if in_comfyui { Application::ComfyUi { require_ws } } else { Application::Own };
+        let (table, scopes) = Scopes::read(scopes)?;
+        let application = if scopes.in_comfyui() { Application::ComfyUi { require_ws } } else { Application::Own };
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
         Ok(Self {
             keys: Arc::clone(&keys.0),
             state: State::default(),
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
+            table,
+            scopes,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             connections: Connections::default(),
@@ -203,10 +211,15 @@ impl AuthMiddleware {
         self.who(request, Question::Introduction)
     }
 
-    fn forward_auth(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
-        self.ask(request, Question::ForwardAuth, |grant, _, _| {
-            grant.and_then(|grant| grant.key.label()).unwrap_or_default().to_owned()
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
+    fn forward_auth(&self, request: &Bound<'_, PyAny>, scopes: Vec<String>) -> PyResult<Answer<Option<Identity>>> {
+        self.ask(request, Question::ForwardAuth(Wanted::of(&scopes)), |grant, _, _| {
+            grant.map(|grant| Identity::new(&grant))
         })
+    }
+
+    fn users(&self) -> HashSet<String> {
+        self.keys.current().users().collect()
     }
 
     #[pyo3(signature = (request, *, remember, key = None))]
@@ -260,6 +273,7 @@ impl AuthMiddleware {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
+        self.scopes.traverse(&visit)?;
         visit.call(&self.at_gate)
     }
 }
@@ -296,8 +310,14 @@ impl AuthMiddleware {
             Ok(seat) => seat,
             Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
         };
-        let displaced = self.connections.opened(request, grant.map(Admission::from), seat)?;
+        let admission = grant.map(|grant| self.admission(grant, facts));
+        let displaced = self.connections.opened(request, admission, seat)?;
         Ok(Next::Socket(grant.is_some(), displaced))
+    }
+
+    fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
+        let (needed, client) = (self.table.needed(facts), facts.known_client());
+        Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 
     /// Whether everybody may have what a request asks for, so that a cache may give it to everybody; and whether that is
@@ -383,6 +403,8 @@ impl AuthMiddleware {
         let in_flight: Vec<_> = watch.bind(py).call_method0(intern!(py, "in_flight"))?.extract()?;
         let keys = self.keys.current();
         let policy = self.policy(&keys);
+        // What has expired in this moment was in force when they were admitted: then is no longer ago than the last look.
+        let then = Now { unix: now.unix.saturating_sub(1), latest: now.latest.saturating_sub(1), ..now };
         self.connections.note(py, &in_flight, |request| {
             let is_ours = watch.bind(py).call_method1(intern!(py, "is_ours"), (request,));
             if !is_ours.and_then(|is_ours| is_ours.extract()).unwrap_or(true) {
@@ -392,21 +414,21 @@ impl AuthMiddleware {
             if facts.has(Field::Upgrade) {
                 return None; // ours was noted when it was opened
             }
-            match decide(&policy, &facts, Question::Again, now) {
-                Decision::Granted(grant) => Some(Admission::from(&grant)),
+            match decide(&policy, &facts, Question::Again, then) {
+                Decision::Granted(grant) => Some(self.admission(&grant, &facts)),
                 _ => None,
             }
         })
     }
 
     fn policy<'a>(&'a self, keys: &'a Keys) -> Policy<'a> {
-        let Self { state, exemptions, own_origins, .. } = self;
-        Policy { keys, state, exemptions, own_origins, trace: None }
+        let Self { state, exemptions, own_origins, table: scopes, .. } = self;
+        Policy { keys, state, exemptions, scopes, own_origins, trace: None }
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, connections, url_keys, .. } = self;
+        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, .. } = self;
         let url_keys = url_keys.get();
-        Request::new(request, ReadWith { names, trusted, client_field, notices, connections, url_keys })
+        Request::new(request, ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes })
     }
 }

@@ -16,6 +16,7 @@ mod notices;
 mod probe;
 mod request;
 mod responses;
+mod scopes;
 mod url_keys;
 
 use pyo3::prelude::*;

@@ -14,11 +14,12 @@ use zeroize::Zeroizing;
 use super::aiohttp;
 use super::connections::Connections;
 use super::notices::Notices;
+use super::scopes::Scopes;
 use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
-use crate::keys::KeyId;
+use crate::keys::{self, KeyId, KeyStore};
 use crate::legible::is_legible;
 use crate::request::{self, Field};
 
@@ -164,6 +165,8 @@ pub struct Context<'a> {
     pub notices: &'a Notices,
     pub connections: &'a Connections,
     pub url_keys: Option<&'a Py<PyAny>>,
+    pub keys: &'a KeyStore,
+    pub scopes: &'a Scopes,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -199,6 +202,18 @@ impl<'a, 'py> Request<'a, 'py> {
     /// Tells the operator of a page that was refused.
     pub fn tell_of_foreign_page(&self) {
         self.context.notices.foreign_page(self);
+    }
+
+    /// The label of a key.
+    pub fn label_of(&self, key: KeyId) -> Option<String> {
+        self.context.keys.current().by_id(key, 0)?.label().map(str::to_owned)
+    }
+
+    /// Whether it queues a prompt in ComfyUI.
+    pub fn is_a_prompt(&self) -> bool {
+        use request::Request as _;
+        let is_route = matches!(self.route(), Route::Path("/prompt" | "/api/prompt"));
+        is_route && self.context.scopes.in_comfyui() && &*self.method() == "POST"
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {
@@ -246,6 +261,13 @@ impl<'a, 'py> Request<'a, 'py> {
         *self.remote.get_or_init(address)
     }
 
+    /// What the proxies say of the client.
+    fn forwarded(&self) -> String {
+        let all = self.getall(&self.context.names.client);
+        let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
+        values.collect::<Vec<_>>().join(",")
+    }
+
     fn address(&self) -> Option<IpAddr> {
         let Context { names, trusted, client_field, notices, .. } = self.context;
         let peer = self.remote()?;
@@ -257,9 +279,7 @@ impl<'a, 'py> Request<'a, 'py> {
             }
             return Some(peer.to_canonical());
         }
-        let all = self.getall(&names.client);
-        let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
-        let value = values.collect::<Vec<_>>().join(",");
+        let value = self.forwarded();
         if notices.no_client.is_due() {
             if client_field.names_a_client(&value) {
                 notices.no_client.settle();
@@ -400,6 +420,33 @@ impl<'py> request::Request for Request<'_, 'py> {
 
     fn client(&self) -> Option<IpAddr> {
         *self.client.get_or_init(|| self.address())
+    }
+
+    fn known_client(&self) -> Option<IpAddr> {
+        let Context { names, trusted, client_field, .. } = self.context;
+        let peer = self.remote()?;
+        if trusted.contains(peer) {
+            return trusted.known_client(peer, client_field, &self.forwarded());
+        }
+        let has = |name: &Py<PyAny>| self.headers.contains(name).unwrap_or(true);
+        let is_a_proxy = is_local(peer) && (has(&names.client) || names.clients.iter().any(has));
+        (!is_a_proxy).then(|| peer.to_canonical())
+    }
+
+    fn is_our_own(&self) -> bool {
+        self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
+    }
+
+    fn is_served_by_node(&self) -> bool {
+        self.read(|| self.context.scopes.is_of_node(self.object)).unwrap_or(true)
+    }
+
+    fn user_files(&self) -> Option<Vec<String>> {
+        self.read(|| self.context.scopes.user_files(self.object)).flatten()
+    }
+
+    fn needed_scopes(&self) -> keys::Scopes {
+        self.read(|| self.context.scopes.needed(self.object)).unwrap_or(keys::Scopes::ALL)
     }
 
     fn client_is_peer(&self) -> bool {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
-use comfy_auth_rs::keys::KeyId;
+use comfy_auth_rs::keys::{KeyId, Scopes};
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::request::{self, Field};
 
@@ -13,6 +13,7 @@ pub const HOST: &str = "comfy.example:8188";
 
 /// A request as a test writes it down.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct Request {
     pub method: &'static str,
     pub target: &'static str,
@@ -24,6 +25,9 @@ pub struct Request {
     pub takes_over: bool,
     pub proxied: bool,
     pub handles_options: bool,
+    pub client_unknown: bool,
+    pub by_node: bool,
+    pub user_files: Option<Vec<String>>,
 }
 
 pub fn request(method: &'static str, route: Route<'static>) -> Request {
@@ -38,6 +42,9 @@ pub fn request(method: &'static str, route: Route<'static>) -> Request {
         takes_over: false,
         proxied: false,
         handles_options: false,
+        client_unknown: false,
+        by_node: false,
+        user_files: None,
     }
 }
 
@@ -134,6 +141,26 @@ impl request::Request for Request {
 
     fn proxied(&self) -> bool {
         self.proxied
+    }
+
+    fn known_client(&self) -> Option<IpAddr> {
+        self.client.filter(|_| !self.client_unknown)
+    }
+
+    fn is_our_own(&self) -> bool {
+        matches!(self.route, Route::Path("/" | "/health" | "/auth_session" | "/auth_login.html"))
+    }
+
+    fn is_served_by_node(&self) -> bool {
+        self.by_node
+    }
+
+    fn user_files(&self) -> Option<Vec<String>> {
+        self.user_files.clone()
+    }
+
+    fn needed_scopes(&self) -> Scopes {
+        Scopes::ALL
     }
 
     fn takes_over(&self, _: Option<KeyId>) -> bool {

@@ -56,3 +56,55 @@ fn no_fault_holds_the_key() {
         assert!(!faults(text.as_bytes())[0].contains("canary"));
     }
 }
+
+#[test]
+fn reads_attributes_after_the_label() {
+    let text = "first alice scope=view user=alice\nsecond scope=run expires=2027-01-31\n\"quoted\" \"a b=c\" from=::1\nold x\n";
+    let records = parse_file("f", text.as_bytes()).unwrap();
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let words = record.attributes.words().unwrap();
+            let words = words.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+            (record.label.as_deref(), words)
+        })
+        .collect();
+    let expected = [
+        (Some("alice"), "scope=view user=alice"),
+        (None, "scope=run expires=2027-01-31"),
+        (Some("a b=c"), "from=::1"),
+        (Some("x"), ""),
+    ];
+    assert_eq!(found, expected.map(|(label, words)| (label, words.to_owned())));
+    assert_eq!(records[2].digest.expose_secret(), Digest::of(b"\"quoted\"").expose_secret());
+}
+
+#[test]
+fn all_faults_of_a_line_and_of_the_file_are_told() {
+    let text = "k\u{e9} l\u{7} scope=x role=y\nscope=view\ngood a -scope=view\nsha256:1 user=\n";
+    let found = faults(text.as_bytes());
+    let expected = [
+        "f:1: character 2 of the key",
+        "f:1: the label holds a control character",
+        "f:1: unknown scope \"x\"",
+        "f:1: unknown attribute \"role\"",
+        "f:2: the line begins with an attribute",
+        "f:3: a word looks like the attribute scope=",
+        "f:4: sha256: must",
+        "f:4: user= takes",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}");
+    }
+}
+
+#[test]
+fn a_key_that_looks_like_an_attribute_is_refused_in_a_file_alone() {
+    for line in ["scope=view", "scope=view alice", "abc= alice", "-scope=view", "Role=x y"] {
+        assert!(faults(line.as_bytes())[0].starts_with("f:1: the line begins with an attribute"), "{line}");
+    }
+    assert!(parse_flag("abc=").is_ok());
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert!(parse_file("f", digest.as_bytes()).is_ok());
+}

@@ -1,5 +1,7 @@
 use super::*;
 
+const NOW: u64 = 1_800_000_000;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn store(path: &Path) -> KeyStore {
@@ -7,7 +9,7 @@ fn store(path: &Path) -> KeyStore {
 }
 
 fn admits(store: &KeyStore, key: &str) -> bool {
-    store.current().verify(key.as_bytes()).is_ok()
+    store.current().verify(key.as_bytes(), NOW).is_ok()
 }
 
 /// Replaces a file as editors and deployment tools do: whole, by rename.
@@ -24,7 +26,7 @@ fn flags_and_files_are_a_union() {
     fs::write(&path, "from-file\nshared\n").unwrap();
     let flags = ["from-flag", "shared"].map(|key| ApiKey::new(key.into()));
     let store = KeyStore::open(&flags, &[path]).unwrap_or_else(|faults| panic!("{faults:?}"));
-    assert_eq!(store.current().len(), 3);
+    assert_eq!(store.current().in_force(NOW), 3);
     assert!(admits(&store, "from-file") && admits(&store, "from-flag") && admits(&store, "shared"));
 }
 
@@ -141,12 +143,12 @@ fn warns_of_short_keys_and_readable_files() {
     let path = dir.path().join("keys");
     fs::write(&path, "# one\nshort\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let warnings = store(&path).warnings();
+    let warnings = store(&path).warnings(NOW);
     let lines: Vec<_> = warnings.iter().map(|warning| (warning.kind, warning.fault.to_string())).collect();
     assert!(lines[0].0 == "readable_by_others" && lines[0].1.contains("mode 644"), "{lines:?}");
     assert!(lines[1].0 == "short_key" && lines[1].1.contains(":2: the key is shorter"), "{lines:?}");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(store(&path).warnings().len(), 1);
+    assert_eq!(store(&path).warnings(NOW).len(), 1);
 }
 
 #[test]

@@ -19,6 +19,7 @@ from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
 from comfy_auth_rs.comfyui.inheritance import take_over
+from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
@@ -80,7 +81,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
-        in_comfyui=True,
+        scopes=RouteFacts(),
         adopt=adopt,
     )
     tell_who_is_addressed(server)

@@ -28,7 +28,9 @@ from hypothesis import strategies as st
 from support.apps import SECRET, install_as_comfyui
 from support.client import UPGRADE, Connection, basic
 from support.decision_model import (
+    ADDRESS_REFUSED,
     ADMITTED,
+    EXPIRED_KEY,
     FOREIGN,
     FULL,
     GONE_KEY,
@@ -41,10 +43,14 @@ from support.decision_model import (
     LOGIN,
     MALFORMED,
     MISSING,
+    NEAR_KEY,
     OTHER_KEY,
+    RUN_KEY,
+    SCOPE,
     SHORT_KEY,
     TAKEN,
     TOKEN,
+    VIEW_KEY,
     Cookie,
     Credential,
     Model,
@@ -67,15 +73,15 @@ WITH_OPTIONS = (*ALL, "OPTIONS")
 
 #: Targets, and what the router makes of them.
 PLACES = (
-    Place("/prompt", ALL, "/prompt"),
-    Place("/api/prompt", ALL, "/api/prompt"),
-    Place("/%70rompt", ALL, "/prompt"),
-    Place("/prompt?file=a.png", ALL, "/prompt"),
+    Place("/prompt", ALL, "/prompt", read="view", write="run"),
+    Place("/api/prompt", ALL, "/api/prompt", read="view", write="run"),
+    Place("/%70rompt", ALL, "/prompt", read="view", write="run"),
+    Place("/prompt?file=a.png", ALL, "/prompt", read="view", write="run"),
     Place("/userdata/x.json", ALL, "/userdata/{file}"),
     Place("/extensions/node/api.js", ALL, "/extensions/node/api.js"),
     Place("/docs/api", ALL, "/docs/api"),
     Place("/public/x", ALL, "/public/{name}"),
-    Place("/view", ALL, "/view"),
+    Place("/view", ALL, "/view", read="view"),
     Place("/view22", ALL, "/view22"),
     Place("/options", WITH_OPTIONS, "/options", for_options=True),
     Place("/all", WITH_OPTIONS, "/all"),
@@ -84,24 +90,24 @@ PLACES = (
     Place("/ws?clientId=%E2%80%A8", READS, "/ws", illegible=True),
     Place("/health", READS, "/health"),
     Place("/api/health", READS, "/api/health"),
-    Place("/ws", READS, "/ws"),
-    Place("/api/ws", READS, "/api/ws"),
+    Place("/ws", READS, "/ws", read="view"),
+    Place("/api/ws", READS, "/api/ws", read="view"),
     Place("/", READS, "/"),
     Place("/index.html", READS, "/index.html"),
     Place("/auth_login.html", READS, "/auth_login.html"),
     Place("/auth_inject.js", READS, "/auth_inject.js"),
     Place("/auth_login.html?logout=true", READS, "/auth_login.html"),
     Place("/auth_session", (*READS, "POST", "DELETE"), "/auth_session"),
-    Place("/assets/app.js", READS, mount="", file="assets/app.js"),
-    Place("/prompt/x.js", READS, mount="", file="prompt/x.js"),
-    Place("/notes.txt", READS, mount="", file="notes.txt"),
-    Place("/nothing", READS, mount="", file="nothing"),
-    Place("/extensions/node/any.bin", READS, mount="/extensions/node", file="any.bin"),
+    Place("/assets/app.js", READS, mount="", file="assets/app.js", read="view"),
+    Place("/prompt/x.js", READS, mount="", file="prompt/x.js", read="view"),
+    Place("/notes.txt", READS, mount="", file="notes.txt", read="view"),
+    Place("/nothing", READS, mount="", file="nothing", read="view"),
+    Place("/extensions/node/any.bin", READS, mount="/extensions/node", file="any.bin", read="view"),
     Place("/extensions/node/.env", READS, mount="/extensions/node", file=".env"),
     Place("/extensions/node/a/%2egit/config", READS, mount="/extensions/node", file="a/.git/config"),
     Place("/templates/.git/config", READS, mount="/templates", file=".git/config"),
     Place("/.git/x.js", READS, mount="", file=".git/x.js"),
-    Place("/templates/any.bin", READS, mount="/templates", file="any.bin"),
+    Place("/templates/any.bin", READS, mount="/templates", file="any.bin", read="view"),
     Place("/my_outputs/image.png", READS, mount="/my_outputs", file="image.png"),
     Place("/my_outputs/data.json", READS, mount="/my_outputs", file="data.json"),
 )
@@ -114,12 +120,13 @@ HOSTS = ("127.0.0.1:8188", "comfy.example")
 
 
 NEAR = (GONE_KEY, KEY[:-1], KEY + "x", KEY.upper(), "sha256:" + hashlib.sha256(KEY.encode()).hexdigest())
-VALUES = (KEY, SHORT_KEY, OTHER_KEY, *NEAR, "", TOKEN)
+VALUES = (KEY, SHORT_KEY, OTHER_KEY, VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY, *NEAR, "", TOKEN)
 SOURCES = ("x-api-key", "bearer", "basic", "api_key", "token", "url")
 
 COOKIES = (
     Cookie(KEY), Cookie(OTHER_KEY), Cookie(GONE_KEY), Cookie(None), Cookie(KEY, expired=True),
     Cookie(KEY, changed=True), Cookie(KEY, named_for_another=True), Cookie(KEY, own=True),
+    Cookie(VIEW_KEY), Cookie(NEAR_KEY), Cookie(EXPIRED_KEY),
 )  # fmt: skip
 
 CHAINS = ((), ("far",), ("spoof", "far"), ("spoof", "far", "proxy"), ("proxy",))
@@ -347,6 +354,16 @@ def plant(folder):
         (folder / name).write_text(SECRET)
 
 
+#: What the key file says of each key.
+LINES = {
+    **dict.fromkeys((KEY, OTHER_KEY, SHORT_KEY), ""),
+    VIEW_KEY: "scope=view",
+    RUN_KEY: "a label scope=run",
+    NEAR_KEY: "from=127.0.0.0/8",
+    EXPIRED_KEY: "expires=2020-02-29",
+}
+
+
 def make_app(folder, policy, flaw=None):
     """Shaped like ComfyUI. What its handlers are asked goes to `app[SERVED]`."""
 
@@ -374,8 +391,9 @@ def make_app(folder, policy, flaw=None):
     app.router.add_options("/options", answer)
     for path in ("/ws", "/api/ws"):
         app.router.add_get(path, socket)
+    (folder / "keys").write_text("\n".join(f"{key} {about}" for key, about in LINES.items()))
     given = {
-        "api_key": KEYS,
+        "api_key_file": folder / "keys",
         "exempt": policy.exempt,
         "require_ws": policy.require_ws,
         "trusted_proxy": "127.128.0.0/9" if policy.trusted_proxy else (),
@@ -489,7 +507,10 @@ def outcome_of(reply, method):
     if reply.status == 400 and reply.headers.get("Cache-Control") == "no-store":
         return ILLEGIBLE
     if reply.status == 403 and reply.headers["Cache-Control"] == "no-store":
-        return FOREIGN
+        if challenge is not None:
+            assert 'error="insufficient_scope", scope="' in challenge
+            return SCOPE
+        return FOREIGN if method == "HEAD" or reply.json["cause"] == "cross_origin" else ADDRESS_REFUSED
     if reply.status == 401:
         assert challenge.startswith('Bearer realm="ComfyUI"')
         if method != "HEAD" and reply.json["cause"] == "client_id_taken":
@@ -539,9 +560,10 @@ class Servers:
     async def replica(self):
         if self._replica is None:
             self._replica = await self._start(make_app(self._folder, POLICIES[0]))
-            self.jar = {(key, host): await log_in(self._replica, key, host) for key in KEYS for host in HOSTS}
-            for host in HOSTS:
-                self.jar[GONE_KEY, host] = (self.jar[KEY, host][0], forge(GONE_KEY, int(time.time()) + 1000))
+            valid = [key for key in KEYS if key != EXPIRED_KEY]
+            self.jar = {(key, host): await log_in(self._replica, key, host) for key in valid for host in HOSTS}
+            for key, host in itertools.product((GONE_KEY, EXPIRED_KEY), HOSTS):
+                self.jar[key, host] = (self.jar[KEY, host][0], forge(key, int(time.time()) + 1000))
         return self._replica
 
     async def check(self, policy, steps, flaw=None):
@@ -552,6 +574,8 @@ class Servers:
             await client.prepare(steps, replica)
             for step in steps:
                 expected = model.judge(step)
+                if step.method == "HEAD" and expected == ADDRESS_REFUSED:
+                    expected = FOREIGN  # without a body nothing tells them apart
                 assert await client.send(step, connections) == expected, (step, model)
 
 
@@ -823,7 +847,7 @@ class CountsNoRightKeysInALock(Mutant):
 class EvaluatesKeysBesideASession(Mutant):
     def counted(self, refused, presented, request, client):
         for one in presented if refused is None else ():
-            if one.value in KEYS and not self.passes(one, request, client):
+            if self.is_valid(one.value) and not self.passes(one, request, client):
                 self.evaluates(self.budget(one, request, client))
         return super().counted(refused, presented, request, client)
 
@@ -833,6 +857,88 @@ class TellsMoreThanTheLock(Mutant):
         refused = super().first_valid(presented, request, client)
         right = any(one.value in KEYS and one.by_itself for one in presented)
         return FOREIGN if refused == LOCKED and right and not self.may_use_the_cookie(request) else refused
+
+
+class ForgetsScopes(Mutant):
+    def may(self, key, request):
+        return True
+
+
+class TakesChangesForReads(Mutant):
+    def needed(self, request):
+        return super().needed(replace(request, method="GET") if request.method == "POST" else request)
+
+
+class ForgetsThatRunIncludesView(Mutant):
+    def may(self, key, request):
+        return super().may(key, request) and not (key == RUN_KEY and self.needed(request) == "view")
+
+
+class OpensWhatNobodyClassified(Mutant):
+    def needed(self, request):
+        return super().needed(request).replace("all", "view")
+
+
+class WantsAScopeForOurOwnRoutes(Mutant):
+    def needed(self, request):
+        return super().needed(request) or "all"
+
+
+class TakesComfyUIsTableForAnyApplications(Mutant):
+    def needed(self, request):
+        was, self.policy = self.policy, replace(self.policy, in_comfyui=True)
+        needed = super().needed(request)
+        self.policy = was
+        return needed
+
+
+class TakesExpiredKeys(Mutant):
+    def is_valid(self, key):
+        return key in KEYS
+
+
+class TakesSessionsOfExpiredKeys(Mutant):
+    def verifies(self, cookie):
+        return super().verifies(self.of_another(cookie))
+
+    def first_valid(self, presented, request, client):
+        request = replace(request, cookies=tuple(map(self.of_another, request.cookies)))
+        sessions = [one._replace(value=self.key(one.value)) if one.place == "cookie" else one for one in presented]
+        return super().first_valid(sessions, request, client)
+
+    def of_another(self, cookie):
+        return cookie._replace(key=self.key(cookie.key))
+
+    def key(self, key):
+        return KEY if key == EXPIRED_KEY else key
+
+
+class ForgetsAddresses(Mutant):
+    def is_near(self, request):
+        return True
+
+
+class BelievesUnnamedProxies(Mutant):
+    def is_by_an_unnamed_proxy(self, request):
+        return False
+
+
+class BelievesSilentProxies(Mutant):
+    def is_near(self, request):
+        return super().is_near(request) or (self.is_by_a_trusted_proxy(request) and not request.forwarded_for)
+
+
+class TellsOfScopesInALock(Mutant):
+    def passes(self, one, request, client):
+        return super().passes(one, request, client) or not self.may(one.value, request)
+
+
+class UsesKeysThatMayNot(Mutant):
+    def refusal(self, one, request):
+        refusal = super().refusal(one, request)
+        if refusal == SCOPE:
+            self.use(one, self.client(request))
+        return refusal
 
 
 class HasOneBudget(Mutant):
@@ -1124,7 +1230,7 @@ def test_every_mutant_of_the_model_is_told_from_it():
     histories = examples(4000)
     expected = [outcomes(Model, *history) for history in histories]
     assert {outcome for history in expected for outcome in history} == {
-        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE,
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE, SCOPE, ADDRESS_REFUSED,
     }  # fmt: skip
     undetected = [
         mutant.__name__

@@ -13,7 +13,30 @@ from typing import NamedTuple
 
 from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
-KEYS = (KEY, OTHER_KEY, SHORT_KEY)
+VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY = (
+    f"canary-key-of-32-characters-for-{use}" for use in ("view", "run", "near", "old")
+)
+
+
+class Attributes(NamedTuple):
+    """What is said of a key: what it may do, whether it is for one address alone, whether it has expired."""
+
+    scope: frozenset[str] = frozenset({"all"})
+    #: For the network in which "peer" and "proxy" are.
+    near: bool = False
+    expired: bool = False
+
+
+#: What is said of each key. `run` includes `view`.
+KEYS = {
+    KEY: Attributes(),
+    OTHER_KEY: Attributes(),
+    SHORT_KEY: Attributes(),
+    VIEW_KEY: Attributes(scope=frozenset({"view"})),
+    RUN_KEY: Attributes(scope=frozenset({"run", "view"})),
+    NEAR_KEY: Attributes(near=True),
+    EXPIRED_KEY: Attributes(expired=True),
+}
 
 #: No key any more: it was removed from the file, but there are sessions of it.
 GONE_KEY = "canary-key-of-32-characters-that-is-gone"
@@ -33,11 +56,12 @@ HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 
 #: Outcomes of requests.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
+SCOPE, ADDRESS_REFUSED = "403 insufficient_scope", "403 address"
 FOREIGN, LOCKED, FULL, LOGIN = "403", "429", "429 sockets", "302 to the login page"
 ILLEGIBLE, LOGGED_IN = "400 control_character", "admitted, with a session from now on"
 
 #: From what is told last to what is told first.
-GRAVITY = [MISSING, INVALID, LOCKED, FOREIGN]
+GRAVITY = [MISSING, INVALID, LOCKED, SCOPE, ADDRESS_REFUSED, FOREIGN]
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,9 @@ class Place(NamedTuple):
     file: str = ""
     for_options: bool = False
     illegible: bool = False
+    #: What reading it needs in ComfyUI, and what changing it does: a scope, or nothing where any valid key will do.
+    read: str = "all"
+    write: str = "all"
 
 
 class Credential(NamedTuple):
@@ -115,6 +142,9 @@ class Request:
     peer: str = "peer"
     forwarded_for: tuple[str, ...] = ()
 
+
+#: What this package adds: any valid key will do.
+OURS = ("/", "/index.html", "/health", "/auth_session", "/auth_login.html", "/auth_inject.js")
 
 #: A client, and whether any web page can send what is counted in it.
 Budget = tuple[str, bool]
@@ -192,17 +222,58 @@ class Model:
         """The first valid one that passes every check counts as used. Nothing but the lock is told about keys."""
         refused = MISSING
         for one in presented:
-            if one.value not in KEYS:
+            if not self.is_valid(one.value):
                 graver = INVALID
             elif not self.passes(one, request, client):
                 graver = LOCKED
-            elif one.by_itself and not self.may_use_the_cookie(request):
-                graver = FOREIGN
+            elif refusal := self.refusal(one, request):
+                graver = refusal
             else:
                 self.use(one, client)
                 return None
             refused = max(refused, graver, key=GRAVITY.index)
         return refused
+
+    def is_valid(self, key: str) -> bool:
+        """A key that has expired is an unknown key."""
+        return key in KEYS and not KEYS[key].expired
+
+    def refusal(self, one: Presented, request: Request) -> str | None:
+        """What a valid one must still pass, but for the lock."""
+        if one.by_itself and not self.may_use_the_cookie(request):
+            return FOREIGN
+        if KEYS[one.value].near and not self.is_near(request):
+            return ADDRESS_REFUSED
+        return None if self.may(one.value, request) else SCOPE
+
+    def is_near(self, request: Request) -> bool:
+        """Where the address is not known, `from=` refuses: behind a proxy that nobody named, or that names nobody."""
+        if self.is_by_an_unnamed_proxy(request):
+            return False
+        if not self.is_by_a_trusted_proxy(request):
+            return True
+        return bool(request.forwarded_for) and all(hop == "proxy" for hop in request.forwarded_for)
+
+    def is_by_a_trusted_proxy(self, request: Request) -> bool:
+        return self.policy.trusted_proxy and request.peer == "proxy"
+
+    def is_by_an_unnamed_proxy(self, request: Request) -> bool:
+        return bool(request.forwarded_for) and not self.is_by_a_trusted_proxy(request)
+
+    def may(self, key: str, request: Request) -> bool:
+        """A route that is not in the table needs `all`; our own need any valid key, and so does every log-in."""
+        needed = self.needed(request)
+        return not needed or "all" in KEYS[key].scope or needed in KEYS[key].scope
+
+    def needed(self, request: Request) -> str:
+        resource = self.resource(request)
+        if resource is None:
+            return "all"
+        if resource.route in OURS or (self.policy.in_comfyui and resource.route == "/api/health"):
+            return ""
+        if not self.policy.in_comfyui:
+            return "all"
+        return {"GET": resource.read, "HEAD": resource.read, "POST": resource.write}.get(request.method, "all")
 
     def use(self, one: Presented, client: str) -> None:
         self.good.add((client, one.value))
@@ -231,12 +302,11 @@ class Model:
         if refused is None:
             return None
         keys = [one for one in presented if one.place != "cookie"]
-        held_back = [one for one in keys if one.value in KEYS and not self.passes(one, request, client)]
+        held_back = [one for one in keys if self.is_valid(one.value) and not self.passes(one, request, client)]
         if self.count(keys, request, client):
             refused = max(refused, LOCKED, key=GRAVITY.index)
         for one in held_back:
-            is_ours = not one.by_itself or self.may_use_the_cookie(request)
-            if self.evaluates(self.budget(one, request, client)) and is_ours:
+            if self.evaluates(self.budget(one, request, client)) and self.refusal(one, request) is None:
                 self.use(one, client)
                 return None
         return refused
@@ -245,7 +315,7 @@ class Model:
         """Whether one of them is in a budget that was locked already."""
         wrong: dict[Budget, list[str]] = {}
         for one in keys:
-            if one.value not in KEYS:
+            if not self.is_valid(one.value):
                 wrong.setdefault(self.budget(one, request, client), []).append(one.value)
         were_locked = [self.failed(budget, values) for budget, values in wrong.items()]
         return any(were_locked)
@@ -276,7 +346,13 @@ class Model:
     def verifies(self, cookie: Cookie) -> bool:
         """A cookie that doesn't verify counts as absent."""
         ended = cookie.expired or (cookie.own and self.logged_out)
-        return cookie.key in KEYS and not cookie.changed and not cookie.named_for_another and not ended
+        return (
+            cookie.key is not None
+            and self.is_valid(cookie.key)
+            and not cookie.changed
+            and not cookie.named_for_another
+            and not ended
+        )
 
     def may_use_the_cookie(self, request: Request) -> bool:
         if request.method in ("POST", "PUT", "PATCH", "DELETE") or request.upgrade:

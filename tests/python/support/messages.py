@@ -29,8 +29,9 @@ _UNSAID = {
     "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
     "No such file",  # what the loader says
     "{} differs from what runs",  # importlib's, which catches it
-    'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',  # challenges
-    "key_id={}, source={})",  # a representation
+    'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',
+    'Bearer realm="ComfyUI", error="insufficient_scope"', '{}, scope="{}"',  # challenges
+    "key_id={}, source={}, scopes={})",  # a representation
     "application/json; charset=utf-8",
 }  # fmt: skip
 

@@ -1,0 +1,27 @@
+//! What a key may do (`scope=`).
+
+use super::Context;
+use crate::decision::{Denial, Grant};
+use crate::keys::Scopes;
+use crate::request::{Question, Request, Wanted};
+
+/// A request needs what its [route](crate::scope) does, and one that a proxy asks about what the proxy says. Our own questions
+/// are for every valid key.
+///
+/// # Errors
+/// [`Denial::Scope`].
+pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+    let granted = grant.key.attributes().scopes;
+    let needed = match context.question {
+        Question::ForwardAuth(Wanted::Unknown) => None,
+        Question::ForwardAuth(Wanted::Scope(scope)) => Some(Scopes::needed(scope)),
+        Question::Access | Question::Again if granted != Scopes::ALL => {
+            Some(context.policy.scopes.needed(context.request))
+        }
+        _ => return Ok(()),
+    };
+    if needed.is_some_and(|needed| granted.cover(needed)) {
+        return Ok(());
+    }
+    Err(Denial::Scope { key: grant.key.id(), granted, needed: needed.unwrap_or(Scopes::NONE) })
+}

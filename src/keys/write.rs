@@ -1,0 +1,42 @@
+//! Records to text: a line of a key file.
+
+use super::attributes::Attributes;
+use super::file::{parse_key, parse_line};
+
+/// A line without its end, which is read as this key, label and attributes again. `key` is a key, or `sha256:` and a
+/// digest.
+///
+/// # Errors
+/// What cannot be written, and why; never the key.
+pub fn write_line(key: &str, label: Option<&str>, attributes: &Attributes) -> Result<String, Vec<String>> {
+    parse_key(key, 0).map_err(|fault| vec![fault])?;
+    let words = attributes.words().map_err(|fault| vec![fault])?;
+    let write = |label: Option<&str>| {
+        let pairs = words.iter().map(|(name, value)| format!("{name}={value}"));
+        let mut all = vec![key.to_owned()];
+        all.extend(label.map(str::to_owned));
+        all.extend(pairs);
+        all.join(" ")
+    };
+    let is_the_same = |line: &str| -> Result<bool, Vec<String>> {
+        let read = parse_line(line.as_bytes(), 0)?;
+        Ok(read.is_some_and(|read| read.label.as_deref() == label && read.attributes == *attributes))
+    };
+    let plain = write(label);
+    if is_the_same(&plain) == Ok(true) {
+        return Ok(plain);
+    }
+    let quoted = write(label.map(|label| format!("\"{label}\"")).as_deref());
+    if is_the_same(&quoted)? {
+        return Ok(quoted);
+    }
+    Err(vec![
+        "such a line would be read differently; a key must not be empty or begin with `#`, nor a label be empty, or begin \
+         or end with a space"
+            .to_owned(),
+    ])
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/keys_write.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+//! The latest time that it has been. A wall clock may be set back; a key that has expired stays so all the same.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::request::millis;
+
+/// How far the wall clock was ahead of the monotonic one at most, in milliseconds.
+#[derive(Default)]
+pub struct Latest(AtomicU64);
+
+impl Latest {
+    /// The clocks were looked at. `unix` is the time since 1970 (UTC).
+    pub fn saw(&self, monotonic: Duration, unix: Duration) {
+        self.0.fetch_max(millis(unix.saturating_sub(monotonic)), Ordering::Relaxed);
+    }
+
+    /// The latest time, in seconds since 1970 (UTC).
+    #[must_use]
+    pub fn at(&self, monotonic: Duration) -> u64 {
+        self.0.load(Ordering::Relaxed).saturating_add(millis(monotonic)) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_goes_back() {
+        const UNIX: u64 = 1_800_000_000;
+        const HOUR: u64 = 3600;
+        let latest = Latest::default();
+        let secs = Duration::from_secs;
+        for (name, monotonic, unix, expected) in [
+            ("at first", 5, UNIX, UNIX),
+            ("as time goes", 15, UNIX + 10, UNIX + 10),
+            ("set back by an hour", 25, UNIX + 20 - HOUR, UNIX + 20),
+            ("and on from there", 35, UNIX + 30 - HOUR, UNIX + 30),
+            ("set right again", 45, UNIX + 40, UNIX + 40),
+            ("the machine slept", 55, UNIX + 50 + HOUR, UNIX + 50 + HOUR),
+            ("set forward, and back again", 65, UNIX + 60, UNIX + 60 + HOUR),
+        ] {
+            latest.saw(secs(monotonic), secs(unix));
+            assert_eq!(latest.at(secs(monotonic)), expected, "{name}");
+        }
+        latest.saw(secs(66), Duration::MAX);
+        assert_eq!(latest.at(secs(66)), u64::MAX / 1000, "no clock at all: everything has expired");
+    }
+}
