@@ -69,8 +69,8 @@ pub trait Request {
     fn proxied(&self) -> bool;
     /// Whether this package answers it, or the page that everything else is shown in.
     fn is_our_own(&self) -> bool;
-    /// Whether a custom node answers it.
-    fn is_served_by_node(&self) -> bool;
+    /// Whose code answers it.
+    fn handler(&self) -> Handler;
     /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
     /// where that cannot be told.
     fn user_files(&self) -> Option<Vec<String>>;
@@ -78,6 +78,17 @@ pub trait Request {
     fn needed_scopes(&self) -> Scopes;
     /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
     fn takes_over(&self, by: Option<KeyId>) -> bool;
+}
+
+/// Whose code answers a request to ComfyUI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// ComfyUI's own.
+    ComfyUi,
+    /// A custom node's, or that which a custom node has registered.
+    Node,
+    /// That cannot be told.
+    Unknown,
 }
 
 /// What a request is judged for.

@@ -1,10 +1,14 @@
 //! Which scopes a route needs.
+//!
+//! One table for ComfyUI's own routes, one rule for ComfyUI-Manager's, one for static mounts. What none of them names
+//! needs `all`, or `nodes` where a custom node answers it.
 
 use crate::error::{ConfigError, quoted};
 use crate::exempt::{Route, is_hidden};
-use crate::keys::{Scope, Scopes};
+use crate::keys::Scope::{self, All, Run, View};
+use crate::keys::Scopes;
 use crate::patterns::Patterns;
-use crate::request::Request;
+use crate::request::{Handler, Request};
 
 /// Who says what a route needs. A route of which nobody says anything needs `all`.
 #[derive(Debug)]
@@ -58,35 +62,172 @@ pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
 }
 
 fn in_comfyui<R: Request>(request: &R) -> Scopes {
-    let route = request.route();
-    let by_node = || if request.is_served_by_node() { Scopes::needed(Scope::Nodes) } else { Scopes::NONE };
-    let by_table = match route {
+    let method = request.method();
+    let by_table = match request.route() {
         Route::Unmatched => None,
-        Route::Static { prefix, file } => is_a_mount(prefix, file).then(|| Scopes::needed(Scope::View)),
-        Route::Path(path) => {
-            let path = path.strip_prefix("/api").unwrap_or(path);
-            of_comfyui(path, &request.method()).map(Scopes::needed)
-        }
+        Route::Static { prefix, file } if is_of_the_manager(&format!("{prefix}/{file}")) => return Scopes::ALL,
+        Route::Static { prefix, file } if is_hidden(prefix) || is_hidden(file) => return Scopes::ALL,
+        Route::Static { prefix, .. } => of_comfyuis_files(without_api(prefix), &method),
+        Route::Path(path) if is_of_the_manager(path) => return Scopes::ALL,
+        Route::Path(path) => of_comfyui(without_api(path), &method),
     };
-    match by_table {
-        Some(needed) => needed.and(by_node()),
-        None if request.is_served_by_node() => by_node(),
-        None => Scopes::ALL,
+    let nodes = Scopes::needed(Scope::Nodes);
+    match (by_table.map(Scopes::needed), request.handler()) {
+        (Some(needed), Handler::ComfyUi) => needed,
+        // The stricter of both counts: whose it is may not be clear, but it must not need less than a node's.
+        (Some(needed), Handler::Node | Handler::Unknown) => needed.and(nodes),
+        (None, Handler::Node) => nodes,
+        (None, Handler::ComfyUi | Handler::Unknown) => Scopes::ALL,
     }
 }
 
-/// Whether a file is of a static mount of ComfyUI's, and not one that nobody means to serve.
-fn is_a_mount(prefix: &str, file: &str) -> bool {
-    let of_comfyui = matches!(prefix, "" | "/templates" | "/docs") || prefix.starts_with("/extensions/");
-    of_comfyui && !is_hidden(prefix) && !is_hidden(file)
+/// A route of ComfyUI's: method, canonical path without `/api`, what it needs.
+type Row = (&'static str, &'static str, Scope);
+
+/// Every route of ComfyUI 0.3.64, 0.8.0, 0.26.0 and 0.33.0. A path ends in `{name}` where the canonical one does, whatever
+/// expression the name has. `HEAD` is looked up as `GET`.
+#[rustfmt::skip]
+const OF_COMFYUI: &[Row] = &[
+    // The page and its socket.
+    ("GET",    "/",                                                     View),
+    ("GET",    "/ws",                                                   View),
+    ("GET",    "/extensions",                                           View),
+    ("GET",    "/features",                                             View),
+    ("GET",    "/i18n",                                                 View),
+    ("GET",    "/templates/{path}",                                     View), // or a static mount
+    ("GET",    "/workflow_templates",                                   View),
+    ("GET",    "/global_subgraphs",                                     View),
+    ("GET",    "/global_subgraphs/{id}",                                View),
+    ("GET",    "/node_replacements",                                    View),
+
+    // Nodes, models, machine. With `--enable-assets`, `/object_info` has the folders scanned: a cache, and the page asks it.
+    ("GET",    "/object_info",                                          View),
+    ("GET",    "/object_info/{node_class}",                             View),
+    ("GET",    "/embeddings",                                           View),
+    ("GET",    "/models",                                               View),
+    ("GET",    "/models/{folder}",                                      View),
+    ("GET",    "/experiment/models",                                    View),
+    ("GET",    "/experiment/models/{folder}",                           View),
+    ("GET",    "/experiment/models/preview/{folder}/{path_index}/{filename}", View),
+    ("GET",    "/view_metadata/{folder_name}",                          View),
+    ("GET",    "/system_stats",                                         View),
+    ("POST",   "/free",                                                 All), // everybody's models leave the memory
+
+    // Prompts: queue, history, jobs.
+    ("GET",    "/prompt",                                               View),
+    ("POST",   "/prompt",                                               Run),
+    ("GET",    "/queue",                                                View),
+    ("POST",   "/queue",                                                Run),
+    ("GET",    "/history",                                              View),
+    ("POST",   "/history",                                              Run),
+    ("GET",    "/history/{prompt_id}",                                  View),
+    ("POST",   "/interrupt",                                            Run),
+    ("GET",    "/jobs",                                                 View),
+    ("GET",    "/jobs/{job_id}",                                        View),
+    ("POST",   "/jobs/cancel",                                          Run),
+    ("POST",   "/jobs/{job_id}/cancel",                                 Run),
+
+    // Pictures.
+    ("GET",    "/view",                                                 View),
+    ("POST",   "/upload/image",                                         Run),
+    ("POST",   "/upload/mask",                                          Run),
+
+    // Settings, workflows, users. Which files of `/userdata` may be written is judged on the file. Its GETs make missing
+    // parent folders in the user's own, empty: the page reads workflows with them.
+    ("GET",    "/settings",                                             View),
+    ("POST",   "/settings",                                             Run),
+    ("GET",    "/settings/{id}",                                        View),
+    ("POST",   "/settings/{id}",                                        Run),
+    ("GET",    "/userdata",                                             View),
+    ("GET",    "/v2/userdata",                                          View),
+    ("GET",    "/userdata/{file}",                                      View),
+    ("POST",   "/userdata/{file}",                                      Run),
+    ("DELETE", "/userdata/{file}",                                      Run),
+    ("POST",   "/userdata/{file}/move/{dest}",                          Run),
+    ("GET",    "/users",                                                View),
+    ("POST",   "/users",                                                All),
+
+    // Assets. An upload can name a folder of models as its destination, so it needs more than `/upload/image`; scans and
+    // what they found are about every file there is.
+    ("GET",    "/assets",                                               View),
+    ("POST",   "/assets",                                               All),
+    ("POST",   "/assets/from-hash",                                     Run),
+    ("GET",    "/assets/hash/{hash}",                                   View),
+    ("GET",    "/assets/{id}",                                          View),
+    ("PUT",    "/assets/{id}",                                          Run),
+    ("DELETE", "/assets/{id}",                                          Run),
+    ("GET",    "/assets/{id}/content",                                  View),
+    ("POST",   "/assets/{id}/tags",                                     Run),
+    ("DELETE", "/assets/{id}/tags",                                     Run),
+    ("GET",    "/assets/tags/refine",                                   View),
+    ("GET",    "/tags",                                                 View),
+    ("POST",   "/assets/seed",                                          All),
+    ("GET",    "/assets/seed/status",                                   All),
+    ("POST",   "/assets/seed/cancel",                                   All),
+    ("POST",   "/assets/prune",                                         All),
+
+    // Internals: names of files for the page; logs and paths for the owner.
+    ("GET",    "/internal/files/{directory_type}",                      View),
+    ("GET",    "/internal/folder_paths",                                All),
+    ("GET",    "/internal/logs",                                        All),
+    ("GET",    "/internal/logs/raw",                                    All),
+    ("PATCH",  "/internal/logs/subscribe",                              All),
+];
+
+/// What ComfyUI mounts as folders, below each of which is more of the same. The frontend's own is at "".
+const FOLDERS_OF_COMFYUI: [&str; 4] = ["/extensions", "/templates", "/docs", "/workflow_templates"];
+
+/// The first words of the paths of ComfyUI-Manager, as a package and as a custom node.
+const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot", "externalmodel", "comfyui_manager"];
+
+/// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
+#[must_use]
+pub fn without_api(path: &str) -> &str {
+    path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 /// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` where nobody has said.
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
-    match (path, method) {
-        ("/prompt" | "/view" | "/ws", "GET" | "HEAD") => Some(Scope::View),
-        ("/prompt", "POST") => Some(Scope::Run),
-        _ => None,
+    if path.starts_with("/api/") {
+        return Some(All); // a twin's twin: ComfyUI has those of `/api/jobs`, which nobody asks for
     }
+    let method = if method == "HEAD" { "GET" } else { method };
+    let row = OF_COMFYUI.iter().find(|row| row.0 == method && row.1 == path)?;
+    Some(row.2)
 }
+
+/// What a file below a static mount of ComfyUI's needs, by the mount's prefix without `/api`; `None` where nobody has said.
+#[must_use]
+pub fn of_comfyuis_files(prefix: &str, method: &str) -> Option<Scope> {
+    let is_below =
+        |folder| prefix.strip_prefix(folder).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'));
+    let is_comfyuis = prefix.is_empty() || FOLDERS_OF_COMFYUI.into_iter().any(is_below);
+    (is_comfyuis && matches!(method, "GET" | "HEAD")).then_some(View)
+}
+
+/// Whether a path, canonical or as it was asked for, is one of ComfyUI-Manager's, whoever serves it.
+///
+/// `/api` and `/v2` may be before it, as often as they like. Where a canonical path has names (`{name}`), it is one if any
+/// value of theirs makes it one.
+#[must_use]
+pub fn is_of_the_manager(path: &str) -> bool {
+    const BEFORE: [&str; 2] = ["api", "v2"];
+    let (known, has_names) = path.split_once('{').map_or((path, false), |(known, _)| (known, true));
+    let mut words = known.split('/').filter(|word| !word.is_empty()).peekable();
+    // A name's value may go on with the last word, or be the first one.
+    let goes_on = has_names && !known.ends_with('/');
+    while let Some(word) = words.next() {
+        if goes_on && words.peek().is_none() {
+            return FAMILIES_OF_THE_MANAGER.iter().chain(&BEFORE).any(|one| one.starts_with(word));
+        }
+        if !BEFORE.contains(&word) {
+            return FAMILIES_OF_THE_MANAGER.contains(&word);
+        }
+    }
+    has_names
+}
+
+#[cfg(test)]
+#[path = "../tests/units/scope.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Application, Exemptions, Route};
 use comfy_auth_rs::keys::{Attributes, KeyId, Keys, Scope, Scopes, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
-use comfy_auth_rs::request::{self as core, Field, Now, Question, Wanted};
+use comfy_auth_rs::request::{self as core, Field, Handler, Now, Question, Wanted};
 use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::State;
@@ -1399,7 +1399,9 @@ fn rule_2_a_key_is_for_its_addresses() {
 #[test]
 fn rule_2_a_key_may_do_what_its_scope_says() {
     let route = |method, path| request(method, Route::Path(path)).bearer(KEY);
-    let by_node = |request| Request { by_node: true, ..request };
+    let file = |prefix, file| request("GET", Route::Static { prefix, file }).bearer(KEY);
+    let by_node = |request| Request { handler: Handler::Node, ..request };
+    let by_unknown = |request| Request { handler: Handler::Unknown, ..request };
     for (scopes, request, expected) in [
         (&[Scope::View][..], route("GET", "/prompt"), "Bearer"),
         (&[Scope::View], route("HEAD", "/api/prompt"), "Bearer"),
@@ -1413,6 +1415,18 @@ fn rule_2_a_key_may_do_what_its_scope_says() {
         (&[Scope::Run], by_node(route("POST", "/mine")), "insufficient_scope"),
         (&[Scope::View, Scope::Run, Scope::Nodes, Scope::Metrics], route("POST", "/nobody"), "insufficient_scope"),
         (&[Scope::All], route("POST", "/nobody"), "Bearer"),
+        (&[Scope::Run, Scope::Nodes], by_unknown(route("POST", "/nobody")), "insufficient_scope"),
+        (&[Scope::Run], by_unknown(route("POST", "/prompt")), "insufficient_scope"),
+        (&[Scope::Run, Scope::Nodes], by_unknown(route("POST", "/prompt")), "Bearer"),
+        (&[Scope::Run, Scope::Nodes], by_node(route("POST", "/api/v2/manager/reboot")), "insufficient_scope"),
+        (&[Scope::View], route("GET", "/api/queue"), "Bearer"),
+        (&[Scope::View, Scope::Nodes], by_node(file("/extensions/node", "x.bin")), "Bearer"),
+        (&[Scope::View], by_node(file("/extensions/node", "x.bin")), "anonymous"),
+        (&[Scope::View], file("", "notes.txt"), "Bearer"),
+        (&[Scope::View], file("/extensions/node", ".env"), "insufficient_scope"),
+        (&[Scope::View], file("/outputs", "x.bin"), "insufficient_scope"),
+        (&[Scope::Nodes], by_node(file("/outputs", "x.bin")), "Bearer"),
+        (&[Scope::Nodes], by_node(file("/manager", "x.bin")), "insufficient_scope"),
         (&[Scope::Metrics], route("GET", "/auth_session"), "Bearer"),
         (&[Scope::Metrics], route("GET", "/"), "Bearer"),
         (&[Scope::Metrics], route("GET", "/auth_login.html"), "Bearer"),
@@ -1706,7 +1720,7 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn is_our_own(&self) -> bool {
             panic!("nor whether we do");
         }
-        fn is_served_by_node(&self) -> bool {
+        fn handler(&self) -> Handler {
             panic!("nor who answers");
         }
         fn user_files(&self) -> Option<Vec<String>> {

@@ -26,6 +26,7 @@ import folder_paths
 import nodes
 from api_server.routes.internal.internal_routes import InternalRoutes
 from app import frontend_management, image_files
+from app.assets import Assets
 from app.custom_node_manager import CustomNodeManager
 from app.job_manager import JobManager
 from app.model_manager import ModelFileManager
@@ -182,6 +183,7 @@ class PromptServer:
         self.sockets_metadata: dict[str, Json] = {}
         self.web_root = frontend_management.init_frontend(args.front_end_root)
         logging.info("[Prompt Server] web root: %s", self.web_root)
+        Assets().add_routes(self.app)
         routes = web.RouteTableDef()
         self.routes = routes
         self.last_node_id: str | None = None

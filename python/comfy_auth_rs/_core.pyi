@@ -29,6 +29,7 @@ __all__ = [
     "inject_script",
     "probe_device",
     "probe_devices",
+    "scope_of",
     "split_url_keys",
     "strip_credentials",
 ]
@@ -294,6 +295,12 @@ def probe_device() -> Device:
 
 def probe_devices() -> list[Device]:
     """Every device, accelerators first, the CPU last. Imports neither torch nor CUDA."""
+
+def scope_of(path: str, method: str, *, is_folder: bool = False) -> str | None:
+    """The scope that the table names for a route of ComfyUI or ComfyUI-Manager; None where it names none.
+
+    `path` is the route's canonical path or, with `is_folder`, a static folder's.
+    """
 
 def split_url_keys(path: str) -> tuple[UrlKeys, str] | None:
     """The keys before a raw path (`/key/KEY/prompt`), and the path without them; `None` where there are none."""

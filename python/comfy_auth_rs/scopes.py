@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Protocol
 
 from aiohttp import web
@@ -11,8 +12,8 @@ from aiohttp import web
 class RouteFacts(Protocol):
     """What ComfyUI's table of scopes asks about a request."""
 
-    def is_of_node(self, request: web.Request) -> bool:
-        """Whether a custom node answers it."""
+    def origin_of(self, request: web.Request) -> Enum:
+        """Whose code answers it: its value is `comfyui`, `node` or `unknown`."""
 
     def user_files(self, request: web.Request) -> list[str] | None:
         """The files of a user's folder that it names, as paths below it with every link followed; `None` where that

@@ -50,6 +50,8 @@ mod _core {
     #[pymodule_export]
     use super::responses::BeforeSending;
     #[pymodule_export]
+    use super::scopes::scope_of;
+    #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]
     use super::{generate_key, inject_script, strip_credentials};

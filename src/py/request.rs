@@ -21,7 +21,7 @@ use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
 use crate::keys::{self, KeyId, KeyStore};
 use crate::legible::is_legible;
-use crate::request::{self, Field};
+use crate::request::{self, Field, Handler};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
 pub struct Names {
@@ -437,8 +437,8 @@ impl<'py> request::Request for Request<'_, 'py> {
         self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
     }
 
-    fn is_served_by_node(&self) -> bool {
-        self.read(|| self.context.scopes.is_of_node(self.object)).unwrap_or(true)
+    fn handler(&self) -> Handler {
+        self.read(|| self.context.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
     }
 
     fn user_files(&self) -> Option<Vec<String>> {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::error::config_error;
 use crate::keys;
+use crate::request::Handler;
 use crate::scope::{self, Table};
 
 pub enum Scopes {
@@ -24,7 +25,7 @@ impl Scopes {
         let object = || given.clone().unbind();
         if given.is_callable() {
             Ok((Table::Function, Self::Function(object())))
-        } else if given.hasattr(intern!(py, "is_of_node"))? {
+        } else if given.hasattr(intern!(py, "origin_of"))? {
             Ok((Table::ComfyUi, Self::ComfyUi(object())))
         } else {
             let patterns: Vec<(String, Vec<String>)> = given.extract()?;
@@ -37,10 +38,15 @@ impl Scopes {
         matches!(self, Self::ComfyUi(_))
     }
 
-    pub fn is_of_node(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Self::ComfyUi(facts) = self else { return Ok(false) };
+    pub fn handler(&self, request: &Bound<'_, PyAny>) -> PyResult<Handler> {
+        let Self::ComfyUi(facts) = self else { return Ok(Handler::Unknown) };
         let py = request.py();
-        facts.bind(py).call_method1(intern!(py, "is_of_node"), (request,))?.extract()
+        let origin = facts.bind(py).call_method1(intern!(py, "origin_of"), (request,))?;
+        Ok(match &*origin.getattr(intern!(py, "value"))?.extract::<String>()? {
+            "comfyui" => Handler::ComfyUi,
+            "node" => Handler::Node,
+            _ => Handler::Unknown,
+        })
     }
 
     pub fn user_files(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
@@ -61,4 +67,16 @@ impl Scopes {
             Self::Patterns => Ok(()),
         }
     }
+}
+
+#[pyfunction]
+#[pyo3(signature = (path, method, *, is_folder = false))]
+pub fn scope_of(path: &str, method: &str, is_folder: bool) -> Option<&'static str> {
+    let plain = scope::without_api(path);
+    let found = match is_folder {
+        _ if scope::is_of_the_manager(path) => Some(keys::Scope::All),
+        true => scope::of_comfyuis_files(plain, method),
+        false => scope::of_comfyui(plain, method),
+    };
+    found.map(keys::Scope::name)
 }

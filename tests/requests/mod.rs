@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use comfy_auth_rs::exempt::Route;
 use comfy_auth_rs::keys::{KeyId, Scopes};
 use comfy_auth_rs::legible::is_legible;
-use comfy_auth_rs::request::{self, Field};
+use comfy_auth_rs::request::{self, Field, Handler};
 
 pub const HOST: &str = "comfy.example:8188";
 
@@ -26,7 +26,7 @@ pub struct Request {
     pub proxied: bool,
     pub handles_options: bool,
     pub client_unknown: bool,
-    pub by_node: bool,
+    pub handler: Handler,
     pub user_files: Option<Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ pub fn request(method: &'static str, route: Route<'static>) -> Request {
         proxied: false,
         handles_options: false,
         client_unknown: false,
-        by_node: false,
+        handler: Handler::ComfyUi,
         user_files: None,
     }
 }
@@ -151,8 +151,8 @@ impl request::Request for Request {
         matches!(self.route, Route::Path("/" | "/health" | "/auth_session" | "/auth_login.html"))
     }
 
-    fn is_served_by_node(&self) -> bool {
-        self.by_node
+    fn handler(&self) -> Handler {
+        self.handler
     }
 
     fn user_files(&self) -> Option<Vec<String>> {

@@ -42,6 +42,10 @@ class CustomNodeManager:
             data = {**_subgraph(file), "data": file.read_text(encoding="utf-8")} if file else None
             return web.json_response(data)
 
+        @routes.get("/node_replacements")
+        async def get_node_replacements(request: web.Request) -> web.Response:
+            return web.json_response({})  # none of the nodes here has had another name
+
         @routes.get("/i18n")
         async def get_i18n(request: web.Request) -> web.Response:
             languages: dict[str, Json] = {}

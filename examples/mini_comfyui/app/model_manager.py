@@ -1,6 +1,9 @@
 """The model browser's view of the models folder."""
 
+from io import BytesIO
+
 from aiohttp import web
+from PIL import Image
 
 import folder_paths
 
@@ -30,3 +33,19 @@ class ModelFileManager:
                 times = {"modified": stat.st_mtime, "created": stat.st_ctime}
                 found.append({"name": name, "pathIndex": index, "size": stat.st_size, **times})
             return web.json_response(found)
+
+        @routes.get("/experiment/models/preview/{folder}/{path_index}/{filename:.*}")
+        async def get_model_preview(request: web.Request) -> web.Response:
+            """The picture beside a model: NAME.png or NAME.preview.png."""
+            named = request.match_info
+            folders = dict(enumerate(folder_paths.folder_names_and_paths.get(named["folder"], ([], ()))[0]))
+            folder = folders.get(int(named["path_index"])) if named["path_index"].isdecimal() else None
+            file = folder and folder_paths.inside(folder, named["filename"])
+            beside = [file.with_suffix(suffix) for suffix in (".png", ".preview.png")] if file else []
+            picture = next((path for path in beside if path.is_file()), None)
+            if picture is None:
+                raise web.HTTPNotFound
+            buffer = BytesIO()
+            with Image.open(picture) as opened:
+                opened.save(buffer, format="WEBP")
+            return web.Response(body=buffer.getvalue(), content_type="image/webp")

@@ -1,6 +1,9 @@
 """What the frontend keeps for its user: workflows, templates, settings; real files in user/default."""
 
+import json
+import re
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -56,6 +59,18 @@ class UserManager:
         @routes.get("/users")
         async def get_users(request: web.Request) -> web.Response:
             return web.json_response({"storage": "server", "migrated": self.root.exists()})
+
+        @routes.post("/users")
+        async def post_users(request: web.Request) -> web.Response:
+            """Note the name, for a ComfyUI that is started with --multi-user in the same folders."""
+            name = (await request.json())["username"].strip()
+            file = folder_paths.get_user_directory() / "users.json"
+            users = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            if not name or name in users.values():
+                return web.json_response({"error": "Duplicate username." if name else "No name."}, status=400)
+            user_id = f"{re.sub('[^a-zA-Z0-9-_]+', '-', name)}_{uuid.uuid4()}"
+            file.write_text(json.dumps({**users, user_id: name}), encoding="utf-8")
+            return web.json_response(user_id)
 
         @routes.get("/userdata")
         async def list_userdata(request: web.Request) -> web.Response:

@@ -44,6 +44,7 @@ parser.add_argument(
     "--whitelist-custom-nodes", nargs="+", default=[], help="Load these from custom_nodes all the same."
 )
 parser.add_argument("--disable-api-nodes", action="store_true", help="Keep the frontend to this server (CSP).")
+parser.add_argument("--enable-assets", action="store_true", help="Files by id, with tags: /api/assets.")
 parser.add_argument("--enable-manager", action="store_true", help="Add the comfyui-manager package.")
 parser.add_argument("--enable-manager-legacy-ui", action="store_true", help="Show that package's old dialogs.")
 parser.add_argument("--windows-standalone-build", action="store_true", help="Accepted and ignored, as --cpu.")

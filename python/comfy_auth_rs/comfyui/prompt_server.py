@@ -13,7 +13,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
-from comfy_auth_rs.comfyui import deprecated_paths, loopback, provider
+from comfy_auth_rs.comfyui import deprecated_paths, loopback, node_routes, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
@@ -85,13 +85,15 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         adopt=adopt,
     )
     tell_who_is_addressed(server)
+    root = _comfyui_root(server)
+    node_routes.watch(app, root)
     displaced: list[str] = []
     added = add_routes(
         app,
         middleware,
         health,
         index=IndexPage(middleware, lambda: Path(server.web_root, "index.html")),
-        overrides=_comfyui_root(server),
+        overrides=root,
         prefixes=("", _TWIN),
         around=of_comfyui.around,
         displaced=displaced,

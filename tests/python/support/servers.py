@@ -109,12 +109,14 @@ def start_server(
 def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
     """The ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
 
-    Nothing is written into its own folder; there is no model, and it computes on the CPU.
+    Nothing is written into its own folder; there is no model, and it computes on the CPU. `PYTHONPATH` in `env` is
+    where else it finds packages.
     """
     package = base / "package"
     package.mkdir()
     (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
     tree = Path(os.environ["COMFYUI_DIR"]).resolve()
+    path = os.pathsep.join([str(package), *filter(None, [(env or {}).get("PYTHONPATH")])])
     return start_server(
         tree,
         "--cpu",
@@ -123,7 +125,7 @@ def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> 
         "--database-url",
         "sqlite:///:memory:",
         *args,
-        env={**(env or {}), "PYTHONPATH": str(package), "HF_HUB_OFFLINE": "1"},
+        env={**(env or {}), "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         python=os.environ.get("COMFYUI_PYTHON", sys.executable),
         command=["-m", "comfy_auth_rs", "run", str(tree), "--"],
         timeout=REAL_STARTS_WITHIN,

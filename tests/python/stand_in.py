@@ -1,0 +1,9 @@
+"""What stands for ComfyUI's server in tests: it is in this folder, so that their handlers count as ComfyUI's own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+
+class Server(SimpleNamespace):
+    """With what `comfy_auth_rs.comfyui.install` asks of it."""
