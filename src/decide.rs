@@ -76,14 +76,14 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
     }
 }
 
-/// Whether a request may open a WebSocket: nobody takes over the `clientId` of another key's, and those without a credential
+/// Whether a request may open a WebSocket: nobody takes over the `clientId` of another user's, and those without a credential
 /// are few. Such a one has its seat as long as it is open.
 ///
 /// # Errors
 /// [`Denial::ClientIdTaken`], [`Denial::Sockets`], [`Denial::LongHeader`].
 pub fn open_socket<R: Request>(state: &State, grant: Option<&Grant<'_>>, request: &R) -> Result<Option<Seat>, Denial> {
     match grant {
-        Some(grant) if request.takes_over(Some(grant.key.id())) => Err(Denial::ClientIdTaken),
+        Some(grant) if request.takes_over(Some(&grant.key.subject())) => Err(Denial::ClientIdTaken),
         Some(_) => Ok(None),
         None if request.header_size() > MAX_HEADER => Err(Denial::LongHeader),
         None => state.sockets.enter(request.client()).map(Some).ok_or(Denial::Sockets),

@@ -69,7 +69,7 @@ pub enum Denial {
         /// What it would need; nothing where nobody may do this.
         needed: Scopes,
     },
-    /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, of another key.
+    /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, by somebody else.
     ClientIdTaken,
     /// Too many WebSockets without a credential are open, in all or of one address.
     Sockets,

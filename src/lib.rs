@@ -25,8 +25,11 @@
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`ascii`] | text that is nothing but visible ASCII |
 //! | [`frames`] | what a WebSocket's client may send that nobody knows |
+//! | [`profile`] | whose a profile of ComfyUI's is |
+//! | [`user_file`] | which scope a file of a ComfyUI user's needs |
 //! | [`date`] | days and moments in UTC |
 //! | [`caching`] | what shared caches must not keep |
+//! | [`sandbox`] | what browsers must not run |
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
@@ -49,13 +52,16 @@ pub mod link;
 pub mod origin;
 pub mod patterns;
 pub mod probe;
+pub mod profile;
 pub mod request;
+pub mod sandbox;
 pub mod scope;
 pub mod secret;
 pub mod session;
 pub mod state;
 pub mod trace;
 mod tried;
+pub mod user_file;
 pub mod validity;
 pub mod visit;
 

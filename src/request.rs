@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::exempt::Route;
-use crate::keys::{KeyId, Scope, Scopes};
+use crate::keys::{Entry, Scope, Scopes};
 
 /// A header field that the decision may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +71,17 @@ pub trait Request {
     fn is_our_own(&self) -> bool;
     /// Whose code answers it.
     fn handler(&self) -> Handler;
-    /// The files of a ComfyUI user's folder that it names: the paths below that folder, with every link followed. `None`
-    /// where that cannot be told.
-    fn user_files(&self) -> Option<Vec<String>>;
+    /// What was remembered of its route and handler, and method.
+    fn known_scopes(&self) -> Option<Scopes>;
+    /// Remembers what every such request needs.
+    fn remember_scopes(&self, needed: Scopes);
+    /// The files that it names in the folder of the ComfyUI user that a key is: the paths below that folder, with every link
+    /// followed. `None` where that cannot be told.
+    fn user_files(&self, key: &Entry) -> Option<Vec<String>>;
     /// What it needs, in the words of the application that is protected, which has a function for that.
     fn needed_scopes(&self) -> Scopes;
-    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, of another key than `by`.
-    fn takes_over(&self, by: Option<KeyId>) -> bool;
+    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, by somebody else than `by`.
+    fn takes_over(&self, by: Option<&str>) -> bool;
 }
 
 /// Whose code answers a request to ComfyUI.

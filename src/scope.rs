@@ -6,9 +6,10 @@
 use crate::error::{ConfigError, quoted};
 use crate::exempt::{Route, is_hidden};
 use crate::keys::Scope::{self, All, Run, View};
-use crate::keys::Scopes;
+use crate::keys::{Entry, Scopes};
 use crate::patterns::Patterns;
 use crate::request::{Handler, Request};
+use crate::user_file;
 
 /// Who says what a route needs. A route of which nobody says anything needs `all`.
 #[derive(Debug)]
@@ -33,18 +34,49 @@ impl Table {
         Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
     }
 
-    /// What a request needs.
+    /// What a request needs that is judged for `key`.
     #[must_use]
-    pub fn needed<R: Request>(&self, request: &R) -> Scopes {
+    pub fn needed<R: Request>(&self, request: &R, key: &Entry) -> Scopes {
+        if request.is_our_own() {
+            return Scopes::NONE;
+        }
+        if let Some(known) = request.known_scopes() {
+            return known;
+        }
+        match (request.route(), self) {
+            (_, Self::Function) => request.needed_scopes(),
+            (Route::Path(path), Self::ComfyUi) if names_user_files(path) => {
+                in_comfyui(request).and(of_user_files(request, key))
+            }
+            (Route::Path(_), _) => {
+                let needed = self.of_route(request);
+                request.remember_scopes(needed);
+                needed
+            }
+            _ => self.of_route(request),
+        }
+    }
+
+    fn of_route<R: Request>(&self, request: &R) -> Scopes {
         match self {
-            _ if request.is_our_own() => Scopes::NONE,
-            Self::ComfyUi => in_comfyui(request),
             Self::Patterns(patterns, scopes) => {
                 patterns.first(request.route()).map_or(Scopes::ALL, |first| scopes[first])
             }
-            Self::Function => request.needed_scopes(),
+            _ => in_comfyui(request),
         }
     }
+}
+
+/// Whether what a route needs is judged on the files that a request names.
+fn names_user_files(path: &str) -> bool {
+    let path = without_api(path);
+    path == "/userdata" || path == "/v2/userdata" || path.starts_with("/userdata/")
+}
+
+fn of_user_files<R: Request>(request: &R, key: &Entry) -> Scopes {
+    let writes = !matches!(&*request.method(), "GET" | "HEAD");
+    let Some(files) = request.user_files(key) else { return Scopes::ALL };
+    files.iter().fold(Scopes::NONE, |all, file| all.and(user_file::needed(file, writes)))
 }
 
 /// What a request needs that needs each of these words.
@@ -180,6 +212,9 @@ const FOLDERS_OF_COMFYUI: [&str; 4] = ["/extensions", "/templates", "/docs", "/w
 /// The first words of the paths of ComfyUI-Manager, as a package and as a custom node.
 const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot", "externalmodel", "comfyui_manager"];
 
+/// Paths that it had before its third version.
+const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
+
 /// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
 #[must_use]
 pub fn without_api(path: &str) -> &str {
@@ -222,7 +257,8 @@ pub fn is_of_the_manager(path: &str) -> bool {
             return FAMILIES_OF_THE_MANAGER.iter().chain(&BEFORE).any(|one| one.starts_with(word));
         }
         if !BEFORE.contains(&word) {
-            return FAMILIES_OF_THE_MANAGER.contains(&word);
+            let next = words.next().unwrap_or_default();
+            return FAMILIES_OF_THE_MANAGER.contains(&word) || OLD_ONES_OF_THE_MANAGER.contains(&(word, next));
         }
     }
     has_names

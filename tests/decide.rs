@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, MAX_HEADER, Policy, decide, open_socket};
 use comfy_auth_rs::decision::{Admission, Decision, Denial};
 use comfy_auth_rs::exempt::{Application, Exemptions, Route};
-use comfy_auth_rs::keys::{Attributes, KeyId, Keys, Scope, Scopes, parse_file};
+use comfy_auth_rs::keys::{Attributes, Entry, KeyId, Keys, Scope, Scopes, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
 use comfy_auth_rs::request::{self as core, Field, Handler, Now, Question, Wanted};
 use comfy_auth_rs::scope::Table;
@@ -1401,6 +1401,10 @@ fn rule_2_a_key_may_do_what_its_scope_says() {
     let route = |method, path| request(method, Route::Path(path)).bearer(KEY);
     let file = |prefix, file| request("GET", Route::Static { prefix, file }).bearer(KEY);
     let by_node = |request| Request { handler: Handler::Node, ..request };
+    let user_file = |method, files: &[&str]| Request {
+        user_files: Some(files.iter().map(|&file| file.to_owned()).collect()),
+        ..route(method, "/api/userdata/{file}")
+    };
     let by_unknown = |request| Request { handler: Handler::Unknown, ..request };
     for (scopes, request, expected) in [
         (&[Scope::View][..], route("GET", "/prompt"), "Bearer"),
@@ -1419,7 +1423,10 @@ fn rule_2_a_key_may_do_what_its_scope_says() {
         (&[Scope::Run], by_unknown(route("POST", "/prompt")), "insufficient_scope"),
         (&[Scope::Run, Scope::Nodes], by_unknown(route("POST", "/prompt")), "Bearer"),
         (&[Scope::Run, Scope::Nodes], by_node(route("POST", "/api/v2/manager/reboot")), "insufficient_scope"),
+        (&[Scope::Run, Scope::Nodes], by_node(route("GET", "/{path}")), "insufficient_scope"),
         (&[Scope::View], route("GET", "/api/queue"), "Bearer"),
+        (&[Scope::View], route("GET", "/api/jobs"), "Bearer"),
+        (&[Scope::Run], route("GET", "/api/api/jobs"), "insufficient_scope"),
         (&[Scope::View, Scope::Nodes], by_node(file("/extensions/node", "x.bin")), "Bearer"),
         (&[Scope::View], by_node(file("/extensions/node", "x.bin")), "anonymous"),
         (&[Scope::View], file("", "notes.txt"), "Bearer"),
@@ -1427,6 +1434,13 @@ fn rule_2_a_key_may_do_what_its_scope_says() {
         (&[Scope::View], file("/outputs", "x.bin"), "insufficient_scope"),
         (&[Scope::Nodes], by_node(file("/outputs", "x.bin")), "Bearer"),
         (&[Scope::Nodes], by_node(file("/manager", "x.bin")), "insufficient_scope"),
+        (&[Scope::Run], user_file("POST", &["workflows/x.json"]), "Bearer"),
+        (&[Scope::Run], user_file("POST", &["user.css"]), "insufficient_scope"),
+        (&[Scope::Run], user_file("POST", &["workflows/x.json", "user.css"]), "insufficient_scope"),
+        (&[Scope::Run], Request { user_files: None, ..user_file("POST", &[]) }, "insufficient_scope"),
+        (&[Scope::View], user_file("GET", &["user.css"]), "Bearer"),
+        (&[Scope::View], user_file("POST", &["workflows/x.json"]), "insufficient_scope"),
+        (&[Scope::View], user_file("HEAD", &["ComfyUI-Manager/config.ini"]), "insufficient_scope"),
         (&[Scope::Metrics], route("GET", "/auth_session"), "Bearer"),
         (&[Scope::Metrics], route("GET", "/"), "Bearer"),
         (&[Scope::Metrics], route("GET", "/auth_login.html"), "Bearer"),
@@ -1723,13 +1737,17 @@ fn facts_are_read_in_order_and_only_until_one_is_valid() {
         fn handler(&self) -> Handler {
             panic!("nor who answers");
         }
-        fn user_files(&self) -> Option<Vec<String>> {
+        fn known_scopes(&self) -> Option<Scopes> {
+            panic!("nor what it needs");
+        }
+        fn remember_scopes(&self, _: Scopes) {}
+        fn user_files(&self, _: &Entry) -> Option<Vec<String>> {
             panic!("nor what it names");
         }
         fn needed_scopes(&self) -> Scopes {
             panic!("nor what it needs");
         }
-        fn takes_over(&self, _: Option<KeyId>) -> bool {
+        fn takes_over(&self, _: Option<&str>) -> bool {
             panic!("nor the clientId");
         }
     }

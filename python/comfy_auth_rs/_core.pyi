@@ -1,7 +1,7 @@
 """The compiled core. This file is the reference of what it offers to Python."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Final, TypeVar, final
 
 from aiohttp import web
@@ -29,6 +29,8 @@ __all__ = [
     "inject_script",
     "probe_device",
     "probe_devices",
+    "profile_may_be_asked_for",
+    "profile_of_user",
     "scope_of",
     "split_url_keys",
     "strip_credentials",
@@ -161,9 +163,12 @@ class AuthMiddleware:
         answer: Callable[
             [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
         ],
+        *,
+        is_our_own: bool = True,
     ) -> None:
         """From now on, admitted requests for `route` get what `answer(request, handler)` returns: `handler` stands for
-        the middlewares after this one and the route's own handler."""
+        the middlewares after this one and the route's own handler. Unless it `is_our_own`, the table of scopes says
+        what it needs."""
     def accept_url_keys(self, name: object) -> None:
         """From now on, looks for the `UrlKeys` of each request under `name` in its state."""
     def watch_with(self, watch: Watch) -> None:
@@ -229,8 +234,9 @@ class BeforeSending:
     """What `comfy_auth_rs.setup` adds to `on_response_prepare`, behind every middleware.
 
     It marks what needed a credential as `private`, so that shared caches don't keep it (RFC 9111, section 5.2.2.7), and
-    has `leave_packed(request)` called where the request's body is compressed. What the resources in `pages` answer goes
-    to `finish_page(request, response)`.
+    has `leave_packed(request)` called where the request's body is compressed. In ComfyUI, browsers must take what
+    clients can write for no page of ours: `Content-Security-Policy: sandbox`, `nosniff`, and an attachment where a
+    browser would run it. What the resources in `pages` answer goes to `finish_page(request, response)`.
     """
 
     def __new__(
@@ -295,6 +301,15 @@ def probe_device() -> Device:
 
 def probe_devices() -> list[Device]:
     """Every device, accelerators first, the CPU last. Imports neither torch nor CUDA."""
+
+def profile_may_be_asked_for(name: str | None, users: Set[str], scope: Sequence[str]) -> bool:
+    """Whether a key that is for no user may ask ComfyUI for a profile of this name (`None`: for every one).
+
+    `users` are those that keys are for, in lower case; `scope` is what the key may do.
+    """
+
+def profile_of_user(profiles: Sequence[tuple[str, str]], user: str) -> str | None:
+    """The id of the ComfyUI profile of `user`, among pairs of an id and a name; `None` where it is to be made."""
 
 def scope_of(path: str, method: str, *, is_folder: bool = False) -> str | None:
     """The scope that the table names for a route of ComfyUI or ComfyUI-Manager; None where it names none.

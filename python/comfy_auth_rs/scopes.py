@@ -15,9 +15,9 @@ class RouteFacts(Protocol):
     def origin_of(self, request: web.Request) -> Enum:
         """Whose code answers it: its value is `comfyui`, `node` or `unknown`."""
 
-    def user_files(self, request: web.Request) -> list[str] | None:
-        """The files of a user's folder that it names, as paths below it with every link followed; `None` where that
-        cannot be told."""
+    def user_files(self, request: web.Request, user: str | None, scopes: tuple[str, ...]) -> list[str] | None:
+        """The files that it names in the folder of the ComfyUI user that such a key is, as paths below that folder with
+        every link followed; `None` where that cannot be told."""
 
 
 #: `"run"`, `"run,nodes"` or `["run", "nodes"]`: all of them are needed. Nothing: any valid key will do.

@@ -36,6 +36,12 @@ pub fn route<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         .or_else(|_: PyErr| read(intern!(py, "match_info"), intern!(py, "route")))
 }
 
+/// The handler of a route.
+pub fn handler<'py>(route: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = route.py();
+    route.getattr(intern!(py, "_handler")).or_else(|_| route.getattr(intern!(py, "handler")))
+}
+
 /// The resource of that route; `None` where it found none.
 pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let (py, route) = (request.py(), route(request)?);

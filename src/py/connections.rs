@@ -14,7 +14,6 @@ use pyo3::sync::MutexExt as _;
 use pyo3::types::PyString;
 
 use crate::decision::Admission;
-use crate::keys::KeyId;
 use crate::state::sockets::Seat;
 
 /// By the protocol object, which is the connection's own: it handles one request at a time.
@@ -31,8 +30,8 @@ struct Connection {
 }
 
 struct Socket {
-    /// `None`: it needs no credential, and has its seat as long as it is open.
-    owner: Option<KeyId>,
+    /// Whose it is: a user or a key. `None`: it needs no credential, and has its seat as long as it is open.
+    owner: Option<String>,
     client_id: Option<String>,
     _seat: Option<Seat>,
     /// Once it was prepared.
@@ -49,17 +48,17 @@ impl Connections {
         &self,
         request: &Bound<'_, PyAny>,
         admitted_by: Option<Admission>,
+        owner: Option<String>,
         seat: Option<Seat>,
     ) -> PyResult<Vec<Ending>> {
         let py = request.py();
         let (protocol, client_id) = (protocol(request)?, client_id(request)?);
-        let owner = admitted_by.map(|admission| admission.key);
         let mut connections = self.lock(py);
         let mut displaced = Vec::new();
         if owner.is_some() && client_id.is_some() {
             for connection in connections.values() {
                 if let Some(socket) = &connection.socket
-                    && (socket.owner, &socket.client_id) == (None, &client_id)
+                    && (socket.owner.as_ref(), &socket.client_id) == (None, &client_id)
                 {
                     displaced.push(connection.ending(py));
                 }
@@ -90,14 +89,14 @@ impl Connections {
         Ok(())
     }
 
-    /// Whether a request asks for a `clientId` that a live socket owns, of another key than `by`.
-    pub fn owned(&self, request: &Bound<'_, PyAny>, by: Option<KeyId>) -> PyResult<bool> {
+    /// Whether a request asks for a `clientId` of a live socket that is not that of `by`.
+    pub fn owned(&self, request: &Bound<'_, PyAny>, by: Option<&str>) -> PyResult<bool> {
         let py = request.py();
         let Some(id) = client_id(request)? else { return Ok(false) };
         let connections = self.lock(py);
         Ok(connections.values().any(|connection| {
             connection.socket.as_ref().is_some_and(|socket| {
-                socket.client_id.as_ref() == Some(&id) && socket.owner.is_some() && socket.owner != by
+                socket.client_id.as_ref() == Some(&id) && socket.owner.is_some() && socket.owner.as_deref() != by
             }) && is_open(connection.request.bind(py))
         }))
     }

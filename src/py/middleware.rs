@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PySet, PyType};
 
 use super::aiohttp;
 use super::clock::Clock;
@@ -20,7 +20,7 @@ use super::link::Link;
 use super::log;
 use super::notices::Notices;
 use super::request::{Context as ReadWith, Names, Request};
-use super::scopes::Scopes;
+use super::scopes::{Known, Scopes};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
@@ -31,6 +31,7 @@ use crate::keys::{self, Keys};
 use crate::link;
 use crate::origin::OwnOrigins;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
+use crate::sandbox;
 use crate::scope::Table;
 use crate::session;
 use crate::state::State;
@@ -44,6 +45,7 @@ pub struct AuthMiddleware {
     exemptions: Exemptions,
     table: Table,
     scopes: Scopes,
+    known: Known,
     own_origins: OwnOrigins,
     trusted: TrustedProxies,
     client_field: ClientField,
@@ -59,6 +61,8 @@ pub struct AuthMiddleware {
     /// other middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
+    /// Those of them that this package has added.
+    our_own: Py<PySet>,
     clock: Clock,
     /// Whether each decision is logged.
     verbose: AtomicBool,
@@ -126,6 +130,7 @@ impl AuthMiddleware {
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             scopes,
+            known: Known::new(py),
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
             trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
             connections: Connections::default(),
@@ -138,6 +143,7 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
+            our_own: PySet::empty(py)?.unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
@@ -175,8 +181,13 @@ impl AuthMiddleware {
         }
     }
 
-    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.at_gate.bind(route.py()).set_item(route, answer)
+    #[pyo3(signature = (route, answer, *, is_our_own = true))]
+    fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>, is_our_own: bool) -> PyResult<()> {
+        let py = route.py();
+        if is_our_own {
+            self.our_own.bind(py).add(route)?;
+        }
+        self.at_gate.bind(py).set_item(route, answer)
     }
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
@@ -274,6 +285,8 @@ impl AuthMiddleware {
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
         self.scopes.traverse(&visit)?;
+        self.known.traverse(&visit)?;
+        visit.call(&self.our_own)?;
         visit.call(&self.at_gate)
     }
 }
@@ -311,12 +324,12 @@ impl AuthMiddleware {
             Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
         };
         let admission = grant.map(|grant| self.admission(grant, facts));
-        let displaced = self.connections.opened(request, admission, seat)?;
+        let displaced = self.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
         Ok(Next::Socket(grant.is_some(), displaced))
     }
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
-        let (needed, client) = (self.table.needed(facts), facts.known_client());
+        let (needed, client) = (self.table.needed(facts, grant.key), facts.known_client());
         Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 
@@ -328,6 +341,14 @@ impl AuthMiddleware {
         let public = self.exemptions.of(route, &facts.method()) != Exemption::None;
         let of_one_file = matches!(route, Route::Static { .. });
         facts.take_error().map_or(Ok((public, of_one_file)), Err)
+    }
+
+    /// Whether a resource of ComfyUI's that resolved a request answers what clients can write.
+    pub fn answers_what_clients_write(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let facts = self.facts(request)?;
+        let answers = self.exemptions.in_comfyui()
+            && matches!(facts.route(), Route::Path(path) if sandbox::answers_what_clients_write(path));
+        facts.take_error().map_or(Ok(answers), Err)
     }
 
     fn who(&self, request: &Bound<'_, PyAny>, question: Question<'_>) -> PyResult<Option<Identity>> {
@@ -427,8 +448,12 @@ impl AuthMiddleware {
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, .. } = self;
+        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own, .. } =
+            self;
         let url_keys = url_keys.get();
-        Request::new(request, ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes })
+        Request::new(
+            request,
+            ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own },
+        )
     }
 }

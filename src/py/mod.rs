@@ -14,6 +14,7 @@ mod log;
 mod middleware;
 mod notices;
 mod probe;
+mod profile;
 mod request;
 mod responses;
 mod scopes;
@@ -47,6 +48,8 @@ mod _core {
     use super::middleware::{AuthMiddleware, SessionCookie};
     #[pymodule_export]
     use super::probe::{DeviceSampler, probe_device, probe_devices};
+    #[pymodule_export]
+    use super::profile::{profile_may_be_asked_for, profile_of_user};
     #[pymodule_export]
     use super::responses::BeforeSending;
     #[pymodule_export]

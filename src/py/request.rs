@@ -8,18 +8,18 @@ use memchr::memchr;
 use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyList, PySet, PyString, PyType};
 use zeroize::Zeroizing;
 
 use super::aiohttp;
 use super::connections::Connections;
 use super::notices::Notices;
-use super::scopes::Scopes;
+use super::scopes::{Known, Scopes};
 use super::url_keys::UrlKeys;
 use crate::client::{CLIENT_FIELDS, ClientField, TrustedProxies, is_local};
 use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
-use crate::keys::{self, KeyId, KeyStore};
+use crate::keys::{self, Entry, KeyId, KeyStore};
 use crate::legible::is_legible;
 use crate::request::{self, Field, Handler};
 
@@ -167,6 +167,8 @@ pub struct Context<'a> {
     pub url_keys: Option<&'a Py<PyAny>>,
     pub keys: &'a KeyStore,
     pub scopes: &'a Scopes,
+    pub known: &'a Known,
+    pub our_own: &'a Py<PySet>,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -434,15 +436,27 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn is_our_own(&self) -> bool {
-        self.read(|| Ok(self.object.get_type().is(aiohttp::marked(self.py())?))).unwrap_or(false)
+        let is_our_own = || {
+            Ok(aiohttp::is_marked(self.object)
+                && self.context.our_own.bind(self.py()).contains(aiohttp::route(self.object)?)?)
+        };
+        self.read(is_our_own).unwrap_or(false)
     }
 
     fn handler(&self) -> Handler {
         self.read(|| self.context.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
     }
 
-    fn user_files(&self) -> Option<Vec<String>> {
-        self.read(|| self.context.scopes.user_files(self.object)).flatten()
+    fn known_scopes(&self) -> Option<keys::Scopes> {
+        self.read(|| self.context.known.get(self.object)).flatten()
+    }
+
+    fn remember_scopes(&self, needed: keys::Scopes) {
+        let _ = self.read(|| self.context.known.set(self.object, needed));
+    }
+
+    fn user_files(&self, key: &Entry) -> Option<Vec<String>> {
+        self.read(|| self.context.scopes.user_files(self.object, key)).flatten()
     }
 
     fn needed_scopes(&self) -> keys::Scopes {
@@ -460,7 +474,7 @@ impl<'py> request::Request for Request<'_, 'py> {
         !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
-    fn takes_over(&self, by: Option<KeyId>) -> bool {
+    fn takes_over(&self, by: Option<&str>) -> bool {
         self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList, PySet, PyString};
 use super::aiohttp;
 use super::middleware::AuthMiddleware;
 use crate::caching::{PRIVATE, made_private};
+use crate::sandbox::{BYTES, Treatment, as_attachment, is_sandboxed, policy, treatment};
 
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct BeforeSending {
@@ -22,6 +23,8 @@ pub struct BeforeSending {
     socket: Py<PyAny>,
     /// Whether everybody may have what a resource answers, for those whose every answer is alike.
     public: Py<PyDict>,
+    /// Whether a resource answers what clients can write.
+    written: Py<PyDict>,
     done: Py<Done>,
 }
 
@@ -47,6 +50,7 @@ impl BeforeSending {
             ordinary: py.import("aiohttp.web")?.getattr("Response")?.unbind(),
             socket: py.import("aiohttp.web")?.getattr("WebSocketResponse")?.unbind(),
             public: PyDict::new(py).unbind(),
+            written: PyDict::new(py).unbind(),
             done: Py::new(py, Done)?,
         })
     }
@@ -61,19 +65,23 @@ impl BeforeSending {
         }
         let headers = aiohttp::headers(response)?;
         let reads = reads(request)?;
+        let resource = aiohttp::resource(request)?;
+        if self.answers_what_clients_write(request, &resource)? {
+            sandbox(response, &headers)?;
+        }
         if headers.contains(&self.cache_control)? {
             let all = headers.call_method1(intern!(py, "getall"), (&self.cache_control,))?;
             let control: Vec<String> = all.cast::<PyList>()?.extract()?;
             if let Some(control) = made_private(&control.join(", "))
-                && !(reads && self.is_public(request)?)
+                && !(reads && self.is_public(request, &resource)?)
             {
                 headers.set_item(&self.cache_control, control)?;
             }
         // Answers to other methods are kept only where they say so (RFC 9110, section 9.2.3).
-        } else if reads && !self.is_public(request)? {
+        } else if reads && !self.is_public(request, &resource)? {
             headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
         }
-        if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(aiohttp::resource(request)?)? {
+        if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(resource)? {
             return self.finish_page.bind(py).call1((request, response));
         }
         Ok(self.done.bind(py).clone().into_any())
@@ -85,15 +93,25 @@ impl BeforeSending {
         visit.call(&self.leave_packed)?;
         visit.call(&self.pages)?;
         visit.call(&self.finish_page)?;
-        visit.call(&self.public)
+        visit.call(&self.public)?;
+        visit.call(&self.written)
     }
 }
 
 impl BeforeSending {
-    fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let resource = aiohttp::resource(request)?;
+    fn answers_what_clients_write(&self, request: &Bound<'_, PyAny>, resource: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let known = self.written.bind(request.py());
+        if let Some(written) = known.get_item(resource)? {
+            return written.extract();
+        }
+        let written = self.middleware.get().answers_what_clients_write(request)?;
+        known.set_item(resource, written)?;
+        Ok(written)
+    }
+
+    fn is_public(&self, request: &Bound<'_, PyAny>, resource: &Bound<'_, PyAny>) -> PyResult<bool> {
         let known = self.public.bind(request.py());
-        if let Some(public) = known.get_item(&resource)? {
+        if let Some(public) = known.get_item(resource)? {
             return public.extract();
         }
         let (public, of_one_file) = self.middleware.get().is_public(request)?;
@@ -102,6 +120,35 @@ impl BeforeSending {
         }
         Ok(public)
     }
+}
+
+/// Keeps a browser from running what clients can write. Refusals are all alike, and errors hold none of it.
+fn sandbox(response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    let all =
+        |name: &str| headers.call_method1("getall", (name, PyList::empty(headers.py())))?.extract::<Vec<String>>();
+    let status: u16 = response.getattr("status")?.extract()?;
+    if !(200..300).contains(&status) && status != 304 {
+        return Ok(());
+    }
+    headers.set_item("X-Content-Type-Options", "nosniff")?;
+    let content_type = all("Content-Type")?.join(",");
+    // A second field: each of them must be kept to, so the handler's own policy stays as it is.
+    if !is_sandboxed(&all("Content-Security-Policy")?.join(",")) {
+        headers.call_method1("add", ("Content-Security-Policy", policy(&content_type)))?;
+    }
+    // It has no body, and its type may be one that aiohttp made up.
+    if status == 304 {
+        return Ok(());
+    }
+    let treatment = treatment(&content_type);
+    if treatment == Treatment::Disarmed {
+        headers.set_item("Content-Type", BYTES)?;
+    }
+    if treatment != Treatment::Shown {
+        let said = all("Content-Disposition")?;
+        headers.set_item("Content-Disposition", as_attachment(said.first().map_or("", String::as_str)))?;
+    }
+    Ok(())
 }
 
 fn reads(request: &Bound<'_, PyAny>) -> PyResult<bool> {

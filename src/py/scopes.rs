@@ -3,7 +3,9 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
+use super::aiohttp;
 use super::error::config_error;
 use crate::keys;
 use crate::request::Handler;
@@ -49,10 +51,12 @@ impl Scopes {
         })
     }
 
-    pub fn user_files(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    pub fn user_files(&self, request: &Bound<'_, PyAny>, key: &keys::Entry) -> PyResult<Option<Vec<String>>> {
         let Self::ComfyUi(facts) = self else { return Ok(None) };
         let py = request.py();
-        facts.bind(py).call_method1(intern!(py, "user_files"), (request,))?.extract()
+        let keys::Attributes { user, scopes, .. } = key.attributes();
+        let scopes = PyTuple::new(py, scopes.names().collect::<Vec<_>>())?;
+        facts.bind(py).call_method1(intern!(py, "user_files"), (request, user, scopes))?.extract()
     }
 
     pub fn needed(&self, request: &Bound<'_, PyAny>) -> PyResult<keys::Scopes> {
@@ -66,6 +70,43 @@ impl Scopes {
             Self::ComfyUi(object) | Self::Function(object) => visit.call(object),
             Self::Patterns => Ok(()),
         }
+    }
+}
+
+/// What was found out about routes: for each its handler, since nodes put other ones there, and what it needs.
+pub struct Known(Py<PyDict>);
+
+#[pyclass(frozen)]
+struct Found {
+    handler: Py<PyAny>,
+    needed: keys::Scopes,
+}
+
+impl Known {
+    pub fn new(py: Python<'_>) -> Self {
+        Self(PyDict::new(py).unbind())
+    }
+
+    pub fn get(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<keys::Scopes>> {
+        let route = aiohttp::route(request)?;
+        let Some(found) = self.0.bind(request.py()).get_item(&route)? else { return Ok(None) };
+        let found = found.cast_into::<Found>()?;
+        let is_the_same = found.get().handler.is(&aiohttp::handler(&route)?);
+        Ok(is_the_same.then_some(found.get().needed))
+    }
+
+    /// A route for every method is asked each time.
+    pub fn set(&self, request: &Bound<'_, PyAny>, needed: keys::Scopes) -> PyResult<()> {
+        let (py, route) = (request.py(), aiohttp::route(request)?);
+        if route.getattr(intern!(py, "method"))?.eq("*")? {
+            return Ok(());
+        }
+        let found = Found { handler: aiohttp::handler(&route)?.unbind(), needed };
+        self.0.bind(py).set_item(route, Py::new(py, found)?)
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 }
 

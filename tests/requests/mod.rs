@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use comfy_auth_rs::exempt::Route;
-use comfy_auth_rs::keys::{KeyId, Scopes};
+use comfy_auth_rs::keys::{Entry, Scopes};
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::request::{self, Field, Handler};
 
@@ -155,7 +155,13 @@ impl request::Request for Request {
         self.handler
     }
 
-    fn user_files(&self) -> Option<Vec<String>> {
+    fn known_scopes(&self) -> Option<Scopes> {
+        None
+    }
+
+    fn remember_scopes(&self, _: Scopes) {}
+
+    fn user_files(&self, _: &Entry) -> Option<Vec<String>> {
         self.user_files.clone()
     }
 
@@ -163,7 +169,7 @@ impl request::Request for Request {
         Scopes::ALL
     }
 
-    fn takes_over(&self, _: Option<KeyId>) -> bool {
+    fn takes_over(&self, _: Option<&str>) -> bool {
         self.takes_over
     }
 }

@@ -133,6 +133,8 @@ fn paths_of_the_manager() {
         "/v{version}/manager",
         "/a{rest}",
         "manager/reboot",
+        "/model/install",
+        "/api/alternatives/getlist",
     ] {
         assert!(is_of_the_manager(path), "{path}");
     }
@@ -154,6 +156,9 @@ fn paths_of_the_manager() {
         "/apis/{tail}",
         "/v2/userdata",
         "/userdata/{file}",
+        "/model",
+        "/model/getlist",
+        "/model/{name}",
         "/extensions/comfyui-manager/{file}",
     ] {
         assert!(!is_of_the_manager(path), "{path}");

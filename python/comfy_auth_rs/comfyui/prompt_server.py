@@ -19,6 +19,7 @@ from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
 from comfy_auth_rs.comfyui.inheritance import take_over
+from comfy_auth_rs.comfyui.profiles import Profiles
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
@@ -81,10 +82,11 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         store,
         refuse=of_comfyui.around(refuse),
         answer_preflight=of_comfyui.preflight(answer_preflight),
-        scopes=RouteFacts(),
+        scopes=RouteFacts(server),
         adopt=adopt,
     )
     tell_who_is_addressed(server)
+    profiles = Profiles.install(server, args, middleware)
     root = _comfyui_root(server)
     node_routes.watch(app, root)
     displaced: list[str] = []
@@ -103,6 +105,8 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         if of_comfyui.cors is not None:
             app.on_response_prepare.append(allow_api_key_header)
         app.on_response_prepare.append(before_sending(middleware, added.pages))
+        if profiles is not None:
+            profiles.answer_users(app, of_comfyui.around)
         _say_what_is_beside(app, added, displaced)
 
     stay_first(app, middleware, displaced, before_freezing)

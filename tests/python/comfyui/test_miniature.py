@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import signal
 import subprocess
@@ -308,6 +309,57 @@ def test_upload_mask_becomes_the_transparency(server: Server) -> None:
     view = requests.get(f"{server.url}/view", params={"filename": mask["name"], "type": "input"})
     with Image.open(BytesIO(view.content)) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0, 77)
+
+
+def test_shows_the_picture_beside_a_model(server: Server, base: Path) -> None:
+    models = base / "models" / "loras"
+    models.mkdir(parents=True)
+    (models / "a.safetensors").write_bytes(b"")
+    (models / "a.preview.png").write_bytes(png("red"))
+    (base / "models" / "b.png").write_bytes(png("blue"))
+    url = f"{server.url}/experiment/models/preview/loras"
+    assert requests.get(f"{url}/0/a.safetensors").headers["Content-Type"] == "image/webp"
+    for elsewhere in ("0/b.safetensors", "1/a.safetensors", "x/a.safetensors", "0/..%2Fb.safetensors"):
+        assert requests.get(f"{url}/{elsewhere}").status_code == 404
+
+
+def test_notes_users(server: Server, base: Path) -> None:
+    made = requests.post(f"{server.url}/users", json={"username": "Alice B"}).json()
+    assert made.startswith("Alice-B_")
+    assert json.loads((base / "user/users.json").read_text()) == {made: "Alice B"}
+    assert requests.post(f"{server.url}/users", json={"username": "Alice B"}).status_code == 400
+
+
+def test_assets_round_trip(tmp_path: Path) -> None:
+    with start_server(MINI_COMFYUI, "--base-directory", str(tmp_path), "--enable-assets") as server:
+        url = f"{server.url}/api/assets"
+        files = {"file": ("page.html", b"<script>")}
+        made = requests.post(url, files=files, data={"tags": '["input", "pages"]'}).json()
+        mine = f"{url}/{made['id']}"
+        assert (tmp_path / "input" / "page.html").read_bytes() == b"<script>"
+        content = requests.get(f"{mine}/content?disposition=inline")
+        assert (content.content, content.headers["Content-Disposition"]) == (b"<script>", "attachment")
+        assert content.headers["Content-Type"] == "application/octet-stream"
+        assert requests.post(f"{mine}/tags", json={"tags": ["new"]}).json() == {"total_tags": ["input", "pages", "new"]}
+        assert requests.delete(f"{mine}/tags", json={"tags": ["pages"]}).json() == {"total_tags": ["input", "new"]}
+        assert requests.get(f"{url}/tags/refine").json() == {"tag_counts": {"input": 1, "new": 1}}
+        assert requests.put(mine, json={"name": "b.html"}).json()["name"] == "b.html"
+        digest = f"sha256:{hashlib.sha256(b'<script>').hexdigest()}"
+        assert requests.head(f"{url}/hash/{digest}").status_code == 200
+        assert requests.post(f"{url}/from-hash", json={"hash": digest}).status_code == 201
+        assert requests.delete(mine).status_code == 204
+        assert requests.get(mine).status_code == 404
+        (tmp_path / "input" / "page.html").unlink()
+        assert requests.post(f"{url}/prune").json()["marked"] == 1
+        model = {"tags": '["models", "model_type:loras"]'}
+        assert requests.post(url, files={"file": ("../x.pt", b"x")}, data=model).status_code == 201
+        assert (tmp_path / "models" / "loras" / "x.pt").is_file()
+        for tags in ("[]", '["models"]', '["models", "model_type:../x"]', '["input", "output"]'):
+            assert requests.post(url, files=files, data={"tags": tags}).status_code == 400
+
+
+def test_assets_are_off_unless_asked_for(server: Server) -> None:
+    assert requests.get(f"{server.url}/api/assets").json()["error"]["code"] == "SERVICE_DISABLED"
 
 
 @pytest.mark.parametrize(

@@ -181,14 +181,22 @@ NODES = {
         {"/x": "node"},
     ),
     "more than anybody looks at": (
-        "many = server.get_queue\nfor _ in range(200):\n    many = package.decorated(many)\nroutes.get('/x')(many)",
+        "many = answer\nfor _ in range(200):\n    many = package.decorated(many)\n"
+        "routes.get('/x')(functools.partial(many, server.get_queue))",
         {"/x": "unknown"},
     ),
     "code that has no home": (
         "made = {'web': web}\n"
         "exec('async def made(request):\\n    return web.Response()', made)\n"
+        "routes.get('/x')(made['made'])\n"
+        "routes.get('/y')(functools.partial(server.get_queue, made['made']))",
+        {"/x": "unknown", "/y": "unknown", "/queue": "comfyui"},
+    ),
+    "code that says it is ComfyUI's": (
+        "made = {'web': web}\n"
+        "exec(compile('async def made(request):\\n    return web.Response()', 'server.py', 'exec'), made)\n"
         "routes.get('/x')(made['made'])",
-        {"/x": "unknown", "/queue": "comfyui"},
+        {"/x": "unknown"},
     ),
     "a package's in the list": ("package.add_to(routes)", {"/queue/package": "unknown"}),
     "native code": ("routes.get('/x')(len)", {"/x": "unknown"}),
@@ -271,6 +279,7 @@ def tree(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NODES)
 async def test_whose_it_is(aiohttp_server, tree, name):
     does, expected = NODES[name]
+    tree.monkeypatch.chdir(tree.root)  # where ComfyUI is started
     tree.load(tree.write("node", does))
     assert await tree.origins(aiohttp_server, *expected) == expected
 
@@ -321,7 +330,11 @@ async def test_comfyui_that_is_a_link(aiohttp_server, tmp_path, monkeypatch):
     (tmp_path / "ComfyUI").symlink_to(tmp_path / "real")
     tree = Tree(tmp_path / "ComfyUI", monkeypatch)
     tree.load(tree.write("node", 'routes.get("/x")(answer)'))
-    expected = {"/x": "node", "/queue": "comfyui", "/index.html": "comfyui"}
+    # One whose code is a link inside of it.
+    inner = tree.write("inner", 'routes.get("/y")(answer)', tmp_path / "dev")
+    (tree.root / "custom_nodes" / "node" / "inner").symlink_to(inner.parent)
+    tree.load(tree.root / "custom_nodes" / "node" / "inner" / "__init__.py", "custom_nodes.node.inner")
+    expected = {"/x": "node", "/y": "node", "/queue": "comfyui", "/index.html": "comfyui"}
     assert await tree.origins(aiohttp_server, *expected) == expected
 
 
@@ -330,11 +343,11 @@ async def test_further_folders_of_nodes(aiohttp_server, tree, tmp_path, known):
     """`extra_model_paths.yaml` names them."""
     if known:
         tree.folders.append(tmp_path / "more")
-    tree.load(
-        tree.write("node", 'app.router.add_get("/x", package.handle)\nroutes.get("/y")(answer)', tmp_path / "more")
-    )
+    adds = 'app.router.add_static("/docs", __path__[0])\nroutes.get("/x")(answer)'
+    tree.load(tree.write("node", adds, tmp_path / "more"))
     whose = "node" if known else "unknown"
-    assert await tree.origins(aiohttp_server, "/x", "/y") == {"/x": whose, "/y": whose}
+    expected = {"/docs/__init__.py": whose, "/x": whose}
+    assert await tree.origins(aiohttp_server, *expected) == expected
 
 
 async def test_folders_that_comfyui_does_not_name(aiohttp_server, tree):

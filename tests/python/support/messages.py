@@ -32,7 +32,7 @@ _UNSAID = {
     'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',
     'Bearer realm="ComfyUI", error="insufficient_scope"', '{}, scope="{}"',  # challenges
     "key_id={}, source={}, scopes={})",  # a representation
-    "application/json; charset=utf-8",
+    "application/json; charset=utf-8", "sandbox allow-same-origin",
 }  # fmt: skip
 
 _RUST = re.compile(

@@ -1,0 +1,89 @@
+//! What clients can write is never a page of ours.
+//!
+//! A page or a script that somebody with a key left on the server would act with the rights of whoever opens it. So a
+//! browser gets it in a sandbox (CSP, directive `sandbox`), takes it for nothing but what its type says (`nosniff`), and
+//! downloads it where the type is one that a browser would run. Pictures, videos, sound and text are shown as before, and
+//! what a page loads by itself (`<img>`, `<video>`, `fetch`, a style sheet) works whatever these fields say.
+
+/// The whole of the policy.
+const POLICY: &str = "sandbox";
+
+/// The same for sound and films. In a tab of its own, a browser asks for them a second time, and without the cookie where
+/// the tab is of no origin. Scripts do not run, either.
+const PLAYED: &str = "sandbox allow-same-origin";
+
+/// A type that no browser runs or shows.
+pub const BYTES: &str = "application/octet-stream";
+
+/// Whether a route of ComfyUI's answers what clients can write, by its canonical path.
+#[must_use]
+pub fn answers_what_clients_write(path: &str) -> bool {
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    let routes = ["/view", "/view_metadata", "/userdata", "/v2/userdata", "/assets", "/experiment/models/preview"];
+    routes.iter().any(|route| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// What becomes of a response's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is shown where it was shown.
+    Shown,
+    /// It is downloaded where it is opened.
+    Downloaded,
+    /// The same, and no page can load it as its script, either.
+    Disarmed,
+}
+
+/// The policy for a `Content-Type` value.
+#[must_use]
+pub fn policy(content_type: &str) -> &'static str {
+    let is_played = ["audio/", "video/"]
+        .iter()
+        .any(|kind| content_type.trim_start().get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)));
+    if is_played && treatment(content_type) == Treatment::Shown { PLAYED } else { POLICY }
+}
+
+/// What is done with a `Content-Type` value. What nobody knows is downloaded.
+#[must_use]
+pub fn treatment(content_type: &str) -> Treatment {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+    };
+    let Some((kind, subtype)) = essence.split_once('/').filter(|(kind, subtype)| is_token(kind) && is_token(subtype))
+    else {
+        return Treatment::Downloaded;
+    };
+    if ["javascript", "ecmascript", "jscript", "livescript"].iter().any(|name| subtype.contains(name)) {
+        return Treatment::Disarmed;
+    }
+    // Browsers take every type that ends in `+xml` for XML, which may hold scripts: SVG, but X3D (`model/x3d+xml`), too.
+    let may_be_xml = subtype.contains("xml") || subtype.contains("svg");
+    let is_shown = match kind {
+        "image" | "audio" | "video" | "model" => !may_be_xml,
+        "text" => subtype == "plain",
+        "application" => matches!(subtype, "json" | "octet-stream"),
+        _ => false,
+    };
+    if is_shown { Treatment::Shown } else { Treatment::Downloaded }
+}
+
+/// A `Content-Disposition` value that has the response downloaded, under the name that it says already.
+///
+/// ComfyUI's `/view` says the name without saying a disposition, which browsers take for `inline`.
+#[must_use]
+pub fn as_attachment(disposition: &str) -> String {
+    let (first, rest) = disposition.split_once(';').map_or((disposition, ""), |(first, rest)| (first, rest));
+    let parameters = if first.contains('=') { disposition } else { rest }.trim();
+    if parameters.is_empty() { "attachment".to_owned() } else { format!("attachment; {parameters}") }
+}
+
+/// Whether a `Content-Security-Policy` value holds the policy already, beside which others do not matter.
+#[must_use]
+pub fn is_sandboxed(policies: &str) -> bool {
+    policies.split(',').flat_map(|policy| policy.split(';')).any(|directive| directive.trim() == POLICY)
+}
+
+#[cfg(test)]
+#[path = "../tests/units/sandbox.rs"]
+mod tests;
