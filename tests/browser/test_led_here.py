@@ -45,7 +45,7 @@ EMBED = """async ([url, accept]) => {
   ]);
 }"""
 
-#: Whether the login page has come to rest: a moment after it has heard whether there is a session. Or another was opened.
+#: Whether the login page has come to rest, a moment after it heard whether there is a session; or another is shown.
 AT_REST = """() => {
   if (document.readyState !== "complete") return false;
   if (!location.pathname.endsWith("/auth_login.html")) return true;
