@@ -24,6 +24,9 @@ class RouteFacts:
         return origin_of(request)
 
     def user_files(self, request: web.Request, user: str | None, scopes: tuple[str, ...]) -> list[str] | None:
-        """The files that it names in the folder of the ComfyUI user that such a key is; `None` where that cannot be told."""
+        """The files that it names in the folder of the ComfyUI user that such a key is, as they are on disk.
+
+        `None` where that cannot be told.
+        """
         with judging(user, scopes):
             return self._user_files(request)

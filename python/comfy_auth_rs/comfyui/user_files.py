@@ -41,26 +41,26 @@ class UserFiles:
             case "/userdata/{file}":
                 return [self._found(request, request.match_info["file"])]
             case "/userdata/{file}/move/{dest}":
-                source, target = (self._path(request, request.match_info[name]) for name in ("file", "dest"))
+                source, target = (self._on_disk(request, request.match_info[name]) for name in ("file", "dest"))
                 # Into a folder, it is moved under its own name.
                 paths = [source, target, *([target / source.name] if target.is_dir() else [])]
-                root = self._path(request, None)
+                root = self._on_disk(request, None)
                 return [_resolved(root, path) for path in paths]
             case _:
                 return None
 
     def _listed(self, request: web.Request, folder: str, *, recurses: bool) -> list[str]:
         found = self._found(request, folder)
-        root = self._path(request, None)
+        root = self._on_disk(request, None)
         if found or not recurses or not root.is_dir():
             return [found]
         # All folders of the user's are shown, too.
         return ["", *(path.name for path in root.iterdir() if path.is_dir())]
 
     def _found(self, request: web.Request, name: str) -> str:
-        return _resolved(self._path(request, None), self._path(request, name))
+        return _resolved(self._on_disk(request, None), self._on_disk(request, name))
 
-    def _path(self, request: web.Request, name: str | None) -> Path:
+    def _on_disk(self, request: web.Request, name: str | None) -> Path:
         """What ComfyUI makes of a name, but without making its folder. `None` and "" are the user's folder."""
         manager = self._server.user_manager
         if hasattr(manager, "get_request_user_filepath"):

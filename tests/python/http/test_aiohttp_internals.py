@@ -33,6 +33,10 @@ OF_A_REQUEST = {
         lambda request: request.match_info.route._resource,
         lambda request: request.match_info.route.resource,
     ),
+    "_handler": (
+        lambda request: request.match_info.route._handler,
+        lambda request: request.match_info.route.handler,
+    ),
     "_transport_peername": (
         lambda request: request._transport_peername,
         lambda request: request.transport.get_extra_info("peername"),

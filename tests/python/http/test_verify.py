@@ -15,7 +15,7 @@ from support.keys import KEY
 WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 WRONG = bearer("wrong-key-of-the-neighbours-tests")
 LABELS = [
-    "alice", "Alice's laptop", "100% sure", "Zoë", "工作站", "🔑", "a, b; c=\"d\"", "#1 <b>&amp;</b>", "a\u2028b\u202e",
+    "alice", "Alice's laptop", "100% sure", "Zoë", "工作站", "🔑", "a, b; c:\"d\"", "#1 <b>&amp;</b>", "a\u2028b\u202e",
     "%0d%0aSet-Cookie: x=y", "\u00a0edges\u00a0", "x" * 256,
 ]  # fmt: skip
 
@@ -27,7 +27,10 @@ LABELS = [
 @pytest.fixture
 async def server(aiohttp_server: Any, tmp_path: Path) -> Any:
     """A key for each label, one without, and `KEY` of alice's."""
-    lines = [f"key-of-{number} {label}" for number, label in enumerate(LABELS)]
+    lines = [
+        f'key-of-{number} "{label}"' if "=" in label else f"key-of-{number} {label}"
+        for number, label in enumerate(LABELS)
+    ]
     (tmp_path / "keys").write_text("\n".join([*lines, "key-without-label", f"{KEY} alice"]), encoding="utf-8")
     app = apps.secret_app()
     setup(app, api_key_file=tmp_path / "keys")
