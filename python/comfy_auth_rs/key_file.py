@@ -111,13 +111,22 @@ def _parsed(path: Path, text: bytes) -> KeyFile:
 def _no_more_rights_than_its_owner(path: Path) -> Iterator[None]:
     """For root, where somebody else can change what is on the way there: their links lead no further than they may."""
     foreign = foreign_part(path) if sys.platform != "win32" and os.geteuid() == 0 else None
-    if foreign is None:
+    if foreign is None or _is_the_file_alone(foreign.path):
         yield
     elif foreign.owner is None:
         raise KeyFileFault(f"{path}: other users can change {foreign.path}; run `chmod go-w {foreign.path}` first")
     else:
         with as_owner(foreign.path):
             yield
+
+
+def _is_the_file_alone(path: Path) -> bool:
+    """Whether it is a file in a folder of root's, where nobody can put a link in its place."""
+    try:
+        state, folder = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(state.st_mode) and folder.st_uid == 0 and not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _target(path: Path) -> Path:

@@ -286,10 +286,16 @@ impl AuthMiddleware {
 impl SessionCookie {
     pub fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
         let life = if remember { session::REMEMBERED } else { session::BROWSER };
+        // A browser need not keep it for longer than the key lives.
+        let kept = grant
+            .key
+            .attributes()
+            .expires
+            .map_or(life.as_secs(), |end| life.as_secs().min(end.saturating_sub(now.unix)));
         Self {
             name: Name::of(facts).to_string(),
             value: session::issue(grant.key, life, now.unix),
-            max_age: remember.then_some(life.as_secs()),
+            max_age: remember.then_some(kept),
         }
     }
 }
@@ -323,6 +329,7 @@ impl AuthMiddleware {
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
         let (needed, client) = (self.table.needed(facts, grant.key), facts.known_client());
+        let _ = facts.take_error(); // of an application's function: a key for everything was admitted without asking it
         Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 

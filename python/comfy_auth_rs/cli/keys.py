@@ -134,7 +134,8 @@ def _add(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
 
     def edit(file: KeyFile) -> bytes:
-        if any(entry.label == options.label and not entry.has_expired(now) for entry in file.entries):
+        turn = int(time.time())
+        if any(entry.label == options.label and not entry.has_expired(turn) for entry in file.entries):
             raise CommandError(
                 f"{options.file}: a key in force has this label; choose another, or use `comfy-auth-rs keys rotate`"
             )
@@ -148,17 +149,18 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    now = int(time.time())
     chosen: list[KeyEntry] = []
 
     def edit(file: KeyFile) -> bytes:
+        now = int(time.time())  # once it is this process's turn
         entry = _chosen(file, options.word, now)
         chosen.append(entry)
         return file.text if entry.has_expired(now) else file.with_line(entry, _written(file, entry, None, now))
 
-    change(options.file, edit)
+    file = change(options.file, edit)
     (entry,) = chosen
-    if entry.has_expired(now):
+    after = next(found for found in file.entries if found.id == entry.id)
+    if after.expires == entry.expires:
         print(f"{_name(entry)} has not been in force since {entry.expires_at}. Nothing was changed.")
     else:
         print(f"{_name(entry)} is revoked in {options.file}. Its digest stays there, so that nobody adds it again.")
@@ -166,25 +168,25 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _rotate(options: argparse.Namespace) -> int:
-    key, now = generate_key(), int(time.time())
-    end = now + options.grace
+    key = generate_key()
     chosen: list[KeyEntry] = []
 
     def edit(file: KeyFile) -> bytes:
+        now = int(time.time())  # once it is this process's turn
         entry = _chosen(file, options.word, now)
         chosen.append(entry)
         if entry.has_expired(now):
             raise CommandError(
                 f"{options.file}: {_name(entry)} expired at {entry.expires_at}; use `comfy-auth-rs keys add`"
             )
-        old = file.key_of(entry)
+        old, end = file.key_of(entry), now + options.grace
         added = _written(file, entry, _kept(key, options.digest or old.startswith("sha256:")), None)
         text = file.with_line(entry, _written(file, entry, old, end)) if _ends_later(entry, end) else file.text
         return KeyFile(file.path, text, file.entries).with_added(added)
 
     file = change(options.file, edit)
     new, old = file.entries[-1], next(entry for entry in file.entries if entry.id == chosen[0].id)
-    _print_key(options, key, new, now, old)
+    _print_key(options, key, new, int(time.time()), old)
     return 0
 
 

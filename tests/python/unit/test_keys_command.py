@@ -555,6 +555,24 @@ def test_root_keeps_a_group_that_may_read_its_file(reachable):
 
 
 @needs_root
+def test_root_changes_a_service_users_file_in_a_folder_of_its_own(reachable):
+    folder = reachable / "etc"
+    folder.mkdir(mode=0o755)
+    file = folder / "keys.txt"
+    write(file, f"{KEY} alice\n")
+    give(file)
+    good("revoke", file, "alice")
+    assert owner(file) == (NOBODY, NOBODY, 0o600)
+    lock = folder / ".keys.txt.lock"
+    assert owner(lock) == (0, 0, 0o600)
+    lock.unlink()
+    folder.chmod(0o1777)  # as /tmp: the file's owner may put a link there instead, so it is done with their rights
+    good("add", file, "--label", "carol")
+    assert owner(file) == (NOBODY, NOBODY, 0o600)
+    assert owner(lock) == (NOBODY, NOBODY, 0o600)
+
+
+@needs_root
 def test_root_follows_no_link_of_another_user_to_what_they_may_not_change(reachable):
     precious, folder = reachable / "precious.txt", reachable / "theirs"
     write(precious, f"{KEY} alice\n")
