@@ -19,7 +19,7 @@ SOAK_SECONDS ?= 300
 # Tests of one file run in one process, which starts its servers once. Tests wait as long as they compute, so there are
 # more processes than a small machine has cores.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses 4 --dist loadfile
+PARALLEL := --numprocesses 3 --dist loadfile
 
 # What tests need of the system, each program with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's

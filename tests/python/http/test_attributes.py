@@ -213,8 +213,9 @@ async def test_a_refused_prompt_has_comfyuis_own_form(comfyui, path):
         reply = await fetch(comfyui, path, {**headers, **JSON}, method="POST", body=b"{}")
         assert (reply.status, reply.json["cause"]) == (status, cause)
         message, error = reply.json["message"], "unauthorized" if status == 401 else reply.json["error"]["type"]
+        what, _, why = message.partition(": ")
         assert reply.json == {
-            "error": {"type": error, "message": message, "details": "", "extra_info": {}},
+            "error": {"type": error, "message": what.rstrip("."), "details": why or cause, "extra_info": {}},
             "node_errors": {},
             "cause": cause,
             "message": message,
