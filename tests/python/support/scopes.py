@@ -58,7 +58,8 @@ FAMILIES = [
     # People who look.
     (READS, r"/(prompt|queue|history|jobs)(/.*)?", "view"),
     (READS, r"/(view|view_metadata/.*|assets.*|tags)", "view"),
-    (READS, r"/(object_info|models|experiment/models)(/.*)?|/(embeddings|system_stats|features|extensions|i18n)", "view"),
+    (READS, r"/(object_info|models|experiment/models)(/.*)?", "view"),
+    (READS, r"/(embeddings|system_stats|features|extensions|i18n)", "view"),
     (READS, r"/(settings|global_subgraphs)(/.*)?|/(users|node_replacements|workflow_templates)", "view"),
     # People who generate.
     (("POST",), r"/(prompt|queue|history|interrupt|jobs/.*|upload/(image|mask)|settings(/.*)?)", "run"),
