@@ -1,5 +1,7 @@
-"""The same requests with a valid key in each of them, one that may only look: nothing changes, and nothing comes out that
-it may not read."""
+"""The same requests with a valid key in each of them, one that may only look.
+
+Nothing changes, and nothing comes out that it may not read.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def needed(method: str, route: Route, target: str) -> str | None:
 def _of_a_folder(method: str, route: Route, target: str) -> str | None:
     path = unquote(re.split(r"[?#]", target.removeprefix("http://127.0.0.1"))[0])
     is_hidden = any(name.startswith(".") for name in path.split("/"))
-    if method not in READS or is_hidden or OF_THE_MANAGER.fullmatch(route.path.rstrip("/")):
+    is_managers = OF_THE_MANAGER.fullmatch(re.sub("/+", "/", path))
+    if method not in READS or is_hidden or is_managers:
         return "all"
     if is_exempt(method, route, target) and "\\" not in path:
         return None
