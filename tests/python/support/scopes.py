@@ -88,11 +88,12 @@ def needed(method: str, route: Route, target: str) -> str | None:
 def _of_a_folder(method: str, route: Route, target: str) -> str | None:
     path = unquote(re.split(r"[?#]", target.removeprefix("http://127.0.0.1"))[0])
     is_hidden = any(name.startswith(".") for name in path.split("/"))
-    is_managers = OF_THE_MANAGER.fullmatch(re.sub("/+", "/", path))
-    if method not in READS or is_hidden or is_managers:
+    if method not in READS or is_hidden:
         return "all"
     if is_exempt(method, route, target) and "\\" not in path:
         return None
+    if OF_THE_MANAGER.fullmatch(re.sub("/+", "/", path)):
+        return "all"
     return "nodes" if route.plain.startswith("/my_outputs") else "view"
 
 
