@@ -142,6 +142,10 @@ def test_it_leaves_nothing_anywhere_else(site: Site, answers: list[Answer]) -> N
     assert list(Path("/tmp").glob(f"{MARK}*")) == []
 
 
+def test_nothing_of_ours_fails(site: Site, answers: list[Answer]) -> None:
+    assert site.server.own_faults == []
+
+
 def test_a_link_cannot_be_turned_away(site: Site, answers: list[Answer]) -> None:
     workflows = site.base / "user" / "default" / "workflows"
     assert (workflows / "up").is_symlink()

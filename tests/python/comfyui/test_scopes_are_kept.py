@@ -189,14 +189,7 @@ def test_every_word_is_needed_somewhere(visits: Callable[[str], list[Visit]]) ->
 def test_no_traceback_is_ours(site: Site, visits: Callable[[str], list[Visit]]) -> None:
     assert visits("view")
     assert visits("people")
-    assert ours_at_fault(site.server.output) == []
-
-
-def ours_at_fault(output: str) -> list[str]:
-    """The tracebacks whose last frame is in this package."""
-    parts = output.split("Traceback (most recent call last):")[1:]
-    frames = [[line for line in part.splitlines() if line.startswith('  File "')] for part in parts]
-    return [found[-1] for found in frames if found and "/comfy_auth_rs/" in found[-1]]
+    assert site.server.own_faults == []
 
 
 # --- the Manager ------------------------------------------------------------------------------------------------
@@ -234,7 +227,7 @@ def test_nothing_of_the_manager_with_less_than_all(managed: Site) -> None:
         assert len(reached) > 100
         assert [one.name for one in reached if one.answer.status not in (400, 403)] == []
     assert managed.state() == before
-    assert ours_at_fault(managed.server.output) == []
+    assert managed.server.own_faults == []
     # The owner is answered: by what only reads.
     assert managed.ask("owner", "/v2/manager/version").status == 200
     print(f"\n{len(its)} paths of the Manager, {len(wanted)} requests with each of {len(BELOW_ALL)} keys")
