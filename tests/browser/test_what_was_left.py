@@ -210,10 +210,11 @@ GRAPH = {
 
 @dataclass(frozen=True)
 class Left:
-    """A server after a key of `run` tried to leave all of it, the owner's key, and where what is there is served."""
+    """A server after a key of `run` tried to leave all of it, the keys, and where what is there is served."""
 
     server: Server
     key: str
+    run_key: str
     urls: list[str]
 
     @property
@@ -255,7 +256,7 @@ def by_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert workflow.status == 200
         left = [file for file in base.rglob("*") if file.is_file() and file.relative_to(base).parts[0] != "package"]
         urls = urls_of([file for file in left if file.suffix != ".log"], base, base / "user" / "default")
-        yield Left(server, keys["owner"], urls)
+        yield Left(server, keys["owner"], keys["run"], urls)
 
 
 def opened(page: Page) -> list[Request]:
@@ -319,3 +320,31 @@ def test_the_owners_page_loads_only_pictures_by_settings_and_graphs_of_run(by_ru
     assert {request.method for request in told} <= {"GET"}
     assert page.evaluate("localStorage.ran ?? null") is None
     assert dialogs == []
+
+
+#: Versions of the Manager that people use restart and update the server by `GET`.
+OF_THE_MANAGER = "/api/manager/reboot"
+
+
+def test_a_setting_of_run_has_the_owners_page_ask_the_manager_for_nothing(by_run: Left, page: Page) -> None:
+    leaver = Leaver(by_run.server, by_run.run_key)
+    body = json.dumps({"Comfy.ColorPalette": "dark", "Comfy.Canvas.BackgroundImage": OF_THE_MANAGER}).encode()
+    assert leaver.ask("/settings", "POST", body).status == 200
+    log_in_to(page, by_run)
+    found: list[tuple[int, str]] = []
+    page.on("response", lambda got: found.append((got.status, got.url.removeprefix(by_run.url))))
+    open_page(page, by_run)
+    asked = {status for status, target in found if target == OF_THE_MANAGER}
+    assert asked == {403}, "the page asks for it, as an element does"
+    # A link in a workflow, and a frame.
+    for how in (
+        "location = url",
+        "document.body.append(Object.assign(document.createElement('iframe'), { src: url }))",
+    ):
+        found.clear()
+        page.evaluate(f"(url) => {{ {how}; }}", OF_THE_MANAGER)
+        page.wait_for_timeout(500)
+        assert {status for status, target in found if target == OF_THE_MANAGER} == {403}, how
+    # The Manager's own scripts are answered: here, that it is not there.
+    page.goto(f"{by_run.url}/api/queue")
+    assert page.evaluate("async (url) => (await fetch(url)).status", OF_THE_MANAGER) == 404
