@@ -20,7 +20,8 @@ use crate::visit::{Visit, visit};
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
     let reads = || is_read(request, question) && visit(request) != Visit::Embedded;
-    let is_meant = || !context.policy.scopes.is_of_the_manager(request.route()) || is_by_a_script(request);
+    // Nearly everything that a page asks for is by a script, and the route is dear.
+    let is_meant = || is_by_a_script(request) || !context.policy.scopes.is_of_the_manager(request.route());
     let ours = || (context.page() == Page::Own || reads()) && is_meant();
     let passes = match grant.source {
         Source::Cookie => ours(),
@@ -32,9 +33,8 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
 
 /// Whether no element of a page and no link asks for it. A browser that doesn't say so takes pictures, or pages, above all.
 fn is_by_a_script<R: Request>(request: &R) -> bool {
-    let says = |field, word| combined(request, field).is_some_and(|said| said == word);
-    if request.has(Field::SecFetchDest) {
-        return says(Field::SecFetchDest, "empty") || says(Field::SecFetchSite, "none");
+    if let Some(destination) = request.values(Field::SecFetchDest).next() {
+        return &*destination == "empty" || combined(request, Field::SecFetchSite).is_some_and(|site| site == "none");
     }
     !takes_html(request) && !request.values(Field::Accept).any(|accept| accept.trim_start().starts_with("image/"))
 }
