@@ -1613,7 +1613,7 @@ fn rule_4_how_refusals_read() {
         (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
         (Denial::Sockets, 429, "sockets", None, None, Debug),
-        (Denial::Address, 403, "address", None, Some("address"), Warning),
+        (Denial::Address, 403, "address", None, None, Warning),
         (SCOPE, 403, "insufficient_scope", insufficient, None, Debug),
         (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),
     ] {
