@@ -21,6 +21,7 @@ import gc
 import hashlib
 import hmac
 import importlib.metadata
+import inspect
 import logging
 import os
 import random
@@ -166,6 +167,11 @@ class Bench:
             # One value again and again is no attack: it is counted once and locks nobody out.
             Case("wrong key", ours, cycle([raw_request(Authorization=f"Bearer {'x' * 43}")])),
         ]
+        if "scopes" in inspect.signature(create_auth_middleware).parameters:  # not in a build that is compared with
+            for name, count in (("scope, expiry", 1), ("10,000 scopes", len(KEYS))):
+                lines = [f"{key} label scope=view expires=2099-12-31" for key in KEYS[:count]]
+                limited = create_auth_middleware(api_key_file=key_file(folder, lines), scopes={"/*": "view"})
+                self.cases.append(Case(name, behind(limited), cycle([bearer])))
 
     def request(self, raw: bytes) -> web.Request:
         """A request as the middleware gets it."""
@@ -219,10 +225,9 @@ def behind(middleware: Middleware) -> Handler:
     return update_wrapper(partial(middleware, handler=answer), answer)
 
 
-def key_file(folder: Path, keys: list[str]) -> Path:
-    path = folder / f"keys_{len(keys)}"
-    path.write_text("\n".join(keys))
-    path.chmod(0o600)
+def key_file(folder: Path, lines: list[str]) -> Path:
+    path = Path(tempfile.mkstemp(dir=folder)[1])
+    path.write_text("\n".join(lines))
     return path
 
 

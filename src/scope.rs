@@ -59,6 +59,12 @@ impl Table {
         }
     }
 
+    /// Whether ComfyUI-Manager answers there.
+    #[must_use]
+    pub fn is_of_the_manager(&self, route: Route<'_>) -> bool {
+        matches!(self, Self::ComfyUi) && leads_to_the_manager(route)
+    }
+
     fn of_route<R: Request>(&self, request: &R) -> Scopes {
         match self {
             Self::Patterns(patterns, scopes) => {
@@ -99,10 +105,9 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let method = request.method();
     let by_table = match request.route() {
         Route::Unmatched => None,
-        Route::Static { prefix, file } if is_of_the_manager(&format!("{prefix}/{file}")) => return Scopes::ALL,
+        route if leads_to_the_manager(route) => return Scopes::ALL,
         Route::Static { prefix, file } if is_hidden(prefix) || is_hidden(file) => return Scopes::ALL,
         Route::Static { prefix, .. } => of_comfyuis_files(without_api(prefix), &method),
-        Route::Path(path) if is_of_the_manager(path) => return Scopes::ALL,
         Route::Path(path) => of_comfyui(without_api(path), &method),
     };
     let nodes = Scopes::needed(Scope::Nodes);
@@ -241,6 +246,14 @@ pub fn of_comfyuis_files(prefix: &str, method: &str) -> Option<Scope> {
         |folder| prefix.strip_prefix(folder).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'));
     let is_comfyuis = prefix.is_empty() || FOLDERS_OF_COMFYUI.into_iter().any(is_below);
     (is_comfyuis && matches!(method, "GET" | "HEAD")).then_some(View)
+}
+
+fn leads_to_the_manager(route: Route<'_>) -> bool {
+    match route {
+        Route::Unmatched => false,
+        Route::Static { prefix, file } => is_of_the_manager(&format!("{prefix}/{file}")),
+        Route::Path(path) => is_of_the_manager(path),
+    }
 }
 
 /// Whether a path, canonical or as it was asked for, is one of ComfyUI-Manager's, whoever serves it.

@@ -685,6 +685,55 @@ fn rule_2_the_cookie_alone_changes_things_from_our_own_pages_only() {
     }
 }
 
+#[test]
+fn rule_2_the_manager_answers_scripts_of_our_own_pages() {
+    use Field::{Accept, Authorization, SecFetchDest, SecFetchMode, SecFetchSite};
+    let server = Server::new();
+    let routes = [
+        Route::Path("/manager/reboot"),
+        Route::Path("/api/v2/manager/queue/update_all"),
+        Route::Static { prefix: "", file: "snapshot/restore" },
+    ];
+    for route in routes {
+        let with_cookie = || request("GET", route).cookie(&server);
+        let of_ours = |dest| with_cookie().with(SecFetchSite, "same-origin").with(SecFetchDest, dest);
+        let picture = "image/avif,image/webp,*/*;q=0.8";
+        check(
+            &server,
+            &[
+                ("a script", of_ours("empty"), "Cookie"),
+                ("a script's POST", request("POST", route).cookie(&server).with(SecFetchSite, "same-origin"), "Cookie"),
+                ("a script, by plain HTTP", with_cookie().with(Accept, "*/*"), "Cookie"),
+                ("a picture", of_ours("image"), "cross_origin"),
+                ("a style sheet", of_ours("style"), "cross_origin"),
+                ("a frame", of_ours("iframe"), "cross_origin"),
+                ("a film", of_ours("video"), "cross_origin"),
+                ("a link in a page of ours", of_ours("document").with(SecFetchMode, "navigate"), "cross_origin"),
+                ("a picture, by plain HTTP", with_cookie().with(Accept, picture), "cross_origin"),
+                ("a link, by plain HTTP", with_cookie().with(Accept, "text/html,*/*;q=0.8"), "cross_origin"),
+                (
+                    "another port's link",
+                    with_cookie()
+                        .with(SecFetchSite, "same-site")
+                        .with(SecFetchMode, "navigate")
+                        .with(SecFetchDest, "document"),
+                    "cross_origin",
+                ),
+                ("the address bar", with_cookie().with(SecFetchSite, "none").with(SecFetchDest, "document"), "Cookie"),
+                ("a key that no element has", of_ours("image").bearer(KEY), "Bearer"),
+                (
+                    "a picture, by Basic",
+                    request("GET", route).with(Authorization, basic("any:right")).with(SecFetchDest, "image"),
+                    "cross_origin",
+                ),
+                ("a program, by Basic", request("GET", route).with(Authorization, basic("any:right")), "Basic"),
+            ],
+        );
+    }
+    let picture = request("GET", Route::Path("/view")).cookie(&server).with(SecFetchDest, "image");
+    check(&server, &[("other pictures", picture.with(SecFetchSite, "same-origin"), "Cookie")]);
+}
+
 /// What a browser sends and a program that was given an address doesn't.
 const MARKS: [(Field, &str); 9] = [
     (Field::SecFetchSite, "none"),

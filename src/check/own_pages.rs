@@ -1,24 +1,40 @@
 //! What browsers add by themselves doesn't prove what the person wanted: it must come from our own pages.
+//!
+//! Of ComfyUI-Manager, versions that people use restart and update the server by `GET`. A key that may save settings and
+//! workflows decides which pictures and links the owner's page has. So these routes answer a script of the page's, or the
+//! person at the address bar.
 
 use super::Context;
 use crate::credential::Source;
 use crate::decision::{Denial, Grant};
 use crate::origin::Page;
-use crate::request::{Request, is_by_a_browser, is_read};
+use crate::request::{Field, Request, combined, is_by_a_browser, is_read, takes_html};
 use crate::visit::{Visit, visit};
 
 /// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a
-/// WebSocket, must come from this origin, and a read must not be embedded by another one.
+/// WebSocket, must come from this origin, and a read must not be embedded by another one. What is ComfyUI-Manager's is asked
+/// for by a script.
 ///
 /// # Errors
 /// [`Denial::CrossOrigin`].
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
     let reads = || is_read(request, question) && visit(request) != Visit::Embedded;
-    let ours = match grant.source {
-        Source::Cookie => context.page() == Page::Own || reads(),
-        Source::Basic => context.page() == Page::Own || reads() || !is_by_a_browser(request),
+    let is_meant = || !context.policy.scopes.is_of_the_manager(request.route()) || is_by_a_script(request);
+    let ours = || (context.page() == Page::Own || reads()) && is_meant();
+    let passes = match grant.source {
+        Source::Cookie => ours(),
+        Source::Basic => !is_by_a_browser(request) || ours(),
         _ => true,
     };
-    if ours { Ok(()) } else { Err(Denial::CrossOrigin) }
+    if passes { Ok(()) } else { Err(Denial::CrossOrigin) }
+}
+
+/// Whether no element of a page and no link asks for it. A browser that doesn't say so takes pictures, or pages, above all.
+fn is_by_a_script<R: Request>(request: &R) -> bool {
+    let says = |field, word| combined(request, field).is_some_and(|said| said == word);
+    if request.has(Field::SecFetchDest) {
+        return says(Field::SecFetchDest, "empty") || says(Field::SecFetchSite, "none");
+    }
+    !takes_html(request) && !request.values(Field::Accept).any(|accept| accept.trim_start().starts_with("image/"))
 }

@@ -1,14 +1,27 @@
-"""A page or a script that somebody left on the server runs in no browser, whoever opens it, wherever."""
+"""A page or a script that somebody left on the server runs in no browser, whoever opens it, wherever.
+
+In the miniature; what a key of `run` leaves, also in the real ComfyUI that `COMFYUI_DIR` names.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from comfy_auth_rs.comfyui.tree import patch
 from files import png, wav
 from login import log_in
-from playwright.sync_api import Error, Page
+from playwright.sync_api import Error, Page, Request
 from sites import Serve, Site
+from support.leaving import MARK, Leaver, urls_of
+from support.scopes import write_keys
+from support.servers import MINI_COMFYUI, Server, start_real, start_server
 
 #: Tells that it ran: in storage that every page of this origin sees, and to the server.
 SCRIPT = "try { localStorage.ran = location.href; } catch {} fetch('/api/queue?ran');"
@@ -124,3 +137,214 @@ def test_what_people_look_at_is_shown(site: Site, owner: Page) -> None:
     assert owner.evaluate("document.images[0].naturalWidth") == 32
     owner.goto(f"{site.url}{sound}")
     owner.wait_for_function("document.querySelector('video, audio').duration === 0.25")
+
+
+# --- what a key of `run` leaves -----------------------------------------------------------------------------------
+
+#: Loads something with the rights of whoever opens it, by a script or without one.
+LOADS = (
+    f'<script>{SCRIPT}</script><img src="/api/queue?ran"/><img src="x" onerror="{SCRIPT}"/>'
+    '<iframe src="/api/queue?ran"></iframe><object data="/api/queue?ran"></object>'
+    '<link rel="stylesheet" href="/api/queue?ran"/><meta http-equiv="refresh" content="0;url=/api/queue?ran"/>'
+)
+XMLNS = 'xmlns="http://www.w3.org/1999/xhtml"'
+BY_RUN: dict[str, bytes] = {
+    f"{MARK}{ending}": content.encode()
+    for ending, content in {
+        ".html": f"<!doctype html>{LOADS}",
+        ".svg": f'<svg xmlns="http://www.w3.org/2000/svg" onload="{SCRIPT}"><script>{SCRIPT}</script>'
+        f'<image href="/api/queue?ran" width="9" height="9"/><foreignObject><div {XMLNS}>{LOADS}</div>'
+        "</foreignObject></svg>",
+        ".xhtml": f"<html {XMLNS}><body>{LOADS}</body></html>",
+        ".HTM": f"<!doctype html>{LOADS}",
+        ".xml": f'<?xml version="1.0"?><?xml-stylesheet href="/api/queue?ran"?><html {XMLNS}>{LOADS}</html>',
+        ".css": "@import '/api/queue?ran'; body { background: url(/api/queue?ran) }",
+        ".js": SCRIPT,
+        ".json": LOADS,
+        ".txt": LOADS,
+        ".pdf": f"%PDF-1.4\n1 0 obj <</OpenAction <</S /JavaScript /JS (app.alert(1))>>>> endobj\n{LOADS}",
+        ".mht": f"MIME-Version: 1.0\nContent-Type: text/html\n\n{LOADS}",
+        "": f"<!doctype html>{LOADS}",
+    }.items()
+}
+
+#: Settings, each with what may have a page load something or show it as HTML.
+SETTINGS_BY_RUN: dict[str, Any] = {
+    "Comfy.CustomColorPalettes": {
+        "left": {
+            "id": "left", "name": LOADS, "colors": {
+                "node_slot": {}, "litegraph_base": {"BACKGROUND_IMAGE": "/api/queue?ran"},
+                "comfy_base": {"bg-color": "url(/api/queue?ran)", "fg-color": "red; background: url(/api/queue?ran)"},
+            },
+        }
+    },
+    "Comfy.ColorPalette": "left",
+    "Comfy.Extension.Disabled": [LOADS],
+    "Comfy.Locale": "../../api/queue?ran=",
+    "Comfy.Keybinding.NewBindings": [{"commandId": LOADS, "combo": {"key": LOADS}}],
+    "Comfy.NodeLibrary.Bookmarks.V2": [LOADS, f"{LOADS}/"],
+    "Comfy.NodeLibrary.BookmarksCustomization": {f"{LOADS}/": {"icon": LOADS, "color": "url(/api/queue?ran)"}},
+    "Comfy.Server.ServerConfigValues": {"front-end-root": "/tmp"},
+    "Comfy.Server.LaunchArgs": {"front-end-root": "/tmp"},
+    "Comfy.Release.Version": LOADS,
+    "Comfy.TutorialCompleted": True,
+    "Comfy.ManagerURL": "/api/queue?ran",
+    "left": LOADS,
+}  # fmt: skip
+
+#: A graph with HTML wherever it may have a text.
+GRAPH = {
+    "last_node_id": 3, "last_link_id": 0, "links": [], "config": {}, "version": 0.4,
+    "groups": [{"title": LOADS, "bounding": [0, 0, 400, 400], "color": "url(/api/queue?ran)"}],
+    "extra": {"workflow": {"name": LOADS}, "info": {"description": LOADS}},
+    "nodes": [
+        {
+            "id": number, "type": kind, "title": LOADS, "pos": [10, 200 * number], "size": [300, 150], "flags": {},
+            "order": number, "mode": 0, "properties": {"text": LOADS}, "color": LOADS, "bgcolor": "url(/api/queue?ran)",
+            "widgets_values": [f"{LOADS}\n\n[x](javascript:alert(1))"],
+        }
+        for number, kind in enumerate(("MarkdownNote", "Note", LOADS), 1)
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Left:
+    """A server after a key of `run` tried to leave all of it, the keys, and where what is there is served."""
+
+    server: Server
+    key: str
+    run_key: str
+    urls: list[str]
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+
+def miniature_in(tree: Path) -> Path:
+    ours = shutil.ignore_patterns("__pycache__", "user", "input", "output", "temp")
+    shutil.copytree(MINI_COMFYUI, tree, ignore=ours, dirs_exist_ok=True)
+    patch(tree)
+    return tree
+
+
+@pytest.fixture(scope="module", params=["miniature", "real"])
+def by_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
+    if request.param == "real" and "COMFYUI_DIR" not in os.environ:
+        pytest.skip("COMFYUI_DIR names no real ComfyUI")
+    base = tmp_path_factory.mktemp("base")
+    for name in ("input", "output", "temp", "user/default/workflows", "models", "custom_nodes"):
+        (base / name).mkdir(parents=True)
+    keys = write_keys(base / "keys.txt")
+    flags = ["--base-directory", str(base), "--api-key-file", str(base / "keys.txt"), "--auth-require-ws"]
+    if request.param == "real":
+        starting = start_real(base, *flags[2:])
+    else:
+        starting = start_server(miniature_in(tmp_path_factory.mktemp("tree")), *flags)
+    with starting as server:
+        leaver = Leaver(server, keys["run"])
+        statuses = [
+            answer.status
+            for answers in (leaver.uploads(BY_RUN, png(8, 8, (1, 2, 3))), leaver.writes(BY_RUN))
+            for answer in answers
+        ]
+        assert statuses.count(200) > 200
+        settings = [answer.status for answer in leaver.settings(SETTINGS_BY_RUN)]
+        assert settings[0] == 200
+        workflow = leaver.ask("/userdata/workflows%2Fleft.json", "POST", json.dumps(GRAPH).encode())
+        assert workflow.status == 200
+        left = [file for file in base.rglob("*") if file.is_file() and file.relative_to(base).parts[0] != "package"]
+        urls = urls_of([file for file in left if file.suffix != ".log"], base, base / "user" / "default")
+        yield Left(server, keys["owner"], keys["run"], urls)
+
+
+def opened(page: Page) -> list[Request]:
+    """What the owner's browser asks for, from now on."""
+    asked: list[Request] = []
+    page.context.on("request", lambda request: asked.append(request))
+    return asked
+
+
+def log_in_to(page: Page, left: Left) -> None:
+    log_in(page, left.url, left.key)
+    page.evaluate("localStorage.removeItem('ran')")
+
+
+def test_the_owner_opens_all_that_run_has_left(by_run: Left, page: Page) -> None:
+    log_in_to(page, by_run)
+    asked = opened(page)
+    outcomes: list[str] = []
+    for url in by_run.urls:
+        try:
+            response = page.goto(f"{by_run.url}{url}", wait_until="load")
+            outcomes.append(str(response.status if response else None))
+        except Error as error:
+            # An error without a body is no page, either.
+            is_empty = "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message
+            assert is_empty or "Download is starting" in error.message, (url, error)
+            outcomes.append("an error" if is_empty else "downloaded")
+    page.wait_for_timeout(500)
+    print(f"\n{len(outcomes)} opened: { ({outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}) }")
+    assert outcomes.count("200") > 20
+    assert outcomes.count("downloaded") > 20
+    others = {request.url.removeprefix(by_run.url) for request in asked} - set(by_run.urls)
+    assert others <= {"/favicon.ico"}
+    page.goto(f"{by_run.url}/api/queue")
+    assert page.evaluate("localStorage.ran") is None
+
+
+def open_page(page: Page, site: Left) -> None:
+    page.goto(site.url)
+    page.wait_for_function("window.app?.graph && window.app.canvas && !app.extensionManager?.spinner", timeout=60_000)
+    page.wait_for_timeout(1_000)
+
+
+def test_the_owners_page_loads_only_pictures_by_settings_and_graphs_of_run(by_run: Left, page: Page) -> None:
+    log_in_to(page, by_run)
+    asked = opened(page)
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    open_page(page, by_run)
+    assert page.evaluate("app.extensionManager.setting.get('Comfy.ColorPalette')") == "left"
+    graph = page.evaluate("async () => (await fetch('/api/userdata/workflows%2Fleft.json')).json()")
+    page.evaluate("(graph) => app.loadGraphData(graph)", graph)
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [200, -100]; app.canvas.setDirty(true); }")
+    page.wait_for_timeout(2_000)
+    assert page.evaluate("app.graph._nodes?.length ?? app.graph.nodes.length") == 3
+    told = [request for request in asked if request.url.startswith(f"{by_run.url}/") and "?ran" in request.url]
+    # A palette and a setting may say which picture is in the background.
+    assert {request.resource_type for request in told} <= {"image"}
+    assert {request.method for request in told} <= {"GET"}
+    assert page.evaluate("localStorage.ran ?? null") is None
+    assert dialogs == []
+
+
+#: Versions of the Manager that people use restart and update the server by `GET`.
+OF_THE_MANAGER = "/api/manager/reboot"
+
+
+def test_a_setting_of_run_has_the_owners_page_ask_the_manager_for_nothing(by_run: Left, page: Page) -> None:
+    leaver = Leaver(by_run.server, by_run.run_key)
+    body = json.dumps({"Comfy.ColorPalette": "dark", "Comfy.Canvas.BackgroundImage": OF_THE_MANAGER}).encode()
+    assert leaver.ask("/settings", "POST", body).status == 200
+    log_in_to(page, by_run)
+    found: list[tuple[int, str]] = []
+    page.on("response", lambda got: found.append((got.status, got.url.removeprefix(by_run.url))))
+    open_page(page, by_run)
+    asked = {status for status, target in found if target == OF_THE_MANAGER}
+    assert asked == {403}, "the page asks for it, as an element does"
+    # A link in a workflow, and a frame.
+    for how in (
+        "location = url",
+        "document.body.append(Object.assign(document.createElement('iframe'), { src: url }))",
+    ):
+        found.clear()
+        page.evaluate(f"(url) => {{ {how}; }}", OF_THE_MANAGER)
+        page.wait_for_timeout(500)
+        assert {status for status, target in found if target == OF_THE_MANAGER} == {403}, how
+    # The Manager's own scripts are answered: here, that it is not there.
+    page.goto(f"{by_run.url}/api/queue")
+    assert page.evaluate("async (url) => (await fetch(url)).status", OF_THE_MANAGER) == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -34,10 +35,13 @@ def target(
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
     base = tmp_path_factory.mktemp("base")
     environment = plant(base)
-    (base / "custom_nodes").mkdir()
-    (base / "models").mkdir()
+    (base / "custom_nodes").mkdir(exist_ok=True)
+    (base / "models").mkdir(exist_ok=True)
     shutil.copy(HERE / "canary_node.py", base / "custom_nodes")
-    flags = ["--api-key", key, "--auth-url-key", "--verbose", "DEBUG"]
+    viewer = secrets.token_urlsafe(32)
+    (base / "keys.txt").write_text(f"{viewer} viewer scope=view\n")
+    (base / "keys.txt").chmod(0o600)
+    flags = ["--api-key", key, "--api-key-file", str(base / "keys.txt"), "--auth-url-key", "--verbose", "DEBUG"]
     flags += ["--auth-trusted-proxy", TRUSTED, "--auth-client-field", CLIENT_FIELD]
     with ExitStack() as servers:
         if request.param == "real":
@@ -49,8 +53,10 @@ def target(
         occupy(server, key)
         assert is_admitted(server, token(key, expires=time.time() + DAY)), "else the forgeries are none"
         forged = {**forgeries(key), "LOGGED-OUT": log_out(server, log_in(server, key))}
-        yield Target(request.param, server, key, log_in(server, key), log_in(stranger, OTHER_KEY), forged)
+        cookie, foreign = log_in(server, key), log_in(stranger, OTHER_KEY)
+        yield Target(request.param, server, base, key, viewer, cookie, foreign, forged)
         assert key not in server.output
+        assert viewer not in server.output
 
 
 def log_in(server: Server, key: str) -> str:

