@@ -152,6 +152,13 @@ fn is_plain(file: &str) -> bool {
         && !file.split('/').any(|segment| segment == ".." || segment == "." || segment.len() > MAX_SEGMENT)
 }
 
+/// Whether a path below a static mount can be written in one way only, so that a pattern that is compared with it sees the file
+/// that is served: `public/../x`, `x/` and `.//x` are all `x` to a file system.
+#[must_use]
+pub fn is_spelled_plainly(file: &str) -> bool {
+    is_plain(file) && (file.is_empty() || !file.split('/').any(str::is_empty))
+}
+
 /// Whether a name in it begins with a dot: what people don't mean to serve, `.env` and `.git` above all. So may a short
 /// name or a drive on Windows (`GIT~1`, `C:.env`), and a name after characters that HFS+ ignores.
 #[must_use]

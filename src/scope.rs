@@ -4,7 +4,7 @@
 //! needs `all`, or `nodes` where a custom node answers it.
 
 use crate::error::{ConfigError, quoted};
-use crate::exempt::{Route, is_hidden};
+use crate::exempt::{Route, is_hidden, is_spelled_plainly};
 use crate::keys::Scope::{self, All, Run, View};
 use crate::keys::{Entry, Scopes};
 use crate::patterns::Patterns;
@@ -34,7 +34,8 @@ impl Table {
         Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
     }
 
-    /// What a request needs that is judged for `key`.
+    /// What a request needs that is judged for `key`. Whoever says it has seen the path as it was asked for: a file below a
+    /// static mount needs `all` by any other spelling than its plain one.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R, key: &Entry) -> Scopes {
         if request.is_our_own() {
@@ -44,6 +45,7 @@ impl Table {
             return known;
         }
         match (request.route(), self) {
+            (Route::Static { file, .. }, _) if !is_spelled_plainly(file) => Scopes::ALL,
             (_, Self::Function) => request.needed_scopes(),
             (Route::Path(path), Self::ComfyUi) if names_user_files(path) => {
                 in_comfyui(request).and(of_user_files(request, key))

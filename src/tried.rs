@@ -43,9 +43,10 @@ impl<'k> Tried<'k> {
         let Context { policy, request, question, .. } = *context;
         let exemption = || policy.exemptions.of(request.route(), &request.method());
         match question {
-            // Such a request was admitted before a handler could ask: by the first that was held back, or by none.
+            // Such a request was admitted before a handler could ask: by the first that was held back and
+            // passes the other checks, or by none.
             Question::Identity | Question::Introduction if exemption() == Exemption::None => {
-                return self.right().next().ok_or(refused);
+                return self.right().find(|grant| check::but_lock_out(grant, context).is_ok()).ok_or(refused);
             }
             Question::Access if exemption() == Exemption::AsksItself => return Err(refused),
             _ if question.is_quiet() => return Err(refused),

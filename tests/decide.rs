@@ -1551,6 +1551,9 @@ fn an_application_of_ones_own_says_what_it_needs() {
         words("/jobs/*", &["run", "nodes"]),
         words("/open", &[]),
         words("/jobs/mine", &[]),
+        words("/files/public/*", &["view"]),
+        words("/files/secret", &["all"]),
+        words("/files/*", &["run"]),
     ];
     let scopes = Table::of_patterns(&patterns).unwrap();
     let server = Server { keys: one_key(may(&[Scope::Run])), scopes, ..Server::of(Application::Own, &[]) };
@@ -1561,6 +1564,15 @@ fn an_application_of_ones_own_says_what_it_needs() {
         (Route::Path("/other"), "insufficient_scope"),
         (Route::Path("/auth_session"), "Bearer"),
         (Route::Static { prefix: "/jobs", file: "x" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "" }, "Bearer"),
+        (Route::Static { prefix: "/files", file: "x" }, "Bearer"),
+        (Route::Static { prefix: "/files", file: "public/x" }, "Bearer"),
+        (Route::Static { prefix: "/files", file: "secret" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "public/../secret" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "./secret" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "secret/" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "/secret" }, "insufficient_scope"),
+        (Route::Static { prefix: "/files", file: "public\\..\\secret" }, "insufficient_scope"),
         (Route::Unmatched, "insufficient_scope"),
     ] {
         assert_eq!(server.outcome(&request("POST", route).bearer(KEY)), expected, "{route:?}");
@@ -1941,6 +1953,20 @@ fn who_it_is_is_who_was_admitted() {
         assert_eq!(server.answer(Question::Identity, &get().bearer(OTHER_KEY)), "Bearer", "it takes no evaluation");
     }
     assert_eq!(server.outcome(&get().bearer(OTHER_KEY)), "Bearer");
+}
+
+#[test]
+fn who_it_is_is_no_key_that_may_not_do_this() {
+    // Both are held back; the first would be told to a handler as the one that admitted.
+    let lines =
+        format!("{KEY} scope=view user=bob\n{OTHER_KEY} scope=run user=alice\nelsewhere from=198.51.100.0/24\n");
+    let server = Server { keys: keys(&[&lines]), ..Server::new() };
+    server.lock();
+    let post = || request("POST", Route::Path("/prompt")).with(Field::XApiKey, OTHER_KEY);
+    for (name, request) in [("its scope", post().bearer(KEY)), ("its address", post().bearer("elsewhere"))] {
+        assert_eq!(server.outcome(&request), "Header", "{name}");
+        assert_eq!(server.answer(Question::Identity, &request), "Header", "{name}");
+    }
 }
 
 #[test]

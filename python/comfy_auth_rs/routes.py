@@ -43,6 +43,9 @@ _WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 #: Longest `X-Auth-Next`: proxies have little room for an answer's header.
 _MAX_NEXT = 2048
 
+#: The last second of the year 9999, at whose end a key may expire: that is no moment that Python can write.
+_LAST_MOMENT = 253_402_300_799
+
 #: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
 _PLAIN = string.punctuation.replace("%", "") + " "
 
@@ -187,7 +190,7 @@ class VerifyRoute:
 
 
 def _moment(unix: int) -> str:
-    return datetime.fromtimestamp(unix, timezone.utc).isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(min(unix, _LAST_MOMENT), timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -50,7 +50,11 @@ pub fn all<R: Request>(
     Ok(())
 }
 
-fn but_lock_out<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
+/// Every check but the lock's.
+///
+/// # Errors
+/// The refusal.
+pub fn but_lock_out<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     own_pages::check(grant, context)?;
     address::check(grant, context)?;
     scope::check(grant, context)

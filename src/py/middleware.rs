@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -54,6 +54,8 @@ pub struct AuthMiddleware {
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Clock,
+    /// When the key files were looked at last.
+    looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
     verbose: AtomicBool,
 }
@@ -137,6 +139,7 @@ impl AuthMiddleware {
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
             clock: Clock::start(),
+            looked: Mutex::default(),
             verbose: AtomicBool::new(false),
         })
     }
@@ -416,7 +419,9 @@ impl AuthMiddleware {
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
         self.note_in_flight(py, now)?;
-        log::reloads(py, &self.reader.keys.look(now.monotonic))
+        let reloads = self.reader.keys.look(now.monotonic);
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        log::reloads(py, &reloads)
     }
 
     fn note_in_flight(&self, py: Python<'_>, now: Now) -> PyResult<()> {
@@ -424,8 +429,9 @@ impl AuthMiddleware {
         let in_flight: Vec<_> = watch.bind(py).call_method0(intern!(py, "in_flight"))?.extract()?;
         let keys = self.reader.keys.current();
         let policy = self.policy(&keys);
-        // What has expired in this moment was in force when they were admitted: then is no longer ago than the last look.
-        let then = Now { unix: now.unix.saturating_sub(1), ahead: now.ahead.saturating_sub(1000), ..now };
+        // What has expired meanwhile was in force when they were admitted: that is no longer ago than the last look, which may
+        // be long ago where a handler held up the event loop, or the clock was set.
+        let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(now);
         self.reader.connections.note(py, &in_flight, |request| {
             let is_ours = watch.bind(py).call_method1(intern!(py, "is_ours"), (request,));
             if !is_ours.and_then(|is_ours| is_ours.extract()).unwrap_or(true) {

@@ -82,6 +82,14 @@ struct Found {
     needed: keys::Scopes,
 }
 
+#[pymethods]
+impl Found {
+    /// A handler may be bound to what keeps the application.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handler)
+    }
+}
+
 impl Known {
     pub fn new(py: Python<'_>) -> Self {
         Self(PyDict::new(py).unbind())

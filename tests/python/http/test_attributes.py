@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
+import weakref
 from contextlib import suppress
 from datetime import datetime, timezone
 
 import aiohttp
 import comfy_auth_rs
 import pytest
-from aiohttp import web
+from aiohttp import web, web_app
+from aiohttp.test_utils import TestClient, TestServer
 from comfy_auth_rs import KeyFileError, KeyStore, identity, setup
 from comfy_auth_rs.aiohttp_internals import requests_in_flight
 from multidict import CIMultiDict
@@ -265,6 +268,13 @@ async def test_a_client_is_told_who_it_is(server):
         assert (await fetch(server, "/auth_session", cookie)).json == {**told, "source": "cookie"}
 
 
+async def test_a_key_that_ends_with_the_last_year_is_told_when(aiohttp_server, tmp_path):
+    app = web.Application()
+    setup(app, api_key_file=write(tmp_path / "keys.txt", f"{LATER} guest expires=9999-12-31"))
+    reply = await fetch(await aiohttp_server(app), "/auth_session", bearer(LATER))
+    assert (reply.status, reply.json["expires"]) == (200, "9999-12-31T23:59:59Z")
+
+
 async def test_a_handler_is_told_who_it_is(server):
     told = (await fetch(server, "/who", bearer(RUNNER))).json
     assert {name: told[name] for name in ("label", "user", "scopes", "expires", "subject")} == {
@@ -428,6 +438,18 @@ async def test_what_a_key_has_open_ends_with_it(server, client, key_file):
     assert await asyncio.wait_for(other.read(4), SOON)
     writer.close()
     another.close()
+
+
+@pytest.mark.slow
+async def test_what_a_key_has_open_ends_though_nobody_could_look_when_it_ended(server, key_file):
+    end = int(time.time()) + 3
+    write(key_file, f"{RUNNER} bot scope=run expires={moment(end)}")
+    await asyncio.sleep(end - 1 - time.time())
+    reader, writer = await in_flight(server, RUNNER)
+    assert time.time() < end, "this machine is too slow for the test"
+    time.sleep(2.5)  # a handler holds up the event loop
+    await asyncio.wait_for(end_of(reader), SOON)
+    writer.close()
 
 
 @pytest.mark.slow
@@ -644,3 +666,51 @@ async def test_the_middleware_alone_asks_too(aiohttp_server, key_file):
     for path, status in (("/view", 200), ("/run", 403)):
         reply: Answer = await fetch(server, path, bearer(VIEWER))
         assert reply.status == status
+
+
+async def test_a_file_is_judged_by_what_is_served(aiohttp_server, key_file, tmp_path):
+    folder = tmp_path / "files"
+    for name in ("public", "private"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "x.txt").write_text(name)
+    app = web.Application()
+    app.router.add_static("/files", folder)
+    scopes = {"/files/public/*": "view", "/files/private/x.txt": "run", "/files/*": "view"}
+    setup(app, api_key_file=key_file, scopes=scopes)
+    server = await aiohttp_server(app)
+    assert (await fetch(server, "/files/public/x.txt", bearer(VIEWER))).text == "public"
+    assert (await fetch(server, "/files/private/x.txt", bearer(RUNNER))).text == "private"
+    spellings = (
+        "private/x.txt",
+        "public/%2e%2e/private/x.txt",
+        "private//x.txt",
+        "%2e/private/x.txt",
+        "private/x.txt/",
+    )
+    for spelling in spellings:
+        reply = await fetch(server, f"/files/{spelling}", bearer(VIEWER))
+        assert reply.status == 403, spelling
+
+
+async def test_what_is_known_of_a_route_keeps_no_application_alive(key_file):
+    class Kept:
+        def __init__(self, app):
+            self.app = app
+
+        async def answer(self, request):
+            return web.Response()
+
+    async def serve():
+        app = web.Application()
+        app.router.add_get("/view", Kept(app).answer)
+        setup(app, api_key_file=key_file, scopes={"/view": "view"})
+        async with TestClient(TestServer(app)) as client:
+            assert (await client.get("/view", headers=bearer(VIEWER))).status == 200
+        return weakref.ref(app)
+
+    app = await serve()
+    await asyncio.sleep(A_WHILE)  # the last look
+    if (cached := getattr(web_app, "_cached_build_middleware", None)) is not None:
+        cached.cache_clear()  # aiohttp's own
+    gc.collect()
+    assert app() is None
