@@ -16,9 +16,10 @@ COMFYUI ?=
 FUZZ_SECONDS ?= 10
 SOAK_SECONDS ?= 300
 
-# Tests of one file run in one process, which starts its servers once.
+# Tests of one file run in one process, which starts its servers once. Tests wait as long as they compute, so there are
+# more processes than a small machine has cores.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses 2 --dist loadfile
+PARALLEL := --numprocesses 3 --dist loadfile
 
 # What tests need of the system, each program with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
@@ -53,9 +54,17 @@ $(BIN)/cargo-deny: $(VENV_PYTHON) Makefile
 	|| cargo install --quiet --locked --root $(VENV) cargo-deny@$(CARGO_DENY)
 	touch $@
 
+INSTALL := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --profile
+
 .PHONY: develop
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
-	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	$(INSTALL) release
+
+# Optimised and checked alike, but not linked as a whole, which would take longer than all the rest of the build. The tests of
+# `make test-release` use what is shipped.
+.PHONY: develop-tests
+develop-tests: $(VENV)/.tools
+	$(INSTALL) tests
 
 .PHONY: demo
 demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python
@@ -72,11 +81,17 @@ system-packages release-packages:
 	else echo "make: programs are missing; install the packages that have them (Debian: apt-get install$$missing)" >&2; exit 2; fi
 
 .PHONY: check
-check: lint-code develop test-rust ## Check format, lints and types, and run the tests that are quick
+check: lint-code develop-tests test-rust ## Check format, lints and types, and run the tests that are quick
 	$(PYTEST) $(PARALLEL) -m 'not slow' tests/python/unit tests/python/http
 
+# pip loads while cargo compiles.
 .PHONY: test
-test: system-packages test-rust test-python test-browser test-js ## Run all tests that need no daemon of somebody else's
+test: system-packages ## Run all tests that need no daemon of somebody else's
+	$(MAKE) --no-print-directory --jobs 2 test-rust test-tools
+	$(MAKE) --no-print-directory --jobs 1 test-python test-browser test-js
+
+.PHONY: test-tools
+test-tools: $(VENV)/.tools $(VENV)/.more-tools $(VENV)/.newest-frontend
 
 # The same examples of each property every time; `make soak` tries others.
 .PHONY: test-rust
@@ -84,7 +99,7 @@ test-rust:
 	PROPTEST_RNG_SEED=1 cargo test --quiet
 
 .PHONY: test-python
-test-python: develop $(VENV)/.more-tools
+test-python: develop-tests $(VENV)/.more-tools
 	$(PYTEST) $(PARALLEL) $(addprefix tests/,python/unit python/http python/comfyui python/hostile load)
 
 # Clients of ComfyUI as their authors publish them.
@@ -107,7 +122,7 @@ soak: develop ## Run the property tests at random for SOAK_SECONDS=300
 PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_throttle http/test_index_page unit/test_cli http/test_doctor \
     unit/test_patch comfyui/test_registry release/test_install comfyui/test_protection
 .PHONY: test-portable
-test-portable: develop test-rust ## Run the tests that need nothing of the system
+test-portable: develop-tests test-rust ## Run the tests that need nothing of the system
 	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest.
@@ -116,7 +131,7 @@ $(VENV)/.newest-frontend: $(VENV)/.tools
 	touch $@
 
 .PHONY: test-browser
-test-browser: develop $(VENV)/.newest-frontend
+test-browser: develop-tests $(VENV)/.newest-frontend
 	$(PYTEST) $(PARALLEL) tests/browser
 
 .PHONY: test-js

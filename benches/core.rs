@@ -16,7 +16,7 @@ const NOW: u64 = 1_800_000_000;
 
 fn parts(criterion: &mut Criterion) {
     let keys = Keys::new(&parse_file("keys", KEY.as_bytes()).expect("a good file"));
-    let entry = keys.verify(KEY.as_bytes(), NOW).expect("the key");
+    let entry = keys.verify(KEY.as_bytes(), Now::at(NOW)).expect("the key");
     let session = session::issue(entry, session::BROWSER, NOW);
     let cookies = format!("theme=dark; comfyui_session_8188={session}");
     let throttle = Throttle::default();
@@ -26,7 +26,7 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("part");
     group.bench_function("clock", |b| b.iter(Instant::now));
     group.bench_function("SHA-256 of a key", |b| b.iter(|| Digest::of(black_box(KEY.as_bytes()))));
-    group.bench_function("key", |b| b.iter(|| keys.verify(black_box(KEY.as_bytes()), NOW).is_ok()));
+    group.bench_function("key", |b| b.iter(|| keys.verify(black_box(KEY.as_bytes()), Now::at(NOW)).is_ok()));
     let bearer = format!("Bearer {KEY}");
     group.bench_function("Authorization", |b| b.iter(|| drop(black_box(authorization::parse(black_box(&bearer))))));
     group.bench_function("Cookie", |b| b.iter(|| cookie::parse(black_box(&cookies)).count()));

@@ -1,4 +1,4 @@
-"""A handler that knows who asks: `python3 examples/who_is_it.py`, then `curl -H "X-API-Key: KEY" http://127.0.0.1:8080/`."""
+"""Handlers that know who asks: `python3 examples/who_is_it.py`, then `curl -H "X-API-Key: KEY" http://127.0.0.1:8080/`."""
 
 from pathlib import Path
 
@@ -11,14 +11,21 @@ async def hello(request: web.Request) -> web.Response:
     who = comfy_auth_rs.identity(request)
     if who is None:
         return web.json_response({"hello": "stranger"})
-    return web.json_response({"hello": who.label, "key_id": who.key_id, "source": who.source})
+    return web.json_response({"hello": who.label, "scopes": who.scopes, "subject": who.subject, "source": who.source})
+
+
+async def paint(request: web.Request) -> web.Response:
+    """Only keys with the scope `run` get here."""
+    who = comfy_auth_rs.identity(request)
+    return web.json_response({"painted for": who and who.subject})
 
 
 def make_app(key_file: Path) -> web.Application:
-    """`/` is for everybody; the keys and their labels are in `key_file`."""
+    """`/` is for everybody, `/paint` for keys that may run something; they are in `key_file`."""
     app = web.Application()
     app.router.add_get("/", hello)
-    comfy_auth_rs.setup(app, api_key_file=key_file, exempt="/")
+    app.router.add_post("/paint", paint)
+    comfy_auth_rs.setup(app, api_key_file=key_file, exempt="/", scopes={"/": "", "/paint": "run"})
     return app
 
 
@@ -26,6 +33,7 @@ if __name__ == "__main__":
     path = Path("keys.txt")
     if not path.exists():
         path.touch(mode=0o600)
-        path.write_text(f"{comfy_auth_rs.generate_key()} alice\n", encoding="ascii")
-    print("The key is in", path)
+        alice, wall = comfy_auth_rs.generate_key(), comfy_auth_rs.generate_key()
+        path.write_text(f"{alice} alice scope=run user=alice\n{wall} wall display scope=view\n", encoding="ascii")
+    print("The keys are in", path)
     web.run_app(make_app(path), host="127.0.0.1", port=8080)

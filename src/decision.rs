@@ -190,7 +190,7 @@ impl Denial {
                 "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
-            Self::Address => row(403, "forbidden", "address", None, Some("address"), Warning,
+            Self::Address => row(403, "forbidden", "address", None, None, Warning,
                 "The API key may not be used from this address."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),

@@ -91,7 +91,7 @@ fn find<P: Place, R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Op
                 && context
                     .policy
                     .keys
-                    .verify(plain.expose_secret().as_bytes(), context.now.latest)
+                    .verify(plain.expose_secret().as_bytes(), context.now)
                     .is_ok_and(|key| key.id() == entry.id())
             {
                 return Some(Zeroizing::new(plain.expose_secret().to_owned()));

@@ -161,15 +161,21 @@ pub struct Now {
     pub monotonic: Duration,
     /// Seconds since 1970 (UTC) by the wall clock, for sessions.
     pub unix: u64,
-    /// The same for keys: the latest that it has been, which goes on where the wall clock is set back.
-    pub latest: u64,
+    /// How far the wall clock was ahead of the monotonic one at most, in milliseconds: see [`Self::latest`].
+    pub ahead: u64,
 }
 
 impl Now {
     /// A moment of the wall clock at which the monotonic one begins.
     #[must_use]
     pub const fn at(unix: u64) -> Self {
-        Self { monotonic: Duration::ZERO, unix, latest: unix }
+        Self { monotonic: Duration::ZERO, unix, ahead: unix.saturating_mul(1000) }
+    }
+
+    /// Seconds since 1970 (UTC), for keys: the latest that it has been, which goes on where the wall clock is set back.
+    #[must_use]
+    pub fn latest(self) -> u64 {
+        self.ahead.saturating_add(millis(self.monotonic)) / 1000
     }
 }
 

@@ -60,7 +60,7 @@ pub fn issue(key: &Entry, life: Duration, now: u64) -> String {
 #[must_use]
 pub fn verify<'k>(value: &str, keys: &'k Keys, now: Now) -> Option<(Session, &'k Entry)> {
     let (session, signature) = decode(value)?;
-    let key = keys.by_id(session.key, now.latest)?;
+    let key = keys.by_id(session.key, now)?;
     mac(key, &session).verify_slice(&signature).ok()?;
     (now.unix < session.expires).then_some((session, key))
 }

@@ -30,7 +30,7 @@ pub fn authenticate<'k, R: Request>(
     let Context { policy, now, .. } = context;
     match credential {
         Credential::Malformed => Err(Rejected::Malformed),
-        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes(), now.latest) {
+        Credential::Key(source, plain) => match policy.keys.verify(plain.expose_secret().as_bytes(), *now) {
             Ok(key) => Ok(Grant { key, source: *source, session: None }),
             // A gateway in front sets its own, and renews it.
             Err(_) if *source == Source::Bearer && policy.keys.is_foreign_token(plain.expose_secret()) => {
@@ -60,5 +60,5 @@ pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> boo
         let attributes = key.attributes();
         attributes.scopes.cover(admission.needed) && attributes.admit_from(admission.client)
     };
-    policy.keys.by_id(admission.key, now.latest).is_some_and(admits) && !admission.session.as_ref().is_some_and(ended)
+    policy.keys.by_id(admission.key, now).is_some_and(admits) && !admission.session.as_ref().is_some_and(ended)
 }

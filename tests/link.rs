@@ -20,7 +20,7 @@ use requests::{Request, request};
 
 const KEY: &str = "right+/=";
 const OTHER_KEY: &str = "right-too";
-const NOW: Now = Now { monotonic: Duration::from_secs(100), unix: 1_800_000_000, latest: 1_800_000_000 };
+const NOW: Now = Now { monotonic: Duration::from_secs(100), unix: 1_800_000_000, ahead: 1_800_000_000_000 };
 
 struct Server {
     keys: Keys,
@@ -67,7 +67,7 @@ impl Server {
     }
 
     fn cookie(&self, key: &str) -> String {
-        let entry = self.keys.verify(key.as_bytes(), NOW.latest).ok().unwrap();
+        let entry = self.keys.verify(key.as_bytes(), NOW).ok().unwrap();
         format!("comfyui_session_8188={}", session::issue(entry, session::BROWSER, NOW.unix))
     }
 }

@@ -209,12 +209,12 @@ proptest! {
     #[test]
     fn keys_admit_exactly_themselves(all in hash_set(key(), 1..20), other in ".{0,40}") {
         let keys = keys(&all.iter().map(String::as_str).collect::<Vec<_>>());
-        prop_assert_eq!(keys.in_force(NOW), all.len());
+        prop_assert_eq!(keys.in_force(Now::at(NOW)), all.len());
         for key in &all {
-            let entry = keys.verify(key.as_bytes(), NOW).ok().unwrap();
-            prop_assert_eq!(keys.by_id(entry.id(), NOW).map(Entry::id), Some(entry.id()));
+            let entry = keys.verify(key.as_bytes(), Now::at(NOW)).ok().unwrap();
+            prop_assert_eq!(keys.by_id(entry.id(), Now::at(NOW)).map(Entry::id), Some(entry.id()));
         }
-        prop_assert_eq!(keys.verify(other.as_bytes(), NOW).is_ok(), all.contains(&other));
+        prop_assert_eq!(keys.verify(other.as_bytes(), Now::at(NOW)).is_ok(), all.contains(&other));
     }
 
     #[test]
@@ -330,7 +330,7 @@ proptest! {
     fn session_round_trip(all in hash_set(key(), 2..5), place in any::<Index>(), character in "[A-Za-z0-9_=-]", at in any::<Index>()) {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         let keys = keys(&all);
-        let entry = keys.verify(place.get(&all).as_bytes(), NOW).ok().unwrap();
+        let entry = keys.verify(place.get(&all).as_bytes(), Now::at(NOW)).ok().unwrap();
         let value = session::issue(entry, session::BROWSER, NOW);
         let (found, _) = session::verify(&value, &keys, Now::at(NOW)).unwrap();
         prop_assert_eq!((found.key, found.expires), (entry.id(), NOW + session::BROWSER.as_secs()));
@@ -783,7 +783,7 @@ proptest! {
     #[test]
     fn decision_is_the_models(mut case in case()) {
         let (keys, gone) = (keys(&["right", "right-too"]), keys(&["gone"]));
-        let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key, NOW).ok().unwrap(), session::BROWSER, NOW);
+        let issue = |keys: &Keys, key: &[u8]| session::issue(keys.verify(key, Now::at(NOW)).ok().unwrap(), session::BROWSER, NOW);
         case.cookies = [issue(&keys, b"right"), issue(&gone, b"gone")];
         let exemptions = Exemptions::new::<&str>(COMFYUI, &[]).unwrap();
         let (state, own_origins) = (State::default(), OwnOrigins::default());

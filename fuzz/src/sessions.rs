@@ -20,7 +20,7 @@ struct Server {
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let keys = |text: &str| Keys::new(&parse_file("keys", text.as_bytes()).expect("keys"));
     let both = keys("one\ntwo\n");
-    let token = session::issue(both.verify(b"one", NOW).expect("a key"), BROWSER, NOW);
+    let token = session::issue(both.verify(b"one", Now::at(NOW)).expect("a key"), BROWSER, NOW);
     Server { keys: both, without_the_key: keys("two\n"), token }
 });
 

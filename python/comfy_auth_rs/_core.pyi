@@ -20,6 +20,7 @@ __all__ = [
     "DeviceSampler",
     "FrameFilter",
     "Identity",
+    "KeyEntry",
     "KeyStore",
     "Link",
     "LoginOffer",
@@ -27,6 +28,8 @@ __all__ = [
     "UrlKeys",
     "generate_key",
     "inject_script",
+    "key_file_entries",
+    "key_line",
     "probe_device",
     "probe_devices",
     "profile_may_be_asked_for",
@@ -56,6 +59,55 @@ class KeyStore:
     @staticmethod
     def faults(path: str | os.PathLike[str]) -> list[str]:
         """Every fault of one key file, one line each."""
+
+@final
+class KeyEntry:
+    """One entry of a key file. It never prints the key."""
+
+    @property
+    def line(self) -> int:
+        """The line in the file, from 1."""
+    @property
+    def id(self) -> str:
+        """The key's public id: 32 hexadecimal digits, the same on every server."""
+    @property
+    def label(self) -> str | None:
+        """The key's label in its file."""
+    @property
+    def scope(self) -> str:
+        """What the key may do: words with commas between them."""
+    @property
+    def user(self) -> str | None:
+        """Whom the key is for."""
+    @property
+    def expires(self) -> int | None:
+        """From when on it is an unknown key, in seconds since 1970 (UTC)."""
+    @property
+    def expires_at(self) -> str | None:
+        """The same as `2027-01-31T12:00:00Z`."""
+    @property
+    def addresses(self) -> list[str]:
+        """From where alone it may be used; empty: from everywhere."""
+    @property
+    def opens_everything(self) -> bool:
+        """Whether it has every scope, from everywhere, for good."""
+    def has_expired(self, now: int) -> bool:
+        """Whether it has, at `now` in seconds since 1970 (UTC)."""
+    def write(self, key: str | None = None, *, expires: int | None = None) -> str:
+        """Its line, with `key` if there is one, else with its digest alone.
+
+        It ends when `expires` says, but never later than it would have.
+        Raises `ValueError` for what cannot be written.
+        """
+
+def key_file_entries(place: str, text: bytes) -> tuple[list[KeyEntry], list[str]]:
+    """The entries of a key file, or every fault of it, one line each; `place` is its name there."""
+
+def key_line(key: str, label: str | None, attributes: Sequence[tuple[str, str]]) -> str:
+    """The line of a key, without its end: `attributes` are names and values such as `("scope", "view")`.
+
+    Raises `ValueError` for what cannot be written. The message never has the key.
+    """
 
 @final
 class Denial:

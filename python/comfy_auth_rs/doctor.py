@@ -15,6 +15,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from comfy_auth_rs import KeyStore, __version__
 from comfy_auth_rs.comfyui import custom_node, tree, web_directories
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
 from comfy_auth_rs.comfyui.tree import FileState
+from comfy_auth_rs.key_file import KeyFileFault, read
 from comfy_auth_rs.ownership import Foreign, foreign_part_of_python
 from comfy_auth_rs.settings import flag
 
@@ -32,6 +34,8 @@ __all__ = ["Check", "examine"]
 
 _TIMEOUT = 2.0  # seconds for one step of a request
 _MOST = 1 << 20  # bytes of an answer that are read
+_SOON = 14 * 86_400  # seconds until a key ends
+_LONG_AGO = 30 * 86_400
 _PATHS = ("/queue", "/api/queue")
 _NODE = "Custom node"
 
@@ -268,6 +272,31 @@ def _keys(files: Sequence[Path]) -> Iterator[Check]:
         yield Check(name, "ok", f"{file}: {len(store)} key{'s' * (len(store) != 1)}")
         for warning in store.warnings():
             yield Check(name, "unsafe" if warning.kind == "readable_by_others" else "note", str(warning))
+        yield from _ends_of_keys(file)
+
+
+def _ends_of_keys(file: Path) -> Iterator[Check]:
+    """Keys that end soon, that ended long ago, and that never do."""
+    name, now = "Keys", int(time.time())
+    try:
+        entries = read(file).entries
+    except KeyFileFault:
+        return  # it has just changed
+    for entry in entries:
+        place = f"{file}:{entry.line}"
+        if entry.has_expired(now - _LONG_AGO):
+            yield Check(name, "note", f"{place}: the key expired at {entry.expires_at}; remove the line")
+        elif entry.has_expired(now + _SOON) and not entry.has_expired(now):
+            yield Check(
+                name, "note", f"{place}: the key expires at {entry.expires_at}; `comfy-auth-rs keys rotate` replaces it"
+            )
+    if forever := [str(entry.line) for entry in entries if entry.opens_everything]:
+        yield Check(
+            name,
+            "note",
+            f"{file}: keys that open everything and never expire, on line {', '.join(forever)}; "
+            "scope= and expires= say less",
+        )
 
 
 @dataclass(frozen=True)
@@ -339,12 +368,13 @@ def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -
 
 
 def _first_key(file: Path) -> str | None:
-    if not KeyStore.faults(file):  # so that what follows reads it as the server does
-        with contextlib.suppress(OSError, ValueError):
-            for line in file.read_text("utf-8-sig").split("\n"):
-                for word in line.split()[:1]:
-                    if not word.startswith(("#", "sha256:")):
-                        return word
+    """In plain text and in force; one that may do everything, if there is one, since it is told more."""
+    with contextlib.suppress(KeyFileFault):
+        found, now = read(file), int(time.time())
+        in_force = [entry for entry in found.entries if not entry.has_expired(now)]
+        for entry in sorted(in_force, key=lambda entry: entry.scope != "all"):
+            if not (key := found.key_of(entry)).startswith("sha256:"):
+                return key
     return None
 
 

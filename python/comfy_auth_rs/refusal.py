@@ -47,8 +47,9 @@ def _answer(
     for challenge in challenges:
         headers.add("WWW-Authenticate", challenge)
     body: dict[str, object] = {"error": error, "cause": cause, "message": message}
-    if is_of_a_prompt:  # so that ComfyUI's page shows it
-        body["error"] = {"type": error, "message": message, "details": "", "extra_info": {}}
+    if is_of_a_prompt:  # so that ComfyUI's page shows it: as MESSAGE: DETAILS
+        what, _, why = message.partition(": ")
+        body["error"] = {"type": error, "message": what.rstrip("."), "details": why or cause, "extra_info": {}}
         body["node_errors"] = {}
     return json.dumps(body).encode(), headers
 

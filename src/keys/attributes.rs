@@ -44,6 +44,18 @@ impl Attributes {
         self.from.is_empty() || client.is_some_and(is_named)
     }
 
+    /// Whether it is over. `now` is in seconds since 1970 (UTC).
+    #[must_use]
+    pub fn has_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+
+    /// The addresses and blocks of `from`, as a line has them.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.from.iter().map(short).collect()
+    }
+
     /// Reads names and values.
     ///
     /// # Errors
@@ -88,8 +100,7 @@ impl Attributes {
             words.push(("expires", write_end(unix).ok_or("a key expires in the year 9999 at the latest")?));
         }
         if !self.from.is_empty() {
-            let blocks: Vec<_> = self.from.iter().map(short).collect();
-            words.push(("from", blocks.join(",")));
+            words.push(("from", self.addresses().join(",")));
         }
         words.extend(self.user.clone().map(|user| ("user", user)));
         let borrowed: Vec<_> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();

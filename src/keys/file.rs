@@ -13,7 +13,8 @@ use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
 /// Longest label accepted, in bytes of UTF-8.
 const MAX_LABEL_LENGTH: usize = 256;
 
-const DIGEST_PREFIX: &str = "sha256:";
+/// Before a digest in place of a key.
+pub const DIGEST_PREFIX: &str = "sha256:";
 
 /// What stands in `sys.argv` in place of a key after parsing. A process that restarts itself with its own `sys.argv`
 /// would otherwise come back with this well-known word as its key.

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 use super::attributes::Attributes;
 use super::file::Record;
 use super::jwt;
+use crate::request::Now;
 use crate::secret::{Digest, random_bytes};
 
 /// Names a key: derived from its digest, the same on every replica. It tells nothing about a key of 32 random characters or
@@ -26,6 +27,13 @@ impl fmt::Display for KeyId {
 }
 
 impl KeyId {
+    /// The id of the key with this digest.
+    #[must_use]
+    pub fn of(digest: &Digest) -> Self {
+        let id = derive(digest, b"comfy-auth-rs key id v1");
+        Self(std::array::from_fn(|index| id[index]))
+    }
+
     fn number(self) -> u128 {
         u128::from_le_bytes(self.0)
     }
@@ -42,11 +50,10 @@ pub struct Entry {
 
 impl Entry {
     fn new(record: &Record) -> Self {
-        let id = derive(&record.digest, b"comfy-auth-rs key id v1");
         let session_key = derive(&record.digest, b"comfy-auth-rs session key v1");
         Self {
             digest: record.digest,
-            id: KeyId(std::array::from_fn(|index| id[index])),
+            id: KeyId::of(&record.digest),
             label: record.label.clone(),
             attributes: record.attributes.clone(),
             session_mac: keyed(&session_key),
@@ -77,8 +84,8 @@ impl Entry {
         self.attributes.user.as_ref().map_or_else(|| self.id.to_string(), |user| user.to_ascii_lowercase())
     }
 
-    fn is_in_force(&self, now: u64) -> bool {
-        self.attributes.expires.is_none_or(|end| now < end)
+    fn is_in_force(&self, now: Now) -> bool {
+        self.attributes.expires.is_none_or(|end| now.latest() < end)
     }
 
     /// HMAC-SHA256 under the key's session secret, ready to be fed.
@@ -123,9 +130,9 @@ impl Keys {
         keys
     }
 
-    /// How many different keys have not expired. `now` is in seconds since 1970 (UTC), here as below.
+    /// How many different keys have not expired.
     #[must_use]
-    pub fn in_force(&self, now: u64) -> usize {
+    pub fn in_force(&self, now: Now) -> usize {
         self.entries.values().filter(|entry| entry.is_in_force(now)).count()
     }
 
@@ -140,7 +147,7 @@ impl Keys {
     ///
     /// # Errors
     /// The candidate's digest, for counting distinct wrong ones.
-    pub fn verify(&self, candidate: &[u8], now: u64) -> Result<&Entry, Digest> {
+    pub fn verify(&self, candidate: &[u8], now: Now) -> Result<&Entry, Digest> {
         let digest = Digest::of(candidate);
         let entry = self.entries.get(&prefix(&digest));
         let equal = entry.map_or(&digest, |entry| &entry.digest).ct_eq(&digest);
@@ -159,7 +166,7 @@ impl Keys {
 
     /// The key with this id, if it is still accepted.
     #[must_use]
-    pub fn by_id(&self, id: KeyId, now: u64) -> Option<&Entry> {
+    pub fn by_id(&self, id: KeyId, now: Now) -> Option<&Entry> {
         let entry = self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix));
         entry.filter(|entry| entry.is_in_force(now))
     }

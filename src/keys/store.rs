@@ -184,15 +184,20 @@ impl KeyStore {
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
         self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);
         let mut events = Vec::new();
-        let mut has_changed = false;
-        for index in 0..files.len() {
-            let (before, rest) = files.split_at_mut(index);
-            let Some((file, after)) = rest.split_first_mut() else { break };
-            let was_in_dispute = !file.ends.is_empty();
-            let mut others = sources(&self.inline, before).chain(after.iter().map(WatchedFile::source));
-            let event = file.look(now, &mut others);
-            has_changed |= matches!(event, Some(Reload::Loaded { .. })) || was_in_dispute || !file.ends.is_empty();
-            events.extend(event);
+        let mut has_changed = files.iter().any(|file| !file.ends.is_empty());
+        let mut found: Vec<_> = files.iter_mut().map(|file| file.read_again(now, &mut events)).collect();
+        // One after the other, since what was in force may contradict what is left.
+        while let Some((index, fault)) = first_in_dispute(&self.inline, &files, &found) {
+            let version = found[index].take();
+            files[index].ends = version.iter().flat_map(|version| ends(&version.records)).collect();
+            events.extend(files[index].say(now, fault));
+            has_changed = true;
+        }
+        for (file, version) in files.iter_mut().zip(found) {
+            if let Some(version) = version {
+                events.push(file.accept(version));
+                has_changed = true;
+            }
         }
         if has_changed {
             self.current.store(Arc::new(union(&self.inline, &files)));
@@ -220,35 +225,38 @@ impl WatchedFile {
         (Some(&self.path), &self.records)
     }
 
-    fn look(&mut self, now: Duration, others: &mut dyn Iterator<Item = Source<'_>>) -> Option<Reload> {
+    /// A new version, if there is one that can be read.
+    fn read_again(&mut self, now: Duration, events: &mut Vec<Reload>) -> Option<Version> {
+        self.ends.clear();
         if fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp) {
             (self.said, self.empty_since) = (None, None);
-            self.ends.clear();
             return None;
         }
         match self.spare.read(&self.path) {
-            Ok(version) => {
-                if version.is_empty && now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING {
-                    let is_new = self.empty_since == Some(now);
-                    return is_new.then(|| Reload::Kept { fault: empty(&self.path) });
-                }
-                if let Some(fault) = in_dispute(&self.path, &version.records, others).into_iter().next() {
-                    // The other file may be changed, too; and a key that is to end must not outlive a dispute.
-                    let end = |record: &Record| Some((record.digest, record.attributes.expires?));
-                    self.ends = version.records.iter().filter_map(end).collect();
-                    return self.say(now, fault);
-                }
-                self.ends.clear();
-                (self.stamp, self.records) = (version.stamp, version.records);
-                (self.said, self.empty_since) = (None, None);
-                Some(Reload::Loaded { path: self.path.clone(), keys: self.records.len() })
+            Ok(version) if version.is_empty && self.is_being_written(now) => {
+                let is_new = self.empty_since == Some(now);
+                events.extend(is_new.then(|| Reload::Kept { fault: empty(&self.path) }));
+                return None;
             }
+            Ok(version) => return Some(version),
             Err(Unread::Bad(stamp, faults)) => {
                 (self.stamp, self.said, self.empty_since) = (stamp, None, None);
-                faults.into_iter().next().map(|fault| Reload::Kept { fault })
+                events.extend(faults.into_iter().next().map(|fault| Reload::Kept { fault }));
             }
-            Err(Unread::System(fault)) => self.say(now, fault),
+            Err(Unread::System(fault)) => events.extend(self.say(now, fault)),
         }
+        None
+    }
+
+    /// Whether an empty file is new.
+    fn is_being_written(&mut self, now: Duration) -> bool {
+        now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING
+    }
+
+    fn accept(&mut self, version: Version) -> Reload {
+        (self.stamp, self.records) = (version.stamp, version.records);
+        (self.said, self.empty_since) = (None, None);
+        Reload::Loaded { path: self.path.clone(), keys: self.records.len() }
     }
 
     /// Says a fault that may end without a new version of the file: at first, then each minute.
@@ -307,6 +315,28 @@ type Source<'a> = (Option<&'a Path>, &'a [Record]);
 
 fn sources<'a>(inline: &'a [Record], files: &'a [WatchedFile]) -> impl Iterator<Item = Source<'a>> {
     std::iter::once((None, inline)).chain(files.iter().map(WatchedFile::source))
+}
+
+/// Of the new versions, the first that another file, or a key without one, contradicts.
+fn first_in_dispute(
+    inline: &[Record],
+    files: &[WatchedFile],
+    found: &[Option<Version>],
+) -> Option<(usize, ConfigError)> {
+    let now: Vec<&[Record]> =
+        files.iter().zip(found).map(|(file, new)| new.as_ref().map_or(&*file.records, |new| &new.records)).collect();
+    (0..files.len()).filter(|&index| found[index].is_some()).find_map(|index| {
+        let others = (0..files.len()).filter(|&other| other != index);
+        let others = others.map(|other| (Some(&*files[other].path), now[other]));
+        let mut others = std::iter::once((None, inline)).chain(others);
+        let fault = in_dispute(&files[index].path, now[index], &mut others).into_iter().next()?;
+        Some((index, fault))
+    })
+}
+
+/// When keys end. One that is to end must not outlive a dispute.
+fn ends(records: &[Record]) -> impl Iterator<Item = (Digest, u64)> {
+    records.iter().filter_map(|record| Some((record.digest, record.attributes.expires?)))
 }
 
 /// The records of a file that others contradict.

@@ -1,7 +1,7 @@
 //! Records to text: a line of a key file.
 
 use super::attributes::Attributes;
-use super::file::{parse_key, parse_line};
+use super::file::{DIGEST_PREFIX, Record, parse_key, parse_line};
 
 /// A line without its end, which is read as this key, label and attributes again. `key` is a key, or `sha256:` and a
 /// digest.
@@ -35,6 +35,27 @@ pub fn write_line(key: &str, label: Option<&str>, attributes: &Attributes) -> Re
          or end with a space"
             .to_owned(),
     ])
+}
+
+impl Record {
+    /// Its line, with `key` in place of the digest if there is one. It ends at `end`, but never later than it would have.
+    ///
+    /// # Errors
+    /// As those of [`write_line`].
+    pub fn write(&self, key: Option<&str>, end: Option<u64>) -> Result<String, Vec<String>> {
+        let expires = self.attributes.expires.into_iter().chain(end).min();
+        let attributes = Attributes { expires, ..self.attributes.clone() };
+        match key {
+            Some(key) => write_line(key, self.label.as_deref(), &attributes),
+            None => write_line(&self.digest_in_file(), self.label.as_deref(), &attributes),
+        }
+    }
+
+    /// What keeps the digest alone in a file. Callers must not log it.
+    fn digest_in_file(&self) -> String {
+        let digits = self.digest.expose_secret().iter();
+        digits.fold(DIGEST_PREFIX.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl Clock {
             self.latest.saw(monotonic, unix);
             self.looked_at.store(monotonic.as_secs(), Ordering::Release);
         }
-        Now { monotonic, unix: self.unix.load(Ordering::Relaxed), latest: self.latest.at(monotonic) }
+        Now { monotonic, unix: self.unix.load(Ordering::Relaxed), ahead: self.latest.ahead() }
     }
 }
 

@@ -9,6 +9,7 @@ use pyo3::types::PyString;
 use super::clock::unix_time;
 use super::error::{key_file_error, warning};
 use crate::keys;
+use crate::request::Now;
 use crate::secret::ApiKey;
 
 #[pyclass(frozen, module = "comfy_auth_rs")]
@@ -37,7 +38,7 @@ impl KeyStore {
     }
 
     fn __len__(&self) -> usize {
-        self.0.current().in_force(unix_time().as_secs())
+        self.0.current().in_force(Now::at(unix_time().as_secs()))
     }
 
     fn __repr__(&self) -> String {

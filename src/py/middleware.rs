@@ -19,7 +19,7 @@ use super::key_store::KeyStore;
 use super::link::Link;
 use super::log;
 use super::notices::Notices;
-use super::request::{Context as ReadWith, Names, Request};
+use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
@@ -27,7 +27,7 @@ use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide, open_socket};
 use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
-use crate::keys::{self, Keys};
+use crate::keys::Keys;
 use crate::link;
 use crate::origin::OwnOrigins;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
@@ -40,29 +40,19 @@ use crate::validity::still_admits;
 
 #[pyclass(frozen, weakref, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
-    keys: Arc<keys::KeyStore>,
     state: State,
     exemptions: Exemptions,
     table: Table,
-    scopes: Scopes,
-    known: Known,
     own_origins: OwnOrigins,
-    trusted: TrustedProxies,
-    client_field: ClientField,
-    notices: Notices,
-    connections: Connections,
+    reader: Reader,
     /// `comfy_auth_rs.connections.Watch`.
     watch: OnceLock<Py<PyAny>>,
-    url_keys: OnceLock<Py<PyAny>>,
-    names: Names,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
     /// The class of requests that one of our own resources resolved, and who answers those of which routes in place of the
     /// other middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
-    /// Those of them that this package has added.
-    our_own: Py<PySet>,
     clock: Clock,
     /// Whether each decision is logged.
     verbose: AtomicBool,
@@ -125,25 +115,27 @@ impl AuthMiddleware {
         let application = if scopes.in_comfyui() { Application::ComfyUi { require_ws } } else { Application::Own };
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
         Ok(Self {
-            keys: Arc::clone(&keys.0),
             state: State::default(),
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
-            scopes,
-            known: Known::new(py),
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
-            trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
-            connections: Connections::default(),
+            reader: Reader {
+                keys: Arc::clone(&keys.0),
+                scopes,
+                known: Known::new(py),
+                our_own: PySet::empty(py)?.unbind(),
+                trusted: TrustedProxies::parse(trusted_proxy).map_err(|faults| config_error(&faults))?,
+                connections: Connections::default(),
+                url_keys: OnceLock::new(),
+                names: Names::new(py, &client_field)?,
+                client_field,
+                notices: Notices::default(),
+            },
             watch: OnceLock::new(),
-            url_keys: OnceLock::new(),
-            names: Names::new(py, &client_field)?,
-            client_field,
-            notices: Notices::default(),
             refuse,
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            our_own: PySet::empty(py)?.unbind(),
             clock: Clock::start(),
             verbose: AtomicBool::new(false),
         })
@@ -185,13 +177,13 @@ impl AuthMiddleware {
     fn answer_at_gate(&self, route: &Bound<'_, PyAny>, answer: &Bound<'_, PyAny>, is_our_own: bool) -> PyResult<()> {
         let py = route.py();
         if is_our_own {
-            self.our_own.bind(py).add(route)?;
+            self.reader.our_own.bind(py).add(route)?;
         }
         self.at_gate.bind(py).set_item(route, answer)
     }
 
     fn accept_url_keys(&self, name: Py<PyAny>) {
-        let _ = self.url_keys.set(name);
+        let _ = self.reader.url_keys.set(name);
     }
 
     fn watch_with(&self, watch: Py<PyAny>) {
@@ -199,15 +191,15 @@ impl AuthMiddleware {
     }
 
     fn closed(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.connections.closed(request)
+        self.reader.connections.closed(request)
     }
 
     fn look_again(&self, py: Python<'_>) -> PyResult<(Vec<Ending>, bool)> {
         let now = self.clock.now(|| ());
         self.look(py, now)?;
-        let keys = self.keys.current();
+        let keys = self.reader.keys.current();
         let policy = self.policy(&keys);
-        let (ended, others) = self.connections.ended(py, |admission| still_admits(&policy, admission, now));
+        let (ended, others) = self.reader.connections.ended(py, |admission| still_admits(&policy, admission, now));
         if !others {
             self.clock.begin_second();
         }
@@ -230,7 +222,7 @@ impl AuthMiddleware {
     }
 
     fn users(&self) -> HashSet<String> {
-        self.keys.current().users().collect()
+        self.reader.keys.current().users().collect()
     }
 
     #[pyo3(signature = (request, *, remember, key = None))]
@@ -246,7 +238,7 @@ impl AuthMiddleware {
     }
 
     fn follow_link(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Link>> {
-        let keys = self.keys.current();
+        let keys = self.reader.keys.current();
         let policy = self.policy(&keys);
         self.judge(request, Question::LogInByLink, |decision, request, now| {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
@@ -255,7 +247,7 @@ impl AuthMiddleware {
     }
 
     fn site(&self, request: &Bound<'_, PyAny>) -> PyResult<&'static str> {
-        let keys = self.keys.current();
+        let keys = self.reader.keys.current();
         let facts = self.facts(request)?;
         let (policy, now) = (self.policy(&keys), self.clock.now(|| ()));
         let site = link::site(&Context { policy: &policy, request: &facts, question: Question::Identity, now });
@@ -273,7 +265,7 @@ impl AuthMiddleware {
             };
             if let Some(session) = ended {
                 self.note_in_flight(request.py(), now)?;
-                self.connections.forget(request)?; // it is in flight, too, but gets its answer
+                self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
                 self.state.log_outs.add(&session, now.unix);
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
@@ -284,9 +276,9 @@ impl AuthMiddleware {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
-        self.scopes.traverse(&visit)?;
-        self.known.traverse(&visit)?;
-        visit.call(&self.our_own)?;
+        self.reader.scopes.traverse(&visit)?;
+        self.reader.known.traverse(&visit)?;
+        visit.call(&self.reader.our_own)?;
         visit.call(&self.at_gate)
     }
 }
@@ -294,10 +286,16 @@ impl AuthMiddleware {
 impl SessionCookie {
     pub fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
         let life = if remember { session::REMEMBERED } else { session::BROWSER };
+        // A browser need not keep it for longer than the key lives.
+        let kept = grant
+            .key
+            .attributes()
+            .expires
+            .map_or(life.as_secs(), |end| life.as_secs().min(end.saturating_sub(now.unix)));
         Self {
             name: Name::of(facts).to_string(),
             value: session::issue(grant.key, life, now.unix),
-            max_age: remember.then_some(life.as_secs()),
+            max_age: remember.then_some(kept),
         }
     }
 }
@@ -305,7 +303,7 @@ impl SessionCookie {
 impl AuthMiddleware {
     /// Notes the response by which a WebSocket can be closed, and has the watch change it before it is sent.
     pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
-        let has_credential = self.connections.prepared(request, response)?;
+        let has_credential = self.reader.connections.prepared(request, response)?;
         if let Some(watch) = self.watch.get() {
             let py = request.py();
             watch.bind(py).call_method1(intern!(py, "prepared"), (request, response, has_credential))?;
@@ -324,12 +322,14 @@ impl AuthMiddleware {
             Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
         };
         let admission = grant.map(|grant| self.admission(grant, facts));
-        let displaced = self.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
+        let displaced =
+            self.reader.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
         Ok(Next::Socket(grant.is_some(), displaced))
     }
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
         let (needed, client) = (self.table.needed(facts, grant.key), facts.known_client());
+        let _ = facts.take_error(); // of an application's function: a key for everything was admitted without asking it
         Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 
@@ -383,14 +383,14 @@ impl AuthMiddleware {
     ) -> PyResult<T> {
         let py = request.py();
         let now = self.clock.now(|| self.begin_second(py));
-        if self.keys.is_due(now.monotonic) {
+        if self.reader.keys.is_due(now.monotonic) {
             self.look(py, now)?;
             if question == Question::Access {
-                self.connections.forget(request)?; // it is not admitted yet
+                self.reader.connections.forget(request)?; // it is not admitted yet
             }
         }
         let trace = self.verbose.load(Ordering::Relaxed).then(Trace::default);
-        let keys = self.keys.current();
+        let keys = self.reader.keys.current();
         let policy = Policy { trace: trace.as_ref(), ..self.policy(&keys) };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
@@ -416,17 +416,17 @@ impl AuthMiddleware {
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
         self.note_in_flight(py, now)?;
-        log::reloads(py, &self.keys.look(now.monotonic))
+        log::reloads(py, &self.reader.keys.look(now.monotonic))
     }
 
     fn note_in_flight(&self, py: Python<'_>, now: Now) -> PyResult<()> {
         let Some(watch) = self.watch.get() else { return Ok(()) };
         let in_flight: Vec<_> = watch.bind(py).call_method0(intern!(py, "in_flight"))?.extract()?;
-        let keys = self.keys.current();
+        let keys = self.reader.keys.current();
         let policy = self.policy(&keys);
         // What has expired in this moment was in force when they were admitted: then is no longer ago than the last look.
-        let then = Now { unix: now.unix.saturating_sub(1), latest: now.latest.saturating_sub(1), ..now };
-        self.connections.note(py, &in_flight, |request| {
+        let then = Now { unix: now.unix.saturating_sub(1), ahead: now.ahead.saturating_sub(1000), ..now };
+        self.reader.connections.note(py, &in_flight, |request| {
             let is_ours = watch.bind(py).call_method1(intern!(py, "is_ours"), (request,));
             if !is_ours.and_then(|is_ours| is_ours.extract()).unwrap_or(true) {
                 return None;
@@ -448,12 +448,6 @@ impl AuthMiddleware {
     }
 
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
-        let Self { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own, .. } =
-            self;
-        let url_keys = url_keys.get();
-        Request::new(
-            request,
-            ReadWith { names, trusted, client_field, notices, connections, url_keys, keys, scopes, known, our_own },
-        )
+        Request::new(request, &self.reader)
     }
 }

@@ -8,6 +8,7 @@ mod error;
 mod frames;
 mod identity;
 mod interpreter;
+mod key_file;
 mod key_store;
 mod link;
 mod log;
@@ -40,6 +41,8 @@ mod _core {
     use super::frames::FrameFilter;
     #[pymodule_export]
     use super::identity::Identity;
+    #[pymodule_export]
+    use super::key_file::{KeyEntry, key_file_entries, key_line};
     #[pymodule_export]
     use super::key_store::KeyStore;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use memchr::memchr;
 use pyo3::exceptions::PyKeyError;
@@ -21,7 +22,7 @@ use crate::credential::{Place as _, XApiKey};
 use crate::exempt::Route;
 use crate::keys::{self, Entry, KeyId, KeyStore};
 use crate::legible::is_legible;
-use crate::request::{self, Field, Handler};
+use crate::request::{self, Field, Handler, Now};
 
 /// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
 pub struct Names {
@@ -148,7 +149,7 @@ impl Deref for Text<'_> {
 pub struct Request<'a, 'py> {
     object: &'a Bound<'py, PyAny>,
     headers: Bound<'py, PyAny>,
-    context: Context<'a>,
+    reader: &'a Reader,
     resolved: OnceCell<Option<Resolved<'py>>>,
     peer: OnceCell<Option<u64>>,
     remote: OnceCell<Option<IpAddr>>,
@@ -156,19 +157,20 @@ pub struct Request<'a, 'py> {
     error: RefCell<Option<PyErr>>,
 }
 
-/// What a request is read with.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    pub names: &'a Names,
-    pub trusted: &'a TrustedProxies,
-    pub client_field: &'a ClientField,
-    pub notices: &'a Notices,
-    pub connections: &'a Connections,
-    pub url_keys: Option<&'a Py<PyAny>>,
-    pub keys: &'a KeyStore,
-    pub scopes: &'a Scopes,
-    pub known: &'a Known,
-    pub our_own: &'a Py<PySet>,
+/// What requests are read with.
+pub struct Reader {
+    pub names: Names,
+    pub trusted: TrustedProxies,
+    pub client_field: ClientField,
+    pub notices: Notices,
+    pub connections: Connections,
+    /// Under which name a request keeps the keys before its path.
+    pub url_keys: OnceLock<Py<PyAny>>,
+    pub keys: Arc<KeyStore>,
+    pub scopes: Scopes,
+    pub known: Known,
+    /// The routes that this package has added.
+    pub our_own: Py<PySet>,
 }
 
 /// What the router found: the resource's canonical path and, below a static mount, the file.
@@ -178,12 +180,12 @@ struct Resolved<'py> {
 }
 
 impl<'a, 'py> Request<'a, 'py> {
-    pub fn new(object: &'a Bound<'py, PyAny>, context: Context<'a>) -> PyResult<Self> {
+    pub fn new(object: &'a Bound<'py, PyAny>, reader: &'a Reader) -> PyResult<Self> {
         let headers = aiohttp::headers(object)?;
         Ok(Self {
             object,
             headers,
-            context,
+            reader,
             resolved: OnceCell::new(),
             peer: OnceCell::new(),
             remote: OnceCell::new(),
@@ -203,19 +205,19 @@ impl<'a, 'py> Request<'a, 'py> {
 
     /// Tells the operator of a page that was refused.
     pub fn tell_of_foreign_page(&self) {
-        self.context.notices.foreign_page(self);
+        self.reader.notices.foreign_page(self);
     }
 
     /// The label of a key.
     pub fn label_of(&self, key: KeyId) -> Option<String> {
-        self.context.keys.current().by_id(key, 0)?.label().map(str::to_owned)
+        self.reader.keys.current().by_id(key, Now::at(0))?.label().map(str::to_owned)
     }
 
     /// Whether it queues a prompt in ComfyUI.
     pub fn is_a_prompt(&self) -> bool {
         use request::Request as _;
         let is_route = matches!(self.route(), Route::Path("/prompt" | "/api/prompt"));
-        is_route && self.context.scopes.in_comfyui() && &*self.method() == "POST"
+        is_route && self.reader.scopes.in_comfyui() && &*self.method() == "POST"
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {
@@ -240,7 +242,7 @@ impl<'a, 'py> Request<'a, 'py> {
         if resource.is_none() {
             return Ok(None);
         }
-        let names = self.context.names;
+        let names = &self.reader.names;
         let class = resource.get_type();
         let is_static = !names.other_resources.iter().any(|other| class.is(other))
             && resource.is_instance(names.static_resource.bind(py))?;
@@ -265,13 +267,13 @@ impl<'a, 'py> Request<'a, 'py> {
 
     /// What the proxies say of the client.
     fn forwarded(&self) -> String {
-        let all = self.getall(&self.context.names.client);
+        let all = self.getall(&self.reader.names.client);
         let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
         values.collect::<Vec<_>>().join(",")
     }
 
     fn address(&self) -> Option<IpAddr> {
-        let Context { names, trusted, client_field, notices, .. } = self.context;
+        let Reader { names, trusted, client_field, notices, .. } = self.reader;
         let peer = self.remote()?;
         let has = |name: &Py<PyAny>| self.headers.contains(name).unwrap_or(false);
         if !trusted.contains(peer) {
@@ -305,7 +307,7 @@ struct Values<'r, 'a, 'py> {
 impl<'py> Values<'_, '_, 'py> {
     /// The first value, in the way that costs least for this field.
     fn first(&mut self) -> Option<Bound<'py, PyAny>> {
-        let name = self.request.context.names.of(self.field);
+        let name = self.request.reader.names.of(self.field);
         let headers = &self.request.headers;
         match self.field {
             // All of them are looked at.
@@ -337,7 +339,7 @@ impl<'py> Iterator for Values<'_, '_, 'py> {
             self.first()
         } else {
             if self.all.is_none() {
-                self.all = self.request.getall(self.request.context.names.of(self.field));
+                self.all = self.request.getall(self.request.reader.names.of(self.field));
             }
             self.listed()
         };
@@ -354,7 +356,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn has(&self, field: Field) -> bool {
-        self.read(|| self.headers.contains(self.context.names.of(field))).unwrap_or(false)
+        self.read(|| self.headers.contains(self.reader.names.of(field))).unwrap_or(false)
     }
 
     fn header_size(&self) -> usize {
@@ -379,7 +381,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn url_keys(&self) -> impl Iterator<Item = Text<'py>> {
-        let state = self.context.url_keys.and_then(|name| self.read(|| aiohttp::state(self.object, name)));
+        let state = self.reader.url_keys.get().and_then(|name| self.read(|| aiohttp::state(self.object, name)));
         let keys = state.and_then(|keys| Some(keys.cast::<UrlKeys>().ok()?.get().keys()));
         keys.into_iter().flatten().map(Text::Copied)
     }
@@ -411,7 +413,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn peer(&self) -> Option<u64> {
-        if !self.context.trusted.is_empty() {
+        if !self.reader.trusted.is_empty() {
             return None;
         }
         // A string remembers its hash, and this one stays with the connection.
@@ -425,7 +427,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn known_client(&self) -> Option<IpAddr> {
-        let Context { names, trusted, client_field, .. } = self.context;
+        let Reader { names, trusted, client_field, .. } = self.reader;
         let peer = self.remote()?;
         if trusted.contains(peer) {
             return trusted.known_client(peer, client_field, &self.forwarded());
@@ -438,43 +440,43 @@ impl<'py> request::Request for Request<'_, 'py> {
     fn is_our_own(&self) -> bool {
         let is_our_own = || {
             Ok(aiohttp::is_marked(self.object)
-                && self.context.our_own.bind(self.py()).contains(aiohttp::route(self.object)?)?)
+                && self.reader.our_own.bind(self.py()).contains(aiohttp::route(self.object)?)?)
         };
         self.read(is_our_own).unwrap_or(false)
     }
 
     fn handler(&self) -> Handler {
-        self.read(|| self.context.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
+        self.read(|| self.reader.scopes.handler(self.object)).unwrap_or(Handler::Unknown)
     }
 
     fn known_scopes(&self) -> Option<keys::Scopes> {
-        self.read(|| self.context.known.get(self.object)).flatten()
+        self.read(|| self.reader.known.get(self.object)).flatten()
     }
 
     fn remember_scopes(&self, needed: keys::Scopes) {
-        let _ = self.read(|| self.context.known.set(self.object, needed));
+        let _ = self.read(|| self.reader.known.set(self.object, needed));
     }
 
     fn user_files(&self, key: &Entry) -> Option<Vec<String>> {
-        self.read(|| self.context.scopes.user_files(self.object, key)).flatten()
+        self.read(|| self.reader.scopes.user_files(self.object, key)).flatten()
     }
 
     fn needed_scopes(&self) -> keys::Scopes {
-        self.read(|| self.context.scopes.needed(self.object)).unwrap_or(keys::Scopes::ALL)
+        self.read(|| self.reader.scopes.needed(self.object)).unwrap_or(keys::Scopes::ALL)
     }
 
     fn client_is_peer(&self) -> bool {
         // A middleware in front of this one may have put another address there.
         let (Some(peer), Ok(remote)) = (aiohttp::peer_address(self.object), self.remote_name()) else { return false };
-        self.context.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
+        self.reader.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
     }
 
     fn proxied(&self) -> bool {
-        let trusted = self.context.trusted;
+        let trusted = &self.reader.trusted;
         !trusted.is_empty() && self.remote().is_some_and(|peer| trusted.contains(peer))
     }
 
     fn takes_over(&self, by: Option<&str>) -> bool {
-        self.read(|| self.context.connections.owned(self.object, by)).unwrap_or(true)
+        self.read(|| self.reader.connections.owned(self.object, by)).unwrap_or(true)
     }
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
-from login import expect_login_page, key_field, log_in, stored, submit
+from login import LOGIN_PAGE, expect_login_page, key_field, log_in, stored, submit
 from origins import Origin
 from playwright.sync_api import Browser, Page, expect
 from sites import Serve, Site
@@ -45,6 +45,16 @@ EMBED = """async ([url, accept]) => {
   ]);
 }"""
 
+#: Whether the login page has come to rest, a moment after it heard whether there is a session; or another is shown.
+AT_REST = """() => {
+  if (document.readyState !== "complete") return false;
+  if (!location.pathname.endsWith("/auth_login.html")) return true;
+  const asked = performance.getEntriesByType("resource").find(({ name }) => name.endsWith("/auth_session"));
+  const waits = document.getElementById("logout")?.hidden === false;
+  const heard = waits ? 0 : asked?.responseEnd;
+  return heard !== undefined && performance.now() > heard + 100 && document.body.getAttribute("aria-busy") !== "true";
+}"""
+
 
 @dataclass
 class Scene:
@@ -67,7 +77,9 @@ class Scene:
         self.foreign.pages["/"] = f'{head}<script>location = "{self.url}{target}"</script>'
         self.page.goto(f"{base}/", wait_until="commit")
         self.page.wait_for_url(re.compile(rf"^{re.escape(self.url)}/"))
-        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_function(AT_REST)
+        if not LOGIN_PAGE.search(self.page.url):
+            self.page.wait_for_load_state("networkidle")
 
     def booms(self) -> int:
         return self.site.server.output.count("[boom]")

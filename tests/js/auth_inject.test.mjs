@@ -9,17 +9,19 @@ describe("auth_inject.js", () => {
   let server;
   let foreign;
   let sessionStatus;
+  let session; // what the server says of it
   let gate; // the only Authorization that somebody in front lets through
 
   beforeEach(async () => {
-    sessionStatus = 204;
+    sessionStatus = 200;
+    session = JSON.stringify({ label: null });
     gate = null;
     const answer = ({ url, headers }) => {
       const { pathname, searchParams } = new URL(url, "http://server");
       if (gate && headers.authorization !== gate) return { status: 401, headers: { "WWW-Authenticate": BASIC } };
       if (pathname.endsWith("/auth_session")) {
         const challenge = sessionStatus === 401 ? { "WWW-Authenticate": CHALLENGE } : {};
-        return sessionStatus && { status: sessionStatus, headers: challenge };
+        return sessionStatus && { status: sessionStatus, headers: challenge, body: session };
       }
       if (pathname.endsWith("/redirect")) return { status: 307, headers: { Location: searchParams.get("to") } };
       if (searchParams.has("challenge")) {
@@ -578,6 +580,15 @@ describe("auth_inject.js", () => {
   });
 
   describe("in ComfyUI", () => {
+    /** What is registered with the frontend. */
+    async function registered(page) {
+      const extensions = [];
+      const app = { registerExtension: (extension) => extensions.push(extension), vueAppReady: true };
+      page.window.comfyAPI = { app: { app } };
+      await until(() => extensions.length);
+      return extensions[0];
+    }
+
     test("registers a Log out entry once the frontend has started", async () => {
       const extensions = [];
       const app = { registerExtension: (extension) => extensions.push(extension) };
@@ -596,6 +607,66 @@ describe("auth_inject.js", () => {
       commands[0].function();
       assert.deepEqual(page.went, [`${server.origin}/auth_login.html?logout=true`]);
     });
+
+    const only = (text) => `Log out (\u2068${text}\u2069)`;
+    for (const [what, label, entry] of [
+      ["a name", "Ann", only("Ann")],
+      ["markup", "<b>Ann</b> &amp; \"Bob\"", only("<b>Ann</b> &amp; \"Bob\"")],
+      ["what the menu takes for placeholders", "ann@example.com {x} a|b", only("ann＠example.com ｛x｝ a｜b")],
+      ["right-to-left letters", "אן", only("אן")],
+      ["what turns or ends a direction, or a line", "a\u202eb\u2069c\u2066d\u2028e", only("abcde")],
+      ["40 characters", "😀".repeat(40), only("😀".repeat(40))],
+      ["41 characters", "😀".repeat(41), only(`${"😀".repeat(39)}…`)],
+      ["256 characters", "W".repeat(256), only(`${"W".repeat(39)}…`)],
+      ["nothing", null, "Log out"],
+      ["nothing but a direction", "\u202e", "Log out"],
+      ["something else", { length: 3 }, "Log out"],
+    ]) {
+      test(`the entry names the key by its label: ${what}`, async () => {
+        session = JSON.stringify({ label });
+        const { commands } = await registered(open({ stored }));
+        assert.equal(commands[0].label, entry);
+        const asked = server.seen.filter(({ url }) => url === "/auth_session");
+        assert.deepEqual(asked.map(({ method, headers }) => [method, headers.authorization]), [["GET", bearer]]);
+      });
+    }
+
+    for (const [what, status, body] of [
+      ["hangs up", null, ""],
+      ["answers with an error", 500, "error"],
+      ["answers with a page", 200, "<html>"],
+      ["knows no sessions", 404, "404: Not Found"],
+      ["answers with nothing", 204, ""],
+    ]) {
+      test(`the entry is there where the server ${what}`, async () => {
+        [sessionStatus, session] = [status, body];
+        const page = open();
+        const { commands } = await registered(page);
+        assert.equal(commands[0].label, "Log out");
+        assert.deepEqual(page.went, []);
+      });
+    }
+  });
+
+  describe("what a key may not do", () => {
+    const denied = `/free?status=403&challenge=${encodeURIComponent(`${CHALLENGE}, error="insufficient_scope", scope="all"`)}`;
+
+    for (const where of ["local", "session"]) {
+      test(`leads nowhere and forgets no key in ${where}Storage`, async () => {
+        const page = open({ stored: { [where]: KEY } });
+        const answer = await page.fetch(denied);
+        assert.equal(answer.status, 403);
+        assert.equal(await answer.text(), "no");
+        const request = page.xhr("POST", denied);
+        request.send();
+        request.answer(403, `${CHALLENGE}, error="insufficient_scope", scope="all"`);
+        await settled();
+        assert.equal(request.calls.filter(([call]) => call === "send").length, 1);
+        assert.deepEqual(page.went, []);
+        assert.equal(page.kept()[where], KEY);
+        assert.equal(server.seen.length, 1, "it asked the server again");
+      });
+    }
   });
 
   test("a second inclusion changes nothing", async () => {

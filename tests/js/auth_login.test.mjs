@@ -345,7 +345,7 @@ describe("auth_login.js", () => {
     });
 
     for (const [name, answer, text] of [
-      ["refuses", { status: 403 }, /\(403\)/],
+      ["refuses", { status: 403 }, /from here\. Its log says why/],
       ["is gone", null, UNREACHABLE],
     ]) {
       test(`says so where the server ${name}`, async () => {

@@ -194,3 +194,10 @@ fn no_fault_shows_what_may_be_a_key() {
     let name = "ZmooYmFyYmFzcXVhYmNkZWZnaGlqa2xtbm9w";
     assert!(!fault(name, "").contains("Zmoo"));
 }
+
+#[test]
+fn a_key_has_expired_from_its_end_on() {
+    let attributes = Attributes::parse(&[("expires", "2027-01-31")]).unwrap();
+    assert!(!attributes.has_expired(1_801_439_999) && attributes.has_expired(1_801_440_000));
+    assert!(!Attributes::default().has_expired(u64::MAX));
+}

@@ -10,33 +10,33 @@ fn keys(text: &str) -> Keys {
 #[test]
 fn admits_each_key_and_nothing_else() {
     let keys = keys("first a\nsecond b\n");
-    assert_eq!(keys.verify(b"first", NOW).ok().and_then(Entry::label), Some("a"));
-    assert_eq!(keys.verify(b"second", NOW).ok().and_then(Entry::label), Some("b"));
+    assert_eq!(keys.verify(b"first", Now::at(NOW)).ok().and_then(Entry::label), Some("a"));
+    assert_eq!(keys.verify(b"second", Now::at(NOW)).ok().and_then(Entry::label), Some("b"));
     for wrong in ["", "firs", "first ", "FIRST", "third"] {
-        assert!(keys.verify(wrong.as_bytes(), NOW).is_err(), "{wrong}");
+        assert!(keys.verify(wrong.as_bytes(), Now::at(NOW)).is_err(), "{wrong}");
     }
 }
 
 #[test]
 fn ids_are_stable_and_differ() {
     let (one, two) = (keys("first\nsecond\n"), keys("second\n"));
-    let id = |keys: &Keys, key: &[u8]| keys.verify(key, NOW).ok().map(Entry::id).unwrap();
+    let id = |keys: &Keys, key: &[u8]| keys.verify(key, Now::at(NOW)).ok().map(Entry::id).unwrap();
     assert_eq!(id(&one, b"second"), id(&two, b"second"));
     assert_ne!(id(&one, b"first"), id(&one, b"second"));
-    assert!(two.by_id(id(&one, b"first"), NOW).is_none());
-    assert!(two.by_id(id(&one, b"second"), NOW).is_some());
+    assert!(two.by_id(id(&one, b"first"), Now::at(NOW)).is_none());
+    assert!(two.by_id(id(&one, b"second"), Now::at(NOW)).is_some());
 }
 
 #[test]
 fn an_empty_set_admits_nothing() {
-    assert!(Keys::new(&[]).verify(b"", NOW).is_err());
+    assert!(Keys::new(&[]).verify(b"", Now::at(NOW)).is_err());
 }
 
 #[test]
 fn an_id_tells_nothing_about_a_long_key() {
     // No part of the key or of its digest is in it, and each bit of the id depends on each character of the key.
     let key = "0123456789abcdefghijklmnopqrstuv";
-    let id = |key: &str| keys(key).verify(key.as_bytes(), NOW).ok().map(Entry::id).unwrap();
+    let id = |key: &str| keys(key).verify(key.as_bytes(), Now::at(NOW)).ok().map(Entry::id).unwrap();
     let (digest, ours) = (Digest::of(key.as_bytes()), id(key));
     for part in ours.0.windows(4) {
         assert!(!key.as_bytes().windows(4).any(|other| other == part));

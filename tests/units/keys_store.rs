@@ -1,4 +1,5 @@
 use super::*;
+use crate::request::Now;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -9,7 +10,7 @@ fn store(path: &Path) -> KeyStore {
 }
 
 fn admits(store: &KeyStore, key: &str) -> bool {
-    store.current().verify(key.as_bytes(), NOW).is_ok()
+    store.current().verify(key.as_bytes(), Now::at(NOW)).is_ok()
 }
 
 /// Replaces a file as editors and deployment tools do: whole, by rename.
@@ -26,7 +27,7 @@ fn flags_and_files_are_a_union() {
     fs::write(&path, "from-file\nshared\n").unwrap();
     let flags = ["from-flag", "shared"].map(|key| ApiKey::new(key.into()));
     let store = KeyStore::open(&flags, &[path]).unwrap_or_else(|faults| panic!("{faults:?}"));
-    assert_eq!(store.current().in_force(NOW), 3);
+    assert_eq!(store.current().in_force(Now::at(NOW)), 3);
     assert!(admits(&store, "from-file") && admits(&store, "from-flag") && admits(&store, "shared"));
 }
 
@@ -164,4 +165,57 @@ fn a_key_in_place_of_a_file_is_not_shown() {
         assert_eq!(fault.contains("0123") || fault.contains("nowhere"), shown, "{fault}");
         assert!(fault.contains("does not exist"), "{fault}");
     }
+}
+
+#[test]
+fn files_that_contradict_each_other() {
+    const KEY: &str = "a-key-of-thirty-two-characters-and-more";
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [folder.path().join("one"), folder.path().join("other")];
+    let write =
+        |number: usize, text: &str| fs::write(&paths[number], format!("{KEY} {text}\nelse-{number}{text}\n")).unwrap();
+    write(0, "scope=run");
+    write(1, "scope=run");
+    let store = KeyStore::open(&[], &paths).unwrap();
+    let may = |store: &KeyStore| {
+        store.current().verify(KEY.as_bytes(), Now::at(NOW)).ok().map(|key| key.attributes().scopes.to_string())
+    };
+    let mut clock = Duration::from_secs(1);
+    let mut look = || {
+        clock += Duration::from_secs(120);
+        store.look(clock)
+    };
+    assert_eq!(may(&store).as_deref(), Some("run"));
+
+    write(0, "scope=view");
+    let events = look();
+    assert!(
+        matches!(&events[..], [Reload::Kept { fault }] if fault.to_string().contains("other attributes")),
+        "{events:?}"
+    );
+    assert_eq!(may(&store).as_deref(), Some("run"), "the last good version counts");
+    assert_eq!(look(), events, "and it is said again");
+
+    write(1, "scope=view");
+    assert_eq!(look().len(), 2, "both are loaded");
+    assert_eq!(may(&store).as_deref(), Some("view"));
+
+    write(0, "");
+    write(1, "");
+    assert_eq!(look().len(), 2, "both at once");
+    assert_eq!(may(&store).as_deref(), Some("all"));
+
+    write(0, "expires=2020-01-01");
+    assert!(matches!(look()[..], [Reload::Kept { .. }]));
+    assert_eq!(may(&store), None, "a key that is to end does not outlive the dispute");
+    write(0, "");
+    look();
+    assert_eq!(may(&store).as_deref(), Some("all"));
+
+    write(0, "scope=run");
+    write(1, "scope=view");
+    assert!(look().iter().all(|event| matches!(event, Reload::Kept { .. })), "neither is right");
+    assert_eq!(may(&store).as_deref(), Some("all"));
+    assert!(KeyStore::open(&[], &paths).is_err(), "nor does a server start");
+    assert!(KeyStore::open(&[ApiKey::new(KEY.to_owned())], &paths[..1]).is_err(), "nor with the key itself");
 }

@@ -62,3 +62,23 @@ fn refuses_what_would_be_read_differently_and_never_shows_the_key() {
         assert!(!faults.concat().contains("canary") && !faults.concat().contains(KEY));
     }
 }
+
+#[test]
+fn a_line_is_written_again_with_another_key_or_end_but_never_a_later_one() {
+    let text = "abc \"a b=c\" scope=view expires=2027-01-31";
+    let record = crate::keys::parse_file("f", text.as_bytes()).unwrap().remove(0);
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let (end, label) = (1_801_440_000, "\"a b=c\" scope=view expires=");
+    for (key, expires, expected) in [
+        (None, None, format!("{digest} {label}2027-01-31")),
+        (None, Some(end - 1), format!("{digest} {label}2027-01-31T23:59:59Z")),
+        (None, Some(end + 1), format!("{digest} {label}2027-01-31")),
+        (None, Some(0), format!("{digest} {label}1970-01-01T00:00:00Z")),
+        (Some(KEY), Some(end - 86_400), format!("{KEY} {label}2027-01-30")),
+    ] {
+        assert_eq!(record.write(key, expires), Ok(expected));
+    }
+    let forever = crate::keys::parse_file("f", b"abc").unwrap().remove(0);
+    assert_eq!(forever.write(None, Some(end)), Ok(format!("{digest} expires=2027-01-31")));
+    assert_eq!(forever.write(None, None), Ok(digest.to_owned()));
+}

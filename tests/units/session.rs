@@ -8,7 +8,7 @@ fn keys(text: &str) -> Keys {
 }
 
 fn issued(keys: &Keys, key: &str) -> String {
-    issue(keys.verify(key.as_bytes(), NOW).ok().unwrap(), BROWSER, NOW)
+    issue(keys.verify(key.as_bytes(), Now::at(NOW)).ok().unwrap(), BROWSER, NOW)
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn a_session_stands_for_its_key_until_it_expires() {
     let keys = keys("one\ntwo\n");
     let value = issued(&keys, "one");
     let (session, key) = verify(&value, &keys, Now::at(NOW)).unwrap();
-    assert_eq!(Some(session.key), keys.verify(b"one", NOW).ok().map(Entry::id));
+    assert_eq!(Some(session.key), keys.verify(b"one", Now::at(NOW)).ok().map(Entry::id));
     assert_eq!(session.key, key.id());
     assert!(verify(&value, &keys, Now::at(NOW + BROWSER.as_secs() - 1)).is_some());
     assert!(verify(&value, &keys, Now::at(NOW + BROWSER.as_secs())).is_none());

@@ -5,9 +5,15 @@
 #    source ~/.local/share/bash_completion/comfy-auth-rs
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_comfy_auth_rs_subparsers=(keygen patch unpatch install-node uninstall-node doctor probe run completion)
+_shtab_comfy_auth_rs_keys_subparsers=(list add revoke rotate)
+_shtab_comfy_auth_rs_subparsers=(keygen keys patch unpatch install-node uninstall-node doctor probe run completion)
 
 _shtab_comfy_auth_rs_keygen_option_strings=(-h --help -o)
+_shtab_comfy_auth_rs_keys_list_option_strings=(-h --help --json)
+_shtab_comfy_auth_rs_keys_add_option_strings=(-h --help --label --scope --user --expires --from --digest --json)
+_shtab_comfy_auth_rs_keys_revoke_option_strings=(-h --help)
+_shtab_comfy_auth_rs_keys_rotate_option_strings=(-h --help --grace --digest --json)
+_shtab_comfy_auth_rs_keys_option_strings=(-h --help)
 _shtab_comfy_auth_rs_patch_option_strings=(-h --help --diff --json)
 _shtab_comfy_auth_rs_unpatch_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_install_node_option_strings=(-h --help --base-directory --json)
@@ -19,6 +25,10 @@ _shtab_comfy_auth_rs_completion_option_strings=(-h --help)
 _shtab_comfy_auth_rs_option_strings=(-h --help --version)
 
 _shtab_comfy_auth_rs_keygen__o_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_keys_list_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_keys_add_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_keys_revoke_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_keys_rotate_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_patch_pos_0_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_unpatch_pos_0_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_install_node_pos_0_COMPGEN=_shtab_compgen_dirs
@@ -32,11 +42,28 @@ _shtab_comfy_auth_rs_doctor___key_file_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_doctor___base_directory_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_run_pos_0_COMPGEN=_shtab_compgen_dirs
 
+_shtab_comfy_auth_rs_keys_pos_0_choices=(list add revoke rotate)
 _shtab_comfy_auth_rs_completion_pos_0_choices=(bash zsh fish)
-_shtab_comfy_auth_rs_pos_0_choices=(keygen patch unpatch install-node uninstall-node doctor probe run completion)
+_shtab_comfy_auth_rs_pos_0_choices=(keygen keys patch unpatch install-node uninstall-node doctor probe run completion)
 
 _shtab_comfy_auth_rs_keygen__h_nargs=0
 _shtab_comfy_auth_rs_keygen___help_nargs=0
+_shtab_comfy_auth_rs_keys_list__h_nargs=0
+_shtab_comfy_auth_rs_keys_list___help_nargs=0
+_shtab_comfy_auth_rs_keys_list___json_nargs=0
+_shtab_comfy_auth_rs_keys_add__h_nargs=0
+_shtab_comfy_auth_rs_keys_add___help_nargs=0
+_shtab_comfy_auth_rs_keys_add___digest_nargs=0
+_shtab_comfy_auth_rs_keys_add___json_nargs=0
+_shtab_comfy_auth_rs_keys_revoke__h_nargs=0
+_shtab_comfy_auth_rs_keys_revoke___help_nargs=0
+_shtab_comfy_auth_rs_keys_rotate__h_nargs=0
+_shtab_comfy_auth_rs_keys_rotate___help_nargs=0
+_shtab_comfy_auth_rs_keys_rotate___digest_nargs=0
+_shtab_comfy_auth_rs_keys_rotate___json_nargs=0
+_shtab_comfy_auth_rs_keys_pos_0_nargs=A...
+_shtab_comfy_auth_rs_keys__h_nargs=0
+_shtab_comfy_auth_rs_keys___help_nargs=0
 _shtab_comfy_auth_rs_patch__h_nargs=0
 _shtab_comfy_auth_rs_patch___help_nargs=0
 _shtab_comfy_auth_rs_patch___diff_nargs=0

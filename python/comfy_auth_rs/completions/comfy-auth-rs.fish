@@ -50,8 +50,8 @@ function _shtab_comfy_auth_rs_using
   test "$_shtab_comfy_auth_rs_cmdpath" = "$argv"
 end
 
-set -g _shtab_comfy_auth_rs_commands keygen patch unpatch install-node uninstall-node doctor probe run completion
-set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --key-file --port --python -o
+set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' patch unpatch install-node uninstall-node doctor probe run completion
+set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --expires --from --grace --key-file --label --port --python --scope --user -o
 
 complete -c comfy-auth-rs -e
 complete -c comfy-auth-rs -f
@@ -61,6 +61,31 @@ complete -c comfy-auth-rs -n _shtab_comfy_auth_rs_using -l version -d 'show prog
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a keygen -d 'Make an API key: 256 random bits, URL-safe.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keygen' -s h -l help -d 'show this help message and exit'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keygen' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'write it to this new file, which only you can read'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a keys -d 'List, add, revoke and rotate the keys of a key file.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a list -d 'Show what each key may do, never the key.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys list' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys list' -l json -d 'for programs: whole ids'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys list; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a add -d 'Add a key and print it, this once.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l label -x -d 'its name in lists and logs'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l scope -x -d 'of view, run, nodes, metrics and all, with commas (default: all)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l user -x -d 'whom it is for'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l expires -x -d '90d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z (default: never)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l from -x -d 'addresses and blocks, with commas (default: from everywhere)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l digest -d 'keep only the key'"'"'s digest in the file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l json -d 'for programs: the new key with its id and attributes'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a revoke -d 'End a key now.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys revoke' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys revoke; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a rotate -d 'Add a key in place of another, which ends a while later.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l grace -x -d 'until the old key ends (default: 24h)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l digest -d 'keep only the key'"'"'s digest in the file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l json -d 'for programs: the new key with its id and attributes'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a patch -d 'Let a ComfyUI ask for a key.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using patch' -s h -l help -d 'show this help message and exit'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using patch' -l diff -d 'only show what would change'

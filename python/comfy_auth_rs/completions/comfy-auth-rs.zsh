@@ -14,6 +14,7 @@ _shtab_comfy_auth_rs_commands() {
     doctor:'Say what holds and what doesn'"'"'t; exit with 1 if anything is unsafe.'
     install-node:'Protect a ComfyUI by a custom node instead of the patch.'
     keygen:'Make an API key: 256 random bits, URL-safe.'
+    keys:'List, add, revoke and rotate the keys of a key file.'
     patch:'Let a ComfyUI ask for a key.'
     probe:'Show the GPUs and their memory, without loading torch.'
     run:'Start a ComfyUI with the patch in memory only; its files stay as they are.'
@@ -21,6 +22,16 @@ _shtab_comfy_auth_rs_commands() {
     unpatch:'Take the patch out again, byte for byte.'
   )
   _describe 'comfy-auth-rs commands' _commands
+}
+
+_shtab_comfy_auth_rs_keys_commands() {
+  local _commands=(
+    add:'Add a key and print it, this once.'
+    list:'Show what each key may do, never the key.'
+    revoke:'End a key now.'
+    rotate:'Add a key in place of another, which ends a while later.'
+  )
+  _describe 'comfy-auth-rs keys commands' _commands
 }
 
 _shtab_comfy_auth_rs_options=(
@@ -70,6 +81,58 @@ _shtab_comfy_auth_rs_keygen_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_comfy_auth_rs_keygen_defaults_added=0
+
+_shtab_comfy_auth_rs_keys_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_keys_defaults_added=0
+
+_shtab_comfy_auth_rs_keys_add_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--label[its name in lists and logs]:LABEL:"
+  "--scope[of view, run, nodes, metrics and all, with commas (default\: all)]:WORDS:"
+  "--user[whom it is for]:NAME:"
+  "--expires[90d, 12h, 2027-01-31 or 2027-01-31T12\:00\:00Z (default\: never)]:WHEN:"
+  "--from[addresses and blocks, with commas (default\: from everywhere)]:CIDRS:"
+  "--digest[keep only the key\'s digest in the file]"
+  "--json[for programs\: the new key with its id and attributes]"
+  ":the key file:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_keys_add_defaults_added=0
+
+_shtab_comfy_auth_rs_keys_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[for programs\: whole ids]"
+  ":the key file:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_keys_list_defaults_added=0
+
+_shtab_comfy_auth_rs_keys_revoke_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":the key file:_files"
+  ":the key\'s label, or at least 4 digits of its id:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_keys_revoke_defaults_added=0
+
+_shtab_comfy_auth_rs_keys_rotate_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--grace[until the old key ends (default\: 24h)]:TIME:"
+  "--digest[keep only the key\'s digest in the file]"
+  "--json[for programs\: the new key with its id and attributes]"
+  ":the key file:_files"
+  ":the key\'s label, or at least 4 digits of its id:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_keys_rotate_defaults_added=0
 
 _shtab_comfy_auth_rs_patch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -139,11 +202,38 @@ _shtab_comfy_auth_rs() {
         doctor) _arguments -C -s $_shtab_comfy_auth_rs_doctor_options ;;
         install-node) _arguments -C -s $_shtab_comfy_auth_rs_install_node_options ;;
         keygen) _arguments -C -s $_shtab_comfy_auth_rs_keygen_options ;;
+        keys) _shtab_comfy_auth_rs_keys ;;
         patch) _arguments -C -s $_shtab_comfy_auth_rs_patch_options ;;
         probe) _arguments -C -s $_shtab_comfy_auth_rs_probe_options ;;
         run) _arguments -C -s $_shtab_comfy_auth_rs_run_options ;;
         uninstall-node) _arguments -C -s $_shtab_comfy_auth_rs_uninstall_node_options ;;
         unpatch) _arguments -C -s $_shtab_comfy_auth_rs_unpatch_options ;;
+      esac
+  esac
+}
+
+_shtab_comfy_auth_rs_keys() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->keys'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_comfy_auth_rs_keys_defaults_added )); then
+    if (( ${_shtab_comfy_auth_rs_keys_options[(I)${(q)one_or_more}*]} +          ${_shtab_comfy_auth_rs_keys_options[(I)${(q)remainder}*]} +          ${_shtab_comfy_auth_rs_keys_options[(I)${(q)default}]} == 0 )); then
+      _shtab_comfy_auth_rs_keys_options+=(': :_shtab_comfy_auth_rs_keys_commands' '*::: :->keys')
+    fi
+    _shtab_comfy_auth_rs_keys_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_comfy_auth_rs_keys_options
+
+  case $state in
+    keys)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_comfy_auth_rs_keys-$line[1]:"
+      case $line[1] in
+        add) _arguments -C -s $_shtab_comfy_auth_rs_keys_add_options ;;
+        list) _arguments -C -s $_shtab_comfy_auth_rs_keys_list_options ;;
+        revoke) _arguments -C -s $_shtab_comfy_auth_rs_keys_revoke_options ;;
+        rotate) _arguments -C -s $_shtab_comfy_auth_rs_keys_rotate_options ;;
       esac
   esac
 }

@@ -1,5 +1,5 @@
-// Loaded first in the page: adds the stored key to the page's own requests below the folder that
-// this script came from, and leads to the login page once the server no longer accepts it.
+// Loaded first in the page: adds the stored key to the page's own requests below this script's folder, and leads to the
+// login page once the server no longer accepts it.
 (function () {
   "use strict";
 
@@ -12,12 +12,11 @@
   if (!source || window[LOADED]) return;
   Object.defineProperty(window, LOADED, { value: true });
 
+  const { Request, Headers, URL } = window;
   const base = new URL(".", source);
-  const { Request, Headers, URL: NativeURL } = window;
   const requestUrl = Object.getOwnPropertyDescriptor(Request.prototype, "url").get;
 
-  // A Proxy of the native function keeps its name, length, property flags, `this` checks and
-  // "[native code]" text, for scripts that look at them.
+  // A Proxy of the native function keeps its name, length, property flags, `this` checks and "[native code]" text.
   const wrap = (object, name, apply) => {
     object[name] = new Proxy(object[name], { apply });
   };
@@ -37,20 +36,13 @@
   function keyToAdd() {
     if (read("sessionStorage", LOGGED_OUT) !== logOut()) inStorage("sessionStorage", "removeItem", STORE);
     if (read("localStorage", BY_COOKIE)) return null;
-    // Anything else would make every request throw.
-    const isValue = (key) => key && /^[\x21-\x7e]+$/.test(key);
-    return [read("sessionStorage", STORE), read("localStorage", STORE)].find(isValue);
+    const keys = [read("sessionStorage", STORE), read("localStorage", STORE)];
+    return keys.find((key) => /^[\x21-\x7e]+$/.test(key ?? "")); // anything else would make every request throw
   }
 
-  // Ours is what lies in this script's folder: behind a proxy other applications live beside it.
-  // A URL with a user name carries its own credential.
-  // Browsers take Authorization off a request that is redirected to another origin
-  // (https://fetch.spec.whatwg.org/#http-redirect-fetch).
-  function isOurs(address) {
-    const url = new NativeURL(address, document.baseURI);
-    return url.origin === base.origin && url.pathname.startsWith(base.pathname) &&
-      !url.username && !url.password;
-  }
+  // Behind a proxy other applications live beside this script's folder. A URL with a user name, which carries its own
+  // credential, begins otherwise. Browsers take Authorization off what is redirected to another origin.
+  const isOurs = (address) => new URL(address, document.baseURI).href.startsWith(base.href);
 
   function addKey(headers, key) {
     if (headers.has("Authorization") || headers.has("X-API-Key")) return false;
@@ -58,9 +50,9 @@
     return true;
   }
 
-  // fetch: a Request is never changed, its copy is, as fetch itself would make one. Options are
-  // read through a Proxy, so that getters, inheritance and a Request in their place keep working.
-  // The second is without the key, where it was added and the body is no stream.
+  // A Request is never changed, its copy is, as fetch itself would make one. Options are read through a Proxy, so that
+  // getters, inheritance and a Request in their place keep working. The second is without the key, where it was added
+  // and the body is no stream.
   function withKey(input, address, init, key) {
     if (input !== address) {
       const copy = new Request(input, init);
@@ -98,11 +90,10 @@
     }
     const answer = Reflect.apply(native, self, sent);
     if (!ours) return answer;
-    return answer.then(async (first) => {
-      let response = first;
+    return answer.then(async (response) => {
       const plain = again && isOthers(response) && again();
       if (plain) {
-        first.body?.cancel(); // else it stays open
+        response.body?.cancel(); // else it stays open
         response = await Reflect.apply(native, self, plain);
         if (!isOthers(response)) relyOnCookie();
       }
@@ -116,7 +107,6 @@
   const xhr = window.XMLHttpRequest.prototype;
   const { open, setRequestHeader, send } = xhr;
   const opened = new WeakMap();
-  const EVENTS = ["readystatechange", "loadstart", "progress", "load", "loadend"];
 
   wrap(xhr, "open", (native, self, args) => {
     if (args.length > 1) args[1] = `${args[1]}`;
@@ -125,7 +115,7 @@
     const ours = user == null && password == null && isOurs(address);
     opened.set(self, { args, asynchronous, ours, headers: [] });
     // Before the page's, which must not see the answer to what is sent again.
-    for (const type of EVENTS) {
+    for (const type of ["readystatechange", "loadstart", "progress", "load", "loadend"]) {
       const handler = self[`on${type}`];
       self[`on${type}`] = null;
       self.addEventListener(type, onEvent);
@@ -179,14 +169,14 @@
     status === 401 && /(^|, )Bearer realm="ComfyUI"/.test(headers.get("WWW-Authenticate"));
   const isOthers = (response) => response.status === 401 && !isRefusal(response);
 
-  // Leaves only when the server confirms that nothing admits this browser any more: one refused
-  // request (credentials: "omit", a wrong header of the page's own) can't end the session.
+  // Leaves only when the server confirms that nothing admits this browser any more: one refused request of the page's
+  // own (credentials: "omit", a wrong header) can't end the session.
   let asking = null;
   let leaving = false;
   const lastLogOut = logOut();
   function verify() {
     const key = keyToAdd();
-    asking ??= ourFetch(new NativeURL("auth_session", base), { cache: "no-store" })
+    asking ??= ourFetch(new URL("auth_session", base), { cache: "no-store" })
       .then((answer) => {
         if (isRefusal(answer)) leave(logOut() !== lastLogOut ? "logout" : key ? "expired" : "ended");
         return answer.text();
@@ -198,33 +188,25 @@
     return asking;
   }
 
-  function loginPage(query) {
-    const url = new NativeURL("auth_login.html", base);
-    url.search = new URLSearchParams(query);
-    return url.href;
-  }
+  const loginPage = (query) => new URL(`auth_login.html?${new URLSearchParams(query)}`, base).href;
 
   function leave(reason) {
     if (leaving) return;
     leaving = true;
-    const page = new NativeURL(location.href);
+    const page = new URL(location.href);
     for (const name of ["api_key", "token"]) {
       if (page.searchParams.has(name)) page.searchParams.delete(name);
     }
-    const inside = page.pathname.startsWith(base.pathname);
-    const next = inside ? `/${page.pathname.slice(base.pathname.length)}${page.search}${page.hash}` : "/";
+    const next = isOurs(page) ? page.href.slice(base.href.length - 1) : "/";
     location.replace(loginPage({ reason, next }));
   }
 
   // The login page tells the other tabs that somebody logged out.
   if (window.BroadcastChannel) {
-    new BroadcastChannel(STORE + base.pathname).onmessage = ({ data }) => {
-      if (data === "logout") verify();
-    };
+    new BroadcastChannel(STORE + base.pathname).onmessage = ({ data }) => data === "logout" && verify();
   }
 
-  // The back button brings even `no-cache` pages from a cache: nothing is shown until the server
-  // agrees.
+  // The back button brings even `no-cache` pages from a cache: nothing is shown until the server agrees.
   async function verifyUnseen() {
     const { style } = document.documentElement;
     style.visibility = "hidden";
@@ -232,28 +214,33 @@
     if (!leaving) style.visibility = "";
   }
   if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") verifyUnseen();
-  window.addEventListener("pageshow", (event) => {
-    if (event.persisted) verifyUnseen();
-  });
+  window.addEventListener("pageshow", ({ persisted }) => persisted && verifyUnseen());
+
+  // The key's label is cut, kept on one line and to its own direction. ComfyUI's menu reads @ { | } as markup, and breaks:
+  // their full-width twins are text.
+  async function logOutLabel() {
+    try {
+      const text = JSON.parse(await verify()).label
+        .replace(/[\u2028-\u202e\u2066-\u2069]/g, "")
+        .replace(/^(.{39}).{2,}/u, "$1…")
+        .replace(/[@{|}]/g, (sign) => String.fromCharCode(sign.charCodeAt() + 0xfee0));
+      return text && `Log out (\u2068${text}\u2069)`;
+    } catch {
+      return "";
+    }
+  }
 
   // "Log out" in ComfyUI's menu, once its frontend has started; given up after five minutes.
-  function addMenuEntry(tries) {
+  async function addMenuEntry(tries) {
     const app = window.comfyAPI?.app?.app ?? window.app;
-    if (app?.vueAppReady) {
-      const id = "comfy-auth-rs.logout";
-      app.registerExtension({
-        name: "comfy-auth-rs",
-        commands: [{
-          id,
-          label: "Log out",
-          icon: "pi pi-sign-out",
-          function: () => location.assign(loginPage({ logout: true })),
-        }],
-        menuCommands: [{ path: [], commands: [id] }],
-      });
-    } else if (tries) {
-      setTimeout(addMenuEntry, 500, tries - 1);
-    }
+    if (!app?.vueAppReady) return tries && setTimeout(addMenuEntry, 500, tries - 1);
+    const id = "comfy-auth-rs.logout";
+    const label = (await logOutLabel()) || "Log out";
+    app.registerExtension({
+      name: "comfy-auth-rs",
+      commands: [{ id, label, icon: "pi pi-sign-out", function: () => location.assign(loginPage({ logout: true })) }],
+      menuCommands: [{ path: [], commands: [id] }],
+    });
   }
   addMenuEntry(600);
 })();

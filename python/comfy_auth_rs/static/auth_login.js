@@ -1,5 +1,4 @@
-// The login page's behaviour. Without this script the page is a plain form. All addresses are relative, so that a proxy may
-// serve it below any folder.
+// The login page. Without this script it is a plain form. Addresses are relative: a proxy may serve it below any folder.
 (function () {
   "use strict";
 
@@ -83,6 +82,7 @@
 
   function explain(answer) {
     if (isRefusal(answer)) return WRONG;
+    if (answer.status === 403) return "The server refuses this key from here. Its log says why.";
     if (answer.status !== 429) {
       return `The server answered with an error (${answer.status}). Try again, or look into its log.`;
     }
@@ -91,10 +91,10 @@
     return `Too many wrong keys from this address. Try again in ${wait}.`;
   }
 
-  // Such a server works with the stored key alone.
-  const hasNoSessions = ({ status }) => status === 404 || status === 405;
+  // It works with the stored key alone.
+  const hasNoSessions = ({ status }) => [404, 405].includes(status);
 
-  // Validates the key, opens a session, stores the key. Returns what went wrong, or "".
+  // Returns what went wrong, or "".
   async function logIn(key, remember) {
     if (!/^[\x21-\x7e]{1,1024}$/.test(key)) return WRONG;
     try {

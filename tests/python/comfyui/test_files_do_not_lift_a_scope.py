@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from support.client import Answer, ask, bearer, is_refusal
-from support.keys import KEY
+from support.keys import KEY, OTHER_KEY
 from support.servers import Server, start_real, start_server
 
 #: A custom node that tells which files a request names.
@@ -46,6 +46,10 @@ PromptServer.instance.app.middlewares.append(tell)
 NODE_CLASS_MAPPINGS = {}
 """
 
+RUN_KEY = OTHER_KEY
+VIEW_KEY = OTHER_KEY.replace("another", "viewing")
+KEYS = f"{KEY} owner\n{RUN_KEY} run scope=run,nodes\n{VIEW_KEY} view scope=view\n"
+
 SCRIPT = "<script>alert(1)</script>"
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg">{SCRIPT}</svg>'
 
@@ -71,6 +75,13 @@ class Site:
         return ask(self.server, target, {**bearer(KEY), **(headers or {})}, method=method, body=data)
 
 
+def write_keys(base: Path) -> str:
+    file = base / "keys.txt"
+    file.write_text(KEYS)
+    file.chmod(0o600)
+    return str(file)
+
+
 @pytest.fixture(scope="module", params=["miniature", "real"])
 def site(
     request: pytest.FixtureRequest, copy_miniature: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory
@@ -78,7 +89,7 @@ def site(
     if request.param == "miniature":
         base = copy_miniature()
         (base / "custom_nodes" / "telling.py").write_text(TELLING_NODE)
-        with start_server(base, "--api-key", KEY) as server:
+        with start_server(base, "--api-key-file", write_keys(base)) as server:
             yield Site(server, base)
         return
     if "COMFYUI_DIR" not in os.environ:
@@ -87,7 +98,7 @@ def site(
     for name in ("custom_nodes", "input", "output", "user", "models"):
         (base / name).mkdir()
     (base / "custom_nodes" / "telling.py").write_text(TELLING_NODE)
-    with start_real(base, "--api-key", KEY) as server:
+    with start_real(base, "--api-key-file", write_keys(base)) as server:
         yield Site(server, base)
 
 
@@ -298,3 +309,65 @@ def test_listings(site: Site, folder: Path) -> None:
     ]:
         answer = site.ask(f"/v2/userdata{query}")
         assert set(named(answer) or ()) == expected, query
+
+
+# --- who may ----------------------------------------------------------------------------------------------------
+
+
+def status(site: Site, key: str, target: str, method: str = "GET") -> int:
+    return site.ask(target, bearer(key), method, "mine").status
+
+
+@pytest.mark.parametrize("api", ["", "/api"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_that_runs_writes_only_what_people_make(site: Site, folder: Path, name: str, api: str) -> None:
+    """Whatever the spelling; and what it may not write, the owner may."""
+    before = files(folder)
+    sent = [(f"{api}/userdata/{name}", method) for method in ("POST", "DELETE")]
+    sent += [(f"{api}/userdata/{name}/move/workflows%2Fto.json", "POST")]
+    for target, method in sent:
+        status(site, RUN_KEY, target, method)
+        after = files(folder)
+        changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+        assert all(path.startswith("workflows/") or path == "comfy.settings.json" for path in changed), target
+        assert status(site, VIEW_KEY, target, method) in (400, 403), target
+        assert files(folder) == after, target
+    assert (folder / "user.css").read_text() == (folder / "ComfyUI-Manager" / "config.ini").read_text() == "owner's"
+
+
+def test_what_the_page_does_goes_on(site: Site, folder: Path) -> None:
+    for name in ("workflows%2Fa.json", "workflows%2F.index.json", "subgraphs%2Fa.json", "keybindings%2Fa.json"):
+        assert status(site, VIEW_KEY, f"/api/userdata/{name}") == 404, name
+        assert status(site, RUN_KEY, f"/api/userdata/{name}", "POST") == 200, name
+        assert status(site, VIEW_KEY, f"/api/userdata/{name}") == 200, name
+    for name in ("comfy.templates.json", "comfy.settings.json"):
+        assert status(site, RUN_KEY, f"/api/userdata/{name}", "POST") == 200, name
+    assert status(site, RUN_KEY, "/api/userdata/workflows%2Fa.json/move/workflows%2Fb.json", "POST") == 200
+    assert status(site, RUN_KEY, "/api/userdata/workflows%2Fb.json", "DELETE") == 204
+    for directory in ("workflows", "subgraphs", "keybindings"):
+        assert status(site, VIEW_KEY, f"/api/userdata?dir={directory}&recurse=true&split=false&full_info=true") == 200
+    assert status(site, VIEW_KEY, "/api/userdata/user.css") == 200
+
+
+def test_the_managers_folder_is_for_the_owner(site: Site, folder: Path) -> None:
+    for target in (
+        "/userdata/ComfyUI-Manager%2Fconfig.ini",
+        "/userdata/workflows%252F..%252FComfyUI-Manager%252Fconfig.ini",
+        "/userdata?dir=ComfyUI-Manager",
+        "/userdata?dir=.&recurse=true",
+        "/v2/userdata",
+        "/v2/userdata?path=ComfyUI-Manager",
+    ):
+        for key, expected in ((RUN_KEY, 403), (VIEW_KEY, 403), (KEY, 200)):
+            assert status(site, key, target) == status(site, key, f"/api{target}") == expected, (target, expected)
+    shutil.rmtree(folder / "ComfyUI-Manager")
+    assert status(site, VIEW_KEY, "/v2/userdata") == 200
+
+
+def test_a_style_sheet_is_put_there_by_no_other_way(site: Site, folder: Path) -> None:
+    (folder / "user.css").unlink()
+    status(site, RUN_KEY, "/userdata/workflows%2Fuser.css", "POST")
+    for target in ("user.css", ".", "%2E", "workflows%2F..", "user.css%2F", "USER.CSS"):
+        assert status(site, RUN_KEY, f"/userdata/workflows%2Fuser.css/move/{target}", "POST") in (403, 404), target
+    assert "user.css" not in files(folder)
+    assert "workflows/user.css" in files(folder)

@@ -127,8 +127,13 @@ def test_without_the_key_every_route_is_refused_alike(visits: list[Visit]) -> No
     assert len(closed) > 1500
     wrong = [visit.name for visit in closed if not is_refusal(visit.without_key, visit.method)]
     assert wrong == []
-    bodies = {visit.without_key.body for visit in closed if visit.method != "HEAD"}
+    bodies = {visit.without_key.body for visit in closed if visit.method != "HEAD" and not queues(visit)}
     assert len(bodies) == 1
+    assert len({visit.without_key.body for visit in closed if queues(visit)}) == 1
+
+
+def queues(visit: Visit) -> bool:
+    return visit.method == "POST" and visit.route.plain in ("/prompt", "/api/prompt")
 
 
 def is_illegible(visit: Visit) -> bool:

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,6 +188,29 @@ def test_doctor_lists_every_fault_of_a_key_file(tmp_path, tree, key_file):
     other.write_text("short\n")
     other.chmod(0o600)
     assert [state for state, _ in checks(run(*arguments, other), "Key file")] == ["ok", "ok", "note"]
+
+
+def test_doctor_names_keys_that_end_and_those_that_never_do(tmp_path, tree):
+    def moment(days):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + days * 86_400))
+
+    soon, late, past = moment(13.9), moment(14.1), moment(-29.9)
+    lines = [
+        "# ours", f"{KEY}-1 soon expires={soon}", f"{KEY}-2 expires={late}", f"{KEY}-3 expires={past}",
+        f"{KEY}-4 ended expires=2020-01-01", f"{KEY}-5 owner", f"{KEY}-6 scope=run", f"{KEY}-7 from=::1",
+        f"{KEY}-8 user=a",
+    ]  # fmt: skip
+    file = tmp_path / "keys.txt"
+    file.write_text("\n".join(lines))
+    file.chmod(0o600)
+    result = run("doctor", tree, "--json", "--port", free_port(), "--api-key-file", file)
+    assert checks(result, "Keys") == [
+        ("note", f"{file}:2: the key expires at {soon}; `comfy-auth-rs keys rotate` replaces it"),
+        ("note", f"{file}:5: the key expired at 2020-01-02T00:00:00Z; remove the line"),
+        ("note", f"{file}: keys that open everything and never expire, on line 6, 9; scope= and expires= say less"),
+    ]
+    assert checks(result, "Key file")[0][0] == "ok"
+    assert KEY not in result.stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")

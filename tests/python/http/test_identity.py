@@ -120,9 +120,14 @@ async def test_where_nothing_asks_for_a_key(aiohttp_server):
 
 
 async def test_the_example(aiohttp_client, key_file):
+    key_file.write_text(f"{KEY} alice's laptop\n{OTHER_KEY} wall scope=view user=Eve\n")
     names = {"__name__": "example"}
     exec((REPOSITORY / "examples/who_is_it.py").read_text(encoding="utf-8"), names)
     client = await aiohttp_client(names["make_app"](key_file))
     assert await (await client.get("/")).json() == {"hello": "stranger"}
     told = await (await client.get("/", headers=bearer(KEY))).json()
-    assert told == {"hello": "alice's laptop", "key_id": KEY_ID, "source": "bearer"}
+    assert told == {"hello": "alice's laptop", "scopes": ["all"], "subject": KEY_ID, "source": "bearer"}
+    told = await (await client.get("/", headers=bearer(OTHER_KEY))).json()
+    assert told == {"hello": "wall", "scopes": ["view"], "subject": "eve", "source": "bearer"}
+    assert (await client.post("/paint", headers=bearer(OTHER_KEY))).status == 403
+    assert await (await client.post("/paint", headers=bearer(KEY))).json() == {"painted for": KEY_ID}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import hmac
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 from support import network, proxies
 from support.client import BEARER, BROWSER, CHALLENGE, UPGRADE, Answer, ask, basic, bearer, connect
 from support.keys import KEY, OTHER_KEY
@@ -24,6 +26,9 @@ from support.servers import Server, free_port, start_server
 
 IN_PATH = "key-in-a-path-of-32-characters-or-more"  # proxies log paths
 NO_LABEL = "canary-key-without-label-of-32-characters"
+VIEWER = "canary-key-that-may-look-of-32-characters"
+RUNNER = "canary-key-that-may-run-of-32-characters-too"
+ELSEWHERE = "canary-key-for-another-address-of-32-characters"
 WRONG = bearer("wrong-key-behind-the-proxies")
 MEGABYTE = 1024 * 1024
 
@@ -37,7 +42,8 @@ class Neighbour(BaseHTTPRequestHandler):
         if self.path == "/socket" and "Upgrade" in self.headers:
             return self.greet()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        seen = {"method": self.command, "target": self.path, "headers": dict(self.headers.items()), "body": body}
+        fields = self.headers.items()
+        seen = {"method": self.command, "target": self.path, "headers": dict(fields), "fields": fields, "body": body}
         answer = json.dumps(seen).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -83,7 +89,9 @@ def comfyui(copy_miniature: Any, name: str) -> Iterator[Server]:
     """One for each proxy, since they have the same clients."""
     tree: Path = copy_miniature()
     keys = tree / "keys.txt"
-    keys.write_text(f"{KEY} alice\n{OTHER_KEY} Zoë's 100% laptop\n{NO_LABEL}\n{IN_PATH}\n", encoding="utf-8")
+    lines = [f"{KEY} alice", f"{OTHER_KEY} Zoë's 100% laptop", NO_LABEL, IN_PATH, f"{VIEWER} wall display scope=view"]
+    lines += [f"{RUNNER} bot scope=run,metrics user=Bob", f"{ELSEWHERE} from=192.0.2.0/24"]
+    keys.write_text("\n".join(lines), encoding="utf-8")
     keys.chmod(0o600)
     flags = ["--api-key-file", str(keys), "--auth-require-ws", "--auth-trusted-proxy", "127.0.0.1"]
     if own := network.address():
@@ -107,8 +115,8 @@ def through(proxy: Proxy, headers: Any = None, target: str = "/neighbour/x", **o
     return ask(proxy, target, headers, **options)
 
 
-def log_in(proxy: Proxy) -> dict[str, str]:
-    login = through(proxy, BEARER, "/auth_session", method="POST", body=b"")
+def log_in(proxy: Proxy, key: str = KEY) -> dict[str, str]:
+    login = through(proxy, bearer(key), "/auth_session", method="POST", body=b"")
     assert login.status == 204
     assert "; Secure" in login.headers["Set-Cookie"]
     return {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
@@ -221,11 +229,20 @@ def test_logs_hold_no_key(proxy: Proxy) -> None:
 # Its neighbour
 
 
-def label(answer: Answer) -> str:
-    """As the neighbour was told; to some proxies an empty one is none."""
+WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
+
+
+def who(answer: Answer) -> list[str]:
+    """As the neighbour was told, each once; to some proxies an empty field is none."""
     assert answer.status == 200
-    found: str = answer.json["headers"].get("X-Auth-Key-Label", "")
-    return found
+    told = CIMultiDict(answer.json["fields"])
+    values = [told.getall(name, [""]) for name in WHO]
+    assert {len(value) for value in values} == {1}
+    return [value for [value] in values]
+
+
+def label(answer: Answer) -> str:
+    return who(answer)[0]
 
 
 def test_the_key_leads_to_the_neighbour_and_stays_behind(proxy: Proxy) -> None:
@@ -303,10 +320,61 @@ def test_a_path_is_no_query(proxy: Proxy) -> None:
     assert through(proxy, target=f"/neighbour/x&api_key={IN_PATH}").status == 401
 
 
-def test_labels_cannot_be_forged(proxy: Proxy) -> None:
-    forged = {"X-Auth-Key-Label": "admin", "X-Original-Method": "GET"}
+#: As the design says: derived from the key, the same everywhere.
+KEY_ID = hmac.digest(hashlib.sha256(NO_LABEL.encode()).digest(), b"comfy-auth-rs key id v1", "sha256")[:16].hex()
+
+
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper])
+def test_who_it_is_cannot_be_forged(proxy: Proxy, spelled: Callable[[str], str]) -> None:
+    forged = {"X-Original-Method": "GET", **{spelled(name): "admin" for name in WHO}}
     assert label(through(proxy, {**bearer(OTHER_KEY), **forged})) == "Zo%C3%AB's 100%25 laptop"
-    assert label(through(proxy, {**bearer(NO_LABEL), **forged})) == ""
+    assert who(through(proxy, {**bearer(NO_LABEL), **forged})) == ["", "", "all", KEY_ID]
+    for headers in (bearer(RUNNER), log_in(proxy, RUNNER)):
+        answer = through(proxy, {**headers, **forged})
+        assert who(answer) == ["bot", "Bob", "run metrics", "bob"]
+        assert "admin" not in answer.text
+    for headers in ({}, WRONG):
+        assert through(proxy, {**headers, **forged}).status == 401
+
+
+def test_nor_by_names_with_underscores(proxy: Proxy) -> None:
+    """CGI and WSGI make a hyphen of them."""
+    if proxy.name == "traefik":
+        pytest.skip("it passes such names on, as docs/neighbours.md says")
+    names = ("X_Auth_User", "x_auth-user", "X-Auth_Subject", "X_AUTH_SCOPE", "X-Auth-Key_Label")
+    answer = through(proxy, {**bearer(RUNNER), **dict.fromkeys(names, "admin")})
+    assert who(answer) == ["bot", "Bob", "run metrics", "bob"]
+    assert "admin" not in answer.text
+
+
+@pytest.mark.parametrize("query", [
+    "", "scope=view", "scope=run&scope=view", "x=1&scope=", f"api_key={VIEWER}", f"api_key={VIEWER}&scope=view",
+    f"scope=view&api_key={VIEWER}", f"api_key={VIEWER}%26scope=view", f"api_key={VIEWER}%26scope%3Dview&x=1",
+    f"api_key={VIEWER};scope=view", f"api_key={VIEWER}%23&scope=view", "api_key=%26scope=view", "%73cope=view",
+])  # fmt: skip
+@pytest.mark.parametrize("accept", [{}, BROWSER], ids=["a program", "a browser"])
+def test_a_key_without_the_scope_does_not_get_through(proxy: Proxy, query: str, accept: dict[str, str]) -> None:
+    """Whatever scope the client names. It is no use logging in again, so it is not led there."""
+    for headers in (bearer(VIEWER), log_in(proxy, VIEWER)):
+        answer = through(proxy, {**headers, **accept}, f"/neighbour/x?{query}", source="127.0.3.4")
+        assert (answer.status, answer.headers.get("Location")) == (403, None)
+        assert "WWW-Authenticate" not in answer.headers or "insufficient_scope" in answer.headers["WWW-Authenticate"]
+    answer = through(proxy, accept, f"/neighbour/x?{query}", source="127.0.3.4")
+    assert answer.status in (302, 401, 403)
+    if proxy.name != "traefik" and query.endswith(VIEWER):
+        assert (answer.status, answer.headers.get("Location")) == (403, None)
+
+
+def test_a_key_for_other_addresses_does_not_get_through(proxy: Proxy) -> None:
+    for accept in ({}, BROWSER):
+        forged = {"X-Forwarded-For": "192.0.2.1", "X-Real-IP": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
+        answer = through(proxy, {**bearer(ELSEWHERE), **forged, **accept})
+        assert (answer.status, answer.headers.get("Location")) == (403, None)
+
+
+def test_a_scope_of_the_neighbours_own_is_let_through(proxy: Proxy) -> None:
+    answer = through(proxy, bearer(RUNNER), "/neighbour/x?scope=view&y=1")
+    assert (label(answer), answer.json["target"]) == ("bot", "/x?scope=view&y=1")
 
 
 def test_nobody_else_gets_through(proxy: Proxy) -> None:

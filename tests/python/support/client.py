@@ -123,7 +123,10 @@ def headers_of(answer: Answer) -> list[tuple[str, str]]:
 
 
 def is_refusal(answer: Answer, method: str = "GET") -> bool:
-    """The one answer to all who have no key: nothing in it tells one path from another."""
+    """The one answer to all who have no key: nothing in it tells one path from another.
+
+    But for a prompt: ComfyUI's page shows what is wrong with one, and so it is in ComfyUI's own form.
+    """
     headers = {name: value for name, value in headers_of(answer) if name not in ("x-route", "server")}
     expected = {
         "cache-control": "no-store",
@@ -132,7 +135,10 @@ def is_refusal(answer: Answer, method: str = "GET") -> bool:
     }
     if (answer.status, headers) != (401, expected):
         return False
-    return answer.body == b"" if method == "HEAD" else answer.json["error"] == "unauthorized"
+    if method == "HEAD":
+        return answer.body == b""
+    error = answer.json["error"]
+    return (error["type"] if "node_errors" in answer.json else error) == "unauthorized"
 
 
 # --- servers in this event loop ---------------------------------------------------------------------------------

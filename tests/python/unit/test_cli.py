@@ -17,7 +17,10 @@ from support.keys import KEY
 from support.trees import SERVER, make_tree
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "help"
-COMMANDS = ["keygen", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "completion"]
+COMMANDS = [
+    "keygen", "keys", "keys list", "keys add", "keys revoke", "keys rotate", "patch", "unpatch", "install-node",
+    "uninstall-node", "doctor", "probe", "run", "completion",
+]  # fmt: skip
 
 
 def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -34,7 +37,7 @@ def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str)
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_as_documented(command):
     result = run(*command.split(), "--help")
-    golden = GOLDEN / f"{command or 'comfy-auth-rs'}.txt"
+    golden = GOLDEN / f"{command.replace(' ', '-') or 'comfy-auth-rs'}.txt"
     assert result.returncode == 0
     assert "examples:" in result.stdout or not command
     assert result.stdout.split() == golden.read_text().split()  # where lines break differs among Python versions

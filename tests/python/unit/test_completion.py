@@ -19,7 +19,18 @@ from comfy_auth_rs.cli.completion import SHELLS
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ["completion", "doctor", "install-node", "keygen", "patch", "probe", "run", "uninstall-node", "unpatch"]
+COMMANDS = [
+    "completion",
+    "doctor",
+    "install-node",
+    "keygen",
+    "keys",
+    "patch",
+    "probe",
+    "run",
+    "uninstall-node",
+    "unpatch",
+]
 
 #: What a person has typed before pressing the tab key, and what may come next.
 CASES = {
@@ -31,6 +42,9 @@ CASES = {
     "run Comfy": ["ComfyUI/"],
     "install-node --base-directory Comfy": ["ComfyUI/"],
     "doctor --api-key-file Comfy": ["ComfyUI.txt", "ComfyUI/"],
+    "keys ": ["add", "list", "revoke", "rotate"],
+    "keys rotate --": ["--digest", "--grace", "--help", "--json"],
+    "keys list Comfy": ["ComfyUI.txt", "ComfyUI/"],
     "keygen -o Comfy": ["ComfyUI.txt", "ComfyUI/"],
 }
 
