@@ -92,9 +92,16 @@ def _of_a_folder(method: str, route: Route, target: str) -> str | None:
         return "all"
     if is_exempt(method, route, target) and "\\" not in path:
         return None
-    if OF_THE_MANAGER.fullmatch(re.sub("/+", "/", path)):
+    if OF_THE_MANAGER.fullmatch(re.sub("/+", "/", path)) or not is_spelled_plainly(path, route):
         return "all"
     return "nodes" if route.plain.startswith("/my_outputs") else "view"
+
+
+def is_spelled_plainly(path: str, route: Route) -> bool:
+    """Whether there is no other way to write the file's path below its folder."""
+    file = path[len(route.path.rstrip("/")) + 1 :]
+    names = file.split("/") if file else []
+    return "\\" not in file and not {"", ".", ".."} & set(names) and all(len(name.encode()) < 256 for name in names)
 
 
 def _of_user_files(method: str, route: Route, target: str) -> str:
