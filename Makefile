@@ -96,7 +96,7 @@ test-tools: $(VENV)/.tools $(VENV)/.more-tools $(VENV)/.newest-frontend
 # The same examples of each property every time; `make soak` tries others.
 .PHONY: test-rust
 test-rust:
-	PROPTEST_RNG_SEED=1 cargo test --quiet
+	+PROPTEST_RNG_SEED=1 cargo test --quiet
 
 .PHONY: test-python
 test-python: develop-tests $(VENV)/.more-tools

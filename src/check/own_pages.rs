@@ -21,7 +21,9 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     let Context { request, question, .. } = *context;
     let reads = || is_read(request, question) && visit(request) != Visit::Embedded;
     // Nearly everything that a page asks for is by a script, and the route is dear.
-    let is_meant = || is_by_a_script(request) || !context.policy.scopes.is_of_the_manager(request.route());
+    let policy = context.policy;
+    let is_of_the_manager = || policy.scopes.is_of_the_manager(request.route());
+    let is_meant = || !policy.exemptions.in_comfyui() || is_by_a_script(request) || !is_of_the_manager();
     let ours = || (context.page() == Page::Own || reads()) && is_meant();
     let passes = match grant.source {
         Source::Cookie => ours(),

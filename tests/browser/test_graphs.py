@@ -182,7 +182,7 @@ LOADS = {
         })""",
     "iframe": """
         const frame = document.createElement("iframe"); frame.src = picture; document.body.append(frame);
-        await loaded(frame); return frame.contentDocument.images[0].naturalWidth === 320""",
+        await loaded(frame); return fetched(picture)""",  # sandboxed: no other page sees into it
     "object": """
         const object = document.createElement("object"); object.type = "image/png"; object.data = picture;
         document.body.append(object); return loaded(object)""",
@@ -259,7 +259,7 @@ def paths(studio: Page, comfyui: Site) -> list[str]:
         comfyui.output("clip.webm", base64.b64decode(studio.evaluate(_RECORD))),
         comfyui.output("sound.wav", wav()),
         comfyui.userdata("probe.css", "body { --from-link: yes; }"),
-        comfyui.userdata("probe.js", "export const answer = 42; globalThis.document ?? postMessage(answer);"),
+        "/api/witness/probe.js",
         "/api/free",
     ]
 

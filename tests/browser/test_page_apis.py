@@ -129,7 +129,7 @@ SNIPPETS = {
         await new Promise((resolve) => { request.onloadend = resolve; }); return [request.mine, request.status]""",
     "service worker": """
         const { serviceWorker } = navigator;
-        const registration = await serviceWorker.register(worker, { scope: "/api/userdata/" });
+        const registration = await serviceWorker.register(worker, { scope: "/api/witness/" });
         const state = await new Promise((resolve) => {
           const worker_ = registration.installing ?? registration.waiting ?? registration.active;
           if (worker_.state === "activated") resolve(worker_.state);
@@ -178,7 +178,7 @@ def pages(browser: Browser, site: Site) -> Iterator[tuple[Page, Page]]:
 def test_nothing_changes_for_the_page(pages: tuple[Page, Page], site: Site, name: str) -> None:
     values = [
         site.output("answer.png", png(64, 48, (1, 2, 3))),
-        site.userdata("worker.js", "addEventListener('fetch', () => {});"),
+        "/api/witness/worker.js",
     ]
     outcomes = [
         page.evaluate(f"async ([picture, worker]) => {{ {_HELPERS} {SNIPPETS[name]} }}", values) for page in pages

@@ -37,4 +37,16 @@ async def challenge(request: web.Request) -> web.Response:
     return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="a custom node"'})
 
 
+#: What is behind the key and runs: nothing that clients can write does.
+SCRIPTS = {
+    "probe": "export const answer = 42; globalThis.document ?? postMessage(answer);",
+    "worker": "addEventListener('fetch', () => {});",
+}
+
+
+@PromptServer.instance.routes.get("/witness/{name}.js")
+async def script(request: web.Request) -> web.Response:
+    return web.Response(text=SCRIPTS[request.match_info["name"]], content_type="text/javascript")
+
+
 NODE_CLASS_MAPPINGS = {}
