@@ -132,7 +132,7 @@ $(VENV)/.newest-frontend: $(VENV)/.tools
 
 .PHONY: test-browser
 test-browser: develop-tests $(VENV)/.newest-frontend
-	$(PYTEST) $(PARALLEL) tests/browser
+	$(PYTEST) $(PARALLEL) --numprocesses 4 tests/browser
 
 .PHONY: test-js
 test-js:
