@@ -109,13 +109,19 @@ impl Exemptions {
 
     fn of_path(&self, path: &str, reads: bool) -> Exemption {
         let Application::ComfyUi { require_ws } = self.application else { return of_our_own(path, reads) };
-        match path.strip_prefix("/api").unwrap_or(path) {
+        match without_api(path) {
             "/ws" if reads && !require_ws => Exemption::Socket,
             _ if reads && path == "/index.html" => Exemption::Open,
             _ if reads && (path.starts_with("/templates/") || path.starts_with("/docs/")) => Exemption::Open,
             path => of_our_own(path, reads),
         }
     }
+}
+
+/// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
+#[must_use]
+pub fn without_api(path: &str) -> &str {
+    path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 /// The routes that this package adds.

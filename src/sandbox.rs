@@ -1,6 +1,6 @@
 //! What clients can write is never a page of ours.
 //!
-//! A page or a script that somebody with a key left on the server would act with the rights of whoever opens it. So a
+//! A page or a script that somebody with a key left on the server would act with the rights of the person who opens it. So a
 //! browser gets it in a sandbox (CSP, directive `sandbox`), takes it for nothing but what its type says (`nosniff`), and
 //! downloads it where the type is one that a browser would run. Pictures, videos, sound and text are shown as before, and
 //! what a page loads by itself (`<img>`, `<video>`, `fetch`, a style sheet) works whatever these fields say.

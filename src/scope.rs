@@ -4,7 +4,7 @@
 //! needs `all`, or `nodes` where a custom node answers it.
 
 use crate::error::{ConfigError, quoted};
-use crate::exempt::{Route, is_hidden, is_spelled_plainly};
+use crate::exempt::{Route, is_hidden, is_spelled_plainly, without_api};
 use crate::keys::Scope::{self, All, Run, View};
 use crate::keys::{Entry, Scopes};
 use crate::patterns::Patterns;
@@ -34,7 +34,7 @@ impl Table {
         Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
     }
 
-    /// What a request needs that is judged for `key`. Whoever says it has seen the path as it was asked for: a file below a
+    /// What a request needs that is judged for `key`. Patterns and functions see the path as it was asked for, so a file below a
     /// static mount needs `all` by any other spelling than its plain one.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R, key: &Entry) -> Scopes {
@@ -222,12 +222,6 @@ const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot",
 /// Paths that it had before its third version.
 const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
 
-/// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
-#[must_use]
-pub fn without_api(path: &str) -> &str {
-    path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path)
-}
-
 /// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` where nobody has said.
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
@@ -256,7 +250,7 @@ fn leads_to_the_manager(route: Route<'_>) -> bool {
     }
 }
 
-/// Whether a path, canonical or as it was asked for, is one of ComfyUI-Manager's, whoever serves it.
+/// Whether a path, canonical or as it was asked for, is one of ComfyUI-Manager's. Who serves it makes no difference.
 ///
 /// `/api` and `/v2` may be before it, as often as they like. Where a canonical path has names (`{name}`), it is one if any
 /// value of theirs makes it one.

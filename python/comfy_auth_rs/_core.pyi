@@ -280,6 +280,9 @@ class Identity:
     @property
     def expires(self) -> int | None:
         """When the key ends, in seconds since 1970 (UTC)."""
+    @property
+    def expires_at(self) -> str | None:
+        """The same as RFC 3339 writes it; what is later than the year 9999, as its end."""
 
 @final
 class BeforeSending:

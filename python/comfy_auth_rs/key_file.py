@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfy_auth_rs._core import KeyEntry, key_file_entries
+from comfy_auth_rs.folders import sync_folder
 from comfy_auth_rs.ownership import as_owner, foreign_part
 
 if sys.platform == "win32":
@@ -233,7 +234,7 @@ def _replace(target: Path, text: bytes, state: os.stat_result | None) -> None:
             raise
     except OSError as error:
         raise _fault(target, error) from None
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _give_to_owner(descriptor: int, target: Path, state: os.stat_result) -> None:
@@ -260,16 +261,6 @@ def _version(target: Path) -> tuple[int, ...] | None:
 
 def _version_of(state: os.stat_result) -> tuple[int, ...]:
     return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-def _sync(folder: Path) -> None:
-    if sys.platform != "win32":
-        with suppress(OSError):  # some network file systems cannot: the file is in its place all the same
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def _fault(path: Path, error: OSError) -> KeyFileFault:

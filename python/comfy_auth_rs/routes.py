@@ -6,7 +6,6 @@ import asyncio
 import json
 import string
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote
@@ -42,9 +41,6 @@ _WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 
 #: Longest `X-Auth-Next`: proxies have little room for an answer's header.
 _MAX_NEXT = 2048
-
-#: The last second of the year 9999, at whose end a key may expire: that is no moment that Python can write.
-_LAST_MOMENT = 253_402_300_799
 
 #: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
 _PLAIN = string.punctuation.replace("%", "") + " "
@@ -102,7 +98,7 @@ class SessionRoute:
                 "label": who.label,
                 "user": who.user,
                 "scope": " ".join(who.scopes),
-                "expires": who.expires and _moment(who.expires),
+                "expires": who.expires_at,
                 "source": who.source,
             }
             if "all" in who.scopes:
@@ -187,10 +183,6 @@ class VerifyRoute:
         who = (label, outcome.user or "", " ".join(outcome.scopes), outcome.subject)
         headers = {**dict(zip(_WHO, who, strict=True)), "Cache-Control": "no-store"}
         return web.Response(status=204, headers=headers)
-
-
-def _moment(unix: int) -> str:
-    return datetime.fromtimestamp(min(unix, _LAST_MOMENT), timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -15,7 +15,7 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     let needed = match context.question {
         Question::ForwardAuth(Wanted::Unknown) => None,
         Question::ForwardAuth(Wanted::Scope(scope)) => Some(Scopes::needed(scope)),
-        // Whoever asks who was admitted must not be told of a key that was not.
+        // The answer must not name a key that did not admit the request.
         Question::Access | Question::Again | Question::Identity if granted != Scopes::ALL => {
             Some(context.policy.scopes.needed(context.request, grant.key))
         }

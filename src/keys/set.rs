@@ -81,7 +81,11 @@ impl Entry {
     /// Who uses it: its user, in lower case, since names are compared without case; else its own public name.
     #[must_use]
     pub fn subject(&self) -> String {
-        self.attributes.user.as_ref().map_or_else(|| self.id.to_string(), |user| user.to_ascii_lowercase())
+        self.user().unwrap_or_else(|| self.id.to_string())
+    }
+
+    fn user(&self) -> Option<String> {
+        self.attributes.user.as_ref().map(|user| user.to_ascii_lowercase())
     }
 
     fn is_in_force(&self, now: Now) -> bool {
@@ -138,7 +142,7 @@ impl Keys {
 
     /// Everybody for whom there is a key, in lower case.
     pub fn users(&self) -> impl Iterator<Item = String> {
-        self.entries.values().filter_map(|entry| entry.attributes.user.as_ref()).map(|user| user.to_ascii_lowercase())
+        self.entries.values().filter_map(Entry::user)
     }
 
     /// Looks a candidate up. Its digest picks at most one entry, which is then compared in constant time; where there

@@ -424,7 +424,7 @@ fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
 }
 
 fn all_expired(file: &WatchedFile, now: u64) -> Option<Warning> {
-    let has_expired = |record: &Record| record.attributes.expires.is_some_and(|end| end <= now);
+    let has_expired = |record: &Record| record.attributes.has_expired(now);
     let detail = "every key in this file has expired, so none of them admits anybody; \
                   `comfy-auth-rs keys add` makes another";
     let fault = || ConfigError::in_key_file(file.path.to_string_lossy(), detail);

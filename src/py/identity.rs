@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::date::rfc3339;
 use crate::decision::Grant;
 
 #[pyclass(frozen, eq, hash, module = "comfy_auth_rs")]
@@ -41,6 +42,11 @@ impl Identity {
 
 #[pymethods]
 impl Identity {
+    #[getter]
+    fn expires_at(&self) -> Option<String> {
+        self.expires.map(rfc3339)
+    }
+
     #[getter]
     fn scopes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, &self.scopes)

@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::aiohttp;
 use super::error::config_error;
+use crate::exempt::without_api;
 use crate::keys;
 use crate::request::Handler;
 use crate::scope::{self, Table};
@@ -121,7 +122,7 @@ impl Known {
 #[pyfunction]
 #[pyo3(signature = (path, method, *, is_folder = false))]
 pub fn scope_of(path: &str, method: &str, is_folder: bool) -> Option<&'static str> {
-    let plain = scope::without_api(path);
+    let plain = without_api(path);
     let found = match is_folder {
         _ if scope::is_of_the_manager(path) => Some(keys::Scope::All),
         true => scope::of_comfyuis_files(plain, method),

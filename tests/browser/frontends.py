@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from files import png
 from playwright.sync_api import Locator, Page, expect
 
 #: `make test-browser` installs the newest frontend of PyPI here.
@@ -122,3 +123,17 @@ def menu_entry(page: Page, entry: str) -> Locator:
     """Open ComfyUI's menu; its entry."""
     page.locator("[data-testid=comfy-menu-button], .comfyui-logo-wrapper, .comfyui-logo").first.click()
     return page.get_by_role("menuitem", name=re.compile(entry)).first
+
+
+def drop_picture(page: Page, tree: Path, folder: Path) -> None:
+    """A person drags a picture from `folder` onto a node. It is shown, and ComfyUI, in `tree`, has it."""
+    file = folder / "dropped.png"
+    file.write_bytes(png(72, 48, (0x22, 0xAA, 0x55)))
+    load(page, {"1": {"class_type": "LoadImage", "inputs": {}}})
+    x, y = place(page, "LoadImage", dy=40)
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+    wait_for_preview(page, 72, "LoadImage")
+    assert (tree / "input" / "dropped.png").read_bytes() == file.read_bytes()

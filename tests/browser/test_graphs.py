@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from files import png, wav
-from frontends import PICTURE, Frontend, load, node_menu, place, run, wait_for_preview, wait_until_up
+from frontends import PICTURE, Frontend, drop_picture, load, node_menu, run, wait_for_preview, wait_until_up
 from login import log_in, stored
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from screens import shoot
@@ -95,16 +95,7 @@ def test_the_picture_opens_in_a_window_of_its_own(page: Page) -> None:
 
 
 def test_a_picture_dropped_on_a_node_is_uploaded_and_shown(page: Page, comfyui: Site, tmp_path: Path) -> None:
-    file = tmp_path / "dropped.png"
-    file.write_bytes(png(72, 48, GREEN))
-    load(page, {"1": {"class_type": "LoadImage", "inputs": {}}})
-    x, y = place(page, "LoadImage", dy=40)
-    devtools = page.context.new_cdp_session(page)
-    for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
-        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
-    wait_for_preview(page, 72, "LoadImage")
-    assert (comfyui.tree / "input" / "dropped.png").read_bytes() == file.read_bytes()
+    drop_picture(page, comfyui.tree, tmp_path)
 
 
 def test_the_mask_editor_opens_paints_and_saves(page: Page, comfyui: Site, frontend: Frontend) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from files import png
-from frontends import PICTURE, Frontend, load, menu_entry, place, run, wait_for_preview, wait_until_up
+from frontends import PICTURE, Frontend, drop_picture, load, menu_entry, run, wait_for_preview, wait_until_up
 from login import expect_login_page, log_in, stored
 from playwright.sync_api import Browser, expect
 from screens import shoot
@@ -146,16 +145,7 @@ def test_a_key_that_may_work_works(browser: Browser, comfyui: Site, frontend: Fr
     assert (comfyui.tree / "user" / "default" / name).is_file()
     page.evaluate("() => app.extensionManager.setting.set('Comfy.Minimap.Visible', true)")
 
-    file = tmp_path / "dropped.png"
-    file.write_bytes(png(72, 48, (1, 2, 3)))
-    load(page, {"1": {"class_type": "LoadImage", "inputs": {}}})
-    x, y = place(page, "LoadImage", dy=40)
-    devtools = page.context.new_cdp_session(page)
-    for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
-        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
-    wait_for_preview(page, 72, "LoadImage")
-    assert (comfyui.tree / "input" / "dropped.png").read_bytes() == file.read_bytes()
+    drop_picture(page, comfyui.tree, tmp_path)
 
     ask = "async ([method, path]) => (await fetch(path, { method, body: method === 'POST' ? '{}' : null })).status"
     assert page.evaluate(ask, ["GET", "/witness/boom"]) == 200, "a route of a custom node"

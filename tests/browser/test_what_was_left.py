@@ -1,4 +1,4 @@
-"""A page or a script that somebody left on the server runs in no browser, whoever opens it, wherever.
+"""A page or a script that somebody left on the server runs in no browser, no matter who opens it and where.
 
 In the miniature; what a key of `run` leaves, also in the real ComfyUI that `COMFYUI_DIR` names.
 """
@@ -141,7 +141,7 @@ def test_what_people_look_at_is_shown(site: Site, owner: Page) -> None:
 
 # --- what a key of `run` leaves -----------------------------------------------------------------------------------
 
-#: Loads something with the rights of whoever opens it, by a script or without one.
+#: Loads something with the rights of the person who opens it, by a script or without one.
 LOADS = (
     f'<script>{SCRIPT}</script><img src="/api/queue?ran"/><img src="x" onerror="{SCRIPT}"/>'
     '<iframe src="/api/queue?ran"></iframe><object data="/api/queue?ran"></object>'

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import scope_of
 
-__all__ = ["Origin", "is_of_node", "origin_of", "origin_of_route", "watch"]
+__all__ = ["Origin", "origin_of", "origin_of_route", "watch"]
 
 #: Most functions and classes that are looked at for one route.
 _MOST: Final = 100
@@ -49,11 +49,6 @@ _Place = Origin | None
 def watch(app: web.Application, root: Path | None) -> None:
     """Has `app` remember from now on whose code adds its routes. `root` is ComfyUI's own folder."""
     app[_WATCHED] = _Watched(_Folders(root), app.router)
-
-
-def is_of_node(request: web.BaseRequest) -> bool:
-    """Whether the code that answers, or that added the route, is in a folder of custom nodes."""
-    return origin_of(request) is Origin.NODE
 
 
 def origin_of(request: web.BaseRequest) -> Origin:

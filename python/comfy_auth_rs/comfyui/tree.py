@@ -13,6 +13,7 @@ from pathlib import Path
 
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER, insert, remove, same_but_for_version, version_of
 from comfy_auth_rs.errors import PatchError
+from comfy_auth_rs.folders import sync_folder
 from comfy_auth_rs.ownership import as_owner
 
 if sys.platform != "win32":
@@ -116,7 +117,7 @@ def _rewrite(
                 _stage(path, new)
             for path in changed:
                 _temporary(path).replace(path)
-                _sync_directory(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             for leftover in changed:
                 with suppress(OSError):
@@ -157,13 +158,3 @@ def _stage(path: Path, content: bytes) -> None:
                 os.fchown(file.fileno(), old.st_uid, old.st_gid)
             os.fchmod(file.fileno(), old.st_mode & 0o777)
         os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if sys.platform != "win32":
-        with suppress(OSError):  # some network file systems cannot: the file is in its place all the same
-            descriptor = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfy_auth_rs import KeyFileError, KeyStore, identity, setup
 from comfy_auth_rs.aiohttp_internals import requests_in_flight
 from multidict import CIMultiDict
-from support.apps import SECRET, install_as_comfyui, secret
+from support.apps import SECRET, echo_socket, install_as_comfyui, secret
 from support.client import BROWSER, CHALLENGE, FORM, JSON, Answer, basic, bearer, fetch, log_in
 from support.keys import CANARY, KEY, OTHER_KEY, WRONG_KEY
 
@@ -67,14 +67,6 @@ async def tell(request):
     return web.json_response(who and {name: getattr(who, name) for name in names})
 
 
-async def echo(request):
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    async for message in socket:
-        await socket.send_str(message.data)
-    return socket
-
-
 async def stream(request):
     response = web.StreamResponse()
     await response.prepare(request)
@@ -87,7 +79,7 @@ def routes(app):
     for path in ("/view", "/run", "/both", "/any", "/unnamed", "/list/{name}"):
         app.router.add_get(path, secret)
     app.router.add_get("/who", tell)
-    app.router.add_get("/ws", echo)
+    app.router.add_get("/ws", echo_socket)
     app.router.add_get("/stream", stream)
     app.router.add_route("*", "/prompt", secret)
     return app

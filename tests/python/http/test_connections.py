@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from comfy_auth_rs import KeyStore, create_auth_middleware, identity, setup
 from comfy_auth_rs.aiohttp_internals import requests_in_flight
+from support.apps import echo_socket
 from support.client import BEARER, UPGRADE, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
@@ -23,14 +24,6 @@ SOON = 5
 A_WHILE = 1.3
 
 BIG = 64 * 1024 * 1024
-
-
-async def echo_socket(request):
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    async for message in socket:
-        await socket.send_str(message.data)
-    return socket
 
 
 async def deaf_socket(request):

@@ -24,6 +24,14 @@ async def secret(request: web.Request) -> web.Response:
     return web.Response(text=SECRET)
 
 
+async def echo_socket(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        await socket.send_str(message.data)
+    return socket
+
+
 def secret_app(*middlewares: Any) -> web.Application:
     """Every method of `/prompt` answers with the secret."""
     app = web.Application(middlewares=middlewares)

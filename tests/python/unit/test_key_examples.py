@@ -29,7 +29,7 @@ def test_each_block_is_a_key_file(tmp_path: Path, block: Snippet) -> None:
 
 
 def test_all_blocks_together_are_one(tmp_path: Path) -> None:
-    """So that whoever copies several has no line twice."""
+    """You can copy several of them: no line is there twice."""
     assert len(BLOCKS) >= 4
     assert len(read(tmp_path, "".join(block.code for block in BLOCKS))) >= 10
 
