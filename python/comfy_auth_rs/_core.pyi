@@ -254,6 +254,8 @@ class AuthMiddleware:
     def forward_auth(self, request: web.Request, scopes: list[str]) -> Identity | Denial:
         """Who sends the request about which a proxy asks; else why it may not pass, which never leads to the login
         page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
+    def deny_profile(self, request: web.Request) -> Denial:
+        """Why an admitted request gets nothing that asks for another user's profile in ComfyUI."""
     def users(self) -> set[str]:
         """Everybody for whom there is a key, in lower case."""
     def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:
