@@ -344,7 +344,11 @@ class _Time(_Scale):
 
 def _tiles(everything: Sums, keys: Sequence[Row]) -> Element:
     tiles = [
-        ("GPU time", f"{everything.milliseconds / 3_600_000:,.1f} h", _Time().say(everything.milliseconds)),
+        (
+            "GPU time",
+            f"{everything.milliseconds / 3_600_000:,.1f}\N{NO-BREAK SPACE}h",
+            _Time().say(everything.milliseconds),
+        ),
         ("Prompts", f"{everything.prompts:,}", _share(everything.failed, everything.prompts, "failed")),
         ("Outputs", f"{everything.outputs:,}", _per(everything.outputs, everything.prompts)),
         ("Keys in use", f"{sum(bool(row.key) for row in keys):,}", ""),
