@@ -15,6 +15,7 @@
 //! | [`validity`] | whether a credential is valid |
 //! | [`check`] | what a valid credential must still pass |
 //! | [`exempt`] | which routes need no key |
+//! | [`allowance`] | what a key may still queue, for its client |
 //! | [`decide`] | the numbered rules |
 //! | [`decision`] | who was admitted, or why not |
 //! | [`trace`] | the steps of a decision, for the log |
@@ -33,6 +34,7 @@
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
+pub mod allowance;
 pub mod ascii;
 pub mod caching;
 pub mod check;

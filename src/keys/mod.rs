@@ -3,6 +3,7 @@
 mod attributes;
 mod file;
 mod jwt;
+mod quota;
 mod scopes;
 mod set;
 mod store;
@@ -11,6 +12,7 @@ mod write;
 
 pub use attributes::Attributes;
 pub use file::{REDACTED, Record, parse_file, parse_flag};
+pub use quota::{MOST_PROMPTS, Quota, Rate, Window, prompts_in_words};
 pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};
 pub use store::{KeyStore, Reload, Warning, faults_of_file};
