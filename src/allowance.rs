@@ -23,7 +23,7 @@ pub struct Prompts {
     /// How many more may be queued now.
     pub left: u32,
     /// Seconds until that becomes more, rounded up; `None` where it cannot, or nobody knows when.
-    pub reset: Option<u64>,
+    pub reset: Option<u32>,
 }
 
 /// How many more may wait or run.
@@ -41,7 +41,7 @@ pub struct Reached {
     /// Which one.
     pub limit: Limit,
     /// Seconds until it is worth trying again.
-    pub retry_after: u64,
+    pub retry_after: u32,
 }
 
 /// One limit of a key.
@@ -54,7 +54,7 @@ pub enum Limit {
 }
 
 /// Seconds to wait where nobody knows how long it takes: a prompt runs, or is about to be queued or refused.
-pub const SOON: u64 = 5;
+pub const SOON: u32 = 5;
 
 impl Allowance {
     /// The limit that is reached, if one is.
@@ -68,9 +68,15 @@ impl Allowance {
         Some(Reached { limit, retry_after })
     }
 
-    /// The value of `RateLimit-Policy`; `None` where there is no limit.
+    /// Header fields that tell it, if there is a limit.
     #[must_use]
-    pub fn policy(&self) -> Option<String> {
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let fields = [("RateLimit-Policy", self.policy()), ("RateLimit", self.left())];
+        fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// The value of `RateLimit-Policy`; `None` where there is no limit.
+    fn policy(&self) -> Option<String> {
         let prompts = self.prompts.map(|prompts| {
             let Rate { most, window } = prompts.rate;
             format!("\"prompts\";q={most};w={}", window.seconds())
@@ -79,8 +85,7 @@ impl Allowance {
     }
 
     /// The value of `RateLimit`. Nothing that it tells is later than a `Retry-After` beside it.
-    #[must_use]
-    pub fn left(&self) -> Option<String> {
+    fn left(&self) -> Option<String> {
         let retry_after = self.reached().map(|reached| reached.retry_after);
         let prompts = self.prompts.map(|Prompts { left, reset, .. }| {
             let mut item = format!("\"prompts\";r={left}");
@@ -115,8 +120,8 @@ fn list(items: [Option<String>; 2]) -> Option<String> {
 }
 
 /// Rounded up to what people count in.
-fn seconds_in_words(seconds: u64) -> String {
-    let some = |count: u64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
+fn seconds_in_words(seconds: u32) -> String {
+    let some = |count: u32, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
     let minutes = seconds.div_ceil(60);
     match (minutes / 60, minutes % 60) {
         _ if seconds < 120 => some(seconds, "second"),

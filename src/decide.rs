@@ -13,7 +13,7 @@
 //!    to the login page.
 //!
 //! What an admitted request may do beyond that is asked apart, so that other requests pay nothing for it: whether it may
-//! open a WebSocket ([`open_socket`]) or queue a prompt ([`take_place`]), and whether what admitted it is still valid once it is open ([`still_admits`](crate::validity::still_admits)).
+//! open a WebSocket ([`open_socket`]) or queue a prompt ([`take_place`](crate::prompt::take_place)), and whether what admitted it is still valid once it is open ([`still_admits`](crate::validity::still_admits)).
 //!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
@@ -23,9 +23,9 @@ use crate::decision::{Decision, Denial, Grant};
 use crate::exempt::{Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::origin::{OwnOrigins, Page};
-use crate::request::{Field, Now, Question, Request, is_a_prompt, takes_html};
+use crate::request::{Field, Now, Question, Request, takes_html};
 use crate::scope::Table;
-use crate::state::{State, limits::Ticket, sockets::Seat};
+use crate::state::{State, sockets::Seat};
 use crate::trace::Trace;
 use crate::tried::Tried;
 use crate::validity::{Rejected, authenticate};
@@ -88,24 +88,6 @@ pub fn open_socket<R: Request>(state: &State, grant: Option<&Grant<'_>>, request
         None if request.header_size() > MAX_HEADER => Err(Denial::LongHeader),
         None => state.sockets.enter(request.client()).map(Some).ok_or(Denial::Sockets),
     }
-}
-
-/// A place in ComfyUI's queue for the prompt of a request, where its key has a limit.
-///
-/// # Errors
-/// [`Denial::Quota`].
-pub fn take_place<R: Request>(
-    state: &State,
-    grant: &Grant<'_>,
-    request: &R,
-    now: Now,
-) -> Result<Option<Ticket>, Denial> {
-    let quota = grant.key.attributes().quota;
-    if !quota.is_limited() || !is_a_prompt(request) {
-        return Ok(None);
-    }
-    let place = state.limits.reserve(&grant.key.subject(), quota, now.latest_millis());
-    place.map(Some).map_err(|(reached, left)| Denial::Quota { reached, left })
 }
 
 /// The credentials of one request, as they are found.

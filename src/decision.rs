@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::allowance::{Allowance, Reached};
+use crate::allowance::Allowance;
 use crate::credential::Source;
 use crate::keys::{Entry, KeyId, Scope, Scopes};
 use crate::request::{Question, Request, is_by_a_browser};
@@ -76,13 +76,8 @@ pub enum Denial {
     Sockets,
     /// A WebSocket without a credential, whose header would stay in memory as long as it is open, has a long one.
     LongHeader,
-    /// A limit of the key is reached.
-    Quota {
-        /// Which one, and until when.
-        reached: Reached,
-        /// What is left of each.
-        left: Allowance,
-    },
+    /// A limit of the key is reached: what is left of each.
+    Quota(Allowance),
     /// A key for less than everything asks for the `prompt_id` of another prompt.
     PromptIdTaken,
     /// The address decodes to a control character, with which it would begin a line of its own in a log.
@@ -146,7 +141,7 @@ impl Denial {
             Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
             // These are found out about what was admitted.
-            Self::Quota { .. } | Self::PromptIdTaken => 8,
+            Self::Quota(_) | Self::PromptIdTaken => 8,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -156,7 +151,9 @@ impl Denial {
     pub fn message(self, row: &Row, label: Option<&str>) -> Cow<'static, str> {
         let (key, granted, needed) = match self {
             Self::Scope { key, granted, needed } => (key, granted, needed),
-            Self::Quota { reached, .. } => return reached.in_words().into(),
+            Self::Quota(left) => {
+                return left.reached().map_or(row.message.into(), |reached| reached.in_words().into());
+            }
             _ => return row.message.into(),
         };
         let name = label.map_or_else(|| key.to_string(), |label| format!("{label:?}"));
@@ -215,7 +212,7 @@ impl Denial {
                 "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,
                 "The header is too long for a WebSocket without an API key."),
-            Self::Quota { .. } => row(429, "too_many_requests", "quota", None, None, Debug,
+            Self::Quota(_) => row(429, "too_many_requests", "quota", None, None, Debug,
                 "Your limit is reached: try again later."),
             Self::PromptIdTaken => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
                 "This prompt_id is in the queue or in the history: take a new one, or leave it out."),

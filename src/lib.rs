@@ -17,6 +17,7 @@
 //! | [`exempt`] | which routes need no key |
 //! | [`allowance`] | what a key may still queue, for its client |
 //! | [`decide`] | the numbered rules |
+//! | [`prompt`] | what a key may queue, and how |
 //! | [`decision`] | who was admitted, or why not |
 //! | [`trace`] | the steps of a decision, for the log |
 //! | [`state`] | what is remembered from one request to the next |
@@ -55,6 +56,7 @@ pub mod origin;
 pub mod patterns;
 pub mod probe;
 pub mod profile;
+pub mod prompt;
 pub mod request;
 pub mod sandbox;
 pub mod scope;

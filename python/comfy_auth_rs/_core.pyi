@@ -89,8 +89,14 @@ class KeyEntry:
     def addresses(self) -> list[str]:
         """From where alone it may be used; empty: from everywhere."""
     @property
+    def prompts(self) -> str | None:
+        """How many prompts it may queue in any window of time, as `60/h`."""
+    @property
+    def queued(self) -> int | None:
+        """How many of its prompts may wait or run at once."""
+    @property
     def opens_everything(self) -> bool:
-        """Whether it has every scope, from everywhere, for good."""
+        """Whether it has every scope, from everywhere, for good, without limits."""
     def has_expired(self, now: int) -> bool:
         """Whether it has, at `now` in seconds since 1970 (UTC)."""
     def write(self, key: str | None = None, *, expires: int | None = None) -> str:

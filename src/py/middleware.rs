@@ -19,17 +19,19 @@ use super::key_store::KeyStore;
 use super::link::Link;
 use super::log;
 use super::notices::Notices;
+use super::prompt::{PromptPlace, Told};
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide, open_socket};
-use crate::decision::{Admission, Decision, Grant};
+use crate::decision::{self, Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::link;
 use crate::origin::OwnOrigins;
+use crate::prompt::take_place;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
 use crate::sandbox;
 use crate::scope::Table;
@@ -53,7 +55,9 @@ pub struct AuthMiddleware {
     /// other middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
-    clock: Clock,
+    clock: Arc<Clock>,
+    /// Who has prompts queued that something must be seen to.
+    queue: OnceLock<Py<PyAny>>,
     /// When the key files were looked at last.
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
@@ -89,6 +93,8 @@ enum Next {
     Handler,
     /// The same for a WebSocket: whether it has a credential, and those to close first.
     Socket(bool, Vec<Ending>),
+    /// The same for a prompt that something must be seen to.
+    Prompt(PromptPlace),
     Preflight,
     Refusal(Denial),
 }
@@ -138,7 +144,8 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock: Clock::start(),
+            clock: Arc::new(Clock::start()),
+            queue: OnceLock::new(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
         })
@@ -146,13 +153,14 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
+        let next = self.judge(request, Question::Access, |decision, facts, now| match decision {
             // None of our own routes opens one.
             Decision::Granted(grant) if facts.has(Field::Upgrade) && !request.get_type().is(&self.marked) => {
                 self.open_socket(Some(&grant), facts, request)
             }
             Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
+            Decision::Granted(grant) => self.take_place(&grant, facts, now),
+            Decision::Exempt => Ok(Next::Handler),
             Decision::Preflight => Ok(Next::Preflight),
             Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
             Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Next::Refusal),
@@ -166,6 +174,10 @@ impl AuthMiddleware {
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
             Next::Handler => handler.call1((request,)),
+            Next::Prompt(place) => match self.queue.get() {
+                None => handler.call1((request,)),
+                Some(queue) => queue.bind(py).call1((request, handler, place)),
+            },
             Next::Socket(has_credential, displaced) => match self.watch.get() {
                 None => handler.call1((request,)),
                 Some(watch) => {
@@ -193,6 +205,14 @@ impl AuthMiddleware {
         let _ = self.watch.set(watch);
     }
 
+    fn queue_with(&self, queue: Py<PyAny>) {
+        let _ = self.queue.set(queue);
+    }
+
+    fn prompt_id_taken(&self, request: &Bound<'_, PyAny>) -> PyResult<Denial> {
+        Denial::new(decision::Denial::PromptIdTaken, &self.facts(request)?, Question::Access, false)
+    }
+
     fn closed(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
         self.reader.connections.closed(request)
     }
@@ -215,6 +235,15 @@ impl AuthMiddleware {
 
     fn introduce(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Identity>> {
         self.who(request, Question::Introduction)
+    }
+
+    fn limits(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Told>> {
+        let answer = self.ask(request, Question::Identity, |grant, _, now| {
+            let key = grant?.key;
+            let quota = key.attributes().quota;
+            Some(self.state.limits.allowance(&key.subject(), quota, now.latest_millis()).into())
+        })?;
+        Ok(if let Answer::Yes(told) = answer { told } else { None })
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
@@ -282,7 +311,8 @@ impl AuthMiddleware {
         self.reader.scopes.traverse(&visit)?;
         self.reader.known.traverse(&visit)?;
         visit.call(&self.reader.our_own)?;
-        visit.call(&self.at_gate)
+        visit.call(&self.at_gate)?;
+        self.queue.get().map_or(Ok(()), |queue| visit.call(queue))
     }
 }
 
@@ -328,6 +358,17 @@ impl AuthMiddleware {
         let displaced =
             self.reader.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
         Ok(Next::Socket(grant.is_some(), displaced))
+    }
+
+    fn take_place(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now) -> PyResult<Next> {
+        if !self.exemptions.in_comfyui() {
+            return Ok(Next::Handler);
+        }
+        match take_place(&self.state, grant, facts, now) {
+            Ok(None) => Ok(Next::Handler),
+            Ok(Some(place)) => Ok(Next::Prompt(PromptPlace::new(place, &self.clock))),
+            Err(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
+        }
     }
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {

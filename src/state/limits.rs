@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::allowance::{Allowance, Prompts, Queued, Reached};
+use crate::allowance::{Allowance, Prompts, Queued};
 use crate::keys::{MOST_PROMPTS, Quota, Rate, Window};
 use crate::secret::random_bytes;
 
@@ -36,6 +36,7 @@ struct Admitted(VecDeque<(u64, u64)>);
 pub struct Ticket {
     limits: Limits,
     subject: String,
+    quota: Quota,
     stage: Stage,
 }
 
@@ -50,20 +51,19 @@ impl Limits {
     /// A place for one more prompt of `subject`. `now` is in milliseconds since 1970 (UTC), and never goes back.
     ///
     /// # Errors
-    /// The limit that is reached, and what is left of both.
-    pub fn reserve(&self, subject: &str, quota: Quota, now: u64) -> Result<Ticket, (Reached, Allowance)> {
+    /// What is left, where a limit is reached.
+    pub fn reserve(&self, subject: &str, quota: Quota, now: u64) -> Result<Ticket, Allowance> {
         let mut accounts = self.lock();
         if !accounts.contains_key(subject) {
             accounts.retain(|_, account| !account.is_forgotten(now));
-            accounts.insert(subject.to_owned(), Account::default());
         }
-        let account = accounts.get_mut(subject).expect("it was put there");
+        let account = accounts.entry(subject.to_owned()).or_default();
         let left = account.allowance(quota, now);
-        if let Some(reached) = left.reached() {
-            return Err((reached, left));
+        if left.reached().is_some() {
+            return Err(left);
         }
         account.reserved += 1;
-        Ok(Ticket { limits: self.clone(), subject: subject.to_owned(), stage: Stage::Reserved })
+        Ok(Ticket { limits: self.clone(), subject: subject.to_owned(), quota, stage: Stage::Reserved })
     }
 
     /// What a key of `subject` with this quota may still queue.
@@ -90,7 +90,8 @@ impl Account {
         // There is room for one more when so many of them are left.
         let room = (rate.most as usize).saturating_sub(self.reserved);
         let next = self.admitted.newest(admitted.min(room));
-        let reset = next.map(|time| time.saturating_add(millis(rate.window)).saturating_sub(now).div_ceil(1000));
+        let seconds = |time: u64| time.saturating_add(millis(rate.window)).saturating_sub(now).div_ceil(1000);
+        let reset = next.map(|time| u32::try_from(seconds(time)).unwrap_or(u32::MAX));
         Prompts { rate, left: left(rate.most, self.reserved + admitted), reset }
     }
 
@@ -143,6 +144,12 @@ impl Ticket {
             Stage::Queued => self.with_account(|account| account.queued -= 1),
             Stage::Ended => {}
         }
+    }
+
+    /// What its key may still queue.
+    #[must_use]
+    pub fn allowance(&self, now: u64) -> Allowance {
+        self.limits.allowance(&self.subject, self.quota, now)
     }
 
     /// An account with places is never forgotten.

@@ -1,20 +1,20 @@
 use super::*;
 
-fn prompts(rate: &str, left: u32, reset: Option<u64>) -> Option<Prompts> {
-    Some(Prompts { rate: Rate::parse(rate).unwrap(), left, reset })
+fn prompts(rate: &str, left: u32, reset: Option<u32>) -> Prompts {
+    Prompts { rate: Rate::parse(rate).unwrap(), left, reset }
 }
 
-fn queued(most: u32, left: u32) -> Option<Queued> {
-    Some(Queued { most, left })
+fn queued(most: u32, left: u32) -> Queued {
+    Queued { most, left }
 }
 
 #[test]
 fn rate_limit_policy_names_each_limit() {
     for (prompts, queued, expected) in [
         (None, None, None),
-        (prompts("60/h", 12, Some(345)), None, Some("\"prompts\";q=60;w=3600")),
-        (None, queued(3, 0), Some("\"queued\";q=3")),
-        (prompts("10000/d", 0, None), queued(1, 1), Some("\"prompts\";q=10000;w=86400, \"queued\";q=1")),
+        (Some(prompts("60/h", 12, Some(345))), None, Some("\"prompts\";q=60;w=3600")),
+        (None, Some(queued(3, 0)), Some("\"queued\";q=3")),
+        (Some(prompts("10000/d", 0, None)), Some(queued(1, 1)), Some("\"prompts\";q=10000;w=86400, \"queued\";q=1")),
     ] {
         assert_eq!(Allowance { prompts, queued }.policy().as_deref(), expected);
     }
@@ -24,22 +24,27 @@ fn rate_limit_policy_names_each_limit() {
 fn rate_limit_tells_what_is_left() {
     for (name, prompts, queued, expected) in [
         ("no limit", None, None, None),
-        ("some are left", prompts("60/h", 12, Some(345)), None, Some("\"prompts\";r=12;t=345")),
-        ("none was queued", prompts("60/h", 60, None), None, Some("\"prompts\";r=60")),
-        ("none is left", prompts("60/h", 0, Some(345)), None, Some("\"prompts\";r=0;t=345")),
-        ("all is reserved", prompts("1/h", 0, None), None, Some("\"prompts\";r=0")),
-        ("the queue alone", None, queued(3, 2), Some("\"queued\";r=2")),
-        ("both", prompts("60/h", 12, Some(345)), queued(3, 2), Some("\"prompts\";r=12;t=345, \"queued\";r=2")),
+        ("some are left", Some(prompts("60/h", 12, Some(345))), None, Some("\"prompts\";r=12;t=345")),
+        ("none was queued", Some(prompts("60/h", 60, None)), None, Some("\"prompts\";r=60")),
+        ("none is left", Some(prompts("60/h", 0, Some(345))), None, Some("\"prompts\";r=0;t=345")),
+        ("all is reserved", Some(prompts("1/h", 0, None)), None, Some("\"prompts\";r=0")),
+        ("the queue alone", None, Some(queued(3, 2)), Some("\"queued\";r=2")),
+        (
+            "both",
+            Some(prompts("60/h", 12, Some(345))),
+            Some(queued(3, 2)),
+            Some("\"prompts\";r=12;t=345, \"queued\";r=2"),
+        ),
         (
             "Retry-After is sooner",
-            prompts("60/h", 12, Some(345)),
-            queued(3, 0),
+            Some(prompts("60/h", 12, Some(345))),
+            Some(queued(3, 0)),
             Some("\"prompts\";r=12, \"queued\";r=0"),
         ),
         (
             "both are reached",
-            prompts("60/h", 0, Some(345)),
-            queued(3, 0),
+            Some(prompts("60/h", 0, Some(345))),
+            Some(queued(3, 0)),
             Some("\"prompts\";r=0;t=345, \"queued\";r=0"),
         ),
     ] {
@@ -52,11 +57,11 @@ fn the_limit_that_holds_longest_is_told() {
     let rate = Rate::parse("60/h").unwrap();
     for (name, prompts, queued, expected) in [
         ("no limit", None, None, None),
-        ("both have room", prompts("60/h", 1, Some(345)), queued(3, 1), None),
-        ("prompts", prompts("60/h", 0, Some(345)), queued(3, 1), Some((Limit::Prompts(rate), 345))),
-        ("queued", prompts("60/h", 1, Some(345)), queued(3, 0), Some((Limit::Queued(3), SOON))),
-        ("both", prompts("60/h", 0, Some(345)), queued(3, 0), Some((Limit::Prompts(rate), 345))),
-        ("reserved", prompts("60/h", 0, None), None, Some((Limit::Prompts(rate), SOON))),
+        ("both have room", Some(prompts("60/h", 1, Some(345))), Some(queued(3, 1)), None),
+        ("prompts", Some(prompts("60/h", 0, Some(345))), Some(queued(3, 1)), Some((Limit::Prompts(rate), 345))),
+        ("queued", Some(prompts("60/h", 1, Some(345))), Some(queued(3, 0)), Some((Limit::Queued(3), SOON))),
+        ("both", Some(prompts("60/h", 0, Some(345))), Some(queued(3, 0)), Some((Limit::Prompts(rate), 345))),
+        ("reserved", Some(prompts("60/h", 0, None)), None, Some((Limit::Prompts(rate), SOON))),
     ] {
         let expected = expected.map(|(limit, retry_after)| Reached { limit, retry_after });
         assert_eq!(Allowance { prompts, queued }.reached(), expected, "{name}");

@@ -13,8 +13,9 @@ fn prompt(limits: &Limits, quota: Quota, now: u64) {
     assert!(limits.reserve("a", quota, now).ok().unwrap().queued(now));
 }
 
-fn refusal(limits: &Limits, quota: Quota, now: u64) -> Option<(Limit, u64)> {
-    limits.reserve("a", quota, now).err().map(|(reached, _)| (reached.limit, reached.retry_after))
+fn refusal(limits: &Limits, quota: Quota, now: u64) -> Option<(Limit, u32)> {
+    let left = limits.reserve("a", quota, now).err()?;
+    left.reached().map(|reached| (reached.limit, reached.retry_after))
 }
 
 #[test]

@@ -96,6 +96,8 @@ _shtab_comfy_auth_rs_keys_add_options=(
   "--user[whom it is for]:NAME:"
   "--expires[90d, 12h, 2027-01-31 or 2027-01-31T12\:00\:00Z (default\: never)]:WHEN:"
   "--from[addresses and blocks, with commas (default\: from everywhere)]:CIDRS:"
+  "--prompts[at most so many prompts a minute, hour or day\: 60\/m, 60\/h, 60\/d (default\: any)]:N/h:"
+  "--queued[at most so many prompts waiting or running at once (default\: any)]:N:"
   "--digest[keep only the key\'s digest in the file]"
   "--json[for programs\: the new key with its id and attributes]"
   ":the key file:_files"
