@@ -59,8 +59,8 @@ pub enum Denial {
     Invalid,
     /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
     CrossOrigin,
-    /// The key is not for this address.
-    Address,
+    /// This key is not for this address.
+    Address(KeyId),
     /// The key may not do this.
     Scope {
         /// The key.
@@ -76,10 +76,15 @@ pub enum Denial {
     Sockets,
     /// A WebSocket without a credential, whose header would stay in memory as long as it is open, has a long one.
     LongHeader,
-    /// A limit of the key is reached: what is left of each.
-    Quota(Allowance),
+    /// A limit of the key is reached.
+    Quota {
+        /// The key.
+        key: KeyId,
+        /// What is left of each.
+        left: Allowance,
+    },
     /// A key for less than everything asks for the `prompt_id` of another prompt.
-    PromptIdTaken,
+    PromptIdTaken(KeyId),
     /// The address decodes to a control character, with which it would begin a line of its own in a log.
     ControlCharacter,
     /// The address guessed too often.
@@ -136,12 +141,12 @@ impl Denial {
             Self::Invalid => 1,
             Self::Locked { .. } => 2,
             Self::Scope { .. } => 3,
-            Self::Address => 4,
+            Self::Address(_) => 4,
             Self::CrossOrigin => 5,
             Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
             // These are found out about what was admitted.
-            Self::Quota(_) | Self::PromptIdTaken => 8,
+            Self::Quota { .. } | Self::PromptIdTaken(_) => 8,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -151,7 +156,7 @@ impl Denial {
     pub fn message(self, row: &Row, label: Option<&str>) -> Cow<'static, str> {
         let (key, granted, needed) = match self {
             Self::Scope { key, granted, needed } => (key, granted, needed),
-            Self::Quota(left) => {
+            Self::Quota { left, .. } => {
                 return left.reached().map_or(row.message.into(), |reached| reached.in_words().into());
             }
             _ => return row.message.into(),
@@ -203,7 +208,7 @@ impl Denial {
                 "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
-            Self::Address => row(403, "forbidden", "address", None, None, Warning,
+            Self::Address(_) => row(403, "forbidden", "address", None, None, Warning,
                 "The API key may not be used from this address."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),
@@ -212,15 +217,15 @@ impl Denial {
                 "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,
                 "The header is too long for a WebSocket without an API key."),
-            Self::Quota(_) => row(429, "too_many_requests", "quota", None, None, Debug,
+            Self::Quota { .. } => row(429, "too_many_requests", "quota", None, None, Debug,
                 "Your limit is reached: try again later."),
-            Self::PromptIdTaken => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
+            Self::PromptIdTaken(_) => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
                 "This prompt_id is in the queue or in the history: take a new one, or leave it out."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
         // nginx makes a 500 of any status but these, and a browser that is logged in finds no end to a 403 of ours.
         let forwarded = matches!(question, Question::ForwardAuth(_));
-        if forwarded && !matches!(self, Self::Address | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
+        if forwarded && !matches!(self, Self::Address(_) | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
     }
 }

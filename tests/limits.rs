@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use comfy_auth_rs::keys::{Quota, Rate, Window};
-use comfy_auth_rs::state::limits::{Limits, Ticket};
+use comfy_auth_rs::state::limits::{Limits, Ticket, Turn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -76,7 +76,7 @@ proptest! {
     #[test]
     fn judged_as_by_one_who_forgets_nothing(quotas in [quota(), quota()], steps in vec(step(), 1..120)) {
         let (limits, mut model, mut now) = (Limits::default(), Model::default(), START);
-        let (mut arrived, mut queued): (Vec<Ticket>, Vec<Ticket>) = Default::default();
+        let (mut arrived, mut queued): (Vec<Ticket>, Vec<Turn>) = Default::default();
         for step in steps {
             match step {
                 Step::Wait(millis) => now += millis,
@@ -96,9 +96,7 @@ proptest! {
                     }
                 }
                 Step::Queue(index) if !arrived.is_empty() => {
-                    let mut ticket = arrived.swap_remove(index.index(arrived.len()));
-                    prop_assert!(ticket.queued(now));
-                    queued.push(ticket);
+                    queued.push(arrived.swap_remove(index.index(arrived.len())).queued(now).unwrap());
                     model.reserved -= 1;
                     model.queued += 1;
                     model.times.push(now);
@@ -109,7 +107,7 @@ proptest! {
                         drop(arrived.swap_remove(index));
                         model.reserved -= 1;
                     } else {
-                        queued.swap_remove(index - arrived.len()).end();
+                        drop(queued.swap_remove(index - arrived.len()));
                         model.queued -= 1;
                     }
                 }
@@ -130,16 +128,14 @@ proptest! {
     #[test]
     fn no_window_ever_holds_more_and_no_more_wait_or_run(quota in quota(), steps in vec(step(), 1..200)) {
         let (limits, mut now) = (Limits::default(), START);
-        let (mut arrived, mut queued): (Vec<Ticket>, Vec<Ticket>) = Default::default();
+        let (mut arrived, mut queued): (Vec<Ticket>, Vec<Turn>) = Default::default();
         let mut times: Vec<u64> = Vec::new();
         for step in steps {
             match step {
                 Step::Wait(millis) => now += millis,
                 Step::Arrive(_) => arrived.extend(limits.reserve("a", quota, now).ok()),
                 Step::Queue(index) if !arrived.is_empty() => {
-                    let mut ticket = arrived.swap_remove(index.index(arrived.len()));
-                    ticket.queued(now);
-                    queued.push(ticket);
+                    queued.extend(arrived.swap_remove(index.index(arrived.len())).queued(now));
                     times.push(now);
                 }
                 Step::End(index) if !queued.is_empty() => drop(queued.swap_remove(index.index(queued.len()))),
@@ -165,7 +161,7 @@ proptest! {
         let quota = Quota { prompts: Some(Rate { most, window }), queued: None };
         let (limits, mut now, mut admitted) = (Limits::default(), START, 0);
         let ask = |now: u64| {
-            let refused = limits.reserve("a", quota, now).map(|mut ticket| ticket.queued(now));
+            let refused = limits.reserve("a", quota, now).map(|mut ticket| drop(ticket.queued(now)));
             refused.err().map(|left| u64::from(left.reached().unwrap().retry_after))
         };
         for pause in pauses {

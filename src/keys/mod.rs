@@ -2,6 +2,7 @@
 
 mod attributes;
 mod file;
+mod gone;
 mod jwt;
 mod quota;
 mod scopes;
@@ -12,6 +13,7 @@ mod write;
 
 pub use attributes::Attributes;
 pub use file::{REDACTED, Record, parse_file, parse_flag};
+pub use gone::{Gone, gone};
 pub use quota::{MOST_PROMPTS, Quota, Rate, Window, prompts_in_words};
 pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};

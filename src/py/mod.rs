@@ -16,7 +16,7 @@ mod middleware;
 mod notices;
 mod probe;
 mod profile;
-mod prompt;
+mod prompts;
 mod request;
 mod responses;
 mod scopes;
@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use super::profile::{profile_may_be_asked_for, profile_of_user};
     #[pymodule_export]
-    use super::prompt::PromptPlace;
+    use super::prompts::{Asker, PromptLedger};
     #[pymodule_export]
     use super::responses::BeforeSending;
     #[pymodule_export]

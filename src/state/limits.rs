@@ -32,19 +32,21 @@ struct Account {
 #[derive(Default)]
 struct Admitted(VecDeque<(u64, u64)>);
 
-/// A place for one prompt. It is free again when this is dropped.
+/// A place for one prompt. It is given back when this is dropped, if nothing was queued.
 pub struct Ticket {
-    limits: Limits,
-    subject: String,
+    user: User,
     quota: Quota,
-    stage: Stage,
+    is_open: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Reserved,
-    Queued,
-    Ended,
+/// Counts as a prompt that waits or runs until it is dropped.
+pub struct Turn(User);
+
+/// Whose account it is. One with places is never forgotten.
+#[derive(Clone)]
+struct User {
+    limits: Limits,
+    subject: String,
 }
 
 impl Limits {
@@ -63,7 +65,7 @@ impl Limits {
             return Err(left);
         }
         account.reserved += 1;
-        Ok(Ticket { limits: self.clone(), subject: subject.to_owned(), quota, stage: Stage::Reserved })
+        Ok(Ticket { user: User { limits: self.clone(), subject: subject.to_owned() }, quota, is_open: true })
     }
 
     /// What a key of `subject` with this quota may still queue.
@@ -123,44 +125,48 @@ impl Admitted {
 }
 
 impl Ticket {
-    /// ComfyUI has queued the prompt. Returns whether it was not known yet.
-    pub fn queued(&mut self, now: u64) -> bool {
-        if self.stage != Stage::Reserved {
-            return false;
+    /// ComfyUI queues the prompt. `None` where it has queued one by this ticket, or the place was given back.
+    pub fn queued(&mut self, now: u64) -> Option<Turn> {
+        if !std::mem::replace(&mut self.is_open, false) {
+            return None;
         }
-        self.stage = Stage::Queued;
-        self.with_account(|account| {
+        self.user.change(|account| {
             account.reserved -= 1;
             account.queued += 1;
             account.admitted.add(now);
         });
-        true
+        Some(Turn(self.user.clone()))
     }
 
-    /// The prompt has ended or was cancelled; or there is none, and the place is given back.
-    pub fn end(&mut self) {
-        match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Reserved => self.with_account(|account| account.reserved -= 1),
-            Stage::Queued => self.with_account(|account| account.queued -= 1),
-            Stage::Ended => {}
+    /// Nothing more will be queued by it.
+    pub fn give_back(&mut self) {
+        if std::mem::replace(&mut self.is_open, false) {
+            self.user.change(|account| account.reserved -= 1);
         }
     }
 
     /// What its key may still queue.
     #[must_use]
     pub fn allowance(&self, now: u64) -> Allowance {
-        self.limits.allowance(&self.subject, self.quota, now)
-    }
-
-    /// An account with places is never forgotten.
-    fn with_account(&self, change: impl FnOnce(&mut Account)) {
-        self.limits.lock().get_mut(&self.subject).map(change);
+        self.user.limits.allowance(&self.user.subject, self.quota, now)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.end();
+        self.give_back();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.change(|account| account.queued -= 1);
+    }
+}
+
+impl User {
+    fn change(&self, change: impl FnOnce(&mut Account)) {
+        self.limits.lock().get_mut(&self.subject).map(change);
     }
 }
 

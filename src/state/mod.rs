@@ -4,6 +4,7 @@ mod generations;
 pub mod limits;
 pub mod log_outs;
 mod network;
+pub mod prompts;
 pub mod sockets;
 pub mod throttle;
 

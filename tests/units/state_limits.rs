@@ -10,7 +10,7 @@ fn quota(prompts: &str, queued: u32) -> Quota {
 
 /// A prompt that has been queued, and has ended.
 fn prompt(limits: &Limits, quota: Quota, now: u64) {
-    assert!(limits.reserve("a", quota, now).ok().unwrap().queued(now));
+    assert!(limits.reserve("a", quota, now).ok().unwrap().queued(now).is_some());
 }
 
 fn refusal(limits: &Limits, quota: Quota, now: u64) -> Option<(Limit, u32)> {
@@ -47,7 +47,7 @@ fn a_reserved_place_counts_at_once_and_for_as_long_as_it_is_held() {
     drop(held);
     assert_eq!(refusal(&limits, one, START), None, "it was given back");
     let mut late = limits.reserve("a", one, START).ok().unwrap();
-    assert!(late.queued(START + 50_000));
+    assert!(late.queued(START + 50_000).is_some());
     assert_eq!(refusal(&limits, one, START + MINUTE), Some((limit, 50)), "it counts from when it was queued");
 }
 
@@ -55,16 +55,21 @@ fn a_reserved_place_counts_at_once_and_for_as_long_as_it_is_held() {
 fn what_waits_or_runs_has_a_place_until_it_ends() {
     let (limits, two) = (Limits::default(), quota("", 2));
     let mut first = limits.reserve("a", two, START).ok().unwrap();
-    let second = limits.reserve("a", two, START).ok().unwrap();
+    let mut second = limits.reserve("a", two, START).ok().unwrap();
     assert_eq!(refusal(&limits, two, START), Some((Limit::Queued(2), SOON)), "both are reserved");
-    assert!(first.queued(START) && !first.queued(START), "once");
-    assert_eq!(refusal(&limits, two, START), Some((Limit::Queued(2), SOON)), "one is queued");
-    drop(second);
-    assert_eq!(refusal(&limits, two, START), None, "one was refused by ComfyUI");
-    first.end();
-    first.end();
-    assert!(!first.queued(START), "it has ended");
+    let turn = first.queued(START);
+    assert!(turn.is_some() && first.queued(START).is_none(), "once");
     drop(first);
+    assert_eq!(
+        refusal(&limits, two, START),
+        Some((Limit::Queued(2), SOON)),
+        "one is queued, after its request has ended"
+    );
+    second.give_back();
+    assert_eq!(refusal(&limits, two, START), None, "one was refused by ComfyUI");
+    assert!(second.queued(START).is_none(), "its request has ended");
+    drop(second);
+    drop(turn);
     let left = limits.allowance("a", two, START).queued.unwrap().left;
     assert_eq!(left, 2, "each place is given back once");
 }

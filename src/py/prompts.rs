@@ -1,0 +1,190 @@
+//! What becomes of ComfyUI's prompts, as `comfy_auth_rs.comfyui.prompts` tells it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use super::clock::{Clock, unix_millis};
+use super::request::Request;
+use crate::allowance::{self, Allowance};
+use crate::audit::of_request::traceparent;
+use crate::audit::{Audit, Event, Fields, Line, Seconds, Who};
+use crate::decision::Grant;
+use crate::keys::KeyId;
+use crate::prompt::Place;
+use crate::request::Request as _;
+use crate::state::limits::{Ticket, Turn};
+use crate::state::prompts::{self, Prompt, Prompts};
+
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct Asker {
+    who: Arc<prompts::Asker>,
+    ticket: Option<Mutex<Ticket>>,
+    clock: Arc<Clock>,
+    #[pyo3(get)]
+    by_a_new_id: bool,
+    #[pyo3(get)]
+    in_turn: bool,
+}
+
+impl Asker {
+    pub fn new(grant: &Grant<'_>, request: &Request<'_, '_>, place: Place, clock: &Arc<Clock>) -> Self {
+        let who = prompts::Asker {
+            key: grant.key.id(),
+            who: grant.key.into(),
+            client: request.client(),
+            traceparent: traceparent(request),
+        };
+        let Place { ticket, by_a_new_id, in_turn } = place;
+        let (who, ticket, clock) = (Arc::new(who), ticket.map(Mutex::new), Arc::clone(clock));
+        Self { who, ticket, clock, by_a_new_id, in_turn }
+    }
+
+    pub fn key(&self) -> KeyId {
+        self.who.key
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let now = self.clock.latest_millis();
+        self.with_ticket(|ticket| ticket.queued(now))?
+    }
+
+    fn with_ticket<T>(&self, act: impl FnOnce(&mut Ticket) -> T) -> Option<T> {
+        let ticket = self.ticket.as_ref()?;
+        Some(act(&mut ticket.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl Asker {
+    #[getter]
+    fn is_limited(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    fn give_back(&self) {
+        self.with_ticket(Ticket::give_back);
+    }
+
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        let now = self.clock.latest_millis();
+        self.with_ticket(|ticket| ticket.allowance(now).fields()).unwrap_or_default()
+    }
+}
+
+/// What is left of each limit, for `/auth_session`.
+#[derive(IntoPyObject)]
+pub struct Limits {
+    prompts: Option<OfPrompts>,
+    queued: Option<OfQueued>,
+}
+
+#[derive(IntoPyObject)]
+struct OfPrompts {
+    limit: u32,
+    window: u64,
+    left: u32,
+    reset: Option<u32>,
+}
+
+#[derive(IntoPyObject)]
+struct OfQueued {
+    limit: u32,
+    left: u32,
+}
+
+impl From<Allowance> for Limits {
+    fn from(Allowance { prompts, queued }: Allowance) -> Self {
+        Self {
+            prompts: prompts.map(|allowance::Prompts { rate, left, reset }| OfPrompts {
+                limit: rate.most,
+                window: rate.window.seconds(),
+                left,
+                reset,
+            }),
+            queued: queued.map(|allowance::Queued { most, left }| OfQueued { limit: most, left }),
+        }
+    }
+}
+
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct PromptLedger {
+    prompts: Arc<Prompts>,
+    audit: Option<Arc<Audit>>,
+    began: Instant,
+}
+
+#[pymethods]
+impl PromptLedger {
+    fn queued(&self, prompt_id: &str, asker: Option<&Asker>) {
+        let (turn, asker) = (asker.and_then(Asker::turn), asker.map(|asker| Arc::clone(&asker.who)));
+        self.tell(Event::PromptQueued, prompt_id, asker.as_deref(), |fields| {
+            fields.client = asker.as_ref().and_then(|asker| asker.client);
+        });
+        self.prompts.queued(prompt_id, asker, turn);
+    }
+
+    fn started(&self, prompt_id: &str) {
+        let asker = self.prompts.started(prompt_id, self.began.elapsed());
+        self.tell(Event::PromptStarted, prompt_id, asker.as_deref(), |_| ());
+    }
+
+    fn interrupted(&self, asker: &Asker) {
+        self.prompts.interrupted(asker.who.key);
+    }
+
+    fn finished(&self, prompt_id: &str, status: &str, outputs: u64) {
+        let Some(prompt) = self.prompts.finished(prompt_id) else { return };
+        let status = match status {
+            "success" => "success",
+            "interrupted" => "interrupted",
+            _ => "error",
+        };
+        let seconds = self.seconds(&prompt).unwrap_or_default();
+        self.tell(Event::PromptFinished, prompt_id, prompt.asker.as_deref(), |fields| {
+            fields.by = prompt.interrupted_by.filter(|_| status == "interrupted").map(|key| key.to_string());
+            (fields.seconds, fields.status, fields.outputs) = (Some(Seconds(seconds)), Some(status), Some(outputs));
+        });
+    }
+
+    #[pyo3(signature = (prompt_id, asker))]
+    fn cancelled(&self, prompt_id: &str, asker: Option<&Asker>) {
+        let Some(prompt) = self.prompts.cancelled(prompt_id) else { return };
+        self.tell(Event::PromptCancelled, prompt_id, prompt.asker.as_deref(), |fields| {
+            fields.by = asker.map(|asker| asker.who.key.to_string());
+        });
+    }
+}
+
+impl PromptLedger {
+    pub fn new(prompts: Arc<Prompts>, audit: Option<Arc<Audit>>) -> Self {
+        Self { prompts, audit, began: Instant::now() }
+    }
+
+    /// What the end of the server leaves behind.
+    pub fn end(&self) {
+        for (id, prompt) in self.prompts.drain() {
+            let seconds = self.seconds(&prompt);
+            self.tell(Event::PromptUnfinished, &id, prompt.asker.as_deref(), |fields| {
+                fields.seconds = seconds.map(Seconds);
+            });
+        }
+    }
+
+    fn seconds(&self, prompt: &Prompt) -> Option<Duration> {
+        prompt.seconds(self.began.elapsed())
+    }
+
+    fn tell(&self, event: Event, id: &str, asker: Option<&prompts::Asker>, add: impl FnOnce(&mut Fields)) {
+        let Some(audit) = &self.audit else { return };
+        let mut fields = Fields {
+            who: asker.map_or_else(Who::default, |asker| asker.who.clone()),
+            prompt_id: Some(id.to_owned()),
+            traceparent: asker.and_then(|asker| asker.traceparent.clone()),
+            ..Fields::default()
+        };
+        add(&mut fields);
+        audit.tell(Line::new(unix_millis(), event, fields));
+    }
+}
