@@ -145,7 +145,10 @@ class Denial:
         """How loudly it is logged, as `logging` counts levels."""
     @property
     def retry_after(self) -> int | None:
-        """Seconds until the client may try again, where it is locked."""
+        """Seconds until the client may try again, where it is locked, or a limit of its key is reached."""
+    @property
+    def limits(self) -> list[tuple[str, str]]:
+        """Header fields that tell what is left of the key's limits, where one of them is reached."""
     @property
     def client(self) -> str | None:
         """The client's address, behind trusted proxies."""
@@ -245,6 +248,8 @@ class AuthMiddleware:
     @property
     def ledger(self) -> PromptLedger:
         """What becomes of prompts."""
+    def prompt_id_taken(self, request: web.Request, asker: Asker) -> Denial:
+        """Why a prompt is not queued that asks for the `prompt_id` of another one."""
     def end(self) -> None:
         """The server ends: tells of the prompts that are left, and waits a second at most until the audit log is
         written."""
@@ -257,6 +262,9 @@ class AuthMiddleware:
         """See `comfy_auth_rs.identity`."""
     def introduce(self, request: web.Request) -> Identity | None:
         """The same for a client that is told: wrong keys count as failed attempts, whatever is beside them."""
+    def limits(self, request: web.Request) -> dict[str, dict[str, int | None] | None] | None:
+        """What is left of the limits of the key that a request presents: `prompts` and `queued`, `None` where there is
+        no such limit. `None` for nobody."""
     def forward_auth(self, request: web.Request, scopes: list[str]) -> Identity | Denial:
         """Who sends the request about which a proxy asks; else why it may not pass, which never leads to the login
         page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
@@ -275,14 +283,30 @@ class AuthMiddleware:
 
 @final
 class Asker:
-    """Who sent a request that was admitted, for what is done in its name."""
+    """Who sent a request that was admitted, for what is done in its name. It holds a place in ComfyUI's queue for one
+    prompt where the request queues one and the key has limits."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it holds a place."""
+    @property
+    def by_a_new_id(self) -> bool:
+        """Whether the request queues a prompt whose `prompt_id` must be that of no other."""
+    @property
+    def in_turn(self) -> bool:
+        """Whether it queues a prompt that goes to the end of the queue, whatever it asks for."""
+    def give_back(self) -> None:
+        """The request was handled: the place is free again if nothing was queued."""
+    def limits(self) -> list[tuple[str, str]]:
+        """Header fields that tell what is left of the key's limits."""
 
 @final
 class PromptLedger:
     """The prompts that are queued or run, for any thread. `prompt_id` is ComfyUI's; several may have the same."""
 
     def queued(self, prompt_id: str, asker: Asker | None) -> None:
-        """It is about to be put into the queue; without an `asker`, by a node."""
+        """It is about to be put into the queue; without an `asker`, by a node. It takes the place that
+        `asker` holds."""
     def started(self, prompt_id: str) -> None:
         """It runs."""
     def interrupted(self, asker: Asker) -> None:

@@ -70,10 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--from", dest="addresses", metavar="CIDRS", help="addresses and blocks, with commas (default: from everywhere)"
     )
-    action.add_argument(
-        "--prompts", metavar="N/h", help="at most so many prompts a minute, hour or day: 60/m, 60/h, 60/d (default: any)"
-    )
-    action.add_argument("--queued", metavar="N", help="at most so many prompts waiting or running at once (default: any)")
+    action.add_argument("--prompts", metavar="N/h", help="at most so many prompts a minute (m), hour (h) or day (d)")
+    action.add_argument("--queued", metavar="N", help="at most so many prompts that wait or run")
     _add_how_it_is_kept(action)
 
     action = added(_revoke, description="end a key now", epilog="api_key.txt alice\napi_key.txt 1f3a9c02")
@@ -265,8 +263,9 @@ def _described(entry: KeyEntry, now: int) -> dict[str, object]:
 
 def _row(entry: KeyEntry, now: int) -> Sequence[str]:
     end = f"{entry.expires_at} (expired)" if entry.has_expired(now) else entry.expires_at
-    addresses, queued = ",".join(entry.addresses), str(entry.queued or "")
-    cells = (entry.label, entry.id[:_SHORT_ID], entry.scope, entry.user, end or "never", addresses, entry.prompts, queued)
+    who = (entry.label, entry.id[:_SHORT_ID], entry.scope, entry.user)
+    limits = (entry.prompts, str(entry.queued or ""))
+    cells = (*who, end or "never", ",".join(entry.addresses), *limits)
     return [_printable(cell or "-") for cell in cells]
 
 

@@ -199,7 +199,8 @@ def test_add_keeps_the_rest_byte_for_byte(file, before, expected):
 
 
 def test_list_shows_what_each_key_may_do_and_never_the_key(file):
-    write(file, f"# ours\n{KEY} alice scope=view user=al from=::1 prompts=5/d queued=1\n{OTHER_KEY} \u202ebob expires=2020-01-01\n")
+    first = f"{KEY} alice scope=view user=al from=::1 prompts=5/d queued=1"
+    write(file, f"# ours\n{first}\n{OTHER_KEY} \u202ebob expires=2020-01-01\n")
     told = good("list", file)
     first, second = (identity[:8] for identity in ids(file))
     assert [line.split() for line in told.splitlines()] == [
