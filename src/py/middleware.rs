@@ -396,7 +396,7 @@ impl AuthMiddleware {
     ) -> PyResult<Next> {
         let next = if request.get_type().is(&self.marked) {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
-        } else if facts.has(Field::Upgrade) {
+        } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
         } else if self.prompts.get().is_none() || is_a_read(facts) {
             Next::Handler
@@ -612,7 +612,7 @@ impl AuthMiddleware {
                 return None;
             }
             let facts = self.facts(request).ok()?;
-            if facts.has(Field::Upgrade) {
+            if asks_for_a_socket(&facts) {
                 return None; // ours was noted when it was opened
             }
             match decide(&policy, &facts, Question::Again, then) {
@@ -630,6 +630,11 @@ impl AuthMiddleware {
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         Request::new(request, &self.reader)
     }
+}
+
+/// Whether it is noted as a WebSocket. Only reads are, so that nothing else gets past what is asked of a prompt.
+fn asks_for_a_socket(facts: &Request<'_, '_>) -> bool {
+    facts.has(Field::Upgrade) && is_a_read(facts)
 }
 
 fn is_a_read(facts: &Request<'_, '_>) -> bool {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.client import JSON, Answer, ask, fetch
+from support.client import JSON, UPGRADE, Answer, ask, fetch
 from support.servers import Server, start_real, start_server
 
 #: A graph that ends when a file is there, and a middleware that keeps a prompt for a while before ComfyUI reads it.
@@ -66,6 +66,7 @@ KEYS = {
     "bob": "scope=run user=bob prompts=3/h",
     "told": "scope=run prompts=60/h queued=3",
     "twin": "scope=run prompts=1/d",
+    "upgrade": "scope=run prompts=1/d",
     "free": "scope=run",
 }
 
@@ -283,6 +284,12 @@ def test_keys_of_one_user_share_what_they_queued_and_keep_their_own_limits(site:
 def test_the_twin_counts_with_it(site: Site) -> None:
     assert site.ask("twin", "/api/prompt", {"prompt": PICTURE}).status == 200
     assert is_over(site.queue("twin")) and is_over(site.ask("twin", "/api/prompt", {"prompt": PICTURE}))
+
+
+def test_an_upgrade_is_no_way_past(site: Site) -> None:
+    assert site.ask("upgrade", "/prompt", {"prompt": PICTURE}, **UPGRADE).status == 200
+    assert is_over(site.ask("upgrade", "/prompt", {"prompt": PICTURE}, **UPGRADE))
+    assert is_over(site.queue("upgrade"))
 
 
 # --- what clients are told --------------------------------------------------------------------------------------
