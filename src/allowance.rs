@@ -99,15 +99,15 @@ impl Allowance {
 }
 
 impl Reached {
-    /// For people.
+    /// For people, in one piece: newer pages of ComfyUI show nothing after a colon.
     #[must_use]
     pub fn in_words(self) -> String {
         match self.limit {
             Limit::Prompts(rate) => {
-                format!("Your limit is {}: you may go on in {}.", rate.in_words(), seconds_in_words(self.retry_after))
+                format!("Your limit is {}; you may go on in {}.", rate.in_words(), seconds_in_words(self.retry_after))
             }
             Limit::Queued(most) => format!(
-                "Your limit is {} in the queue at once: you may go on when one of yours has ended.",
+                "Your limit is {} in the queue at once; you may go on when one of yours has ended.",
                 prompts_in_words(most),
             ),
         }

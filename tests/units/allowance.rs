@@ -72,14 +72,14 @@ fn the_limit_that_holds_longest_is_told() {
 fn people_read_what_the_limit_is_and_when_they_may_go_on() {
     let rate = |rate| Limit::Prompts(Rate::parse(rate).unwrap());
     for (limit, retry_after, expected) in [
-        (rate("60/h"), 720, "Your limit is 60 prompts an hour: you may go on in 12 minutes."),
-        (rate("1/m"), 1, "Your limit is 1 prompt a minute: you may go on in 1 second."),
-        (rate("5/d"), 86_400, "Your limit is 5 prompts a day: you may go on in 24 hours."),
-        (rate("5/d"), 7260, "Your limit is 5 prompts a day: you may go on in 2 hours and 1 minute."),
+        (rate("60/h"), 720, "Your limit is 60 prompts an hour; you may go on in 12 minutes."),
+        (rate("1/m"), 1, "Your limit is 1 prompt a minute; you may go on in 1 second."),
+        (rate("5/d"), 86_400, "Your limit is 5 prompts a day; you may go on in 24 hours."),
+        (rate("5/d"), 7260, "Your limit is 5 prompts a day; you may go on in 2 hours and 1 minute."),
         (
             Limit::Queued(3),
             SOON,
-            "Your limit is 3 prompts in the queue at once: you may go on when one of yours has ended.",
+            "Your limit is 3 prompts in the queue at once; you may go on when one of yours has ended.",
         ),
     ] {
         assert_eq!(Reached { limit, retry_after }.in_words(), expected);

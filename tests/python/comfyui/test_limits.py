@@ -181,7 +181,7 @@ def is_over(answer: Answer) -> bool:
         return False
     body = answer.json
     assert (body["cause"], body["error"]["type"], body["node_errors"]) == ("quota", "too_many_requests", {})
-    assert body["message"] == f"{body['error']['message']}: {body['error']['details']}"
+    assert (body["message"], body["error"]["details"]) == (f"{body['error']['message']}.", "quota")
     assert answer.headers["Retry-After"].isdecimal() and int(answer.headers["Retry-After"]) > 0
     assert "WWW-Authenticate" not in answer.headers
     return True
@@ -313,7 +313,7 @@ def test_a_client_is_told_what_is_left(site: Site) -> None:
     assert answer.headers["RateLimit-Policy"] == '"prompts";q=60;w=3600, "queued";q=3'
     assert answer.headers["RateLimit"] == '"prompts";r=57, "queued";r=0'
     assert answer.json["message"] == (
-        "Your limit is 3 prompts in the queue at once: you may go on when one of yours has ended."
+        "Your limit is 3 prompts in the queue at once; you may go on when one of yours has ended."
     )
     limits = site.limits("told")
     assert 3500 < limits["prompts"].pop("reset") <= 3600
@@ -330,7 +330,7 @@ def test_people_read_when_they_may_go_on(site: Site) -> None:
     assert 3400 < seconds <= 3600
     assert answer.headers["RateLimit"] == f'"prompts";r=0;t={seconds}'
     assert re.fullmatch(
-        r"Your limit is 2 prompts an hour: you may go on in (59|60) minutes\.", answer.json["message"]
+        r"Your limit is 2 prompts an hour; you may go on in (59|60) minutes\.", answer.json["message"]
     ), answer.json
 
 
