@@ -2,6 +2,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+#[expect(clippy::unnecessary_wraps, reason = "as the ledger has it")]
 fn asker(number: u8) -> Option<Arc<Asker>> {
     Some(Arc::new(Asker { key: KeyId([number; 16]), who: Who::default(), client: None, traceparent: None }))
 }
