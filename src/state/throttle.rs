@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 /// from the tables was overwritten here before, and is noted again.
 const RECENT: usize = 1024;
 
+/// Most locks that wait to be taken.
+const MAX_BEGUN: usize = 1024;
+
 /// What is counted apart, with a lock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Budget {
@@ -52,11 +55,25 @@ pub struct Throttle {
     any_locked_until: AtomicU64,
     /// Hashes of peers and keys, each in the place that it gives.
     recent: Box<[AtomicU64]>,
+    /// Whether there are locks that nobody has taken.
+    has_begun: AtomicBool,
+}
+
+/// An address that is locked out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// The address that presented the last wrong key.
+    pub address: IpAddr,
+    /// Of what.
+    pub budget: Budget,
+    /// For how long.
+    pub time: Duration,
 }
 
 #[derive(Default)]
 struct Tables {
     failing: Generations<(Network, Budget), Record>,
+    begun: Vec<Lock>,
     good: Generations<(Network, KeyId), ()>,
 }
 
@@ -77,6 +94,7 @@ impl Default for Throttle {
             hasher: RandomState::new(),
             any_locked_until: AtomicU64::new(0),
             recent: std::iter::repeat_with(AtomicU64::default).take(RECENT).collect(),
+            has_begun: AtomicBool::new(false),
         }
     }
 }
@@ -102,7 +120,12 @@ impl Throttle {
         }
         if record.failures.len() >= MAX_FAILURES {
             record.lock(now);
-            self.any_locked_until.fetch_max(millis(record.locked_until), Ordering::Relaxed);
+            let (until, time) = (record.locked_until, record.locked_until.saturating_sub(now));
+            self.any_locked_until.fetch_max(millis(until), Ordering::Relaxed);
+            if tables.begun.len() < MAX_BEGUN {
+                tables.begun.push(Lock { address, budget, time });
+                self.has_begun.store(true, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -126,6 +149,15 @@ impl Throttle {
     #[must_use]
     pub fn locks_anybody(&self, now: Duration) -> bool {
         millis(now) < self.any_locked_until.load(Ordering::Relaxed)
+    }
+
+    /// Takes the locks that have begun since the last call.
+    #[must_use]
+    pub fn begun(&self) -> Vec<Lock> {
+        if !self.has_begun.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner).begun)
     }
 
     /// Whether a key may be used from `address` without being one of those that are evaluated. `long` names it where nobody
