@@ -14,6 +14,7 @@ from comfy_auth_rs.settings import Settings
 
 __all__ = [
     "REDACTED",
+    "Asker",
     "AuthMiddleware",
     "BeforeSending",
     "Denial",
@@ -24,6 +25,7 @@ __all__ = [
     "KeyStore",
     "Link",
     "LoginOffer",
+    "PromptLedger",
     "SessionCookie",
     "UrlKeys",
     "generate_key",

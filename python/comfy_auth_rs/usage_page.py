@@ -205,12 +205,12 @@ class _Series:
 def _plot(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale) -> Element:
     """Bars over time, one colour upon another, and the table of the same figures."""
     tops = [sum(one.figures[place] for one in series) for place in range(len(spans.starts))]
-    ticks = scale.ticks(max(tops))
-    height = ticks[-1]
+    axis = scale.axis(max(tops))
+    height, _ = axis[-1]
     drawing = _e(
         "svg",
         _e("title", f"{title}. Most: {scale.say(max(tops))}, {spans.name(spans.starts[tops.index(max(tops))])}."),
-        *(_line(len(tops), 100 - 100 * tick / height) for tick in ticks),
+        *(_line(len(tops), 100 - 100 * tick / height) for tick, _ in axis),
         *_bars(spans, series, height, scale),
         viewBox=f"0 0 {len(tops)} 100",
         preserveAspectRatio="none",
@@ -220,7 +220,7 @@ def _plot(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale) -
         "div",
         _e(
             "div",
-            *(_e("span", scale.say(tick), style=f"bottom:{100 * tick / height:.2f}%") for tick in ticks),
+            *(_e("span", name, style=f"bottom:{100 * tick / height:.2f}%") for tick, name in axis),
             class_="scale",
             aria_hidden="true",
         ),
@@ -279,7 +279,7 @@ def _legend(series: Sequence[_Series]) -> Element:
 def _figures(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale) -> Element:
     several = len(series) > 1
     head: list[_Content] = [spans.unit.capitalize()]
-    head += [_e("bdi", one.name) for one in series] + (["all"] if several else [])
+    head += [_e("bdi", one.name) for one in series] + (["All"] if several else [])
 
     def line(name: str, figures: Sequence[int]) -> list[_Content]:
         return [name, *map(scale.cell, figures), *([scale.cell(sum(figures))] if several else [])]
@@ -296,9 +296,9 @@ def _figures(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale
 class _Scale:
     """Numbers of things."""
 
-    def ticks(self, most: int) -> list[int]:
-        """Round figures from nothing to the most or beyond it, seven or fewer."""
-        return self._steps(most, 1)
+    def axis(self, most: int) -> list[tuple[int, str]]:
+        """Round figures from nothing to the most or beyond it, seven or fewer, and what is beside them."""
+        return [(figure, self.say(figure)) for figure in self._steps(most, 1)]
 
     def say(self, figure: int) -> str:
         return f"{figure:,}"
@@ -315,26 +315,25 @@ class _Scale:
 
 
 class _Time(_Scale):
-    """Milliseconds, in hours, minutes or seconds: whichever fits the most."""
+    """Milliseconds, in hours, minutes or seconds."""
 
-    def ticks(self, most: int) -> list[int]:
-        hour, minute, second = 3_600_000, 60_000, 1000
-        for unit in (hour, minute):
-            if most >= 4 * unit:
-                return self._steps(most, unit)
-        if most >= 4 * minute // 10:
-            # Seconds that make minutes.
-            step = next((step for step in (10, 15, 30, 60) if most <= 5 * step * second), 60) * second
-            return [step * number for number in range(math.ceil(most / step) + 1)]
-        return self._steps(most, second)
+    def axis(self, most: int) -> list[tuple[int, str]]:
+        """In one unit."""
+        units = ((3_600_000, "h"), (60_000, "min"), (1000, "s"))
+        unit, name = next((pair for pair in units if most >= pair[0]), units[-1])
+        return [
+            (figure, f"{f'{figure / unit:,.1f}'.removesuffix('.0')} {name}" if figure else "0")
+            for figure in self._steps(most, unit // 10)
+        ]
 
     def say(self, figure: int) -> str:
         if figure < 59_950:
-            return f"{figure / 1000:.3g} s" if figure else "0"
-        if figure < 3_600_000:
-            return f"{figure / 60_000:.3g} min"
-        hours = figure / 3_600_000
-        return f"{hours:.3g} h" if hours < 100 else f"{hours:,.0f} h"
+            return f"{figure / 1000:.1f} s" if figure >= 50 else "0 s"
+        minutes, seconds = divmod((figure + 500) // 1000, 60)
+        if minutes < 10:
+            return f"{minutes} min {seconds} s"
+        hours, minutes = divmod((figure + 30_000) // 60_000, 60)
+        return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
     def cell(self, figure: int) -> str:
         return clock(figure)
@@ -345,7 +344,11 @@ class _Time(_Scale):
 
 def _tiles(everything: Sums, keys: Sequence[Row]) -> Element:
     tiles = [
-        ("GPU time", _Time().say(everything.milliseconds), f"{clock(everything.milliseconds)} (h:mm:ss)"),
+        (
+            "GPU time",
+            f"{everything.milliseconds / 3_600_000:,.1f}\N{NO-BREAK SPACE}h",
+            _Time().say(everything.milliseconds),
+        ),
         ("Prompts", f"{everything.prompts:,}", _share(everything.failed, everything.prompts, "failed")),
         ("Outputs", f"{everything.outputs:,}", _per(everything.outputs, everything.prompts)),
         ("Keys in use", f"{sum(bool(row.key) for row in keys):,}", ""),
@@ -424,11 +427,11 @@ def _by_key(keys: Sequence[Row], everything: Sums) -> Element:
     if bars:
         content.append(_e("ul", *(_bar(name, figure, colour, most) for name, figure, colour in bars), class_="bars"))
     lines: list[list[_Content]] = [
-        [_e("bdi", _called(row)), row.key[:8] if row.key else "", _e("bdi", row.user or ""), *_cells(row.sums)]
+        [_e("bdi", _called(row)), _e("bdi", row.user or ""), *_cells(row.sums), row.key[:8] if row.key else ""]
         for row in keys
     ]
-    lines.append(["Total", "", "", *_cells(everything)])
-    content.append(_table("Use by key", ["Key", "Id", "User", *_HEAD], lines, names=3))
+    lines.append(["Total", "", *_cells(everything), ""])
+    content.append(_table("Use by key", ["Key", "User", *_HEAD, "Id"], lines, names=2))
     return _e("figure", *content)
 
 
@@ -460,6 +463,8 @@ def _cells(sums: Sums) -> list[str]:
 
 
 def _notes(tally: Tally) -> Iterator[Element]:
+    if lost := total(tally).unfinished:
+        yield _e("p", f"Not among the prompts: {lost:,} that were lost when the server ended.")
     if skipped := tally.no_json + tally.no_event + tally.halves:
         yield _e("p", f"Lines that could not be read, and are not counted: {skipped:,}.")
     if lost := sum(tally.dropped.values()):

@@ -31,6 +31,8 @@ EXAMPLES = (
 _PAGE = b"<!doctype html>"
 
 _WIDEST = 32
+#: What is longer has letters without a width.
+_LONGEST = 4 * _WIDEST
 
 _NOBODY = "(no valid key)"
 
@@ -236,7 +238,9 @@ def _table(tally: Tally, by: By) -> list[str]:
     lines.append(["total", *[""] * (len(names) - 1), *_cells(usage.total(tally))])
     widths = [max(map(_width, column)) for column in zip(head, *lines, strict=True)]
     figures = range(len(names), len(names) + 4)
-    return ["  ".join(_aligned(line, widths, figures)).rstrip() for line in (head, *lines)]
+    table = ["  ".join(_aligned(line, widths, figures)).rstrip() for line in (head, *lines)]
+    lost = usage.total(tally).unfinished
+    return [*table, *([f"prompts that were lost when the server ended: {lost:,}"] if lost else [])]
 
 
 def _called(row: Row, by: By) -> list[str]:
@@ -266,9 +270,13 @@ def _aligned(line: Sequence[str], widths: Sequence[int], right: range) -> list[s
 
 
 def _short(text: str) -> str:
+    """Of a label, however long: as much as fits into a column."""
     text = legible(text)
-    while _width(text) > _WIDEST:
-        text = f"{text[:-2]}…"
+    if len(text) > _LONGEST or _width(text) > _WIDEST:
+        text = text[:_LONGEST]
+        while _width(text) >= _WIDEST:
+            text = text[:-1]
+        text += "…"
     return text
 
 

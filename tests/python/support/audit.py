@@ -47,14 +47,14 @@ def faults(line: bytes) -> list[str]:
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """The events in an audit log, each of whose lines is as it must be."""
     check_audit(path)
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def check_audit(path: Path) -> None:
-    """Fails where a line is not what docs/audit.md says."""
-    wrong = [
-        f"{path}:{number}: {fault}\n{line!r}"
-        for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1)
-        for fault in faults(line)
-    ]
+def check_audit(path: Path, *, was_killed: bool = False) -> None:
+    """Fails where a line is not what docs/audit.md says. The last line of a server that was killed may break off."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    lines = [line + b"\n" for line in lines]
+    if rest and not was_killed:
+        lines.append(rest)
+    wrong = [f"{path}:{number}: {fault}\n{line!r}" for number, line in enumerate(lines, 1) for fault in faults(line)]
     assert not wrong, "\n".join(wrong[:10])

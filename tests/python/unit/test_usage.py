@@ -20,7 +20,7 @@ from comfy_auth_rs.cli.usage import _table
 from comfy_auth_rs.usage import DamagedError, Row, Sums, Tally, Window
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.audit import EVENTS, faults
+from support.audit import EVENTS, ORDER, faults
 from support.command import run
 
 ALICE, BOB = "a" * 32, "b" * 32
@@ -35,7 +35,8 @@ def moment(day: int, time: str = "12:00:00.000") -> str:
 
 
 def line(event: str, time: str = moment(2), key: str | None = ALICE, **more: Any) -> bytes:
-    return json.dumps({"time": time, "event": event, **(KEYS[key] if key else {}), **more}).encode() + b"\n"
+    fields = {"time": time, "event": event, **(KEYS[key] if key else {}), **more}
+    return json.dumps({name: fields[name] for name in ORDER if name in fields} | fields).encode() + b"\n"
 
 
 def finished(time: str = moment(2), key: str = ALICE, **more: Any) -> bytes:
@@ -549,6 +550,20 @@ def test_columns_are_aligned_whatever_the_script(tmp_path: Path) -> None:
     assert long.startswith("e\u0301" * 31 + "… ")
 
 
+def test_a_long_label_takes_no_time() -> None:
+    tally = read(finished(label="a\u0301" * 30_000) + finished(key=BOB, label="\u6771" * 30_000))
+    assert max(map(len, _table(tally, "key"))) < 250
+
+
+def test_prompts_that_a_restart_lost_are_told(tmp_path: Path) -> None:
+    file, page = tmp_path / "audit.jsonl", tmp_path / "usage.html"
+    file.write_bytes(finished() + line("prompt_unfinished") * 3)
+    assert run("usage", file).stdout.splitlines()[-1] == "prompts that were lost when the server ended: 3"
+    assert in_json(file)["total"]["unfinished"] == 3
+    run("usage", file, "--html", page)
+    assert "Not among the prompts: 3 that were lost when the server ended." in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="terminals are POSIX")
 def test_a_bar_is_drawn_on_a_terminal_and_cleared(tmp_path: Path) -> None:
     import pty
@@ -643,8 +658,8 @@ def test_the_page_tells_the_figures(audit: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, f"The page is in {page}.\n", "")
     text = " ".join(Parsed(page.read_text(encoding="utf-8")).texts)
     for words in (
-        "2 Nov 2026 to 4 Nov 2026", "1.02 h", "1:01:02", "1,200", "Alice's laptop", "GPU time per day, by key",
-        "Prompts per day", "Refused requests per day", "By user", "from 3 lines",
+        "2 Nov 2026 to 4 Nov 2026", "1.0 h", "1 h 1 min", "1:01:02", "1,200", "Alice's laptop",
+        "GPU time per day, by key", "Prompts per day", "Refused requests per day", "By user", "from 3 lines",
     ):  # fmt: skip
         assert words in text, words
 
@@ -696,12 +711,17 @@ def test_many_keys_share_a_colour() -> None:
 @pytest.mark.parametrize(
     ("milliseconds", "said", "shown"),
     [
-        (0, "0", "0:00:00"),
+        (0, "0 s", "0:00:00"),
         (400, "0.4 s", "0:00:00"),
         (59_949, "59.9 s", "0:01:00"),
-        (59_951, "0.999 min", "0:01:00"),
-        (3_600_000, "1 h", "1:00:00"),
-        (10**10, "2,778 h", "2,777:46:40"),
+        (59_951, "1 min 0 s", "0:01:00"),
+        (535_400, "8 min 55 s", "0:08:55"),
+        (599_499, "9 min 59 s", "0:09:59"),
+        (599_500, "10 min", "0:10:00"),
+        (3_569_999, "59 min", "0:59:30"),
+        (3_570_000, "1 h 0 min", "0:59:30"),
+        (3_600_000, "1 h 0 min", "1:00:00"),
+        (10**10, "2,777 h 47 min", "2,777:46:40"),
     ],
 )
 def test_how_time_is_said(milliseconds: int, said: str, shown: str) -> None:
@@ -712,12 +732,28 @@ def test_how_time_is_said(milliseconds: int, said: str, shown: str) -> None:
 @given(st.integers(1, 10**13))
 def test_scales_reach_the_most_in_a_few_round_steps(most: int) -> None:
     for scale in (usage_page._Scale(), usage_page._Time()):
-        ticks = scale.ticks(most)
+        ticks, marks = zip(*scale.axis(most), strict=True)
         assert ticks[0] == 0
         assert most <= ticks[-1]
         assert ticks[-2] < most
         assert 2 <= len(ticks) <= 8
-        assert len({scale.say(tick) for tick in ticks}) == len(ticks)
+        assert len(set(marks)) == len(ticks)
+        assert len({mark.partition(" ")[2] for mark in marks[1:]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("most", "marks"),
+    [
+        (1, "0|0.1 s"),
+        (900, "0|0.2 s|0.4 s|0.6 s|0.8 s|1 s"),
+        (59_999, "0|10 s|20 s|30 s|40 s|50 s|60 s"),
+        (60_000, "0|0.2 min|0.4 min|0.6 min|0.8 min|1 min"),
+        (6_900_000, "0|0.5 h|1 h|1.5 h|2 h"),
+        (3_600_000 * 11_500, "0|2,000 h|4,000 h|6,000 h|8,000 h|10,000 h|12,000 h"),
+    ],
+)
+def test_what_is_beside_an_axis(most: int, marks: str) -> None:
+    assert [mark for _, mark in usage_page._Time().axis(most)] == marks.split("|")
 
 
 def test_a_page_is_written_over_a_page_and_nothing_else(audit: Path, tmp_path: Path) -> None:
