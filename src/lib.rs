@@ -15,7 +15,9 @@
 //! | [`validity`] | whether a credential is valid |
 //! | [`check`] | what a valid credential must still pass |
 //! | [`exempt`] | which routes need no key |
+//! | [`allowance`] | what a key may still queue, for its client |
 //! | [`decide`] | the numbered rules |
+//! | [`prompt`] | what a key may queue, and how |
 //! | [`decision`] | who was admitted, or why not |
 //! | [`trace`] | the steps of a decision, for the log |
 //! | [`audit`] | the log of what was done |
@@ -34,6 +36,7 @@
 //! | [`inject`] | a script tag into an HTML page |
 //! | [`probe`] | devices and their memory |
 
+pub mod allowance;
 pub mod ascii;
 pub mod audit;
 pub mod caching;
@@ -55,6 +58,7 @@ pub mod origin;
 pub mod patterns;
 pub mod probe;
 pub mod profile;
+pub mod prompt;
 pub mod request;
 pub mod sandbox;
 pub mod scope;

@@ -34,6 +34,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     response = web.Response(status=denial.status, body=body, headers=headers.copy())
     if denial.retry_after is not None:
         response.headers["Retry-After"] = str(denial.retry_after)
+    response.headers.update(denial.limits)
     return response
 
 
