@@ -176,7 +176,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 	touch $@
 
 .PHONY: load
-load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers trickle", 20 minutes in all
+load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers audit trickle", 20 minutes in all
 	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
