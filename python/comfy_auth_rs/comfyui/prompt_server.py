@@ -179,7 +179,7 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
 
 
 async def _end_at_sigterm(middleware: AuthMiddleware, app: web.Application) -> None:
-    """ComfyUI has no handler for the signal by which services and containers end it: nothing else would be done then."""
+    """ComfyUI has no handler for the signal by which services and containers end it."""
 
     def end(number: int, frame: object) -> None:
         middleware.end()
