@@ -5,7 +5,7 @@ use crate::credential::{Credential, Source, cookie};
 use crate::decide::Policy;
 use crate::decision::{Admission, Grant};
 use crate::keys::Entry;
-use crate::request::{Now, Request};
+use crate::request::{Now, Question, Request};
 use crate::secret::Digest;
 use crate::session::{self, Session};
 
@@ -43,7 +43,11 @@ pub fn authenticate<'k, R: Request>(
         }
         Credential::Session(_, value) => {
             let (session, key) = session::verify(value, policy.keys, *now).ok_or(Rejected::Absent)?;
-            if policy.state.log_outs.contains(&session) {
+            let log_outs = &policy.state.log_outs;
+            // One that was ended since the last look at what is in flight may have admitted what is.
+            let is_again = context.question == Question::Again;
+            let has_ended = if is_again { log_outs.contained(&session) } else { log_outs.contains(&session) };
+            if has_ended {
                 return Err(Rejected::Absent);
             }
             Ok(Grant { key, source: Source::Cookie, session: Some(session) })

@@ -342,7 +342,7 @@ fn rule_1_a_session_ends_by_time_by_logout_and_with_its_key() {
 
     server.clock.set(START);
     let Decision::Granted(grant) = server.ask(Question::LogOut, &mine) else { panic!("no session to end") };
-    server.state.log_outs.add(&grant.session.unwrap(), server.now().unix);
+    server.state.log_outs.add(&grant.session.unwrap(), grant.key, server.now());
     assert_eq!(server.outcome(&mine), "missing_credential");
     assert_eq!(server.outcome(&other), "Cookie");
 
@@ -1400,7 +1400,7 @@ fn a_connection_lives_as_long_as_what_admitted_it() {
     let by_session = |session| Admission { session: Some(session), ..by_key };
     let still = |admission: &Admission| still_admits(&policy(&server.keys), admission, now);
     assert!(still(&by_key) && still(&by_session(session)));
-    server.state.log_outs.add(&session, now.unix);
+    server.state.log_outs.add(&session, entry, now);
     assert!(!still(&by_session(session)), "it was logged out");
     assert!(still(&by_session(other)) && still(&by_key), "they were not");
     assert!(still_admits(&policy(&server.keys), &by_session(other), at(other.expires - 1)));

@@ -24,6 +24,7 @@ use super::notices::Notices;
 use super::prompts::{Asker, Limits, PromptLedger};
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
+use super::state::{SharedState, Waker};
 use crate::audit::{Audit, Event, Fields, Line, of_request};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
@@ -45,7 +46,9 @@ use crate::validity::still_admits;
 
 #[pyclass(frozen, weakref, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
-    state: State,
+    state: Arc<State>,
+    shared: Py<SharedState>,
+    waker: Arc<Waker>,
     exemptions: Exemptions,
     table: Table,
     own_origins: OwnOrigins,
@@ -133,11 +136,15 @@ impl AuthMiddleware {
         let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
         let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
+        let (state, clock) = (Arc::<State>::default(), Arc::new(Clock::start()));
+        let shared = SharedState::of(Arc::clone(&state), Arc::clone(&keys.0), Arc::clone(&clock));
         let middleware = Self {
+            waker: Arc::clone(shared.waker()),
+            shared: Py::new(py, shared)?,
             ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone()))?,
             audit,
             prompts: OnceLock::new(),
-            state: State::default(),
+            state,
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
@@ -158,7 +165,7 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock: Arc::new(Clock::start()),
+            clock,
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
         };
@@ -223,6 +230,11 @@ impl AuthMiddleware {
     #[getter]
     fn ledger(&self, py: Python<'_>) -> Py<PromptLedger> {
         self.ledger.clone_ref(py)
+    }
+
+    #[getter]
+    fn shared(&self, py: Python<'_>) -> Py<SharedState> {
+        self.shared.clone_ref(py)
     }
 
     fn prompt_id_taken(&self, request: &Bound<'_, PyAny>, asker: &Asker) -> PyResult<Denial> {
@@ -328,17 +340,17 @@ impl AuthMiddleware {
                     if grant.session.is_some() {
                         self.tell(|| of_request::session(Event::LogOut, &grant, facts, unix_millis()));
                     }
-                    grant.session
+                    grant.session.map(|session| (session, grant.key))
                 }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => None,
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
                     return self.refuse(denial, facts, Question::LogOut, false).map(Answer::No);
                 }
             };
-            if let Some(session) = ended {
+            if let Some((session, key)) = ended {
                 self.note_in_flight(request.py(), now)?;
                 self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
-                self.state.log_outs.add(&session, now.unix);
+                self.state.log_outs.add(&session, key, now);
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
         })
@@ -349,6 +361,7 @@ impl AuthMiddleware {
         if let Some(prompts) = self.prompts.get() {
             visit.call(prompts)?;
         }
+        visit.call(&self.shared)?;
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
         self.reader.scopes.traverse(&visit)?;
@@ -402,7 +415,7 @@ impl AuthMiddleware {
             Next::Handler
         } else {
             match take_place(&self.state, grant, facts, now) {
-                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock)),
+                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock, &self.waker)),
                 Err(denial) => Next::Refusal(self.refuse(denial, facts, Question::Access, false)?),
             }
         };
@@ -507,6 +520,7 @@ impl AuthMiddleware {
             log::decision(&decision, question, &facts, trace)?;
         }
         let outcome = act(decision, &facts, now);
+        self.waker.wake(py);
         match facts.take_error() {
             Some(error) => Err(error),
             None => outcome,
@@ -527,11 +541,15 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
         let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now).unwrap_or(now);
         self.tell_of_keys(&reloads, &before, then, now);
+        if reloads.iter().any(|reload| matches!(reload, Reload::Loaded { .. })) {
+            self.waker.call(py); // the store may hold something about keys that are new
+        }
         log::reloads(py, &reloads)
     }
 

@@ -3,6 +3,7 @@ use crate::allowance::{Limit, SOON};
 
 const START: u64 = 1_800_000_000_000;
 const MINUTE: u64 = 60_000;
+const KEY: KeyId = KeyId([1; 16]);
 
 fn quota(prompts: &str, queued: u32) -> Quota {
     Quota { prompts: Rate::parse(prompts).ok(), queued: Some(queued).filter(|queued| *queued > 0) }
@@ -10,11 +11,11 @@ fn quota(prompts: &str, queued: u32) -> Quota {
 
 /// A prompt that has been queued, and has ended.
 fn prompt(limits: &Limits, quota: Quota, now: u64) {
-    assert!(limits.reserve("a", quota, now).ok().unwrap().queued(now).is_some());
+    assert!(limits.reserve(KEY, "a", quota, now).ok().unwrap().queued(now).is_some());
 }
 
 fn refusal(limits: &Limits, quota: Quota, now: u64) -> Option<(Limit, u32)> {
-    let left = limits.reserve("a", quota, now).err()?;
+    let left = limits.reserve(KEY, "a", quota, now).err()?;
     left.reached().map(|reached| (reached.limit, reached.retry_after))
 }
 
@@ -40,13 +41,13 @@ fn each_prompt_leaves_after_the_window() {
 #[test]
 fn a_reserved_place_counts_at_once_and_for_as_long_as_it_is_held() {
     let (limits, one) = (Limits::default(), quota("1/m", 0));
-    let held = limits.reserve("a", one, START).ok();
+    let held = limits.reserve(KEY, "a", one, START).ok();
     let limit = Limit::Prompts(one.prompts.unwrap());
     assert_eq!(refusal(&limits, one, START), Some((limit, SOON)), "nobody knows when");
     assert_eq!(refusal(&limits, one, START + 2 * MINUTE), Some((limit, SOON)));
     drop(held);
     assert_eq!(refusal(&limits, one, START), None, "it was given back");
-    let mut late = limits.reserve("a", one, START).ok().unwrap();
+    let mut late = limits.reserve(KEY, "a", one, START).ok().unwrap();
     assert!(late.queued(START + 50_000).is_some());
     assert_eq!(refusal(&limits, one, START + MINUTE), Some((limit, 50)), "it counts from when it was queued");
 }
@@ -54,8 +55,8 @@ fn a_reserved_place_counts_at_once_and_for_as_long_as_it_is_held() {
 #[test]
 fn what_waits_or_runs_has_a_place_until_it_ends() {
     let (limits, two) = (Limits::default(), quota("", 2));
-    let mut first = limits.reserve("a", two, START).ok().unwrap();
-    let mut second = limits.reserve("a", two, START).ok().unwrap();
+    let mut first = limits.reserve(KEY, "a", two, START).ok().unwrap();
+    let mut second = limits.reserve(KEY, "a", two, START).ok().unwrap();
     assert_eq!(refusal(&limits, two, START), Some((Limit::Queued(2), SOON)), "both are reserved");
     let turn = first.queued(START);
     assert!(turn.is_some() && first.queued(START).is_none(), "once");
@@ -93,7 +94,7 @@ fn keys_of_one_user_share_the_set_and_are_judged_by_their_own_limits() {
     assert_eq!(refusal(&limits, few, START + MINUTE), None);
     prompt(&limits, few, START + MINUTE);
     assert!(refusal(&limits, many, START + MINUTE).is_some());
-    assert!(limits.reserve("b", many, START).is_ok(), "another user has another set");
+    assert!(limits.reserve(KEY, "b", many, START).is_ok(), "another user has another set");
 }
 
 #[test]
@@ -113,17 +114,17 @@ fn memory_is_bounded() {
             prompt(&limits, most, START + round * MINUTE);
         }
         assert!(refusal(&limits, most, START + round * MINUTE).is_some());
-        assert_eq!(limits.lock()["a"].admitted.0.len(), MOST_PROMPTS as usize);
+        assert_eq!(limits.lock().by_subject["a"].admitted.0.len(), MOST_PROMPTS as usize);
     }
     let day = quota("10000/d", 0);
     let (_, seconds) = refusal(&limits, day, START + 3 * MINUTE).unwrap();
     assert_eq!(seconds, 24 * 60 * 60, "what was dropped is older than what is waited for");
     let tomorrow = START + 25 * 60 * MINUTE;
-    drop(limits.reserve("b", most, tomorrow));
-    assert_eq!(limits.lock().keys().collect::<Vec<_>>(), ["b"], "nothing of the other is left");
-    let _held = limits.reserve("c", most, tomorrow).ok();
-    drop(limits.reserve("d", most, tomorrow));
-    assert_eq!(limits.lock().len(), 2, "c has a place");
+    drop(limits.reserve(KEY, "b", most, tomorrow));
+    assert_eq!(limits.lock().by_subject.keys().collect::<Vec<_>>(), ["b"], "nothing of the other is left");
+    let _held = limits.reserve(KEY, "c", most, tomorrow).ok();
+    drop(limits.reserve(KEY, "d", most, tomorrow));
+    assert_eq!(limits.lock().by_subject.len(), 2, "c has a place");
 }
 
 #[test]

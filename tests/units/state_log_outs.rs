@@ -1,25 +1,28 @@
 use super::*;
-use crate::keys::KeyId;
+use crate::keys::{Keys, parse_file};
 
-const NOW: u64 = 1_700_000_000;
+const START: u64 = 1_700_000_000;
+const DAY: u64 = 24 * 60 * 60;
 
-fn session(number: usize) -> Session {
-    let number = u64::try_from(number).unwrap();
-    Session { key: KeyId([0; 16]), id: SessionId(u128::from(number).to_be_bytes()), expires: NOW + number + 1 }
+fn keys() -> Keys {
+    Keys::new(&parse_file("f", b"one\ntwo\n").unwrap())
+}
+
+fn key<'k>(keys: &'k Keys, text: &str) -> &'k Entry {
+    keys.verify(text.as_bytes(), Now::at(START)).ok().unwrap()
+}
+
+/// One that began `number` seconds after the start, and ends a day later.
+fn session(key: &Entry, number: u64) -> Session {
+    let issued = START + number;
+    Session { key: key.id(), id: SessionId(u128::from(number).to_be_bytes()), issued, expires: issued + DAY }
 }
 
 #[test]
 fn an_ended_session_stays_dead_and_others_live() {
-    let ended = LogOuts::default();
-    ended.add(&session(1), NOW);
-    assert!(ended.contains(&session(1)) && !ended.contains(&session(2)));
-}
-
-#[test]
-fn are_bounded() {
-    let ended = LogOuts::default();
-    (0..=MAX).for_each(|number| ended.add(&session(number), NOW));
-    assert_eq!(ended.0.lock().unwrap().len(), MAX);
-    assert!(!ended.contains(&session(0)), "the one soonest to expire made room");
-    assert!(ended.contains(&session(1)));
+    let (keys, ended) = (keys(), LogOuts::default());
+    let (one, two) = (key(&keys, "one"), key(&keys, "two"));
+    ended.add(&session(one, 1), one, Now::at(START));
+    assert!(ended.contains(&session(one, 1)) && !ended.contains(&session(one, 2)));
+    assert!(!ended.contains(&session(two, 1)), "another key's");
 }

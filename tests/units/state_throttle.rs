@@ -10,16 +10,25 @@ fn address(number: u32) -> IpAddr {
     IpAddr::from(number.to_be_bytes())
 }
 
+/// A client that other machines don't know.
+fn own(address: IpAddr) -> Client {
+    Client { address, is_shared: false }
+}
+
+fn at(monotonic: Duration) -> Now {
+    Now { monotonic, ..Now::at(1_800_000_000 + monotonic.as_secs()) }
+}
+
 fn guess(throttle: &Throttle, from: IpAddr, number: usize, now: Duration) -> Result<(), Duration> {
-    throttle.failed(from, Budget::Client, &[Digest::of(&number.to_be_bytes())], now)
+    throttle.failed(own(from), Budget::Client, &[Digest::of(&number.to_be_bytes())], at(now))
 }
 
 fn evaluate(throttle: &Throttle, from: IpAddr) -> Result<(), Duration> {
-    throttle.evaluate(from, Budget::Client, SECOND)
+    throttle.evaluate(own(from), Budget::Client, SECOND)
 }
 
 fn permits(throttle: &Throttle, from: IpAddr, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
-    throttle.permits(from, Budget::Client, long, now)
+    throttle.permits(own(from), Budget::Client, long, now)
 }
 
 /// Ten distinct guesses, all evaluated.
@@ -72,14 +81,18 @@ fn ten_are_evaluated_in_a_lock_right_or_wrong() {
         assert_eq!(evaluate(&throttle, address(2)), Ok(()), "others are free");
         let later = SECOND + FIRST_LOCK;
         lock(&throttle, address(1), later);
-        assert_eq!(throttle.evaluate(address(1), Budget::Client, later), Ok(()), "the next lock has ten of its own");
+        assert_eq!(
+            throttle.evaluate(own(address(1)), Budget::Client, later),
+            Ok(()),
+            "the next lock has ten of its own"
+        );
     }
 }
 
 #[test]
 fn what_is_no_key_takes_no_evaluation() {
     let throttle = Throttle::default();
-    let malformed = |now| throttle.failed(address(1), Budget::Client, &[], now);
+    let malformed = |now| throttle.failed(own(address(1)), Budget::Client, &[], at(now));
     for _ in 0..100 {
         assert_eq!(malformed(SECOND), Ok(()));
     }
@@ -94,21 +107,22 @@ fn what_is_no_key_takes_no_evaluation() {
 fn what_any_page_can_send_locks_nothing_else() {
     for (locked, other) in [(Budget::AnyPage, Budget::Client), (Budget::Client, Budget::AnyPage)] {
         let throttle = Throttle::default();
-        let guess =
-            |budget, number: usize| throttle.failed(address(1), budget, &[Digest::of(&number.to_be_bytes())], SECOND);
+        let guess = |budget, number: usize| {
+            throttle.failed(own(address(1)), budget, &[Digest::of(&number.to_be_bytes())], at(SECOND))
+        };
         for number in 0..MAX_FAILURES {
             guess(locked, number).unwrap();
         }
         for number in 0..3000 {
             guess(locked, number).unwrap_err();
         }
-        assert_eq!(throttle.permits(address(1), locked, None, SECOND), Err(FIRST_LOCK));
-        assert_eq!(throttle.permits(address(1), other, None, SECOND), Ok(()), "{other:?}");
+        assert_eq!(throttle.permits(own(address(1)), locked, None, SECOND), Err(FIRST_LOCK));
+        assert_eq!(throttle.permits(own(address(1)), other, None, SECOND), Ok(()), "{other:?}");
         for number in 0..MAX_FAILURES {
             guess(other, number).unwrap();
         }
-        assert_eq!(throttle.evaluate(address(1), other, SECOND), Ok(()), "nor takes its evaluations");
-        assert_eq!(throttle.evaluate(address(1), locked, SECOND), Err(FIRST_LOCK));
+        assert_eq!(throttle.evaluate(own(address(1)), other, SECOND), Ok(()), "nor takes its evaluations");
+        assert_eq!(throttle.evaluate(own(address(1)), locked, SECOND), Err(FIRST_LOCK));
     }
 }
 
@@ -173,7 +187,7 @@ fn memory_is_bounded_and_what_is_used_stays() {
     throttle.succeeded(address(1), key);
     for number in 2..200_000 {
         guess(&throttle, address(number), 0, SECOND).unwrap();
-        throttle.failed(address(number), Budget::AnyPage, &[Digest::of(b"")], SECOND).unwrap();
+        throttle.failed(own(address(number)), Budget::AnyPage, &[Digest::of(b"")], at(SECOND)).unwrap();
         throttle.succeeded(address(number), key);
         if number % 10_000 == 0 {
             throttle.succeeded(address(1), key);
@@ -243,15 +257,15 @@ proptest! {
             let model = &mut slow[from as usize][usize::from(by_page)];
             // Mostly short pauses, and some that are longer than a lock.
             now += if pause == 39 { SECOND * 600 } else { SECOND * u32::try_from(pause / 4).unwrap() };
-            prop_assert_eq!(throttle.permits(address(from), budget, None, now).err(), model.left(now));
+            prop_assert_eq!(throttle.permits(own(address(from)), budget, None, now).err(), model.left(now));
             if what == 13 {
                 // Only what a lock holds back is evaluated.
                 if model.left(now).is_some() {
-                    prop_assert_eq!(throttle.evaluate(address(from), budget, now).is_ok(), model.evaluate(now));
+                    prop_assert_eq!(throttle.evaluate(own(address(from)), budget, now).is_ok(), model.evaluate(now));
                 }
             } else {
                 let wrong = [Digest::of(&[what])];
-                prop_assert_eq!(throttle.failed(address(from), budget, &wrong, now), model.failed(what, now));
+                prop_assert_eq!(throttle.failed(own(address(from)), budget, &wrong, at(now)), model.failed(what, now));
             }
             prop_assert!(throttle.locks_anybody(now) || slow.iter().flatten().all(|model| model.left(now).is_none()));
         }

@@ -1,0 +1,224 @@
+//! `SharedState`: what a server tells others that have the same keys, and learns from them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt as _;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use super::clock::{Clock, unix_time};
+use super::error::{key_file_error, value_error};
+use super::key_store::KeyStore;
+use crate::keys;
+use crate::state::State;
+use crate::state::changes::Changes;
+use crate::state::fact::{Fact, Record};
+use crate::state::throttle::Budget;
+
+/// Most records of one call, and most that are made or read while no other thread may run.
+const MOST: usize = 1000;
+
+/// Name, value and end of a record.
+type Row<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyAny>);
+
+#[pyclass(frozen, module = "comfy_auth_rs._core")]
+pub struct SharedState {
+    state: Arc<State>,
+    keys: Arc<keys::KeyStore>,
+    clock: Arc<Clock>,
+    waker: Arc<Waker>,
+}
+
+/// Calls back when there is something to tell the others.
+pub struct Waker {
+    changes: Arc<Changes>,
+    callback: Mutex<Option<Py<PyAny>>>,
+}
+
+impl SharedState {
+    pub fn of(state: Arc<State>, keys: Arc<keys::KeyStore>, clock: Arc<Clock>) -> Self {
+        let waker = Waker { changes: Arc::clone(&state.changes), callback: Mutex::default() };
+        Self { state, keys, clock, waker: Arc::new(waker) }
+    }
+
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+}
+
+impl Waker {
+    /// Calls back if anything began since the last time. No lock may be held: Python runs.
+    pub fn wake(&self, py: Python<'_>) {
+        if self.changes.has_news() {
+            self.call(py);
+        }
+    }
+
+    #[cold]
+    pub fn call(&self, py: Python<'_>) {
+        let callback = {
+            let callback = self.callback.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+            callback.as_ref().map(|callback| callback.clone_ref(py))
+        };
+        if let Some(Err(error)) = callback.map(|callback| callback.call0(py)) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+#[pymethods]
+impl SharedState {
+    #[new]
+    fn new(keys: &KeyStore) -> Self {
+        Self::of(Arc::default(), Arc::clone(&keys.0), Arc::new(Clock::start()))
+    }
+
+    #[getter]
+    fn version(&self) -> u64 {
+        self.state.changes.version()
+    }
+
+    #[getter]
+    fn keys_loaded(&self) -> u64 {
+        self.keys.loaded()
+    }
+
+    #[getter]
+    fn nodes(&self) -> usize {
+        self.state.nodes.count(self.clock.fresh())
+    }
+
+    fn changes<'py>(&self, py: Python<'py>, since: u64) -> PyResult<Option<(u64, Bound<'py, PyList>)>> {
+        let changes = py.detach(|| self.state.changes_since(since, &self.keys));
+        changes.map(|(version, records)| Ok((version, rows(py, &records)?))).transpose()
+    }
+
+    fn all<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyList>)> {
+        let (version, records) = py.detach(|| self.state.all(&self.keys, self.clock.fresh()));
+        Ok((version, rows(py, &records)?))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
+    fn merge(&self, py: Python<'_>, records: Vec<Row<'_>>) -> PyResult<usize> {
+        if records.len() > MOST {
+            return Err(value_error(&format!("records: at most {MOST} at a time, please")));
+        }
+        let records: Vec<_> = records.iter().map(read).collect();
+        let news = py.detach(|| self.state.merge(&self.keys, &records, self.clock.fresh()));
+        self.waker.wake(py);
+        Ok(news)
+    }
+
+    fn heartbeat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let record = py.detach(|| self.state.heartbeat(&self.keys, self.clock.fresh()));
+        self.waker.wake(py);
+        row(py, &record)
+    }
+
+    fn wake(&self, py: Python<'_>, callback: Py<PyAny>) {
+        *self.waker.callback.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner) = Some(callback);
+        self.waker.call(py);
+    }
+
+    fn stored(&self, version: u64) {
+        self.state.changes.store_has(version);
+    }
+
+    fn is_stored(&self, version: u64) -> bool {
+        self.state.changes.is_stored(version)
+    }
+
+    fn away(&self, is_away: bool) {
+        self.state.set_away(is_away, self.clock.fresh());
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.waker.callback.try_lock() {
+            Ok(callback) => callback.as_ref().map_or(Ok(()), |callback| visit.call(callback)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        if let Ok(mut callback) = self.waker.callback.try_lock() {
+            callback.take();
+        }
+    }
+}
+
+fn read<'a>((name, value, until): &'a Row<'_>) -> Record<&'a [u8]> {
+    // A number that is none of ours is never an end.
+    Record { name: name.as_bytes(), value: value.as_bytes(), until: until.extract().unwrap_or(u64::MAX) }
+}
+
+fn row<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
+    let (name, value) = (PyBytes::new(py, &record.name), PyBytes::new(py, &record.value));
+    Ok((name, value, record.until).into_pyobject(py)?.into_any())
+}
+
+/// Other threads may run in between: there may be many.
+fn rows<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for some in records.chunks(MOST) {
+        for record in some {
+            list.append(row(py, record)?)?;
+        }
+        py.detach(|| ());
+    }
+    Ok(list)
+}
+
+/// The record that revokes a key of a file.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts paths by value")]
+pub fn revocation_record<'py>(py: Python<'py>, path: PathBuf, key_id: &str) -> PyResult<Bound<'py, PyAny>> {
+    let found = keys::revocation(&path, key_id, unix_time().as_secs()).map_err(|faults| key_file_error(&faults))?;
+    found.map_or_else(|| Err(value_error(&format!("no key in this file has the id {key_id}"))), |found| row(py, &found))
+}
+
+/// What a record tells, to whoever holds no key: whether its signature is right is not looked at.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts tuples by value")]
+pub fn describe<'py>(py: Python<'py>, record: Row<'py>) -> PyResult<Bound<'py, PyDict>> {
+    let Record { value, until, .. } = read(&record);
+    let told = PyDict::new(py);
+    told.set_item("until", until)?;
+    let fact = Fact::parse(value).map(|(fact, _)| fact).filter(|fact| fact.until() == until);
+    let kind = match fact {
+        None => "unknown",
+        Some(Fact::LogOut { issued, expires, .. }) => {
+            told.set_item("issued", issued)?;
+            told.set_item("expires", expires)?;
+            "log_out"
+        }
+        Some(Fact::EarlierSessions { issued, .. }) => {
+            told.set_item("issued", issued)?;
+            "earlier_sessions"
+        }
+        Some(Fact::Revocation { at, .. }) => {
+            told.set_item("at", at)?;
+            "revocation"
+        }
+        Some(Fact::Lock { network, budget, .. }) => {
+            told.set_item("address", network.to_string())?;
+            told.set_item("any_page", budget == Budget::AnyPage)?;
+            "lock"
+        }
+        Some(Fact::Prompt { time, .. }) => {
+            told.set_item("at", time / 1000)?;
+            "prompt"
+        }
+        Some(Fact::Node { id, seen }) => {
+            told.set_item("node", id.to_string())?;
+            told.set_item("at", seen)?;
+            "node"
+        }
+    };
+    told.set_item("kind", kind)?;
+    if let Some(key) = fact.and_then(|fact| fact.key()) {
+        told.set_item("key", key.to_string())?;
+    }
+    Ok(told)
+}
