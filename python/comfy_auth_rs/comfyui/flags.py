@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any, NoReturn
 
 from comfy_auth_rs._core import REDACTED, KeyStore
 from comfy_auth_rs.arguments import without_values
-from comfy_auth_rs.comfyui import inheritance
+from comfy_auth_rs.comfyui import inheritance, state
 from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
 from comfy_auth_rs.settings import Settings, flag
+from comfy_auth_rs.store.address import without_credentials
 
 #: How the values were given, if not by flags: `SPELLING` among them says how to write the name of a setting.
 SPELLING = "auth_spelling"
@@ -104,7 +106,7 @@ def _take_key(value: str) -> list[Secret]:
     if value == REDACTED and (digests := inheritance.inherited_keys()):
         return [Secret(digest) for digest in digests]
     _check([value], [])
-    _redact(value)
+    _replace_argument(flag("api_key"), value, REDACTED)
     return [Secret(value)]
 
 
@@ -113,11 +115,20 @@ def _take_key_file(value: str) -> list[Path]:
     return [Path(value).absolute()]
 
 
+def _take_state(value: str) -> str:
+    shown = without_credentials(value)
+    _replace_argument(flag("state"), value, shown)
+    left = os.environ.get(state.VARIABLE, "")
+    # What it was before this process, or its parent, took it out of the arguments.
+    return left if value == shown and shown == without_credentials(left) else state.absolute(value)
+
+
 #: What one value of a flag stands for, once it is known to be good.
 _TAKE: dict[str, Callable[[str], Any]] = {
     "api_key": _take_key,
     "api_key_file": _take_key_file,
     "audit": lambda value: Path(value).absolute(),
+    "state": _take_state,
 }
 
 
@@ -146,14 +157,13 @@ def _require_patched_server() -> None:
         refuse_to_start(fault)
 
 
-def _redact(value: str) -> None:
-    """Takes a key out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
-    option = flag("api_key")
+def _replace_argument(option: str, value: str, shown: str) -> None:
+    """Takes a secret out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
     for index, argument in enumerate(sys.argv):
         if index and argument == value and sys.argv[index - 1] == option:
-            sys.argv[index] = REDACTED
+            sys.argv[index] = shown
         if argument == f"{option}={value}":
-            sys.argv[index] = f"{option}={REDACTED}"
+            sys.argv[index] = f"{option}={shown}"
 
 
 def _may_hold_a_key(words: list[str]) -> bool:

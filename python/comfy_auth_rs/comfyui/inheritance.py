@@ -15,9 +15,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from comfy_auth_rs.comfyui import processes
+from comfy_auth_rs.comfyui import processes, state
 from comfy_auth_rs.errors import SettingError
 from comfy_auth_rs.settings import KEYS, Settings
+from comfy_auth_rs.store.address import has_credentials
 
 __all__ = ["VARIABLE", "digest_of", "hand_on", "inherited_keys", "is_offered", "take_over"]
 
@@ -80,6 +81,8 @@ def take_over(own: Settings) -> tuple[Settings, int | None]:
 
 def hand_on(settings: Settings) -> None:
     """Leaves them to what this process starts, and to this process when it restarts."""
+    if settings.state is not None:
+        state.leave(os.fspath(settings.state))
     process = processes.this()
     os.environ[VARIABLE] = json.dumps(
         {
@@ -106,6 +109,10 @@ def _portable(settings: Settings) -> dict[str, Any]:
             continue
         if setting.name == "api_key":
             value = [digest_of(key) for key in value]
+        elif setting.name == "state":
+            value = state.absolute(os.fspath(value))
+            if has_credentials(value):
+                continue
         elif setting.metadata.get("metavar") == "PATH":
             value = (
                 str(Path(value).absolute())

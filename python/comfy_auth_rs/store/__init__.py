@@ -8,7 +8,6 @@ from pathlib import Path
 from comfy_auth_rs.errors import SettingError
 from comfy_auth_rs.store.address import parse, without_credentials
 from comfy_auth_rs.store.protocol import Read, Reader, Record, Store, StoreError, Writer
-from comfy_auth_rs.store.sqlite import Sqlite
 
 __all__ = ["Read", "Reader", "Record", "Store", "StoreError", "Writer", "make_store"]
 
@@ -22,6 +21,8 @@ def make_store(state: str, *, create: bool = True) -> Store | None:
     if place is None:
         return None
     if isinstance(place, Path):
+        from comfy_auth_rs.store.sqlite import Sqlite  # late, like the other: not everybody has it
+
         return Sqlite(place, create=create)
     shown = without_credentials(state)
     try:

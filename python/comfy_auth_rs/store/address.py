@@ -82,6 +82,12 @@ def parse(state: str) -> Address | Path | None:
             raise SettingError("it is empty (an unset variable?); name a file, a URL or memory", _SETTING)
         return Path(state)
     shown = without_credentials(state)
+    if REDACTED in state:
+        raise SettingError(
+            f"{shown}: user and password were taken out of the arguments of the process that started this one; put the "
+            "whole URL into COMFYUI_AUTH_STATE",
+            _SETTING,
+        )
     try:
         return _parse_url(state)
     except _BadUrlError as fault:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 import sys
 import time
@@ -13,6 +12,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from comfy_auth_rs.store.protocol import LARGEST_BATCH, LONGEST_NAME, LONGEST_VALUE, Read, Record, StoreError
+
+try:
+    import sqlite3
+except ImportError:  # a Python that somebody built without it
+    HAS_SQLITE = False
+else:
+    HAS_SQLITE = True
 
 __all__ = ["Sqlite"]
 
@@ -74,6 +80,8 @@ class Sqlite:
 class _Connection:
     def __init__(self, path: Path, create: bool) -> None:
         self._path = path
+        if not HAS_SQLITE:
+            raise StoreError(f"{path}: this Python has no sqlite3; use another Python, or another state")
         with self._faults():
             self._file = _identity(path, create)
             uri = f"file:{quote(str(path.absolute()))}?mode=rw"
