@@ -293,6 +293,10 @@ impl AuthMiddleware {
         self.refuse(decision::Denial::Profile, &self.facts(request)?, Question::Access, false)
     }
 
+    fn deny_unstored(&self, request: &Bound<'_, PyAny>) -> PyResult<Denial> {
+        self.refuse(decision::Denial::Unstored, &self.facts(request)?, Question::LogOut, false)
+    }
+
     fn users(&self) -> HashSet<String> {
         self.reader.keys.current().users().collect()
     }
