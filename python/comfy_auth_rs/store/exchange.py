@@ -12,12 +12,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from comfy_auth_rs._core import SharedState
 from comfy_auth_rs.store.link import Link, Status
 from comfy_auth_rs.store.memory import Memory
 from comfy_auth_rs.store.outbox import Outbox
 from comfy_auth_rs.store.protocol import Reader, Record, Store, StoreError, Writer
+
+if TYPE_CHECKING:
+    from comfy_auth_rs._core import SharedState
 
 __all__ = ["Exchange", "State"]
 
