@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 from valkey.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from valkey.exceptions import ConnectionError, MovedError, ValkeyError
+from valkey.exceptions import ConnectionError, ResponseError, ValkeyError
 
 from comfy_auth_rs.store.address import Address
 
@@ -149,9 +149,13 @@ def _to_owner(address: Address, host: Host, timeout: float, key: bytes) -> Abstr
         connection = _connected(address, host, timeout)
         try:
             _ask(connection, "GET", key)
-        except MovedError as moved:
+        except ResponseError as error:
             connection.disconnect()
-            host = (moved.host or host[0], moved.port)
+            word, *rest = str(error).split()
+            if word != "MOVED" or len(rest) != 2:
+                raise
+            name, _, port = rest[1].rpartition(":")
+            host = (name or host[0], int(port))  # without a name it is the same host
         except BaseException:
             connection.disconnect()
             raise
