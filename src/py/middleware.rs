@@ -353,7 +353,7 @@ impl AuthMiddleware {
             };
             if let Some((session, key)) = ended {
                 self.note_in_flight(request.py(), now)?;
-                self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
+                self.reader.connections.spare(request)?; // it is in flight, too, until this is stored
                 self.state.log_outs.add(&session, key, now);
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))

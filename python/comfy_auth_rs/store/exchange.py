@@ -76,7 +76,7 @@ class Exchange:
 
     def status(self) -> Status:
         """How the store fares."""
-        return self._link.status()
+        return self._link.status()._replace(nodes=self._shared.nodes)
 
     async def stored(self, seconds: float) -> bool:
         """Whether all that is known now is in the store, after so many seconds at most."""
