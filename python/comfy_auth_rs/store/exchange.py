@@ -120,6 +120,7 @@ class Exchange:
                 writer.write(batch)
                 load.outbox.written(batch)
                 self._tell_stored(load)
+                load.collect()
             self._tell_stored(load)
             self._link.works("write")
             pause.reset()
