@@ -107,6 +107,13 @@ class _Connection:
 class _Reader(_Connection):
     _version = _Version(b"", b"0-0")
 
+    def about(self) -> str:
+        try:
+            (told,) = self._ask(["HELLO"])  # server, NAME, version, NUMBER, …
+        except StoreError:
+            return "its version is not known"
+        return f"{told[1].decode().capitalize()} {told[3].decode()}"
+
     def read(self, version: _Version | None) -> Read:
         batches = None if version is None else self._news(version)
         if batches is not None:
