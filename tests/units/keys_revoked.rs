@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::keys::{Entry, gone};
+use crate::keys::gone;
 
 const UNIX: u64 = 1_800_000_000;
 const NOW: Now = Now::at(UNIX);
@@ -23,13 +23,13 @@ fn server(text: &str) -> Server {
     Server { keys, path, _folder: folder }
 }
 
-impl Server {
-    fn id(&self, key: &str) -> KeyId {
-        KeyId::of(&crate::secret::Digest::of(key.as_bytes()))
-    }
+fn id(key: &str) -> KeyId {
+    KeyId::of(&crate::secret::Digest::of(key.as_bytes()))
+}
 
+impl Server {
     fn revocation(&self, key: &str, now: u64) -> Revocation {
-        Revocation::new(self.keys.current().known(self.id(key)).unwrap(), now, now)
+        Revocation::new(self.keys.current().known(id(key)).unwrap(), now, now)
     }
 
     fn admits(&self, key: &str) -> bool {
@@ -53,9 +53,9 @@ fn a_revoked_key_is_an_unknown_one_from_the_next_look_on_which_is_due_at_once() 
     assert!(!server.admits("one") && server.admits("two"));
     let after = server.keys.current();
     let causes: Vec<_> = gone(&before, NOW, &after, NOW).iter().map(|gone| (gone.key.id(), gone.cause)).collect();
-    assert_eq!(causes, [(server.id("one"), "revoked")]);
-    assert!(after.by_id(server.id("one"), NOW).is_none());
-    assert!(after.known(server.id("one")).is_some(), "what is said of it can be verified");
+    assert_eq!(causes, [(id("one"), "revoked")]);
+    assert!(after.by_id(id("one"), NOW).is_none());
+    assert!(after.known(id("one")).is_some(), "what is said of it can be verified");
     assert_eq!(server.keys.loaded(), 0, "no file was read");
 }
 
@@ -113,7 +113,7 @@ fn tells_which_are_still_in_a_file_without_having_expired_there() {
     server.keys.revoke(&revocations, NOW);
     let unheeded = server.keys.unheeded_revocations(NOW);
     let unheeded: Vec<_> = unheeded.into_iter().map(|key| (key.path, key.line, key.key, key.label)).collect();
-    assert_eq!(unheeded, [(server.path.clone(), 1, server.id("one"), Some("alice".to_owned()))]);
+    assert_eq!(unheeded, [(server.path.clone(), 1, id("one"), Some("alice".to_owned()))]);
     fs::write(&server.path, "one alice expires=2020-01-01\nthree\n").unwrap();
     server.look(1);
     assert_eq!(server.keys.unheeded_revocations(NOW).len(), 0);
@@ -122,15 +122,11 @@ fn tells_which_are_still_in_a_file_without_having_expired_there() {
 #[test]
 fn a_key_of_a_file_is_revoked_by_its_id() {
     let server = server("one\ntwo\n");
-    let id = server.id("two").to_string();
-    let record = revocation(&server.path, &id, UNIX).unwrap().unwrap();
-    let two = server.keys.current().known(server.id("two")).map(Entry::id);
-    let (fact, mac) = Fact::read(&record, NOW).unwrap();
-    assert_eq!(
-        (fact.key(), fact, mac),
-        (two, server.revocation("two", UNIX).fact().0, Some(server.revocation("two", UNIX).mac))
-    );
-    assert!(revocation(&server.path, &id[..8], UNIX).unwrap().is_none());
+    let two = id("two").to_string();
+    let record = revocation(&server.path, &two, UNIX).unwrap().unwrap();
+    let expected = server.revocation("two", UNIX).fact();
+    assert_eq!(Fact::read(&record, NOW), Some((expected.0, Some(expected.1))));
+    assert!(revocation(&server.path, &two[..8], UNIX).unwrap().is_none());
     fs::write(&server.path, "").unwrap();
-    assert!(revocation(&server.path, &id, UNIX).is_err());
+    assert!(revocation(&server.path, &two, UNIX).is_err());
 }
