@@ -545,7 +545,6 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
-        self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
