@@ -541,7 +541,9 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        let look = self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
+        self.state.log_outs.noted(look);
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
         let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now).unwrap_or(now);

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::clock::{Clock, unix_time};
-use super::error::{key_file_error, value_error};
+use super::error::key_file_error;
 use super::key_store::KeyStore;
 use crate::keys;
 use crate::state::State;
@@ -17,7 +18,7 @@ use crate::state::changes::Changes;
 use crate::state::fact::{Fact, Record};
 use crate::state::throttle::Budget;
 
-/// Most records of one call, and most that are made or read while no other thread may run.
+/// Most records that are made or read while no other thread may run.
 const MOST: usize = 1000;
 
 /// Name, value and end of a record.
@@ -100,13 +101,14 @@ impl SharedState {
         Ok((version, rows(py, &records)?))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
-    fn merge(&self, py: Python<'_>, records: Vec<Row<'_>>) -> PyResult<usize> {
-        if records.len() > MOST {
-            return Err(value_error(&format!("records: at most {MOST} at a time, please")));
+    fn merge(&self, py: Python<'_>, records: &Bound<'_, PyList>) -> PyResult<usize> {
+        let mut news = 0;
+        for start in (0..records.len()).step_by(MOST) {
+            let some: Vec<Row<'_>> = records.get_slice(start, start + MOST).extract()?;
+            let some: Vec<_> = some.iter().map(read).collect();
+            news += py.detach(|| self.state.merge(&self.keys, &some, self.clock.fresh()));
         }
-        let records: Vec<_> = records.iter().map(read).collect();
-        Ok(py.detach(|| self.state.merge(&self.keys, &records, self.clock.fresh())))
+        Ok(news)
     }
 
     fn heartbeat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -173,7 +175,7 @@ fn rows<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyList>
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts paths by value")]
 pub fn revocation_record<'py>(py: Python<'py>, path: PathBuf, key_id: &str) -> PyResult<Bound<'py, PyAny>> {
     let found = keys::revocation(&path, key_id, unix_time().as_secs()).map_err(|faults| key_file_error(&faults))?;
-    found.map_or_else(|| Err(value_error(&format!("no key in this file has the id {key_id}"))), |found| row(py, &found))
+    found.map_or_else(|| Err(PyKeyError::new_err(key_id.to_owned())), |found| row(py, &found))
 }
 
 /// What a record tells, to whoever holds no key: whether its signature is right is not looked at.
