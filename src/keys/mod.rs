@@ -13,5 +13,5 @@ pub use attributes::Attributes;
 pub use file::{REDACTED, Record, parse_file, parse_flag};
 pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};
-pub use store::{KeyStore, Reload, Warning, faults_of_file};
+pub use store::{FileStatus, KeyStore, Reload, Warning, faults_of_file};
 pub use write::write_line;

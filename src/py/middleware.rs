@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyType};
+use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyType};
 
 use super::aiohttp;
 use super::clock::Clock;
@@ -19,6 +19,7 @@ use super::key_store::KeyStore;
 use super::link::Link;
 use super::log;
 use super::notices::Notices;
+use super::probe::DeviceSampler;
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use crate::check::Context;
@@ -29,6 +30,7 @@ use crate::decision::{Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::Keys;
 use crate::link;
+use crate::metrics::{Figures, Format, Metrics, Queue};
 use crate::origin::OwnOrigins;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
 use crate::sandbox;
@@ -58,6 +60,7 @@ pub struct AuthMiddleware {
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
     verbose: AtomicBool,
+    metrics: Metrics,
 }
 
 /// What the core reads of `comfy_auth_rs.settings.Settings`.
@@ -141,22 +144,13 @@ impl AuthMiddleware {
             clock: Clock::start(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
+            metrics: Metrics::default(),
         })
     }
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, _| match decision {
-            // None of our own routes opens one.
-            Decision::Granted(grant) if facts.has(Field::Upgrade) && !request.get_type().is(&self.marked) => {
-                self.open_socket(Some(&grant), facts, request)
-            }
-            Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Granted(_) | Decision::Exempt => Ok(Next::Handler),
-            Decision::Preflight => Ok(Next::Preflight),
-            Decision::Denied(denial) => Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => Denial::new(denial, facts, Question::Access, true).map(Next::Refusal),
-        })?;
+        let next = self.judge(request, Question::Access, |decision, facts, _| self.next(request, &decision, facts))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -236,7 +230,10 @@ impl AuthMiddleware {
         key: Option<&str>,
     ) -> PyResult<Answer<Option<SessionCookie>>> {
         self.ask(request, Question::LogIn(key), |grant, facts, now| {
-            grant.map(|grant| SessionCookie::issue(&grant, facts, now, remember))
+            grant.map(|grant| {
+                self.metrics.session_began();
+                SessionCookie::issue(&grant, facts, now, remember)
+            })
         })
     }
 
@@ -245,7 +242,11 @@ impl AuthMiddleware {
         let policy = self.policy(&keys);
         self.judge(request, Question::LogInByLink, |decision, request, now| {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
-            Link::follow(request.py(), &context, link::follow(&context, &decision))
+            let link = Link::follow(request.py(), &context, link::follow(&context, &decision))?;
+            if link.as_ref().is_some_and(Link::begins_a_session) {
+                self.metrics.session_began();
+            }
+            Ok(link)
         })
     }
 
@@ -270,9 +271,34 @@ impl AuthMiddleware {
                 self.note_in_flight(request.py(), now)?;
                 self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
                 self.state.log_outs.add(&session, now.unix);
+                self.metrics.session_ended();
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
         })
+    }
+
+    #[pyo3(signature = (accept, devices, queue = None))]
+    fn metrics<'py>(
+        &self,
+        py: Python<'py>,
+        accept: &Bound<'py, PyString>,
+        devices: &DeviceSampler,
+        queue: Option<(u64, u64)>,
+    ) -> (&'static str, Bound<'py, PyBytes>) {
+        let now = self.clock.now(|| ());
+        let (devices, devices_age) = devices.last();
+        let mut figures = Figures {
+            locks: self.state.throttle.locks(now.monotonic),
+            files: self.reader.keys.statuses(),
+            sockets: self.reader.connections.sockets(py),
+            queue: queue.map(|(pending, running)| Queue { pending, running }),
+            devices,
+            devices_age,
+            ..Figures::default()
+        };
+        figures.look_at(&self.reader.keys.current(), now);
+        let format = Format::of(&accept.to_string_lossy());
+        (format.content_type(), PyBytes::new(py, self.metrics.page(figures, format).as_bytes()))
     }
 
     /// The application that keeps this is reached from its routes.
@@ -314,6 +340,30 @@ impl AuthMiddleware {
         Ok(())
     }
 
+    fn next(&self, request: &Bound<'_, PyAny>, decision: &Decision<'_>, facts: &Request<'_, '_>) -> PyResult<Next> {
+        let is_marked = || request.get_type().is(&self.marked);
+        match decision {
+            // None of our own routes opens one.
+            Decision::Granted(grant) if facts.has(Field::Upgrade) && !is_marked() => {
+                return self.open_socket(Some(grant), facts, request);
+            }
+            Decision::ExemptSocket => return self.open_socket(None, facts, request),
+            // What its route asks is counted in its place.
+            Decision::Exempt if is_marked() && self.asks_itself(facts) => {}
+            _ => self.metrics.decided(decision, Question::Access),
+        }
+        match decision {
+            Decision::Granted(_) | Decision::Exempt | Decision::ExemptSocket => Ok(Next::Handler),
+            Decision::Preflight => Ok(Next::Preflight),
+            Decision::Denied(denial) => Denial::new(*denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => Denial::new(*denial, facts, Question::Access, true).map(Next::Refusal),
+        }
+    }
+
+    fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
+        self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
+    }
+
     fn open_socket(
         &self,
         grant: Option<&Grant<'_>>,
@@ -322,8 +372,16 @@ impl AuthMiddleware {
     ) -> PyResult<Next> {
         let seat = match open_socket(&self.state, grant, facts) {
             Ok(seat) => seat,
-            Err(denial) => return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal),
+            Err(denial) => {
+                self.metrics.refused(denial, Question::Access);
+                return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal);
+            }
         };
+        if grant.is_some() {
+            self.metrics.admitted();
+        } else {
+            self.metrics.exempt();
+        }
         let admission = grant.map(|grant| self.admission(grant, facts));
         let displaced =
             self.reader.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
@@ -397,6 +455,9 @@ impl AuthMiddleware {
         let policy = Policy { trace: trace.as_ref(), ..self.policy(&keys) };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
+        if question != Question::Access {
+            self.metrics.decided(&decision, question);
+        }
         if let Some(trace) = &trace {
             log::decision(&decision, question, &facts, trace)?;
         }

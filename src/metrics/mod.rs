@@ -1,0 +1,249 @@
+//! What is counted, and the text that Prometheus reads.
+//!
+//! Counters that a request changes are found once, when they are made: an admitted request costs one addition. Everything
+//! else is looked up when somebody asks.
+//!
+//! A request is counted once, by the answer that it gets. Where its route asks a question of its own (a log-in, a log-out,
+//! a proxy's `/auth_verify`), that is the answer to this question.
+
+mod accept;
+mod figures;
+mod labels;
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use self::accept::Format;
+pub use self::figures::{Figures, Queue, Sockets};
+pub use self::labels::{LONGEST, MOST, OTHER};
+
+use self::labels::Labels;
+use crate::decision::{Decision, Denial};
+use crate::request::Question;
+
+/// What every name begins with.
+const PREFIX: &str = "comfy_auth";
+
+/// Causes of refusals that are told before there was one, so that the first one is seen as a change.
+const CAUSES: [&str; 11] = [
+    "missing_credential",
+    "invalid_credential",
+    "client_id_taken",
+    "control_character",
+    "cross_origin",
+    "address",
+    "insufficient_scope",
+    "sockets",
+    "long_header",
+    "locked",
+    "quota",
+];
+
+/// How a prompt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the end of its name")]
+pub enum PromptStatus {
+    Success,
+    Error,
+    Interrupted,
+    Cancelled,
+}
+
+impl PromptStatus {
+    /// Every one.
+    pub const EACH: [Self; 4] = [Self::Success, Self::Error, Self::Interrupted, Self::Cancelled];
+
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Interrupted => "interrupted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The one that a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::EACH.into_iter().find(|status| status.name() == word)
+    }
+}
+
+impl EncodeLabelValue for PromptStatus {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfADecision {
+    outcome: &'static str,
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAKey {
+    key_label: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAPrompt {
+    key_label: String,
+    status: PromptStatus,
+}
+
+type Seconds = Counter<f64, AtomicU64>;
+
+/// The counters of one middleware.
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<OfADecision, Counter>,
+    admitted: Counter,
+    exempt: Counter,
+    preflight: Counter,
+    sessions_begun: Counter,
+    sessions_ended: Counter,
+    audit_lines_dropped: Counter,
+    labels: Labels,
+    prompts: Family<OfAPrompt, Counter>,
+    prompt_seconds: Family<OfAKey, Seconds>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let decisions = Family::<OfADecision, Counter>::default();
+        let of = |outcome, cause| decisions.get_or_create_owned(&OfADecision { outcome, cause });
+        let (admitted, exempt, preflight) = (of("admitted", ""), of("exempt", ""), of("preflight", ""));
+        for cause in CAUSES {
+            of("refused", cause);
+        }
+        let mut metrics = Self {
+            registry: Registry::with_prefix(PREFIX),
+            decisions,
+            admitted,
+            exempt,
+            preflight,
+            sessions_begun: Counter::default(),
+            sessions_ended: Counter::default(),
+            audit_lines_dropped: Counter::default(),
+            labels: Labels::default(),
+            prompts: Family::default(),
+            prompt_seconds: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The crate ends each text with a full stop.
+    #[rustfmt::skip]
+    fn register(&mut self) {
+        let Self { registry, .. } = self;
+        registry.register("decisions", "Requests by what became of them; of those that were refused, by cause", self.decisions.clone());
+        registry.register("prompts", "Prompts that ended, by the label of the key that queued them and how they ended", self.prompts.clone());
+        registry.register_with_unit("prompt", "Seconds that prompts ran, by the label of the key that queued them", Unit::Seconds, self.prompt_seconds.clone());
+        registry.register("sessions_begun", "Log-ins that set a session cookie", self.sessions_begun.clone());
+        registry.register("sessions_ended", "Log-outs that ended a session", self.sessions_ended.clone());
+        registry.register("audit_lines_dropped", "Lines of the audit log that were dropped because the disk was full or slow", self.audit_lines_dropped.clone());
+        registry.register("build", "The version of comfy-auth-rs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    }
+
+    /// Counts the answer to a question, unless it is one that is asked beside another.
+    pub fn decided(&self, decision: &Decision<'_>, question: Question<'_>) {
+        if !matches!(question, Question::Access | Question::ForwardAuth(_) | Question::LogIn(_) | Question::LogOut) {
+            return;
+        }
+        match decision {
+            Decision::Granted(_) => self.admitted(),
+            Decision::Exempt | Decision::ExemptSocket => self.exempt(),
+            Decision::Preflight => _ = self.preflight.inc(),
+            Decision::Denied(denial) | Decision::SentToLogin(denial) => self.refused(*denial, question),
+        }
+    }
+
+    /// Counts a request that a credential admitted.
+    pub fn admitted(&self) {
+        self.admitted.inc();
+    }
+
+    /// Counts a request that needs no credential.
+    pub fn exempt(&self) {
+        self.exempt.inc();
+    }
+
+    /// Counts a request that is refused.
+    #[cold]
+    pub fn refused(&self, denial: Denial, question: Question<'_>) {
+        let labels = OfADecision { outcome: "refused", cause: denial.row(question).cause };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// Counts a log-in that set a cookie.
+    pub fn session_began(&self) {
+        self.sessions_begun.inc();
+    }
+
+    /// Counts a log-out that ended a session.
+    pub fn session_ended(&self) {
+        self.sessions_ended.inc();
+    }
+
+    /// Counts lines of the audit log that were not written.
+    pub fn audit_lines_dropped(&self, lines: u64) {
+        self.audit_lines_dropped.inc_by(lines);
+    }
+
+    /// Has what will be told of a key's prompts begin at zero. `label` is that of a key in force; `None` is no key, or one
+    /// without a label.
+    pub fn prompt_queued(&self, label: Option<&str>) {
+        let key_label = self.labels.bounded(label);
+        for status in PromptStatus::EACH {
+            drop(self.prompts.get_or_create(&OfAPrompt { key_label: key_label.clone(), status }));
+        }
+        drop(self.prompt_seconds.get_or_create(&OfAKey { key_label }));
+    }
+
+    /// Counts a prompt that ended, and the seconds that it ran.
+    pub fn prompt_ended(&self, label: Option<&str>, status: PromptStatus, seconds: f64) {
+        let key_label = self.labels.bounded(label);
+        self.prompts.get_or_create(&OfAPrompt { key_label: key_label.clone(), status }).inc();
+        if seconds.is_finite() && seconds > 0.0 {
+            self.prompt_seconds.get_or_create(&OfAKey { key_label }).inc_by(seconds);
+        }
+    }
+
+    /// Everything, with what was looked up for it.
+    ///
+    /// # Panics
+    /// Never: a `String` takes everything.
+    #[must_use]
+    pub fn page(&self, figures: Figures, format: Format) -> String {
+        let mut looked_up = Registry::with_prefix(PREFIX);
+        looked_up.register_collector(Box::new(figures));
+        let mut page = String::with_capacity(16 * 1024);
+        for registry in [&self.registry, &looked_up] {
+            match format {
+                Format::OpenMetrics => text::encode_registry(&mut page, registry),
+                Format::Classic => prometheus_text::encode(&mut page, registry),
+            }
+            .expect("a String takes everything");
+        }
+        if format == Format::OpenMetrics {
+            text::encode_eof(&mut page).expect("a String takes everything");
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/metrics.rs"]
+mod tests;
