@@ -1,4 +1,4 @@
-//! Moments in UTC, as key files and answers have them (RFC 3339, whole seconds).
+//! Moments in UTC, as key files and answers have them (RFC 3339, whole seconds), and the audit log (with milliseconds).
 
 use time::{Date, Month, OffsetDateTime, Time};
 
@@ -43,6 +43,14 @@ pub fn rfc3339(unix: u64) -> String {
     let (year, month, day) = moment.to_calendar_date();
     let (hour, minute, second) = moment.to_hms();
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
+}
+
+/// The same of milliseconds since 1970, with three digits after the second.
+#[must_use]
+pub fn rfc3339_millis(unix: u64) -> String {
+    let mut text = rfc3339(unix / 1000);
+    text.truncate(text.len() - 1);
+    text + &format!(".{:03}Z", unix % 1000)
 }
 
 /// The numbers of a text of exactly this form, where `d` is a digit.

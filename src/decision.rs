@@ -58,8 +58,8 @@ pub enum Denial {
     Invalid,
     /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
     CrossOrigin,
-    /// The key is not for this address.
-    Address,
+    /// This key is not for this address.
+    Address(KeyId),
     /// The key may not do this.
     Scope {
         /// The key.
@@ -131,7 +131,7 @@ impl Denial {
             Self::Invalid => 1,
             Self::Locked { .. } => 2,
             Self::Scope { .. } => 3,
-            Self::Address => 4,
+            Self::Address(_) => 4,
             Self::CrossOrigin => 5,
             Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
@@ -190,7 +190,7 @@ impl Denial {
                 "The path and the clientId must not hold control characters."),
             Self::CrossOrigin => row(403, "forbidden", "cross_origin", None, None, Warning,
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
-            Self::Address => row(403, "forbidden", "address", None, None, Warning,
+            Self::Address(_) => row(403, "forbidden", "address", None, None, Warning,
                 "The API key may not be used from this address."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),
@@ -204,6 +204,6 @@ impl Denial {
         };
         // nginx makes a 500 of any status but these, and a browser that is logged in finds no end to a 403 of ours.
         let forwarded = matches!(question, Question::ForwardAuth(_));
-        if forwarded && !matches!(self, Self::Address | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
+        if forwarded && !matches!(self, Self::Address(_) | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
     }
 }

@@ -18,6 +18,7 @@
 //! | [`decide`] | the numbered rules |
 //! | [`decision`] | who was admitted, or why not |
 //! | [`trace`] | the steps of a decision, for the log |
+//! | [`audit`] | the log of what was done |
 //! | [`state`] | what is remembered from one request to the next |
 //! | [`origin`] | whether a browser's request comes from our own pages |
 //! | [`visit`] | how a browser came to ask for something |
@@ -35,6 +36,7 @@
 //! | [`probe`] | devices and their memory |
 
 pub mod ascii;
+pub mod audit;
 pub mod caching;
 pub mod check;
 pub mod client;

@@ -27,6 +27,7 @@ pub enum Field {
     AcceptLanguage,
     Referer,
     UserAgent,
+    Traceparent,
     AccessControlRequestMethod,
     XOriginalMethod,
     XForwardedMethod,

@@ -34,6 +34,12 @@ impl Table {
         Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
     }
 
+    /// Whether nobody has said of any route what it needs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Patterns(_, scopes) if scopes.is_empty())
+    }
+
     /// What a request needs that is judged for `key`. Patterns and functions see the path as it was asked for, so a file below a
     /// static mount needs `all` by any other spelling than its plain one.
     #[must_use]

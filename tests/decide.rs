@@ -1662,7 +1662,7 @@ fn rule_4_how_refusals_read() {
         (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
         (Denial::Sockets, 429, "sockets", None, None, Debug),
-        (Denial::Address, 403, "address", None, None, Warning),
+        (Denial::Address(KeyId([0; 16])), 403, "address", None, None, Warning),
         (SCOPE, 403, "insufficient_scope", insufficient, None, Debug),
         (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),
     ] {
@@ -1670,7 +1670,7 @@ fn rule_4_how_refusals_read() {
         assert_eq!((row.status, row.cause, row.challenge), (status, cause, challenge));
         assert_eq!((row.login_error, row.level), (login_error, level), "{cause}");
         let forwarded = denial.row(Question::ForwardAuth(Wanted::Nothing));
-        let is_known = matches!(denial, Denial::Address | SCOPE);
+        let is_known = matches!(denial, Denial::Address(_) | SCOPE);
         assert_eq!(
             (forwarded.status, forwarded.cause),
             (if is_known { 403 } else { 401 }, cause),

@@ -228,6 +228,20 @@ class AuthMiddleware:
         nobody, and asks `watch.in_flight()` for the requests in flight before a key or a session ends. WebSockets are
         handled by `watch.open(request, handler, has_credential, displaced)`, and `watch.prepared(request, response,
         has_credential)` is called before they are opened."""
+    def ask_with(
+        self,
+        prompts: Callable[
+            [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]], Asker], Awaitable[web.StreamResponse]
+        ],
+    ) -> None:
+        """From now on, admitted requests that may change something get what `prompts(request, handler, asker)` returns,
+        if none of our own routes answers them."""
+    @property
+    def ledger(self) -> PromptLedger:
+        """What becomes of prompts."""
+    def end(self) -> None:
+        """The server ends: tells of the prompts that are left, and waits a second at most until the audit log is
+        written."""
     def closed(self, request: web.BaseRequest) -> None:
         """Forgets a WebSocket whose handler has ended."""
     def look_again(self) -> tuple[list[tuple[web.BaseRequest, web.WebSocketResponse | None]], bool]:
@@ -256,6 +270,25 @@ class AuthMiddleware:
         `session` if it sends one, else empty."""
     def log_out(self, request: web.Request) -> str | Denial:
         """Ends the session of a request, if it has one. Returns the cookie's name, for clearing it."""
+
+@final
+class Asker:
+    """Who sent a request that was admitted, for what is done in its name."""
+
+@final
+class PromptLedger:
+    """The prompts that are queued or run, for any thread. `prompt_id` is ComfyUI's; several may have the same."""
+
+    def queued(self, prompt_id: str, asker: Asker | None) -> None:
+        """It is about to be put into the queue; without an `asker`, by a node."""
+    def started(self, prompt_id: str) -> None:
+        """It runs."""
+    def interrupted(self, asker: Asker) -> None:
+        """`asker` has ComfyUI interrupt what runs."""
+    def finished(self, prompt_id: str, status: str, outputs: int) -> None:
+        """It ran, and has ended: `success`, `error` or `interrupted`."""
+    def cancelled(self, prompt_id: str, asker: Asker | None) -> None:
+        """It was taken off the queue, by `asker` if that is anyone."""
 
 @final
 class Identity:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +15,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, BeforeSending, Denial, KeyStore
 from comfy_auth_rs.access_log import install_filters
+from comfy_auth_rs.audit import require_unserved
 from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.connections import Adopt, Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
@@ -40,6 +45,7 @@ def create_auth_middleware(
     client_field: str = "X-Forwarded-For",
     origin: str | Iterable[str] = (),
     scopes: GivenScopes = MappingProxyType({}),
+    audit: PathLike | None = None,
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
@@ -51,7 +57,8 @@ def create_auth_middleware(
     `origin` (`https://example.com`) count as this server's own. `scopes` says what a key must be allowed to do:
     patterns of routes with scopes (`{"/queue": "view", "/jobs/*": "run"}`), of which the first that matches counts, or
     a function of the request that returns scopes. A route that it does not name needs `all`; an empty one is for any
-    valid key. `setup` adds the login page and `/health`.
+    valid key. `audit` is the file to which is written who did what (docs/audit.md). `setup` adds the login page and
+    `/health`.
 
     Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
     """
@@ -63,6 +70,7 @@ def create_auth_middleware(
         trusted_proxy=trusted_proxy,
         client_field=client_field,
         origin=origin,
+        audit=audit,
     )
     return make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
 
@@ -80,6 +88,7 @@ def setup(
     origin: str | Iterable[str] = (),
     url_key: bool = False,
     scopes: GivenScopes = MappingProxyType({}),
+    audit: PathLike | None = None,
     index: PathLike | None = None,
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
@@ -88,6 +97,7 @@ def setup(
 
     Everything else needs a key, whatever its name, unless `exempt` matches it, and one that may do what `scopes` says.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
+    `audit` is the file to which is written who did what (docs/audit.md); the application must not serve it.
     With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
 
     Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
@@ -111,6 +121,7 @@ def setup(
         client_field=client_field,
         origin=origin,
         url_key=url_key,
+        audit=audit,
     )
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
     page = None
@@ -147,7 +158,18 @@ def make_middleware(
     """
     middleware = AuthMiddleware(keys, settings, refuse=refuse, answer_preflight=answer_preflight, scopes=scopes)
     middleware.watch_with(Watch(middleware, adopt))
+    if settings.audit is not None:
+        atexit.register(_end, weakref.ref(middleware))
     return middleware
+
+
+async def _end_with(middleware: AuthMiddleware, app: web.Application) -> None:
+    await asyncio.to_thread(middleware.end)
+
+
+def _end(middleware: weakref.ref[AuthMiddleware]) -> None:
+    if (one := middleware()) is not None:
+        one.end()
 
 
 def before_sending(middleware: AuthMiddleware, pages: set[web.AbstractResource]) -> BeforeSending:
@@ -159,6 +181,9 @@ def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings) -
     """What must go with the middleware, wherever it is among those of `app`."""
     if settings.url_key:
         accept_url_keys(app, middleware)
+    if settings.audit is not None:
+        app.on_startup.append(partial(require_unserved, Path(settings.audit)))
+        app.on_cleanup.append(partial(_end_with, middleware))
     install_filters()
     app[AUTH] = middleware
 

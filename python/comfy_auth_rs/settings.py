@@ -17,6 +17,10 @@ def _one(flag: str, metavar: str, default: str, *, help: str) -> Any:
     return field(default=default, metadata={"flag": flag, "metavar": metavar, "help": f"{help} (default: {default})"})
 
 
+def _path(flag: str, *, help: str) -> Any:
+    return field(default=None, metadata={"flag": flag, "metavar": "PATH", "help": help})
+
+
 def _several(flag: str, metavar: str, *, help: str) -> Any:
     metadata = {"flag": flag, "metavar": metavar, "help": help}
     return field(default=(), metadata=metadata, repr=metavar != "KEY")  # a key is never printed
@@ -70,6 +74,11 @@ class Settings:
         "--auth-url-key",
         help="Take the key from the beginning of the path too: /key/KEY/prompt is /prompt with that key. For clients "
         "that can be given nothing but an address; proxies on the way write addresses into their logs.",
+    )
+
+    audit: PathLike | None = _path(  # noqa: RUF009
+        "--auth-audit",
+        help="Write who did what to this file, one JSON object a line, for `comfy-auth-rs usage` and fail2ban.",
     )
 
     @classmethod

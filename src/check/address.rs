@@ -13,5 +13,5 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     let admits = attributes.from.is_empty()
         || context.question == Question::LogOut
         || attributes.admit_from(context.request.known_client());
-    if admits { Ok(()) } else { Err(Denial::Address) }
+    if admits { Ok(()) } else { Err(Denial::Address(grant.key.id())) }
 }

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod file;
+mod gone;
 mod jwt;
 mod scopes;
 mod set;
@@ -11,6 +12,7 @@ mod write;
 
 pub use attributes::Attributes;
 pub use file::{REDACTED, Record, parse_file, parse_flag};
+pub use gone::{Gone, gone};
 pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};
 pub use store::{FileStatus, KeyStore, Reload, Warning, faults_of_file};

@@ -134,10 +134,15 @@ impl Keys {
         keys
     }
 
+    /// The keys that have not expired.
+    pub fn in_force_at(&self, now: Now) -> impl Iterator<Item = &Entry> {
+        self.entries.values().filter(move |entry| entry.is_in_force(now))
+    }
+
     /// How many different keys have not expired.
     #[must_use]
     pub fn in_force(&self, now: Now) -> usize {
-        self.entries.values().filter(|entry| entry.is_in_force(now)).count()
+        self.in_force_at(now).count()
     }
 
     /// When those end that have not, by their labels, in seconds since 1970 (UTC).
@@ -177,8 +182,13 @@ impl Keys {
     /// The key with this id, if it is still accepted.
     #[must_use]
     pub fn by_id(&self, id: KeyId, now: Now) -> Option<&Entry> {
-        let entry = self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix));
-        entry.filter(|entry| entry.is_in_force(now))
+        self.known(id).filter(|entry| entry.is_in_force(now))
+    }
+
+    /// The key with this id, be it accepted or not.
+    #[must_use]
+    pub fn known(&self, id: KeyId) -> Option<&Entry> {
+        self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix))
     }
 }
 

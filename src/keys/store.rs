@@ -38,6 +38,10 @@ const WRITING: Duration = Duration::from_secs(10);
 /// Largest key file read, in bytes; more than 10,000 of the longest entries.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
+/// Why a version is not in force.
+const UNREADABLE: &str = "unreadable";
+const INVALID: &str = "invalid";
+
 /// What a look at one file brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
@@ -50,6 +54,10 @@ pub enum Reload {
     },
     /// The new version is bad, or the file cannot be read: the last good keys stay in force.
     Kept {
+        /// The file.
+        path: PathBuf,
+        /// `unreadable` or `invalid`.
+        cause: &'static str,
         /// One line for the log.
         fault: ConfigError,
     },
@@ -185,6 +193,13 @@ impl KeyStore {
         self.current.load()
     }
 
+    /// The files, and how many keys each holds.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, usize)> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.iter().map(|file| (file.path.clone(), file.records.len())).collect()
+    }
+
     /// Whether it is time to look at the files again. `now` is any monotonic clock.
     pub fn is_due(&self, now: Duration) -> bool {
         millis(now) >= self.next_check.load(Ordering::Relaxed)
@@ -203,7 +218,7 @@ impl KeyStore {
         while let Some((index, fault)) = first_in_dispute(&self.inline, &files, &found) {
             let version = found[index].take();
             files[index].ends = version.iter().flat_map(|version| ends(&version.records)).collect();
-            events.extend(files[index].say(now, fault));
+            events.extend(files[index].say(now, INVALID, fault));
             has_changed = true;
         }
         for (file, version) in files.iter_mut().zip(found) {
@@ -277,15 +292,15 @@ impl WatchedFile {
         match self.spare.read(&self.path) {
             Ok(version) if version.is_empty && self.is_being_written(now) => {
                 let is_new = self.empty_since == Some(now);
-                events.extend(is_new.then(|| Reload::Kept { fault: empty(&self.path) }));
+                events.extend(is_new.then(|| self.keep(UNREADABLE, empty(&self.path))));
                 return None;
             }
             Ok(version) => return Some(version),
             Err(Unread::Bad(stamp, faults)) => {
                 (self.stamp, self.said, self.empty_since, self.is_bad) = (stamp, None, None, true);
-                events.extend(faults.into_iter().next().map(|fault| Reload::Kept { fault }));
+                events.extend(faults.into_iter().next().map(|fault| self.keep(INVALID, fault)));
             }
-            Err(Unread::System(fault)) => events.extend(self.say(now, fault)),
+            Err(Unread::System(fault)) => events.extend(self.say(now, UNREADABLE, fault)),
         }
         None
     }
@@ -303,12 +318,16 @@ impl WatchedFile {
     }
 
     /// Says a fault that may end without a new version of the file: at first, then each minute.
-    fn say(&mut self, now: Duration, fault: ConfigError) -> Option<Reload> {
+    fn say(&mut self, now: Duration, cause: &'static str, fault: ConfigError) -> Option<Reload> {
         let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN);
         is_due.then(|| {
             self.said = Some(now);
-            Reload::Kept { fault }
+            self.keep(cause, fault)
         })
+    }
+
+    fn keep(&self, cause: &'static str, fault: ConfigError) -> Reload {
+        Reload::Kept { path: self.path.clone(), cause, fault }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Figures {
     pub files: Arc<Vec<FileStatus>>,
     /// Open WebSockets.
     pub sockets: Sockets,
+    /// Lines that are missing in the audit log, where there is one.
+    pub audit_lines_dropped: Option<u64>,
     /// Prompts, where the server has a queue.
     pub queue: Option<Queue>,
     /// The last known figures of each device.
@@ -79,7 +81,7 @@ impl Figures {
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.encode_locks(&mut encoder)?;
+        self.encode_events(&mut encoder)?;
         self.encode_keys(&mut encoder)?;
         self.encode_files(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
@@ -88,12 +90,16 @@ impl Collector for Figures {
 }
 
 impl Figures {
-    fn encode_locks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode_events(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Times that an address was locked because of wrong keys.";
         let begun = encoder.encode_descriptor("locks", help, None, MetricType::Counter)?;
         ConstCounter::new(self.locks.begun).encode(begun)?;
         let help = "Addresses that are locked now.";
-        gauge(self.locks.in_force, encoder.encode_descriptor("locked_addresses", help, None, MetricType::Gauge)?)
+        gauge(self.locks.in_force, encoder.encode_descriptor("locked_addresses", help, None, MetricType::Gauge)?)?;
+        let Some(dropped) = self.audit_lines_dropped else { return Ok(()) };
+        let help = "Lines that are missing in the audit log because the disk was full or slow, or requests were refused too fast.";
+        let lines = encoder.encode_descriptor("audit_lines_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(dropped).encode(lines)
     }
 
     fn encode_keys(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ mod labels;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
@@ -111,7 +112,6 @@ pub struct Metrics {
     preflight: Counter,
     sessions_begun: Counter,
     sessions_ended: Counter,
-    audit_lines_dropped: Counter,
     labels: Labels,
     prompts: Family<OfAPrompt, Counter>,
     prompt_seconds: Family<OfAKey, Seconds>,
@@ -133,7 +133,6 @@ impl Default for Metrics {
             preflight,
             sessions_begun: Counter::default(),
             sessions_ended: Counter::default(),
-            audit_lines_dropped: Counter::default(),
             labels: Labels::default(),
             prompts: Family::default(),
             prompt_seconds: Family::default(),
@@ -153,21 +152,7 @@ impl Metrics {
         registry.register_with_unit("prompt", "Seconds that prompts ran, by the label of the key that queued them", Unit::Seconds, self.prompt_seconds.clone());
         registry.register("sessions_begun", "Log-ins that set a session cookie", self.sessions_begun.clone());
         registry.register("sessions_ended", "Log-outs that ended a session", self.sessions_ended.clone());
-        registry.register("audit_lines_dropped", "Lines of the audit log that were dropped because the disk was full or slow", self.audit_lines_dropped.clone());
         registry.register("build", "The version of comfy-auth-rs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-    }
-
-    /// Counts the answer to a question, unless it is one that is asked beside another.
-    pub fn decided(&self, decision: &Decision<'_>, question: Question<'_>) {
-        if !matches!(question, Question::Access | Question::ForwardAuth(_) | Question::LogIn(_) | Question::LogOut) {
-            return;
-        }
-        match decision {
-            Decision::Granted(_) => self.admitted(),
-            Decision::Exempt | Decision::ExemptSocket => self.exempt(),
-            Decision::Preflight => _ = self.preflight.inc(),
-            Decision::Denied(denial) | Decision::SentToLogin(denial) => self.refused(*denial, question),
-        }
     }
 
     /// Counts a request that a credential admitted.
@@ -180,11 +165,28 @@ impl Metrics {
         self.exempt.inc();
     }
 
-    /// Counts a request that is refused.
+    /// Counts a CORS preflight.
+    pub fn preflight(&self) {
+        self.preflight.inc();
+    }
+
+    /// Counts a request that is refused, unless the question is asked beside another.
     #[cold]
     pub fn refused(&self, denial: Denial, question: Question<'_>) {
-        let labels = OfADecision { outcome: "refused", cause: denial.row(question).cause };
-        self.decisions.get_or_create(&labels).inc();
+        if is_counted(question) {
+            let labels = OfADecision { outcome: "refused", cause: denial.row(question).cause };
+            self.decisions.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Counts a request that is not refused, by the answer to its route's own question.
+    pub fn answered(&self, decision: &Decision<'_>, question: Question<'_>) {
+        match decision {
+            _ if !is_counted(question) => {}
+            Decision::Granted(_) => self.admitted(),
+            Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => self.exempt(),
+            Decision::Denied(_) | Decision::SentToLogin(_) => {} // it is refused
+        }
     }
 
     /// Counts a log-in that set a cookie.
@@ -197,11 +199,6 @@ impl Metrics {
         self.sessions_ended.inc();
     }
 
-    /// Counts lines of the audit log that were not written.
-    pub fn audit_lines_dropped(&self, lines: u64) {
-        self.audit_lines_dropped.inc_by(lines);
-    }
-
     /// Has what will be told of a key's prompts begin at zero. `label` is that of a key in force; `None` is no key, or one
     /// without a label.
     pub fn prompt_queued(&self, label: Option<&str>) {
@@ -212,13 +209,11 @@ impl Metrics {
         drop(self.prompt_seconds.get_or_create(&OfAKey { key_label }));
     }
 
-    /// Counts a prompt that ended, and the seconds that it ran.
-    pub fn prompt_ended(&self, label: Option<&str>, status: PromptStatus, seconds: f64) {
+    /// Counts a prompt that ended, and the time that it ran.
+    pub fn prompt_ended(&self, label: Option<&str>, status: PromptStatus, time: Duration) {
         let key_label = self.labels.bounded(label);
         self.prompts.get_or_create(&OfAPrompt { key_label: key_label.clone(), status }).inc();
-        if seconds.is_finite() && seconds > 0.0 {
-            self.prompt_seconds.get_or_create(&OfAKey { key_label }).inc_by(seconds);
-        }
+        self.prompt_seconds.get_or_create(&OfAKey { key_label }).inc_by(time.as_secs_f64());
     }
 
     /// Everything, with what was looked up for it.
@@ -242,6 +237,11 @@ impl Metrics {
         }
         page
     }
+}
+
+/// Whether it is the question that a request is answered by.
+const fn is_counted(question: Question<'_>) -> bool {
+    matches!(question, Question::Access | Question::ForwardAuth(_) | Question::LogIn(_) | Question::LogOut)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::latest::Latest;
-use crate::request::Now;
+use crate::request::{Now, millis};
 
 /// Tells the time since some moment, and the wall clock's. Only sessions ask for the latter, in whole seconds, so it is
 /// looked at no more than once a second.
@@ -47,6 +47,11 @@ impl Clock {
 /// Since 1970 (UTC). A clock that stands before that is no clock: nothing is valid by it.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
+}
+
+/// The same in milliseconds, for the audit log.
+pub fn unix_millis() -> u64 {
+    millis(unix_time())
 }
 
 /// Linux's coarse clock: the time of the kernel's last tick, a few milliseconds ago, for a fraction of the price.

@@ -30,10 +30,6 @@ impl LoginOffer {
 }
 
 impl Link {
-    pub fn begins_a_session(&self) -> bool {
-        self.cookie.is_some()
-    }
-
     /// `None` where the page is shown.
     pub fn follow(
         py: Python<'_>,

@@ -29,7 +29,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
                     format!("comfy-auth-rs: {}: the key file changed; {keys} keys are in force", path.display());
                 logger.call_method1(intern!(py, "info"), ("%s", message))?;
             }
-            Reload::Kept { fault } => {
+            Reload::Kept { fault, .. } => {
                 let message = format!("comfy-auth-rs: {fault}; the keys read before stay in force");
                 logger.call_method1(intern!(py, "error"), ("%s", message))?;
             }

@@ -1,8 +1,10 @@
 //! The aiohttp middleware.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -10,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyType};
 
 use super::aiohttp;
-use super::clock::Clock;
+use super::clock::{Clock, unix_millis};
 use super::connections::{Connections, Ending};
 use super::denial::Denial;
 use super::error::config_error;
@@ -20,15 +22,17 @@ use super::link::Link;
 use super::log;
 use super::notices::Notices;
 use super::probe::DeviceSampler;
+use super::prompts::{Asker, PromptLedger};
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
+use crate::audit::{Audit, Event, Fields, Line, of_request};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
 use crate::credential::cookie::Name;
 use crate::decide::{Policy, decide, open_socket};
-use crate::decision::{Admission, Decision, Grant};
+use crate::decision::{self, Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
-use crate::keys::Keys;
+use crate::keys::{self, Keys, Reload};
 use crate::link;
 use crate::metrics::{Figures, Format, Metrics, Queue};
 use crate::origin::OwnOrigins;
@@ -49,6 +53,10 @@ pub struct AuthMiddleware {
     reader: Reader,
     /// `comfy_auth_rs.connections.Watch`.
     watch: OnceLock<Py<PyAny>>,
+    audit: Option<Arc<Audit>>,
+    ledger: Py<PromptLedger>,
+    /// `comfy_auth_rs.comfyui.prompts.Prompts.ask`.
+    prompts: OnceLock<Py<PyAny>>,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
     /// The class of requests that one of our own resources resolved, and who answers those of which routes in place of the
@@ -60,8 +68,11 @@ pub struct AuthMiddleware {
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
     verbose: AtomicBool,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
+
+/// How long the end of the server waits for what is still to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the core reads of `comfy_auth_rs.settings.Settings`.
 #[derive(FromPyObject)]
@@ -71,6 +82,7 @@ struct Settings {
     trusted_proxy: Vec<String>,
     client_field: String,
     origin: Vec<String>,
+    audit: Option<PathBuf>,
 }
 
 #[pyclass(frozen, get_all, module = "comfy_auth_rs._core")]
@@ -90,6 +102,8 @@ enum Answer<T> {
 /// Who answers a request.
 enum Next {
     Handler,
+    /// The same for a request that may queue a prompt, or end one: who asks.
+    Asker(Asker),
     /// The same for a WebSocket: whether it has a credential, and those to close first.
     Socket(bool, Vec<Ending>),
     Preflight,
@@ -114,12 +128,18 @@ impl AuthMiddleware {
         answer_preflight: Py<PyAny>,
         scopes: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let Settings { exempt, require_ws, trusted_proxy, client_field, origin } = &settings;
+        let Settings { exempt, require_ws, trusted_proxy, client_field, origin, audit } = &settings;
         let require_ws = *require_ws;
         let (table, scopes) = Scopes::read(scopes)?;
         let application = if scopes.in_comfyui() { Application::ComfyUi { require_ws } } else { Application::Own };
+        let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
+        let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
-        Ok(Self {
+        let metrics = Arc::<Metrics>::default();
+        let middleware = Self {
+            ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone(), Arc::clone(&metrics)))?,
+            audit,
+            prompts: OnceLock::new(),
             state: State::default(),
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
@@ -144,8 +164,10 @@ impl AuthMiddleware {
             clock: Clock::start(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
-            metrics: Metrics::default(),
-        })
+            metrics,
+        };
+        middleware.tell_of_start();
+        Ok(middleware)
     }
 
     #[pyo3(signature = (request, /, handler))]
@@ -155,11 +177,15 @@ impl AuthMiddleware {
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
             Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
-            Next::Handler if request.get_type().is(&self.marked) => {
+            Next::Handler | Next::Asker(_) if request.get_type().is(&self.marked) => {
                 let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
-            Next::Handler => handler.call1((request,)),
+            Next::Asker(asker) if !request.get_type().is(&self.marked) => match self.prompts.get() {
+                Some(prompts) => prompts.bind(py).call1((request, handler, asker)),
+                None => handler.call1((request,)),
+            },
+            Next::Handler | Next::Asker(_) => handler.call1((request,)),
             Next::Socket(has_credential, displaced) => match self.watch.get() {
                 None => handler.call1((request,)),
                 Some(watch) => {
@@ -185,6 +211,22 @@ impl AuthMiddleware {
 
     fn watch_with(&self, watch: Py<PyAny>) {
         let _ = self.watch.set(watch);
+    }
+
+    fn ask_with(&self, prompts: Py<PyAny>) {
+        let _ = self.prompts.set(prompts);
+    }
+
+    #[getter]
+    fn ledger(&self, py: Python<'_>) -> Py<PromptLedger> {
+        self.ledger.clone_ref(py)
+    }
+
+    fn end(&self, py: Python<'_>) {
+        self.ledger.get().end();
+        if let Some(audit) = &self.audit {
+            py.detach(|| audit.flush(PATIENCE));
+        }
     }
 
     fn closed(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -232,6 +274,7 @@ impl AuthMiddleware {
         self.ask(request, Question::LogIn(key), |grant, facts, now| {
             grant.map(|grant| {
                 self.metrics.session_began();
+                self.tell(|| of_request::session(Event::LogIn, &grant, facts, unix_millis()));
                 SessionCookie::issue(&grant, facts, now, remember)
             })
         })
@@ -242,11 +285,12 @@ impl AuthMiddleware {
         let policy = self.policy(&keys);
         self.judge(request, Question::LogInByLink, |decision, request, now| {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
-            let link = Link::follow(request.py(), &context, link::follow(&context, &decision))?;
-            if link.as_ref().is_some_and(Link::begins_a_session) {
+            let link = link::follow(&context, &decision);
+            if let link::Link::LogIn(grant) = &link {
                 self.metrics.session_began();
+                self.tell(|| of_request::session(Event::LogIn, grant, context.request, unix_millis()));
             }
-            Ok(link)
+            Link::follow(request.py(), &context, link)
         })
     }
 
@@ -261,10 +305,15 @@ impl AuthMiddleware {
     fn log_out(&self, request: &Bound<'_, PyAny>) -> PyResult<Answer<String>> {
         self.judge(request, Question::LogOut, |decision, facts, now| {
             let ended = match decision {
-                Decision::Granted(grant) => grant.session,
+                Decision::Granted(grant) => {
+                    if grant.session.is_some() {
+                        self.tell(|| of_request::session(Event::LogOut, &grant, facts, unix_millis()));
+                    }
+                    grant.session
+                }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => None,
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
-                    return Denial::new(denial, facts, Question::LogOut, false).map(Answer::No);
+                    return self.refuse(denial, facts, Question::LogOut, false).map(Answer::No);
                 }
             };
             if let Some(session) = ended {
@@ -294,6 +343,7 @@ impl AuthMiddleware {
             queue: queue.map(|(pending, running)| Queue { pending, running }),
             devices,
             devices_age,
+            audit_lines_dropped: self.audit.as_ref().map(|audit| audit.dropped()),
             ..Figures::default()
         };
         figures.look_at(&self.reader.keys.current(), now);
@@ -303,6 +353,9 @@ impl AuthMiddleware {
 
     /// The application that keeps this is reached from its routes.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(prompts) = self.prompts.get() {
+            visit.call(prompts)?;
+        }
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
         self.reader.scopes.traverse(&visit)?;
@@ -345,21 +398,30 @@ impl AuthMiddleware {
         match decision {
             // None of our own routes opens one.
             Decision::Granted(grant) if facts.has(Field::Upgrade) && !is_marked() => {
-                return self.open_socket(Some(grant), facts, request);
+                self.open_socket(Some(grant), facts, request)
             }
-            Decision::ExemptSocket => return self.open_socket(None, facts, request),
-            // What its route asks is counted in its place.
-            Decision::Exempt if is_marked() && self.asks_itself(facts) => {}
-            _ => self.metrics.decided(decision, Question::Access),
-        }
-        match decision {
-            Decision::Granted(_) | Decision::Exempt | Decision::ExemptSocket => Ok(Next::Handler),
-            Decision::Preflight => Ok(Next::Preflight),
-            Decision::Denied(denial) => Denial::new(*denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => Denial::new(*denial, facts, Question::Access, true).map(Next::Refusal),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
+            Decision::Granted(grant) => {
+                self.metrics.admitted();
+                let may_queue = self.prompts.get().is_some() && !is_a_read(facts);
+                Ok(if may_queue { Next::Asker(Asker::new(grant, facts)) } else { Next::Handler })
+            }
+            Decision::Exempt => {
+                if !is_marked() || !self.asks_itself(facts) {
+                    self.metrics.exempt();
+                }
+                Ok(Next::Handler)
+            }
+            Decision::Preflight => {
+                self.metrics.preflight();
+                Ok(Next::Preflight)
+            }
+            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
         }
     }
 
+    /// Whether the route asks a question of its own, whose answer is counted.
     fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
         self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
     }
@@ -372,10 +434,7 @@ impl AuthMiddleware {
     ) -> PyResult<Next> {
         let seat = match open_socket(&self.state, grant, facts) {
             Ok(seat) => seat,
-            Err(denial) => {
-                self.metrics.refused(denial, Question::Access);
-                return Denial::new(denial, facts, Question::Access, false).map(Next::Refusal);
-            }
+            Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
         };
         if grant.is_some() {
             self.metrics.admitted();
@@ -429,7 +488,7 @@ impl AuthMiddleware {
                 Decision::Granted(grant) => Answer::Yes(yes(Some(grant), facts, now)),
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
-                    Answer::No(Denial::new(denial, facts, question, false)?)
+                    Answer::No(self.refuse(denial, facts, question, false)?)
                 }
             })
         })
@@ -456,7 +515,10 @@ impl AuthMiddleware {
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
         if question != Question::Access {
-            self.metrics.decided(&decision, question);
+            self.metrics.answered(&decision, question);
+        }
+        if let Some(audit) = &self.audit {
+            self.tell_of(audit, &decision, &facts, question);
         }
         if let Some(trace) = &trace {
             log::decision(&decision, question, &facts, trace)?;
@@ -471,6 +533,9 @@ impl AuthMiddleware {
     #[cold]
     fn begin_second(&self, py: Python<'_>) {
         self.verbose.store(log::wants_decisions(py), Ordering::Relaxed);
+        if let Some(news) = self.audit.as_ref().and_then(|audit| audit.news()) {
+            let _ = log::warning(py, &format!("comfy-auth-rs: {news}"));
+        }
         if let Some(watch) = self.watch.get() {
             watch.call_method0(py, intern!(py, "start")).map_or_else(|error| error.write_unraisable(py, None), drop);
         }
@@ -480,9 +545,78 @@ impl AuthMiddleware {
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
         self.note_in_flight(py, now)?;
+        let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now).unwrap_or(now);
+        self.tell_of_keys(&reloads, &before, then, now);
         log::reloads(py, &reloads)
+    }
+
+    /// Everything that is refused comes by here.
+    fn refuse(
+        &self,
+        denial: decision::Denial,
+        facts: &Request<'_, '_>,
+        question: Question<'_>,
+        leads_to_login: bool,
+    ) -> PyResult<Denial> {
+        self.metrics.refused(denial, question);
+        if let Some(audit) = &self.audit {
+            let line = of_request::refused(denial, &self.reader.keys.current(), facts, question, unix_millis);
+            if let Some(line) = line {
+                audit.tell(line);
+            }
+        }
+        Denial::new(denial, facts, question, leads_to_login)
+    }
+
+    fn tell(&self, line: impl FnOnce() -> Line) {
+        if let Some(audit) = &self.audit {
+            audit.tell(line());
+        }
+    }
+
+    fn tell_of(&self, audit: &Audit, decision: &Decision<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
+        if let Decision::Granted(grant) = decision
+            && let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis)
+        {
+            audit.tell(line);
+        }
+        for lock in self.state.throttle.begun() {
+            audit.tell(of_request::lock(&lock, unix_millis()));
+        }
+    }
+
+    fn tell_of_start(&self) {
+        for (path, keys) in self.reader.keys.files() {
+            self.tell_of_file(&path, Some(keys), None);
+        }
+        self.tell(|| {
+            let keys = self.reader.keys.current().in_force(Now::at(unix_millis() / 1000));
+            let version = Some(env!("CARGO_PKG_VERSION"));
+            Line::new(unix_millis(), Event::Started, Fields { version, keys: Some(keys), ..Fields::default() })
+        });
+    }
+
+    fn tell_of_keys(&self, reloads: &[Reload], before: &Keys, then: Now, now: Now) {
+        if self.audit.is_none() {
+            return;
+        }
+        for reload in reloads {
+            match reload {
+                Reload::Loaded { path, keys } => self.tell_of_file(path, Some(*keys), None),
+                Reload::Kept { path, cause, .. } => self.tell_of_file(path, None, Some(cause)),
+            }
+        }
+        for keys::Gone { key, cause } in keys::gone(before, then, &self.reader.keys.current(), now) {
+            let fields = Fields { cause: Some(cause), who: key.into(), ..Fields::default() };
+            self.tell(|| Line::new(unix_millis(), Event::KeyGone, fields));
+        }
+    }
+
+    fn tell_of_file(&self, path: &Path, keys: Option<usize>, cause: Option<&'static str>) {
+        let file = Some(path.display().to_string());
+        self.tell(|| Line::new(unix_millis(), Event::KeysRead, Fields { cause, file, keys, ..Fields::default() }));
     }
 
     fn note_in_flight(&self, py: Python<'_>, now: Now) -> PyResult<()> {
@@ -517,4 +651,8 @@ impl AuthMiddleware {
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         Request::new(request, &self.reader)
     }
+}
+
+fn is_a_read(facts: &Request<'_, '_>) -> bool {
+    matches!(&*facts.method(), "GET" | "HEAD" | "OPTIONS")
 }

@@ -16,6 +16,7 @@ mod middleware;
 mod notices;
 mod probe;
 mod profile;
+mod prompts;
 mod request;
 mod responses;
 mod scopes;
@@ -53,6 +54,8 @@ mod _core {
     use super::probe::{DeviceSampler, probe_device, probe_devices};
     #[pymodule_export]
     use super::profile::{profile_may_be_asked_for, profile_of_user};
+    #[pymodule_export]
+    use super::prompts::{Asker, PromptLedger};
     #[pymodule_export]
     use super::responses::BeforeSending;
     #[pymodule_export]

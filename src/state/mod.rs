@@ -3,6 +3,7 @@
 mod generations;
 pub mod log_outs;
 mod network;
+pub mod prompts;
 pub mod sockets;
 pub mod throttle;
 

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 /// from the tables was overwritten here before, and is noted again.
 const RECENT: usize = 1024;
 
+/// Most locks that wait to be taken.
+const MAX_BEGUN: usize = 1024;
+
 /// What is counted apart, with a lock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Budget {
@@ -54,15 +57,29 @@ pub struct Throttle {
     any_locked_until: AtomicU64,
     /// Hashes of peers and keys, each in the place that it gives.
     recent: Box<[AtomicU64]>,
+    /// Whether there are locks that nobody has taken.
+    has_begun: AtomicBool,
+}
+
+/// An address that is locked out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// The address that presented the last wrong key.
+    pub address: IpAddr,
+    /// Of what.
+    pub budget: Budget,
+    /// For how long.
+    pub time: Duration,
 }
 
 #[derive(Default)]
 struct Tables {
     failing: Generations<(Network, Budget), Record>,
+    begun: Vec<Lock>,
     good: Generations<(Network, KeyId), ()>,
     /// When the locks in force end; no more than there is room for addresses.
     ends: BinaryHeap<Reverse<Duration>>,
-    begun: u64,
+    locks: u64,
 }
 
 /// How many locks there were.
@@ -91,6 +108,7 @@ impl Default for Throttle {
             hasher: RandomState::new(),
             any_locked_until: AtomicU64::new(0),
             recent: std::iter::repeat_with(AtomicU64::default).take(RECENT).collect(),
+            has_begun: AtomicBool::new(false),
         }
     }
 }
@@ -116,9 +134,13 @@ impl Throttle {
         }
         if record.failures.len() >= MAX_FAILURES {
             record.lock(now);
-            let end = record.locked_until;
-            self.any_locked_until.fetch_max(millis(end), Ordering::Relaxed);
-            tables.begin(end, now);
+            let (until, time) = (record.locked_until, record.locked_until.saturating_sub(now));
+            self.any_locked_until.fetch_max(millis(until), Ordering::Relaxed);
+            tables.count(until, now);
+            if tables.begun.len() < MAX_BEGUN {
+                tables.begun.push(Lock { address, budget, time });
+                self.has_begun.store(true, Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -128,7 +150,7 @@ impl Throttle {
     pub fn locks(&self, now: Duration) -> Locks {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables.forget_ended(now);
-        Locks { begun: tables.begun, in_force: tables.ends.len() }
+        Locks { begun: tables.locks, in_force: tables.ends.len() }
     }
 
     /// Whether nobody is locked and `key` was lately noted for `peer`, so that neither [`permits`](Self::permits) nor
@@ -150,6 +172,15 @@ impl Throttle {
     #[must_use]
     pub fn locks_anybody(&self, now: Duration) -> bool {
         millis(now) < self.any_locked_until.load(Ordering::Relaxed)
+    }
+
+    /// Takes the locks that have begun since the last call.
+    #[must_use]
+    pub fn begun(&self) -> Vec<Lock> {
+        if !self.has_begun.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner).begun)
     }
 
     /// Whether a key may be used from `address` without being one of those that are evaluated. `long` names it where nobody
@@ -191,8 +222,8 @@ impl Throttle {
 }
 
 impl Tables {
-    fn begin(&mut self, end: Duration, now: Duration) {
-        self.begun += 1;
+    fn count(&mut self, end: Duration, now: Duration) {
+        self.locks += 1;
         self.forget_ended(now);
         if self.ends.len() < 2 * GENERATION {
             self.ends.push(Reverse(end));

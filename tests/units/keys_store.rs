@@ -190,7 +190,7 @@ fn files_that_contradict_each_other() {
     write(0, "scope=view");
     let events = look();
     assert!(
-        matches!(&events[..], [Reload::Kept { fault }] if fault.to_string().contains("other attributes")),
+        matches!(&events[..], [Reload::Kept { fault, .. }] if fault.to_string().contains("other attributes")),
         "{events:?}"
     );
     assert_eq!(may(&store).as_deref(), Some("run"), "the last good version counts");

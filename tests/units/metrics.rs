@@ -11,6 +11,7 @@ use crate::probe::{Device, DeviceKind};
 use crate::request::{Now, Wanted};
 use crate::state::throttle::Locks;
 
+const SECOND: Duration = Duration::from_secs(1);
 const NOW: Now = Now::at(1_800_000_000);
 
 /// The value of each series of a page.
@@ -40,7 +41,7 @@ fn all_denials() -> Vec<Denial> {
         Missing,
         Invalid,
         CrossOrigin,
-        Address,
+        Address(key),
         scope,
         ClientIdTaken,
         Sockets,
@@ -53,7 +54,7 @@ fn all_denials() -> Vec<Denial> {
             Missing
             | Invalid
             | CrossOrigin
-            | Address
+            | Address(_)
             | Scope { .. }
             | ClientIdTaken
             | Sockets
@@ -87,17 +88,14 @@ fn each_request_is_counted_once_by_its_answer() {
         for question in questions {
             let metrics = Metrics::default();
             for denial in all_denials() {
-                metrics.decided(&Decision::Denied(denial), *question);
+                metrics.refused(denial, *question);
+                metrics.answered(&Decision::Denied(denial), *question);
             }
-            metrics.decided(&Decision::SentToLogin(Denial::Missing), *question);
-            for decision in [Decision::Exempt, Decision::ExemptSocket, Decision::Preflight] {
-                metrics.decided(&decision, *question);
-            }
+            metrics.answered(&Decision::Exempt, *question);
             let page = page_of(&metrics);
             let of = |labels: &str| series(&page)[&*format!("comfy_auth_decisions_total{{{labels}}}")];
-            assert_eq!(of("outcome=\"exempt\",cause=\"\""), 2.0 * times, "{question:?}");
-            assert_eq!(of("outcome=\"preflight\",cause=\"\""), times, "{question:?}");
-            assert_eq!(of("outcome=\"refused\",cause=\"missing_credential\""), 2.0 * times, "{question:?}");
+            assert_eq!(of("outcome=\"exempt\",cause=\"\""), times, "{question:?}");
+            assert_eq!(of("outcome=\"refused\",cause=\"missing_credential\""), times, "{question:?}");
             assert_eq!(of("outcome=\"refused\",cause=\"locked\""), times, "{question:?}");
         }
     }
@@ -117,10 +115,10 @@ fn prompts_begin_at_zero_and_add_up() {
         );
     }
     assert_eq!(before["comfy_auth_prompt_seconds_total{key_label=\"alice\"}"], 0.0);
-    for (status, seconds) in [("success", 1.5), ("success", 2.0), ("error", 0.25), ("cancelled", f64::NAN)] {
-        metrics.prompt_ended(Some("alice"), PromptStatus::parse(status).unwrap(), seconds);
+    for (status, seconds) in [("success", 1.5), ("success", 2.0), ("error", 0.25), ("cancelled", 0.0)] {
+        metrics.prompt_ended(Some("alice"), PromptStatus::parse(status).unwrap(), Duration::from_secs_f64(seconds));
     }
-    metrics.prompt_ended(None, PromptStatus::Interrupted, -1.0);
+    metrics.prompt_ended(None, PromptStatus::Interrupted, Duration::ZERO);
     let page = page_of(&metrics);
     let after = series(&page);
     assert_eq!(after["comfy_auth_prompts_total{key_label=\"alice\",status=\"success\"}"], 2.0);
@@ -134,8 +132,8 @@ fn prompts_begin_at_zero_and_add_up() {
 fn a_thousand_labels_are_told_apart() {
     let metrics = Metrics::default();
     for number in 0..MOST + 50 {
-        metrics.prompt_ended(Some(&format!("label {number}")), PromptStatus::Success, 1.0);
-        metrics.prompt_ended(Some("label 0"), PromptStatus::Success, 1.0); // known, so never another
+        metrics.prompt_ended(Some(&format!("label {number}")), PromptStatus::Success, SECOND);
+        metrics.prompt_ended(Some("label 0"), PromptStatus::Success, SECOND); // known, so never another
     }
     let page = page_of(&metrics);
     let found: Vec<_> = series(&page).into_iter().filter(|(name, _)| name.starts_with("comfy_auth_prompts_")).collect();
@@ -146,8 +144,8 @@ fn a_thousand_labels_are_told_apart() {
 #[test]
 fn a_label_is_cut_and_escaped() {
     let metrics = Metrics::default();
-    metrics.prompt_ended(Some("a\"} 1 \\ b"), PromptStatus::Success, 0.0);
-    metrics.prompt_ended(Some(&"é".repeat(100)), PromptStatus::Success, 0.0);
+    metrics.prompt_ended(Some("a\"} 1 \\ b"), PromptStatus::Success, SECOND);
+    metrics.prompt_ended(Some(&"é".repeat(100)), PromptStatus::Success, SECOND);
     let page = page_of(&metrics);
     assert!(page.contains("{key_label=\"a\\\"} 1 \\\\ b\",status=\"success\"} 1\n"), "{page}");
     assert!(page.contains(&format!("{{key_label=\"{}\",status", "é".repeat(LONGEST))), "{page}");
@@ -201,6 +199,7 @@ fn what_is_looked_up_is_told() {
         ends: vec![("a".to_owned(), 1_900_000_000)],
         files: Arc::new(vec![file("/keys", false), file("C:\\keys", true)]),
         sockets: Sockets { with_credential: 2, without: 5 },
+        audit_lines_dropped: Some(9),
         queue: Some(Queue { pending: 4, running: 1 }),
         devices: Arc::new([card(0), card(1)]),
         devices_age: Duration::from_millis(1500),
@@ -211,6 +210,7 @@ fn what_is_looked_up_is_told() {
         for (name, value) in [
             ("locks_total", 3.0),
             ("locked_addresses", 1.0),
+            ("audit_lines_dropped_total", 9.0),
             ("keys_in_force", 7.0),
             ("key_expires_timestamp_seconds{key_label=\"a\"}", 1_900_000_000.0),
             ("key_file_failed{file=\"/keys\"}", 0.0),

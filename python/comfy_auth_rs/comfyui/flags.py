@@ -74,8 +74,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         if setting.default is False:
             group.add_argument(name, action="store_true", help=about["help"])
             continue
-        if isinstance(setting.default, str):
-            group.add_argument(name, default=setting.default, metavar=about["metavar"], help=about["help"])
+        if setting.default is None or isinstance(setting.default, str):
+            take = _TAKE.get(setting.name, str)
+            group.add_argument(name, type=take, default=setting.default, metavar=about["metavar"], help=about["help"])
             continue
         group.add_argument(
             name,
@@ -113,7 +114,11 @@ def _take_key_file(value: str) -> list[Path]:
 
 
 #: What one value of a flag stands for, once it is known to be good.
-_TAKE: dict[str, Callable[[str], list[Any]]] = {"api_key": _take_key, "api_key_file": _take_key_file}
+_TAKE: dict[str, Callable[[str], Any]] = {
+    "api_key": _take_key,
+    "api_key_file": _take_key_file,
+    "audit": lambda value: Path(value).absolute(),
+}
 
 
 def _check(keys: list[str], files: list[str]) -> None:

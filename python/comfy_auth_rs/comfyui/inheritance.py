@@ -109,7 +109,7 @@ def _portable(settings: Settings) -> dict[str, Any]:
         elif setting.metadata.get("metavar") == "PATH":
             value = (
                 str(Path(value).absolute())
-                if isinstance(value, str)
+                if isinstance(value, (str, os.PathLike))
                 else [str(Path(path).absolute()) for path in value]
             )
         found[setting.name] = value

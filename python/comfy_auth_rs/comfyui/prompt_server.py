@@ -20,6 +20,7 @@ from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
 from comfy_auth_rs.comfyui.inheritance import take_over
 from comfy_auth_rs.comfyui.profiles import Profiles
+from comfy_auth_rs.comfyui.prompts import Prompts
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
 from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
@@ -88,6 +89,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     )
     tell_who_is_addressed(server)
     profiles = Profiles.install(server, args, middleware)
+    middleware.ask_with(Prompts.install(server, middleware.ledger).ask)
     root = _comfyui_root(server)
     node_routes.watch(app, root)
     displaced: list[str] = []

@@ -1,0 +1,24 @@
+"""Where the audit log must not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from aiohttp import web
+
+from comfy_auth_rs.errors import SettingError
+
+
+async def require_unserved(path: Path, app: web.Application) -> None:
+    """Raises `SettingError` where a static resource of `app` would serve the file."""
+    static = [resource for resource in app.router.resources() if isinstance(resource, web.StaticResource)]
+    require_outside(path, [Path(resource.get_info()["directory"]) for resource in static])
+
+
+def require_outside(path: Path, folders: Iterable[Path]) -> None:
+    """Raises `SettingError` where the file is in one of the folders, with every link followed."""
+    file = path.resolve()
+    for folder in folders:
+        if file.is_relative_to(folder.resolve()):
+            raise SettingError(f"{path}: this server serves the folder {folder}; name a file elsewhere", "audit")

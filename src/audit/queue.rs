@@ -1,0 +1,184 @@
+//! Lines on their way to the thread that writes them. There is only so much room, some of it for what matters more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::line::{Event, Fields, Line};
+
+/// Most lines in all.
+pub const CAPACITY: usize = 8192;
+
+/// Most while there is still room for log-ins, locks and changes of keys.
+const ORDINARY: usize = 6144;
+
+/// Most of refused requests, which anybody can cause.
+pub const REFUSED: usize = 2048;
+
+/// Refused requests that are told a second, beside a reserve.
+const REFUSED_A_SECOND: f64 = 100.0;
+
+/// That reserve.
+const RESERVE: f64 = 1000.0;
+
+/// The queue, and what its two ends tell each other.
+#[derive(Default)]
+pub struct Queue {
+    inner: Mutex<Inner>,
+    /// Something changed for the one who writes.
+    filled: Condvar,
+    /// Something was written.
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    lines: Vec<Line>,
+    refused: usize,
+    /// Where in `lines` a refusal like this one is.
+    folded: HashMap<Fields, usize>,
+    /// How many lines are missing that have not been told.
+    missing: BTreeMap<Event, u64>,
+    dropped: u64,
+    allowance: Option<(f64, Instant)>,
+    /// Lines that were put in, and lines that were written or given up.
+    told: u64,
+    done: u64,
+    wants_flush: bool,
+    closed: bool,
+    news: Option<String>,
+}
+
+/// What the writer is to do.
+pub struct Work {
+    /// New lines, in order.
+    pub lines: Vec<Line>,
+    /// Those that are missing, by their events.
+    pub missing: BTreeMap<Event, u64>,
+    /// Whether nothing else will come.
+    pub closed: bool,
+}
+
+impl Queue {
+    /// Adds a line, or counts it as missing. Refusals that are alike share a line.
+    pub fn push(&self, line: Line) {
+        let mut inner = self.lock();
+        let is_refusal = matches!(line.event, Event::Refused | Event::RefusedForeign);
+        if is_refusal && inner.fold(&line) {
+            return;
+        }
+        let room = match line.event {
+            Event::Refused | Event::RefusedForeign if inner.refused >= REFUSED || !inner.may_tell_of_a_refusal() => 0,
+            Event::LogIn | Event::LogOut | Event::Lock | Event::KeysRead | Event::KeyGone | Event::Started => CAPACITY,
+            _ => ORDINARY,
+        };
+        if inner.lines.len() >= room || inner.closed {
+            *inner.missing.entry(line.event).or_default() += 1;
+            inner.dropped += 1;
+            return;
+        }
+        if is_refusal {
+            inner.refused += 1;
+            let place = inner.lines.len();
+            inner.folded.insert(likeness(&line), place);
+        }
+        inner.lines.push(line);
+        inner.told += 1;
+        drop(inner);
+        self.filled.notify_one();
+    }
+
+    /// Waits until there is something to do, or `patience` is over.
+    pub fn take(&self, patience: Duration) -> Work {
+        let is_idle = |inner: &mut Inner| inner.lines.is_empty() && inner.missing.is_empty() && !inner.closed;
+        let inner = self.lock();
+        let waited = self.filled.wait_timeout_while(inner, patience, is_idle);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.refused = 0;
+        inner.folded.clear();
+        Work { lines: mem::take(&mut inner.lines), missing: mem::take(&mut inner.missing), closed: inner.closed }
+    }
+
+    /// Waits for so long that lines can be written together, unless somebody waits for them.
+    pub fn gather(&self, time: Duration) {
+        let is_patient = |inner: &mut Inner| !inner.closed && !inner.wants_flush;
+        drop(self.filled.wait_timeout_while(self.lock(), time, is_patient));
+    }
+
+    /// Notes that so many lines were written, or given up.
+    pub fn note(&self, lines: u64) {
+        let mut inner = self.lock();
+        inner.done += lines;
+        if inner.done >= inner.told {
+            inner.wants_flush = false;
+        }
+        drop(inner);
+        self.written.notify_all();
+    }
+
+    /// Waits until everything is written that was put in, or `patience` is over; whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let mut inner = self.lock();
+        let told = inner.told;
+        inner.wants_flush = inner.done < told;
+        self.filled.notify_all();
+        let waited = self.written.wait_timeout_while(inner, patience, |inner| inner.done < told);
+        let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.done >= told
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Takes nothing more; what is in it is still written.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// How many lines are missing since the start.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// Leaves news for the log; older ones that nobody has read are replaced.
+    pub fn say(&self, news: String) {
+        self.lock().news = Some(news);
+    }
+
+    /// Takes the news.
+    pub fn take_news(&self) -> Option<String> {
+        self.lock().news.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Whether a refusal was added to the line of another that is not yet written.
+    fn fold(&mut self, line: &Line) -> bool {
+        let Some(&place) = self.folded.get(&likeness(line)) else { return false };
+        if let Some(count) = &mut self.lines[place].fields.count {
+            *count += line.fields.count.unwrap_or(1);
+        }
+        true
+    }
+
+    fn may_tell_of_a_refusal(&mut self) -> bool {
+        let now = Instant::now();
+        let (left, since) = self.allowance.unwrap_or((RESERVE, now));
+        let left = RESERVE.min(left + (now - since).as_secs_f64() * REFUSED_A_SECOND);
+        self.allowance = Some((if left < 1.0 { left } else { left - 1.0 }, now));
+        left >= 1.0
+    }
+}
+
+/// What refusals have in common that share a line.
+fn likeness(line: &Line) -> Fields {
+    Fields { count: None, user_agent: None, traceparent: None, ..line.fields.clone() }
+}

@@ -1,0 +1,109 @@
+//! Prompts that ComfyUI has queued or runs, and who asked for them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::audit::Who;
+use crate::keys::KeyId;
+
+/// Whose request something was done for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The key.
+    pub key: KeyId,
+    /// What the log says of it.
+    pub who: Who,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The client's trace.
+    pub traceparent: Option<String>,
+}
+
+/// One prompt.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Who asked for it; `None` where a node queued it by itself.
+    pub asker: Option<Arc<Asker>>,
+    /// Since when it runs.
+    started: Option<Duration>,
+    /// The key that interrupted it.
+    pub interrupted_by: Option<KeyId>,
+}
+
+impl Prompt {
+    /// How long it has run; `None` where it hasn't begun.
+    #[must_use]
+    pub fn seconds(&self, now: Duration) -> Option<Duration> {
+        self.started.map(|started| now.saturating_sub(started))
+    }
+}
+
+/// All of them, by ComfyUI's id. Clients choose it, so there may be several with the same one. All times are of one monotonic
+/// clock.
+#[derive(Default)]
+pub struct Prompts(Mutex<HashMap<String, Vec<Prompt>>>);
+
+impl Prompts {
+    /// It was put into the queue.
+    pub fn queued(&self, id: &str, asker: Option<Arc<Asker>>) {
+        self.lock().entry(id.to_owned()).or_default().push(Prompt { asker, ..Prompt::default() });
+    }
+
+    /// It runs. Whose it is.
+    pub fn started(&self, id: &str, now: Duration) -> Option<Arc<Asker>> {
+        let mut prompts = self.lock();
+        let of_id = prompts.entry(id.to_owned()).or_default();
+        if of_id.iter().all(|prompt| prompt.started.is_some()) {
+            of_id.push(Prompt::default()); // it was put past us
+        }
+        let prompt = of_id.iter_mut().find(|prompt| prompt.started.is_none())?;
+        prompt.started = Some(now);
+        prompt.asker.clone()
+    }
+
+    /// Somebody has asked for what runs to be interrupted.
+    pub fn interrupted(&self, by: KeyId) {
+        let mut prompts = self.lock();
+        for prompt in prompts.values_mut().flatten().filter(|prompt| prompt.started.is_some()) {
+            prompt.interrupted_by = Some(by);
+        }
+    }
+
+    /// It ran, and has ended.
+    pub fn finished(&self, id: &str) -> Option<Prompt> {
+        self.take(id, |prompt| prompt.started.is_some())
+    }
+
+    /// It was taken off the queue.
+    pub fn cancelled(&self, id: &str) -> Option<Prompt> {
+        self.take(id, |prompt| prompt.started.is_none())
+    }
+
+    /// All that are left, when the server ends.
+    #[must_use]
+    pub fn drain(&self) -> Vec<(String, Prompt)> {
+        let mut prompts = self.lock();
+        prompts.drain().flat_map(|(id, of_id)| of_id.into_iter().map(move |prompt| (id.clone(), prompt))).collect()
+    }
+
+    fn take(&self, id: &str, is_it: impl FnMut(&Prompt) -> bool) -> Option<Prompt> {
+        let mut prompts = self.lock();
+        let of_id = prompts.get_mut(id)?;
+        let place = of_id.iter().position(is_it)?;
+        let prompt = of_id.remove(place);
+        if of_id.is_empty() {
+            prompts.remove(id);
+        }
+        Some(prompt)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Prompt>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/state_prompts.rs"]
+mod tests;
