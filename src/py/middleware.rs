@@ -402,7 +402,9 @@ impl AuthMiddleware {
             }
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Granted(grant) => {
-                self.metrics.admitted();
+                if !is_marked() || !self.asks_itself(facts) {
+                    self.metrics.admitted();
+                }
                 let may_queue = self.prompts.get().is_some() && !is_a_read(facts);
                 Ok(if may_queue { Next::Asker(Asker::new(grant, facts)) } else { Next::Handler })
             }
