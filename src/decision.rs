@@ -69,6 +69,8 @@ pub enum Denial {
         /// What it would need; nothing where nobody may do this.
         needed: Scopes,
     },
+    /// Another user's profile in ComfyUI (`--multi-user`): see [`crate::profile`].
+    Profile,
     /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, by somebody else.
     ClientIdTaken,
     /// Too many WebSockets without a credential are open, in all or of one address.
@@ -133,7 +135,7 @@ impl Denial {
             Self::Scope { .. } => 3,
             Self::Address(_) => 4,
             Self::CrossOrigin => 5,
-            Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
+            Self::Profile | Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
         };
         if gravity(other) > gravity(self) { other } else { self }
@@ -192,6 +194,8 @@ impl Denial {
                 "The session cookie, a browser's Basic credentials and log-ins are only valid in requests from this server's own pages."),
             Self::Address(_) => row(403, "forbidden", "address", None, None, Warning,
                 "The API key may not be used from this address."),
+            Self::Profile => row(403, "forbidden", "profile", None, None, Debug,
+                "This ComfyUI profile belongs to a user with a key of their own."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),
             // Anybody may cause it: at a higher level it would use up the lines of those who guess.

@@ -1660,6 +1660,7 @@ fn rule_4_how_refusals_read() {
         (Denial::Missing, 401, "missing_credential", plain, Some("invalid"), Debug),
         (Denial::Invalid, 401, "invalid_credential", invalid, Some("invalid"), Warning),
         (Denial::CrossOrigin, 403, "cross_origin", None, None, Warning),
+        (Denial::Profile, 403, "profile", None, None, Debug),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
         (Denial::Sockets, 429, "sockets", None, None, Debug),
         (Denial::Address(KeyId([0; 16])), 403, "address", None, None, Warning),

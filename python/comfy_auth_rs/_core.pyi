@@ -14,6 +14,7 @@ from comfy_auth_rs.settings import Settings
 
 __all__ = [
     "REDACTED",
+    "Asker",
     "AuthMiddleware",
     "BeforeSending",
     "Denial",
@@ -24,6 +25,7 @@ __all__ = [
     "KeyStore",
     "Link",
     "LoginOffer",
+    "PromptLedger",
     "SessionCookie",
     "UrlKeys",
     "generate_key",
@@ -254,6 +256,8 @@ class AuthMiddleware:
     def forward_auth(self, request: web.Request, scopes: list[str]) -> Identity | Denial:
         """Who sends the request about which a proxy asks; else why it may not pass, which never leads to the login
         page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
+    def deny_profile(self, request: web.Request) -> Denial:
+        """Why an admitted request gets nothing that asks for another user's profile in ComfyUI."""
     def users(self) -> set[str]:
         """Everybody for whom there is a key, in lower case."""
     def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:

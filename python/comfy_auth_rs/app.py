@@ -140,6 +140,8 @@ def setup(
     app.middlewares.append(middleware)
     app.on_response_prepare.append(before_sending(middleware, added.pages))
     wire(app, middleware, settings)
+    if audit is not None:
+        app.on_startup.append(partial(require_unserved, Path(audit)))
     return middleware
 
 
@@ -182,7 +184,6 @@ def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings) -
     if settings.url_key:
         accept_url_keys(app, middleware)
     if settings.audit is not None:
-        app.on_startup.append(partial(require_unserved, Path(settings.audit)))
         app.on_cleanup.append(partial(_end_with, middleware))
     install_filters()
     app[AUTH] = middleware

@@ -12,8 +12,13 @@ from comfy_auth_rs.errors import SettingError
 
 async def require_unserved(path: Path, app: web.Application) -> None:
     """Raises `SettingError` where a static resource of `app` would serve the file."""
+    require_outside(path, static_folders(app))
+
+
+def static_folders(app: web.Application) -> list[Path]:
+    """What the static resources of `app` serve."""
     static = [resource for resource in app.router.resources() if isinstance(resource, web.StaticResource)]
-    require_outside(path, [Path(resource.get_info()["directory"]) for resource in static])
+    return [Path(resource.get_info()["directory"]) for resource in static]
 
 
 def require_outside(path: Path, folders: Iterable[Path]) -> None:

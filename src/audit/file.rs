@@ -88,6 +88,13 @@ impl LogFile {
         alone
     }
 
+    /// As if the system had taken so much, and then no more.
+    #[cfg(test)]
+    pub fn pretend_to_have_written(&mut self, text: &[u8]) {
+        assert!(self.text.starts_with(text));
+        self.written = text.len();
+    }
+
     /// Opens the name again where it is another file's by now, or nobody's. A line that was written in part is written whole
     /// to the new one.
     fn follow(&mut self) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::error::ConfigError;
 
 mod file;
 mod line;
-pub(crate) mod of_request;
+pub mod of_request;
 mod queue;
 mod unfinished;
 mod writer;

@@ -14,7 +14,7 @@ pub const CAPACITY: usize = 8192;
 const ORDINARY: usize = 6144;
 
 /// Most of refused requests, which anybody can cause.
-pub const REFUSED: usize = 2048;
+const REFUSED: usize = 2048;
 
 /// Refused requests that are told a second, beside a reserve.
 const REFUSED_A_SECOND: f64 = 100.0;

@@ -260,6 +260,10 @@ impl AuthMiddleware {
         })
     }
 
+    fn deny_profile(&self, request: &Bound<'_, PyAny>) -> PyResult<Denial> {
+        self.refuse(decision::Denial::Profile, &self.facts(request)?, Question::Access, false)
+    }
+
     fn users(&self) -> HashSet<String> {
         self.reader.keys.current().users().collect()
     }

@@ -18,7 +18,8 @@ __all__ = ["main", "make_parser"]
 #: In the order of `--help`, each a module (`install-node` is `install_node`): its docstring is the description, and it
 #: has EXAMPLES, `add_arguments(parser)` and `execute(options)`, which returns the exit status.
 _COMMANDS = (
-    "keygen", "keys", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "completion",
+    "keygen", "keys", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "usage",
+    "completion",
 )  # fmt: skip
 
 _NEXT = """\

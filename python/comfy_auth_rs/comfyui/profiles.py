@@ -23,12 +23,6 @@ __all__ = ["Profiles", "judging"]
 
 _logger = logging.getLogger("comfy_auth_rs")
 
-_OF_ANOTHER = {
-    "error": "forbidden",
-    "cause": "profile",
-    "message": "This ComfyUI profile belongs to a user with a key of their own.",
-}
-
 
 #: Whom a key is for, and what it may do.
 _Holder = tuple[str | None, tuple[str, ...]]
@@ -75,7 +69,9 @@ class Profiles:
             return self._of_user(user)
         profile: str = self._by_header(request)
         if not self._may_be_asked_for(profile, scopes):
-            raise web.HTTPForbidden(text=json.dumps(_OF_ANOTHER), content_type="application/json")
+            denial = self._middleware.deny_profile(request)
+            body = {"error": denial.error, "cause": denial.cause, "message": denial.message}
+            raise web.HTTPForbidden(text=json.dumps(body), content_type="application/json")
         return profile
 
     def _admitted(self, request: web.Request) -> _Holder:

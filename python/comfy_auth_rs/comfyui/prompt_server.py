@@ -13,6 +13,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
+from comfy_auth_rs.audit import require_outside, static_folders
 from comfy_auth_rs.comfyui import deprecated_paths, loopback, node_routes, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
@@ -23,7 +24,7 @@ from comfy_auth_rs.comfyui.profiles import Profiles
 from comfy_auth_rs.comfyui.prompts import Prompts
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
-from comfy_auth_rs.errors import PatchError, SettingError, refuse_to_start
+from comfy_auth_rs.errors import PatchError, SettingError, end_process, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.metrics import add_metrics
 from comfy_auth_rs.page import IndexPage
@@ -118,6 +119,8 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     loopback.ask_no_resolver(server)
     provider.register(middleware)
     wire(app, middleware, settings)
+    if settings.audit is not None:
+        app.on_startup.append(partial(_require_unserved, Path(settings.audit), spell))
     app.on_startup.append(partial(_say, store, settings, spell))
     if parent is not None:
         app.on_startup.append(partial(_say_whose, parent))
@@ -171,6 +174,17 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
         _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
     if settings.url_key:
         _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")
+
+
+async def _require_unserved(audit: Path, spell: Spelling, app: web.Application) -> None:
+    """Nodes have added their folders by now, too."""
+    folders = sys.modules.get("folder_paths")
+    names = ("get_input_directory", "get_output_directory", "get_temp_directory", "get_user_directory")
+    served = [Path(getattr(folders, name)()) for name in names if hasattr(folders, name)]
+    try:
+        require_outside(audit, [*served, *static_folders(app)])
+    except SettingError as fault:
+        end_process(fault.spelled(spell))
 
 
 async def _say_whose(parent: int, app: web.Application) -> None:

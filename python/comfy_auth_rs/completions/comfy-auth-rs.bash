@@ -6,7 +6,7 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_comfy_auth_rs_keys_subparsers=(list add revoke rotate)
-_shtab_comfy_auth_rs_subparsers=(keygen keys patch unpatch install-node uninstall-node doctor probe run completion)
+_shtab_comfy_auth_rs_subparsers=(keygen keys patch unpatch install-node uninstall-node doctor probe run usage completion)
 
 _shtab_comfy_auth_rs_keygen_option_strings=(-h --help -o)
 _shtab_comfy_auth_rs_keys_list_option_strings=(-h --help --json)
@@ -21,6 +21,7 @@ _shtab_comfy_auth_rs_uninstall_node_option_strings=(-h --help --base-directory -
 _shtab_comfy_auth_rs_doctor_option_strings=(-h --help --python --port --api-key-file --key-file --base-directory --json)
 _shtab_comfy_auth_rs_probe_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_run_option_strings=(-h --help)
+_shtab_comfy_auth_rs_usage_option_strings=(-h --help --since --until --by --json --html)
 _shtab_comfy_auth_rs_completion_option_strings=(-h --help)
 _shtab_comfy_auth_rs_option_strings=(-h --help --version)
 
@@ -41,10 +42,13 @@ _shtab_comfy_auth_rs_doctor___api_key_file_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_doctor___key_file_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_doctor___base_directory_COMPGEN=_shtab_compgen_dirs
 _shtab_comfy_auth_rs_run_pos_0_COMPGEN=_shtab_compgen_dirs
+_shtab_comfy_auth_rs_usage_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_comfy_auth_rs_usage___html_COMPGEN=_shtab_compgen_files
 
 _shtab_comfy_auth_rs_keys_pos_0_choices=(list add revoke rotate)
+_shtab_comfy_auth_rs_usage___by_choices=(key user day)
 _shtab_comfy_auth_rs_completion_pos_0_choices=(bash zsh fish)
-_shtab_comfy_auth_rs_pos_0_choices=(keygen keys patch unpatch install-node uninstall-node doctor probe run completion)
+_shtab_comfy_auth_rs_pos_0_choices=(keygen keys patch unpatch install-node uninstall-node doctor probe run usage completion)
 
 _shtab_comfy_auth_rs_keygen__h_nargs=0
 _shtab_comfy_auth_rs_keygen___help_nargs=0
@@ -85,6 +89,10 @@ _shtab_comfy_auth_rs_probe___help_nargs=0
 _shtab_comfy_auth_rs_probe___json_nargs=0
 _shtab_comfy_auth_rs_run__h_nargs=0
 _shtab_comfy_auth_rs_run___help_nargs=0
+_shtab_comfy_auth_rs_usage_pos_0_nargs=+
+_shtab_comfy_auth_rs_usage__h_nargs=0
+_shtab_comfy_auth_rs_usage___help_nargs=0
+_shtab_comfy_auth_rs_usage___json_nargs=0
 _shtab_comfy_auth_rs_completion__h_nargs=0
 _shtab_comfy_auth_rs_completion___help_nargs=0
 _shtab_comfy_auth_rs_pos_0_nargs=A...

@@ -50,8 +50,8 @@ function _shtab_comfy_auth_rs_using
   test "$_shtab_comfy_auth_rs_cmdpath" = "$argv"
 end
 
-set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' patch unpatch install-node uninstall-node doctor probe run completion
-set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --expires --from --grace --key-file --label --port --python --scope --user -o
+set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' patch unpatch install-node uninstall-node doctor probe run usage completion
+set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --by --expires --from --grace --html --key-file --label --port --python --scope --since --until --user -o
 
 complete -c comfy-auth-rs -e
 complete -c comfy-auth-rs -f
@@ -120,6 +120,14 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using probe' -l json -d 'for 
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a run -d 'Start a ComfyUI with the patch in memory only; its files stay as they are.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using run' -s h -l help -d 'show this help message and exit'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using run; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'ComfyUI'"'"'s folder, which holds main.py'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a usage -d 'Add up an audit log: who used how much, and when.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -l since -x -d 'from this day, or moment, on: 2026-11-01 or 2026-11-01T08:00:00Z'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -l until -x -d 'to the end of this day, or until this moment'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -l by -xka "key user day" -d 'a row for each (default: key)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -l json -d 'for programs: more figures, times in full'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page with plots, for a report'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using usage; and test $_shtab_comfy_auth_rs_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'what --auth-audit has written; rotated and gzipped files, too, in any order'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a completion -d 'Print the completion script of a shell.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using completion' -s h -l help -d 'show this help message and exit'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using completion; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "bash zsh fish" -d 'which shell'

@@ -20,6 +20,7 @@ _shtab_comfy_auth_rs_commands() {
     run:'Start a ComfyUI with the patch in memory only; its files stay as they are.'
     uninstall-node:'Remove that custom node.'
     unpatch:'Take the patch out again, byte for byte.'
+    usage:'Add up an audit log: who used how much, and when.'
   )
   _describe 'comfy-auth-rs commands' _commands
 }
@@ -179,6 +180,19 @@ _shtab_comfy_auth_rs_unpatch_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_comfy_auth_rs_unpatch_defaults_added=0
 
+_shtab_comfy_auth_rs_usage_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--since[from this day, or moment, on\: 2026-11-01 or 2026-11-01T08\:00\:00Z]:WHEN:"
+  "--until[to the end of this day, or until this moment]:WHEN:"
+  "--by[a row for each (default\: key)]:by:(key user day)"
+  "--json[for programs\: more figures, times in full]"
+  "--html[write a page with plots, for a report]:FILE:_files"
+  "(*):what --auth-audit has written\; rotated and gzipped files, too, in any order:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_usage_defaults_added=0
+
 
 _shtab_comfy_auth_rs() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->comfy-auth-rs'
@@ -208,6 +222,7 @@ _shtab_comfy_auth_rs() {
         run) _arguments -C -s $_shtab_comfy_auth_rs_run_options ;;
         uninstall-node) _arguments -C -s $_shtab_comfy_auth_rs_uninstall_node_options ;;
         unpatch) _arguments -C -s $_shtab_comfy_auth_rs_unpatch_options ;;
+        usage) _arguments -C -s $_shtab_comfy_auth_rs_usage_options ;;
       esac
   esac
 }

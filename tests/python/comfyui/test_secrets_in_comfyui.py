@@ -48,5 +48,5 @@ def test_ps_shows_what_was_typed_and_nothing_more(copy_miniature: Any, tmp_path:
         assert is_silent(seen(server))
     with start_server(copy_miniature(), "--api-key", KEY) as server:
         assert seen(server).count(CANARY) == 1
-    readme = Path(__file__).resolve().parents[3] / "README.md"
-    assert "in the list of processes" in readme.read_text()
+    flags = Path(__file__).resolve().parents[3] / "docs" / "flags.md"
+    assert "in the list of processes" in flags.read_text()

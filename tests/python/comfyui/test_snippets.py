@@ -14,9 +14,9 @@ import pytest
 from support import serve_once
 from support.client import CHALLENGE
 from support.servers import Server, free_port
-from support.snippets import Snippet, snippets
+from support.snippets import TUTORIALS, Snippet, snippets
 
-ALL = list(snippets())
+ALL = [snippet for snippet in snippets() if snippet.page.parent != TUTORIALS]
 SERVE_ONCE = shlex.quote(serve_once.__file__)
 
 #: Programs under their everyday names. A server is ended as soon as it has asked for the key.

@@ -1,4 +1,4 @@
-"""The example application of the README."""
+"""The example application of docs/own-app.md."""
 
 from pathlib import Path
 

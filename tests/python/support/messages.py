@@ -65,7 +65,8 @@ def one_line(text: str) -> str:
 def collect() -> list[Message]:
     """All messages, those of the custom node's and the patch's own lines too."""
     found: list[Message] = []
-    for file in sorted(PACKAGE.rglob("*.py")):
+    # What that one says is on its page.
+    for file in sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "usage_page.py"}):
         found += _of_python(file)
     for file in sorted((REPOSITORY / "src").rglob("*.rs")):
         found += _of_rust(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import comfy_auth_rs
+
+from support.audit import check_audit
 
 MINI_COMFYUI = Path(__file__).resolve().parents[3] / "examples" / "mini_comfyui"
 WITNESS = Path(__file__).resolve().parents[2] / "fixtures" / "witness"
@@ -91,14 +94,18 @@ def start_server(
 
     `env` is added to this process's environment; `command` lets a launcher stand in for main.py;
     `timeout` is in seconds. Raises ServerDied, with the output, when the process ends or stays silent.
+    Where `args` have keys, it writes an audit log; each of its lines is looked at, at the end.
     """
     port = port or free_port()
+    has_keys = any(arg.partition("=")[0] in ("--api-key", "--api-key-file") for arg in args)
+    watched = has_keys and "--auth-audit" not in args
     scheme = "https" if "--tls-keyfile" in args else "http"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
     # Windows removes no file that a child of the server's, should one be left, still has open.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, open(Path(folder, "log"), "wb") as log:
+        audit = Path(folder, "audit.jsonl")
         process = subprocess.Popen(
-            [python, *command, "--port", str(port), *args],
+            [python, *command, "--port", str(port), *args, *(["--auth-audit", str(audit)] if watched else [])],
             cwd=tree,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -111,6 +118,8 @@ def start_server(
             yield server
         finally:
             server.stop()
+        if watched:
+            check_audit(audit, was_killed=process.returncode == -signal.SIGKILL)
 
 
 def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:

@@ -2,7 +2,7 @@
 
 A comment before a block says what it needs: `server` (a protected one, in place of 127.0.0.1:8188, whose key stands in
 place of the example's), `with a key file` (a ComfyUI with an api_key.txt in it), `patched` (that one patched, as the
-current folder), or `not run: REASON`.
+current folder), or `not run: REASON`. Blocks of tutorials have needs of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(
     (REPOSITORY / "docs").rglob("*.md")
 )
+
+#: Pages whose blocks are run one after the other: `tutorials` says how.
+TUTORIALS = REPOSITORY / "docs" / "tutorials"
 
 _BLOCK = re.compile(r"^(?:<!-- (?P<needs>[^\n]*) -->\n)?```(?P<language>\S*)\n(?P<code>.*?)^```$", re.M | re.S)
 _INCLUDE = re.compile(r'^--8<-- "(.+)"$', re.M)

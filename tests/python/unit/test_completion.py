@@ -30,11 +30,14 @@ COMMANDS = [
     "run",
     "uninstall-node",
     "unpatch",
+    "usage",
 ]
 
 #: What a person has typed before pressing the tab key, and what may come next.
 CASES = {
     "": COMMANDS,
+    "usage --by ": ["day", "key", "user"],
+    "usage --html Comfy": ["ComfyUI.txt", "ComfyUI/"],
     "un": ["uninstall-node", "unpatch"],
     "patch --": ["--diff", "--help", "--json"],
     "completion ": ["bash", "fish", "zsh"],

@@ -1,0 +1,60 @@
+"""What every line of an audit log must be: `faults(line)` is empty; `lines_of(path)` reads a whole one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+SCHEMA: dict[str, Any] = json.loads(files("comfy_auth_rs").joinpath("audit.schema.json").read_text(encoding="utf-8"))
+EVENTS: list[str] = SCHEMA["properties"]["event"]["enum"]
+
+#: Fields are in this order, so that a line can be recognised by its beginning.
+ORDER = (
+    "time", "event", "outcome", "cause", "count", "key", "label", "user", "client", "method", "route", "scope",
+    "source", "origin", "user_agent", "by", "prompt_id", "seconds", "status", "outputs", "traceparent", "file", "keys",
+    "kind", "version",
+)  # fmt: skip
+
+#: Readers ignore fields that they don't know. Our own server writes none that the schema doesn't name.
+STRICT = copy.deepcopy(SCHEMA) | {"unevaluatedProperties": False}
+
+_VALIDATOR = Draft202012Validator(STRICT, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+_FIELD = rb'"[a-z_]+": (?:"(?:[^"\\]|\\["\\bfnrt]|\\u[0-9a-f]{4})*"|[0-9]+(?:\.[0-9]+)?)'
+_FORM = re.compile(rb"\{%b(?:, %b)*\}" % (_FIELD, _FIELD))
+
+
+def faults(line: bytes) -> list[str]:
+    """Of one line with its end, as it is in the file."""
+    if not re.fullmatch(rb"[ -~]*\n", line):
+        return ["a line is printable ASCII and ends with a line feed"]
+    if not _FORM.fullmatch(line[:-1]):
+        return ["a line is one object of strings and numbers, with one space after each colon and comma"]
+    pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
+    names = [name for name, _ in pairs]
+    found = [f"{name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not found and names != [name for name in ORDER if name in names]:
+        found = [f"the fields are not in their order: {', '.join(names)}"]
+    return found + [f"{error.json_path}: {error.message}" for error in _VALIDATOR.iter_errors(dict(pairs))]
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The events in an audit log, each of whose lines is as it must be."""
+    check_audit(path)
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def check_audit(path: Path, *, was_killed: bool = False) -> None:
+    """Fails where a line is not what docs/audit.md says. The last line of a server that was killed may break off."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    lines = [line + b"\n" for line in lines]
+    if rest and not was_killed:
+        lines.append(rest)
+    wrong = [f"{path}:{number}: {fault}\n{line!r}" for number, line in enumerate(lines, 1) for fault in faults(line)]
+    assert not wrong, "\n".join(wrong[:10])

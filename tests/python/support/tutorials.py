@@ -1,0 +1,136 @@
+"""A tutorial of docs/tutorials/, typed into a terminal from its first line to its last.
+
+Its blocks belong together, unlike those of other pages. A comment before one says more: `starts the server` (the last
+command goes on, so the next block is typed into another terminal), `prints` (what the block before it printed, among
+other things; `…` stands for anything), or `not run: REASON`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from support.servers import free_port
+from support.snippets import Snippet
+
+#: Addresses that readers are told to replace by their own.
+_ADDRESSES = re.compile(r"http://(?:192\.168\.1\.20|127\.0\.0\.1):8188|https://pod-8188\.example\.com")
+_NEW_KEY = re.compile(r"^([\w-]{43})\ncomfy-auth-rs: the new key of (\S+) \(", re.M)
+
+#: Programs under their everyday names. What pip would install is there already.
+_PROGRAMS = {
+    "python3": 'case "$1" in main.py) exec {python} "$@" --port {port};; *) exec {python} "$@";; esac',
+    "pip": '[ "$*" = "install comfy-auth-rs" ]',
+    "comfy-auth-rs": 'case "$1" in doctor) set -- "$@" --port {port};; esac; exec {python} -m comfy_auth_rs "$@"',
+}
+
+
+class Reader:
+    """Somebody with terminals, a home folder and a ComfyUI, who does as a tutorial says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._home, self._workspace = folder / "home", folder / "workspace"
+        self._port = free_port()
+        self._keys: dict[str, str] = {}
+        self._servers: list[int] = []
+        programs = folder / "programs"
+        programs.mkdir()
+        for name, script in _PROGRAMS.items():
+            text = script.format(python=shlex.quote(sys.executable), port=self._port)
+            (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+            (programs / name).chmod(0o755)
+        self._environment = {
+            **os.environ,
+            "HOME": str(self._home),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._log = folder / "server.log"
+        self._terminal = self._open_terminal()
+
+    def types(self, snippet: Snippet) -> str:
+        """What it prints. A command that fails ends the tutorial."""
+        code = self._filled(snippet.code)
+        if snippet.needs == "starts the server":
+            *before, last = code.splitlines()
+            return self._run("\n".join([*before, f"{last} > {shlex.quote(str(self._log))} 2>&1 &", "echo PID $!"]))
+        printed = self._run(code)
+        self._keys |= {label: key for key, label in _NEW_KEY.findall(printed)}
+        return printed
+
+    def waits_for_the_server(self, printed: str) -> None:
+        self._servers.append(int(printed.split("PID ")[1]))
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"http://127.0.0.1:{self._port}/health", timeout=10)
+                break
+            except requests.ConnectionError:
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.1)
+        self._close_terminal()
+        self._terminal = self._open_terminal()
+
+    def leaves(self) -> None:
+        self._close_terminal()
+        for pid in self._servers:
+            os.kill(pid, signal.SIGTERM)
+
+    def _filled(self, code: str) -> str:
+        code = _ADDRESSES.sub(f"http://127.0.0.1:{self._port}", code).replace("/workspace", str(self._workspace))
+        return re.sub(r"KEY-OF-([A-Z]+)", lambda found: self._keys[found[1].lower()], code)
+
+    def _open_terminal(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "--norc", "-eo", "pipefail"],
+            cwd=self._home,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _close_terminal(self) -> None:
+        assert self._terminal.stdin
+        assert self._terminal.stdout
+        self._terminal.stdin.close()
+        self._terminal.stdout.close()
+        self._terminal.wait(20)
+
+    def _run(self, code: str) -> str:
+        assert self._terminal.stdin
+        assert self._terminal.stdout
+        self._terminal.stdin.write(f"{code}\necho; echo THAT WAS ALL\n")
+        self._terminal.stdin.flush()
+        printed = ""
+        for line in self._terminal.stdout:
+            if line == "THAT WAS ALL\n":
+                return printed
+            printed += line
+        raise AssertionError(f"{code}\nfailed after it printed:\n{printed}")
+
+
+@contextmanager
+def reader(folder: Path) -> Iterator[Reader]:
+    found = Reader(folder)
+    try:
+        yield found
+    finally:
+        found.leaves()
+
+
+def is_in(shown: str, printed: str) -> bool:
+    """Whether it printed what a page shows. A line's end counts only where the page shows another line after it."""
+    lines = [".*?".join(map(re.escape, line.rstrip().split("…"))) for line in shown.rstrip().splitlines()]
+    return re.search(r"[^\n]*\n+".join(lines), printed) is not None
