@@ -7,3 +7,7 @@ from types import SimpleNamespace
 
 class Server(SimpleNamespace):
     """With what `comfy_auth_rs.comfyui.install` asks of it."""
+
+
+class Queue(SimpleNamespace):
+    """The same for its queue of prompts."""

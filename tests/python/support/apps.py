@@ -6,7 +6,6 @@ import argparse
 import os
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from comfy_auth_rs.comfyui import install
 from comfy_auth_rs.comfyui.flags import Secret, destination
 from comfy_auth_rs.comfyui.inheritance import VARIABLE
 from comfy_auth_rs.settings import Settings
-from stand_in import Server
+from stand_in import Queue, Server
 
 #: What a route that needs the key answers: it must never reach a client without one.
 SECRET = "the secret"
@@ -44,7 +43,7 @@ def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **
     settings = Settings.of(**given)
     values = {destination(setting.name): getattr(settings, setting.name) for setting in fields(Settings)}
     values["api_key"] = [Secret(key) for key in settings.api_key]
-    queue = SimpleNamespace(currently_running={}, get_tasks_remaining=lambda: 0)
+    queue = Queue(currently_running={}, get_tasks_remaining=lambda: 0)
     server = Server(app=app, prompt_queue=queue, web_root=str(web_root))
     install(server, argparse.Namespace(listen="127.0.0.1", **values))
     os.environ.pop(VARIABLE, None)  # what this process starts is none of its children
