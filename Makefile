@@ -150,6 +150,11 @@ docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 
+.PHONY: dashboard
+dashboard: SYSTEM_PACKAGES := prometheus=prometheus
+dashboard: system-packages develop $(VENV)/.bench-tools ## Draw the documents' picture of the dashboard
+	PYTHONPATH=tests/python $(BIN)/python tools/dashboard_picture.py
+
 .PHONY: bench
 bench: SYSTEM_PACKAGES += wrk=wrk
 bench: system-packages develop $(VENV)/.bench-tools ## Measure what the protection costs; BENCH_PYTHONS=1 on every Python here
