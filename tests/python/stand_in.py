@@ -10,4 +10,4 @@ class Server(SimpleNamespace):
 
 
 class Queue(SimpleNamespace):
-    """The same for its queue of prompts."""
+    """In place of ComfyUI's `PromptQueue`."""

@@ -129,8 +129,9 @@ def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> 
     where else it finds packages.
     """
     package = base / "package"
-    package.mkdir()
-    (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
+    if not package.exists():  # it may have been started before
+        package.mkdir()
+        (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
     tree = Path(os.environ["COMFYUI_DIR"]).resolve()
     path = os.pathsep.join([str(package), *filter(None, [(env or {}).get("PYTHONPATH")])])
     return start_server(
