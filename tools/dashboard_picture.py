@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import date, timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -24,7 +26,6 @@ import aiohttp
 import matplotlib.pyplot as plt
 from comfy_auth_rs.comfyui.tree import patch
 from matplotlib.axes import Axes
-from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FuncFormatter
 from support.client import JSON, ask, bearer
 from support.prometheus import FOLDER, Prometheus, configuration, prometheus
@@ -37,6 +38,9 @@ PEOPLE = {"alice": (5.0, 3.0), "bob": (9.0, 4.0), "render bot": (3.0, 0.7)}
 
 #: What Grafana makes of it where it is looked at each second.
 RATE_INTERVAL = "10s"
+
+#: Height of the title and of a row of the dashboard's grid, in inches.
+HEAD, ROW = 0.5, 0.36
 
 UNITS = {
     "reqps": lambda value: f"{value:g}/s",
@@ -73,7 +77,6 @@ def used(server: Server, keys: Mapping[str, str]) -> Iterator[None]:
 def _queue(server: Server, key: str, pause: float, seconds: float, end: Event) -> None:
     chance = random.Random(key)  # noqa: S311 - habits, no secrets
     with suppress(ConnectionError):
-        ask(server, "/auth_session", bearer(key), method="POST", body=b"")
         while not end.wait(chance.uniform(0.3, 1.7) * pause):
             graph: dict[str, Any] = {
                 "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "color": chance.getrandbits(24)}},
@@ -87,6 +90,8 @@ def _queue(server: Server, key: str, pause: float, seconds: float, end: Event) -
             body = json.dumps({"prompt": graph}).encode()
             ask(server, "/prompt", {**bearer(key), **JSON}, method="POST", body=body)
             if chance.random() < 0.1:
+                ask(server, "/auth_session", bearer(key), method="POST", body=b"")
+            if chance.random() < 0.1:
                 ask(server, "/interrupt", {**bearer(key), **JSON}, method="POST", body=b"{}")
             if chance.random() < 0.1:
                 ask(server, "/queue", {**bearer(key), **JSON}, method="POST", body=b'{"clear": true}')
@@ -94,18 +99,19 @@ def _queue(server: Server, key: str, pause: float, seconds: float, end: Event) -
 
 def _look(server: Server, key: str, end: Event) -> None:
     while not end.wait(0.2):
-        for target in ("/queue", "/history", "/health"):
+        for target in ("/queue", "/history"):
             ask(server, target, bearer(key))
+        ask(server, "/health")
 
 
 def _guess(server: Server, end: Event) -> None:
     """Strangers, one of whom gets locked."""
     number = 0
     while not end.wait(1):
-        ask(server, "/queue", source="127.0.0.1")
-        if not end.is_set() and time.monotonic() % 60 > 30:
+        ask(server, "/queue")
+        if time.monotonic() % 60 > 40:
             number += 1
-            ask(server, "/queue", bearer(f"guess {number}"))
+            ask(server, "/queue", bearer(f"guess-{number}"))
 
 
 async def _listen(server: Server, key: str, end: Event) -> None:
@@ -127,13 +133,13 @@ def draw(dashboard: dict[str, Any], started: Prometheus, begin: float, end: floa
     plt.switch_backend("svg")
     plt.rcParams["svg.hashsalt"] = "comfy-auth-rs"
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
-    figure = plt.figure(figsize=(14, rows * 0.42))
-    grid = GridSpec(rows, 24, figure, left=0.05, right=0.99, top=0.96, bottom=0.04, hspace=2.6, wspace=2.2)
-    figure.suptitle(dashboard["title"], x=0.05, ha="left", fontsize=13, fontweight="bold")
+    figure = plt.figure(figsize=(14, HEAD + rows * ROW))
+    height = figure.get_figheight()
+    figure.text(0.02, 1 - 0.3 / height, dashboard["title"], fontsize=13, fontweight="bold")
     for panel in dashboard["panels"]:
         place = panel["gridPos"]
-        x, y = place["x"], place["y"]
-        cell = figure.add_subplot(grid[y : y + place["h"], x : x + place["w"]])
+        left, bottom = place["x"] / 24 + 0.05, 1 - (HEAD + (place["y"] + place["h"]) * ROW - 0.35) / height
+        cell = figure.add_axes((left, bottom, place["w"] / 24 - 0.065, (place["h"] * ROW - 0.75) / height))
         cell.set_title(panel["title"], loc="left", fontsize=10)
         {"stat": _stat, "timeseries": _timeseries}[panel["type"]](cell, panel, started, begin, end)
     figure.savefig(PICTURE, metadata={"Date": None})
@@ -148,7 +154,7 @@ def _name(target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     name: str = target["legendFormat"]
     for label, value in labels.items():
         name = name.replace(f"{{{{{label}}}}}", value)
-    return name.strip() or "(no label)"
+    return re.sub(r"{{\w+}}", "", name).strip() or "(no label)"
 
 
 def _stat(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin: float, end: float) -> None:
@@ -167,7 +173,7 @@ def _stat(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin: floa
         steps = defaults["thresholds"]["steps"]
         colour = [step["color"] for step in steps if step["value"] is None or step["value"] <= value][-1]
         size = 22 if len(lines) == 1 else 11
-        cell.text(0, 0.4 - row * 0.4, text, fontsize=size, color={"orange": "darkorange"}.get(colour, colour))
+        cell.text(0, 0.3 - row * 0.5, text, fontsize=size, color={"orange": "darkorange"}.get(colour, colour))
 
 
 def _timeseries(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin: float, end: float) -> None:
@@ -185,9 +191,9 @@ def _timeseries(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin
         for name, curve in curves.items():
             cell.plot(curve.keys(), curve.values(), label=name, linewidth=1.2)
     cell.set_xlim(0, end - begin)
-    cell.set_ylim(bottom=0)
+    cell.set_ylim(0, cell.get_ylim()[1] * 1.25)  # the legend is there
     cell.grid(alpha=0.3)
-    cell.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds / 60:.0f}:{seconds % 60:02.0f}"))
+    cell.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}"))
     cell.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))
     cell.tick_params(labelsize=8)
     if curves:
@@ -199,7 +205,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=120, help="how long it is used (default: 120)")
     seconds = parser.parse_args().seconds
     keys = {name: secrets.token_urlsafe(32) for name in (*PEOPLE, "wall", "prometheus")}
-    attributes = {"bob": "expires=2199-01-31", "wall": "scope=view", "prometheus": "scope=metrics"}
+    attributes = {
+        "bob": f"expires={date.today() + timedelta(days=45)}",
+        "wall": "scope=view",
+        "prometheus": "scope=metrics",
+    }
     dashboard = json.loads((FOLDER / "grafana-dashboard.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         tree, key_file, log = Path(folder, "tree"), Path(folder, "keys"), Path(folder, "audit.jsonl")

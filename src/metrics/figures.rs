@@ -33,6 +33,8 @@ pub struct Figures {
     pub sockets: Sockets,
     /// Lines that are missing in the audit log, where there is one.
     pub audit_lines_dropped: Option<u64>,
+    /// How long prompts ran, by the labels of their keys.
+    pub prompt_times: Vec<(String, Duration)>,
     /// Prompts, where the server has a queue.
     pub queue: Option<Queue>,
     /// The last known figures of each device.
@@ -135,6 +137,18 @@ impl Figures {
         let mut sockets = encoder.encode_descriptor("open_websockets", help, None, MetricType::Gauge)?;
         of(&mut sockets, &[("credential", "yes")], self.sockets.with_credential)?;
         of(&mut sockets, &[("credential", "no")], self.sockets.without)?;
+        self.encode_prompts(encoder)
+    }
+
+    fn encode_prompts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if !self.prompt_times.is_empty() {
+            let help = "Seconds that prompts ran, and run, by the label of the key that queued them.";
+            let mut times = encoder.encode_descriptor("prompt", help, Some(&Unit::Seconds), MetricType::Counter)?;
+            for (label, time) in &self.prompt_times {
+                let labels = [("key_label", &**label)];
+                ConstCounter::new(time.as_secs_f64()).encode(times.encode_family(&labels)?)?;
+            }
+        }
         let Some(queue) = self.queue else { return Ok(()) };
         let help = "Prompts that wait in the queue, and those that are executed.";
         let mut prompts = encoder.encode_descriptor("queue_prompts", help, None, MetricType::Gauge)?;

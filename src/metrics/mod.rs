@@ -9,22 +9,23 @@
 mod accept;
 mod figures;
 mod labels;
+mod seconds;
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
 pub use self::accept::Format;
 pub use self::figures::{Figures, Queue, Sockets};
 pub use self::labels::{LONGEST, MOST, OTHER};
 
 use self::labels::Labels;
+use self::seconds::RunTimes;
 use crate::decision::{Decision, Denial};
 use crate::request::Question;
 
@@ -32,13 +33,14 @@ use crate::request::Question;
 const PREFIX: &str = "comfy_auth";
 
 /// Causes of refusals that are told before there was one, so that the first one is seen as a change.
-const CAUSES: [&str; 11] = [
+const CAUSES: [&str; 12] = [
     "missing_credential",
     "invalid_credential",
     "client_id_taken",
     "control_character",
     "cross_origin",
     "address",
+    "profile",
     "insufficient_scope",
     "sockets",
     "long_header",
@@ -91,17 +93,10 @@ struct OfADecision {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfAKey {
-    key_label: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfAPrompt {
     key_label: String,
     status: PromptStatus,
 }
-
-type Seconds = Counter<f64, AtomicU64>;
 
 /// The counters of one middleware.
 pub struct Metrics {
@@ -114,7 +109,7 @@ pub struct Metrics {
     sessions_ended: Counter,
     labels: Labels,
     prompts: Family<OfAPrompt, Counter>,
-    prompt_seconds: Family<OfAKey, Seconds>,
+    run_times: RunTimes,
 }
 
 impl Default for Metrics {
@@ -135,7 +130,7 @@ impl Default for Metrics {
             sessions_ended: Counter::default(),
             labels: Labels::default(),
             prompts: Family::default(),
-            prompt_seconds: Family::default(),
+            run_times: RunTimes::default(),
         };
         metrics.register();
         metrics
@@ -149,7 +144,6 @@ impl Metrics {
         let Self { registry, .. } = self;
         registry.register("decisions", "Requests by what became of them; of those that were refused, by cause", self.decisions.clone());
         registry.register("prompts", "Prompts that ended, by the label of the key that queued them and how they ended", self.prompts.clone());
-        registry.register_with_unit("prompt", "Seconds that prompts ran, by the label of the key that queued them", Unit::Seconds, self.prompt_seconds.clone());
         registry.register("sessions_begun", "Log-ins that set a session cookie", self.sessions_begun.clone());
         registry.register("sessions_ended", "Log-outs that ended a session", self.sessions_ended.clone());
         registry.register("build", "The version of comfy-auth-rs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -206,22 +200,31 @@ impl Metrics {
         for status in PromptStatus::EACH {
             drop(self.prompts.get_or_create(&OfAPrompt { key_label: key_label.clone(), status }));
         }
-        drop(self.prompt_seconds.get_or_create(&OfAKey { key_label }));
+        self.run_times.add(key_label, Duration::ZERO);
     }
 
     /// Counts a prompt that ended, and the time that it ran.
     pub fn prompt_ended(&self, label: Option<&str>, status: PromptStatus, time: Duration) {
         let key_label = self.labels.bounded(label);
         self.prompts.get_or_create(&OfAPrompt { key_label: key_label.clone(), status }).inc();
-        self.prompt_seconds.get_or_create(&OfAKey { key_label }).inc_by(time.as_secs_f64());
+        self.run_times.add(key_label, time);
     }
 
-    /// Everything, with what was looked up for it.
+    /// Everything, with what was looked up for it. `running` tells the labels of the keys whose prompts run, and how long they
+    /// have.
     ///
     /// # Panics
     /// Never: a `String` takes everything.
     #[must_use]
-    pub fn page(&self, figures: Figures, format: Format) -> String {
+    pub fn page(
+        &self,
+        mut figures: Figures,
+        running: impl FnOnce() -> Vec<(Option<String>, Duration)>,
+        format: Format,
+    ) -> String {
+        let running =
+            || running().into_iter().map(|(label, time)| (self.labels.bounded(label.as_deref()), time)).collect();
+        figures.prompt_times = self.run_times.with(running);
         let mut looked_up = Registry::with_prefix(PREFIX);
         looked_up.register_collector(Box::new(figures));
         let mut page = String::with_capacity(16 * 1024);

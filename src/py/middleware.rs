@@ -352,7 +352,8 @@ impl AuthMiddleware {
         };
         figures.look_at(&self.reader.keys.current(), now);
         let format = Format::of(&accept.to_string_lossy());
-        (format.content_type(), PyBytes::new(py, self.metrics.page(figures, format).as_bytes()))
+        let page = self.metrics.page(figures, || self.ledger.get().running(), format);
+        (format.content_type(), PyBytes::new(py, page.as_bytes()))
     }
 
     /// The application that keeps this is reached from its routes.

@@ -94,6 +94,12 @@ impl PromptLedger {
         }
     }
 
+    /// The labels of those that run, and how long they have.
+    pub fn running(&self) -> Vec<(Option<String>, Duration)> {
+        let running = self.prompts.running(self.began.elapsed());
+        running.into_iter().map(|(asker, time)| (label(asker.as_deref()).map(str::to_owned), time)).collect()
+    }
+
     fn seconds(&self, prompt: &Prompt) -> Option<Duration> {
         prompt.seconds(self.began.elapsed())
     }

@@ -21,7 +21,7 @@ fn series(page: &str) -> BTreeMap<&str, f64> {
 }
 
 fn page_of(metrics: &Metrics) -> String {
-    metrics.page(Figures::default(), Format::OpenMetrics)
+    metrics.page(Figures::default(), Vec::new, Format::OpenMetrics)
 }
 
 fn keys(text: &str) -> Keys {
@@ -42,6 +42,7 @@ fn all_denials() -> Vec<Denial> {
         Invalid,
         CrossOrigin,
         Address(key),
+        Profile,
         scope,
         ClientIdTaken,
         Sockets,
@@ -55,6 +56,7 @@ fn all_denials() -> Vec<Denial> {
             | Invalid
             | CrossOrigin
             | Address(_)
+            | Profile
             | Scope { .. }
             | ClientIdTaken
             | Sockets
@@ -129,6 +131,27 @@ fn prompts_begin_at_zero_and_add_up() {
 }
 
 #[test]
+fn the_time_of_a_prompt_that_runs_is_told_and_never_goes_back() {
+    let metrics = Metrics::default();
+    let told = |running: &[(Option<&str>, u32)]| {
+        let running = running.iter().map(|(label, seconds)| (label.map(str::to_owned), SECOND * *seconds));
+        let page = metrics.page(Figures::default(), || running.collect(), Format::Classic);
+        let found = series(&page);
+        let of = |label| found.get(&*format!("comfy_auth_prompt_seconds_total{{key_label=\"{label}\"}}")).copied();
+        (of("alice"), of(""))
+    };
+    assert_eq!(told(&[]), (None, None));
+    assert_eq!(told(&[(Some("alice"), 3), (Some("alice"), 4), (None, 1)]), (Some(7.0), Some(1.0)));
+    // One of alice's has ended, and is not yet counted.
+    assert_eq!(told(&[(Some("alice"), 5)]), (Some(7.0), Some(1.0)));
+    metrics.prompt_ended(Some("alice"), PromptStatus::Success, SECOND * 4);
+    assert_eq!(told(&[(Some("alice"), 5)]), (Some(9.0), Some(1.0)));
+    metrics.prompt_ended(Some("alice"), PromptStatus::Success, SECOND * 5);
+    metrics.prompt_ended(None, PromptStatus::Success, SECOND * 2);
+    assert_eq!(told(&[]), (Some(9.0), Some(2.0)));
+}
+
+#[test]
 fn a_thousand_labels_are_told_apart() {
     let metrics = Metrics::default();
     for number in 0..MOST + 50 {
@@ -200,12 +223,13 @@ fn what_is_looked_up_is_told() {
         files: Arc::new(vec![file("/keys", false), file("C:\\keys", true)]),
         sockets: Sockets { with_credential: 2, without: 5 },
         audit_lines_dropped: Some(9),
+        prompt_times: Vec::new(),
         queue: Some(Queue { pending: 4, running: 1 }),
         devices: Arc::new([card(0), card(1)]),
         devices_age: Duration::from_millis(1500),
     };
     for format in [Format::OpenMetrics, Format::Classic] {
-        let page = Metrics::default().page(figures(), format);
+        let page = Metrics::default().page(figures(), Vec::new, format);
         let found = series(&page);
         for (name, value) in [
             ("locks_total", 3.0),
