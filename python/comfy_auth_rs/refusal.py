@@ -107,7 +107,7 @@ _quiet_allowance = _Allowance()
 
 
 def _log(request: web.Request, denial: Denial) -> None:
-    """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
+    """One line a failure; never the key, never the query string."""
     level = denial.level
     allowance = _quiet_allowance if level == logging.DEBUG else _allowance
     if not _logger.isEnabledFor(level) or not allowance.take():

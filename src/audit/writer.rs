@@ -12,7 +12,7 @@ use super::unfinished;
 use crate::request::millis;
 
 /// How long lines are gathered that are written together.
-const GATHERING: Duration = Duration::from_millis(200);
+const GATHERING: Duration = Duration::from_millis(100);
 
 /// When a file is tried again that could not be written to.
 const RETRY: Duration = Duration::from_millis(500);

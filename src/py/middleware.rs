@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyType};
+use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyType};
 
 use super::aiohttp;
 use super::clock::{Clock, unix_millis};
@@ -21,6 +21,7 @@ use super::key_store::KeyStore;
 use super::link::Link;
 use super::log;
 use super::notices::Notices;
+use super::probe::DeviceSampler;
 use super::prompts::{Asker, Limits, PromptLedger};
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
@@ -33,6 +34,7 @@ use crate::decision::{self, Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys, Reload};
 use crate::link;
+use crate::metrics::{Figures, Format, Metrics, Queue};
 use crate::origin::OwnOrigins;
 use crate::prompt::take_place;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
@@ -67,6 +69,7 @@ pub struct AuthMiddleware {
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
     verbose: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 /// How long the end of the server waits for what is still to be written.
@@ -133,8 +136,9 @@ impl AuthMiddleware {
         let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
         let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
+        let metrics = Arc::<Metrics>::default();
         let middleware = Self {
-            ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone()))?,
+            ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone(), Arc::clone(&metrics)))?,
             audit,
             prompts: OnceLock::new(),
             state: State::default(),
@@ -161,6 +165,7 @@ impl AuthMiddleware {
             clock: Arc::new(Clock::start()),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
+            metrics,
         };
         middleware.tell_of_start();
         Ok(middleware)
@@ -168,14 +173,8 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, now| match decision {
-            Decision::Granted(grant) => self.admit(&grant, facts, request, now),
-            Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Exempt => Ok(Next::Handler),
-            Decision::Preflight => Ok(Next::Preflight),
-            Decision::Denied(denial) => self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => self.refuse(denial, facts, Question::Access, true).map(Next::Refusal),
-        })?;
+        let next =
+            self.judge(request, Question::Access, |decision, facts, now| self.next(request, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -294,6 +293,7 @@ impl AuthMiddleware {
     ) -> PyResult<Answer<Option<SessionCookie>>> {
         self.ask(request, Question::LogIn(key), |grant, facts, now| {
             grant.map(|grant| {
+                self.metrics.session_began();
                 self.tell(|| of_request::session(Event::LogIn, &grant, facts, unix_millis()));
                 SessionCookie::issue(&grant, facts, now, remember)
             })
@@ -307,6 +307,7 @@ impl AuthMiddleware {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
             let link = link::follow(&context, &decision);
             if let link::Link::LogIn(grant) = &link {
+                self.metrics.session_began();
                 self.tell(|| of_request::session(Event::LogIn, grant, context.request, unix_millis()));
             }
             Link::follow(request.py(), &context, link)
@@ -339,9 +340,36 @@ impl AuthMiddleware {
                 self.note_in_flight(request.py(), now)?;
                 self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
                 self.state.log_outs.add(&session, now.unix);
+                self.metrics.session_ended();
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
         })
+    }
+
+    #[pyo3(signature = (accept, devices, queue = None))]
+    fn metrics<'py>(
+        &self,
+        py: Python<'py>,
+        accept: &Bound<'py, PyString>,
+        devices: &DeviceSampler,
+        queue: Option<(u64, u64)>,
+    ) -> (&'static str, Bound<'py, PyBytes>) {
+        let now = self.clock.now(|| ());
+        let (devices, devices_age) = devices.last();
+        let mut figures = Figures {
+            locks: self.state.throttle.locks(now.monotonic),
+            files: self.reader.keys.statuses(),
+            sockets: self.reader.connections.sockets(py),
+            queue: queue.map(|(pending, running)| Queue { pending, running }),
+            devices,
+            devices_age,
+            audit_lines_dropped: self.audit.as_ref().map(|audit| audit.dropped()),
+            ..Figures::default()
+        };
+        figures.look_at(&self.reader.keys.current(), now);
+        let format = Format::of(&accept.to_string_lossy());
+        let page = self.metrics.page(figures, || self.ledger.get().running(), format);
+        (format.content_type(), PyBytes::new(py, page.as_bytes()))
     }
 
     /// The application that keeps this is reached from its routes.
@@ -394,7 +422,8 @@ impl AuthMiddleware {
         request: &Bound<'_, PyAny>,
         now: Now,
     ) -> PyResult<Next> {
-        let next = if request.get_type().is(&self.marked) {
+        let is_marked = request.get_type().is(&self.marked);
+        let next = if is_marked {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
@@ -407,9 +436,43 @@ impl AuthMiddleware {
             }
         };
         if !matches!(next, Next::Refusal(_)) {
+            let is_counted = matches!(next, Next::Socket(..)) || (is_marked && self.asks_itself(facts));
+            if !is_counted {
+                self.metrics.admitted();
+            }
             self.tell_of_admitted(grant, facts, Question::Access);
         }
         Ok(next)
+    }
+
+    fn next(
+        &self,
+        request: &Bound<'_, PyAny>,
+        decision: &Decision<'_>,
+        facts: &Request<'_, '_>,
+        now: Now,
+    ) -> PyResult<Next> {
+        match decision {
+            Decision::Granted(grant) => self.admit(grant, facts, request, now),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
+            Decision::Exempt => {
+                if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
+                    self.metrics.exempt();
+                }
+                Ok(Next::Handler)
+            }
+            Decision::Preflight => {
+                self.metrics.preflight();
+                Ok(Next::Preflight)
+            }
+            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
+        }
+    }
+
+    /// Whether the route asks a question of its own, whose answer is counted.
+    fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
+        self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
     }
 
     fn open_socket(
@@ -422,6 +485,11 @@ impl AuthMiddleware {
             Ok(seat) => seat,
             Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
         };
+        if grant.is_some() {
+            self.metrics.admitted();
+        } else {
+            self.metrics.exempt();
+        }
         let admission = grant.map(|grant| self.admission(grant, facts));
         let displaced =
             self.reader.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
@@ -498,6 +566,9 @@ impl AuthMiddleware {
         let policy = Policy { trace: trace.as_ref(), ..self.policy(&keys) };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
+        if question != Question::Access {
+            self.metrics.answered(&decision, question);
+        }
         if let Some(audit) = &self.audit {
             for lock in self.state.throttle.begun() {
                 audit.tell(of_request::lock(&lock, unix_millis()));
@@ -543,6 +614,7 @@ impl AuthMiddleware {
         question: Question<'_>,
         leads_to_login: bool,
     ) -> PyResult<Denial> {
+        self.metrics.refused(denial, question);
         if let Some(audit) = &self.audit {
             let line = of_request::refused(denial, &self.reader.keys.current(), facts, question, unix_millis);
             if let Some(line) = line {

@@ -4,13 +4,15 @@
 //! were good from it before still pass; of the others ten in all are evaluated. Everything is bounded: the tables forget
 //! what was not used for long.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::generations::Generations;
+use super::generations::{GENERATION, Generations};
 use super::network::Network;
 use crate::keys::KeyId;
 use crate::request::millis;
@@ -75,6 +77,18 @@ struct Tables {
     failing: Generations<(Network, Budget), Record>,
     begun: Vec<Lock>,
     good: Generations<(Network, KeyId), ()>,
+    /// When the locks in force end; no more than there is room for addresses.
+    ends: BinaryHeap<Reverse<Duration>>,
+    locks: u64,
+}
+
+/// How many locks there were.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Locks {
+    /// Since the start.
+    pub begun: u64,
+    /// That have not ended.
+    pub in_force: usize,
 }
 
 #[derive(Clone, Default)]
@@ -122,12 +136,21 @@ impl Throttle {
             record.lock(now);
             let (until, time) = (record.locked_until, record.locked_until.saturating_sub(now));
             self.any_locked_until.fetch_max(millis(until), Ordering::Relaxed);
+            tables.count(until, now);
             if tables.begun.len() < MAX_BEGUN {
                 tables.begun.push(Lock { address, budget, time });
                 self.has_begun.store(true, Ordering::Relaxed);
             }
         }
         Ok(())
+    }
+
+    /// How many locks there were, and how many there are.
+    #[must_use]
+    pub fn locks(&self, now: Duration) -> Locks {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.forget_ended(now);
+        Locks { begun: tables.locks, in_force: tables.ends.len() }
     }
 
     /// Whether nobody is locked and `key` was lately noted for `peer`, so that neither [`permits`](Self::permits) nor
@@ -195,6 +218,22 @@ impl Throttle {
         // 0 is a place where nobody was noted.
         let hash = (peer ^ (key >> 64 ^ key) as u64).max(1);
         (hash, &self.recent[hash as usize % RECENT])
+    }
+}
+
+impl Tables {
+    fn count(&mut self, end: Duration, now: Duration) {
+        self.locks += 1;
+        self.forget_ended(now);
+        if self.ends.len() < 2 * GENERATION {
+            self.ends.push(Reverse(end));
+        }
+    }
+
+    fn forget_ended(&mut self, now: Duration) {
+        while self.ends.peek().is_some_and(|Reverse(end)| *end <= now) {
+            self.ends.pop();
+        }
     }
 }
 

@@ -119,7 +119,7 @@ def start_server(
         finally:
             server.stop()
         if watched:
-            check_audit(audit, was_killed=process.returncode == -signal.SIGKILL)
+            check_audit(audit, was_killed=os.name != "posix" or process.returncode == -signal.SIGKILL)
 
 
 def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
@@ -129,8 +129,9 @@ def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> 
     where else it finds packages.
     """
     package = base / "package"
-    package.mkdir()
-    (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
+    if not package.exists():  # it may have been started before
+        package.mkdir()
+        (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
     tree = Path(os.environ["COMFYUI_DIR"]).resolve()
     path = os.pathsep.join([str(package), *filter(None, [(env or {}).get("PYTHONPATH")])])
     return start_server(
