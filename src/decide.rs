@@ -13,7 +13,7 @@
 //!    to the login page.
 //!
 //! What an admitted request may do beyond that is asked apart, so that other requests pay nothing for it: whether it may
-//! open a WebSocket ([`open_socket`]), and whether what admitted it is still valid once it is open ([`still_admits`](crate::validity::still_admits)).
+//! open a WebSocket ([`open_socket`]) or queue a prompt ([`take_place`](crate::prompt::take_place)), and whether what admitted it is still valid once it is open ([`still_admits`](crate::validity::still_admits)).
 //!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::allowance::Allowance;
 use crate::credential::Source;
 use crate::keys::{Entry, KeyId, Scope, Scopes};
 use crate::request::{Question, Request, is_by_a_browser};
@@ -77,6 +78,15 @@ pub enum Denial {
     Sockets,
     /// A WebSocket without a credential, whose header would stay in memory as long as it is open, has a long one.
     LongHeader,
+    /// A limit of the key is reached.
+    Quota {
+        /// The key.
+        key: KeyId,
+        /// What is left of each.
+        left: Allowance,
+    },
+    /// A key for less than everything asks for the `prompt_id` of another prompt.
+    PromptIdTaken(KeyId),
     /// The address decodes to a control character, with which it would begin a line of its own in a log.
     ControlCharacter,
     /// The address guessed too often.
@@ -137,6 +147,8 @@ impl Denial {
             Self::CrossOrigin => 5,
             Self::Profile | Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
+            // These are found out about what was admitted.
+            Self::Quota { .. } | Self::PromptIdTaken(_) => 8,
         };
         if gravity(other) > gravity(self) { other } else { self }
     }
@@ -144,7 +156,13 @@ impl Denial {
     /// The JSON body's `message`, for people. `label` is that of the key.
     #[must_use]
     pub fn message(self, row: &Row, label: Option<&str>) -> Cow<'static, str> {
-        let Self::Scope { key, granted, needed } = self else { return row.message.into() };
+        let (key, granted, needed) = match self {
+            Self::Scope { key, granted, needed } => (key, granted, needed),
+            Self::Quota { left, .. } => {
+                return left.reached().map_or(row.message.into(), |reached| reached.in_words().into());
+            }
+            _ => return row.message.into(),
+        };
         let name = label.map_or_else(|| key.to_string(), |label| format!("{label:?}"));
         if needed == Scopes::NONE {
             return "No API key has the scope that was asked for.".into();
@@ -203,6 +221,10 @@ impl Denial {
                 "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,
                 "The header is too long for a WebSocket without an API key."),
+            Self::Quota { .. } => row(429, "too_many_requests", "quota", None, None, Debug,
+                "Your limit is reached: try again later."),
+            Self::PromptIdTaken(_) => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
+                "This prompt_id is in the queue or in the history: take a new one, or leave it out."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

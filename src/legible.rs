@@ -1,7 +1,7 @@
 //! Addresses that would begin a line of their own in a log.
 //!
 //! ComfyUI and custom nodes log paths and `clientId`s as they decode them. One that holds a line feed would forge whole
-//! lines, which programs act on (fail2ban), and others write over the screen of whoever reads the log.
+//! lines, and an escape sequence writes over the screen of anyone who reads the log.
 
 use std::borrow::Cow;
 

@@ -15,7 +15,9 @@
 //! | [`validity`] | whether a credential is valid |
 //! | [`check`] | what a valid credential must still pass |
 //! | [`exempt`] | which routes need no key |
+//! | [`allowance`] | what a key may still queue, for its client |
 //! | [`decide`] | the numbered rules |
+//! | [`prompt`] | what a key may queue, and how |
 //! | [`decision`] | who was admitted, or why not |
 //! | [`trace`] | the steps of a decision, for the log |
 //! | [`audit`] | the log of what was done |
@@ -35,6 +37,7 @@
 //! | [`metrics`] | what is counted, and the text that Prometheus reads |
 //! | [`probe`] | devices and their memory |
 
+pub mod allowance;
 pub mod ascii;
 pub mod audit;
 pub mod caching;
@@ -57,6 +60,7 @@ pub mod origin;
 pub mod patterns;
 pub mod probe;
 pub mod profile;
+pub mod prompt;
 pub mod request;
 pub mod sandbox;
 pub mod scope;

@@ -176,7 +176,13 @@ impl Now {
     /// Seconds since 1970 (UTC), for keys: the latest that it has been, which goes on where the wall clock is set back.
     #[must_use]
     pub fn latest(self) -> u64 {
-        self.ahead.saturating_add(millis(self.monotonic)) / 1000
+        self.latest_millis() / 1000
+    }
+
+    /// The same in milliseconds, for limits.
+    #[must_use]
+    pub fn latest_millis(self) -> u64 {
+        self.ahead.saturating_add(millis(self.monotonic))
     }
 }
 
@@ -201,6 +207,11 @@ pub fn host<R: Request>(request: &R) -> Field {
 #[must_use]
 pub fn first_of(list: &str) -> &str {
     list.split(',').next().unwrap_or_default().trim()
+}
+
+/// Whether it queues a prompt in ComfyUI.
+pub fn is_a_prompt<R: Request>(request: &R) -> bool {
+    &*request.method() == "POST" && matches!(request.route(), Route::Path("/prompt" | "/api/prompt"))
 }
 
 /// Whether it can change nothing and opens no WebSocket.

@@ -9,11 +9,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use comfy_auth_rs::credential::Source;
 use comfy_auth_rs::decide::{MAX_COOKIES, MAX_CREDENTIALS, MAX_HEADER, Policy, decide, open_socket};
-use comfy_auth_rs::decision::{Admission, Decision, Denial};
+use comfy_auth_rs::decision::{Admission, Decision, Denial, Grant, Level};
 use comfy_auth_rs::exempt::{Application, Exemptions, Route};
-use comfy_auth_rs::keys::{Attributes, Entry, KeyId, Keys, Scope, Scopes, parse_file};
+use comfy_auth_rs::keys::{Attributes, Entry, KeyId, Keys, Quota, Scope, Scopes, parse_file};
 use comfy_auth_rs::origin::OwnOrigins;
+use comfy_auth_rs::prompt::take_place;
 use comfy_auth_rs::request::{self as core, Field, Handler, Now, Question, Wanted};
 use comfy_auth_rs::scope::Table;
 use comfy_auth_rs::session;
@@ -1337,6 +1339,51 @@ fn those_without_a_credential_may_open_only_so_many_sockets() {
     let long = anonymous().with(Field::UserAgent, "x".repeat(MAX_HEADER + 1));
     assert_eq!(open(&long).err(), Some(Denial::LongHeader));
     assert!(open_socket(&server.state, Some(&grant), &long).is_ok(), "with a key");
+}
+
+#[test]
+fn a_prompt_takes_a_place_of_those_that_its_key_has() {
+    let limited = |scopes: &[Scope]| {
+        let quota = Quota { prompts: None, queued: Some(2) };
+        Attributes { quota, ..may(scopes) }
+    };
+    let people = [Scope::Run, Scope::Nodes];
+    let (prompt, twin) = (Route::Path("/prompt"), Route::Path("/api/prompt"));
+    // Whether a place is taken, a new id is needed, and the prompt goes to the end of the queue.
+    for (name, attributes, method, route, expected) in [
+        ("the owner", may(&[Scope::All]), "POST", prompt, (false, false, false)),
+        ("who has limits and everything", limited(&[Scope::All]), "POST", prompt, (true, false, false)),
+        ("people", may(&people), "POST", prompt, (false, true, false)),
+        ("people with limits", limited(&people), "POST", prompt, (true, true, true)),
+        ("at the twin", limited(&people), "POST", twin, (true, true, true)),
+        ("who reads the queue's length", limited(&people), "GET", prompt, (false, false, false)),
+        ("who cancels", limited(&people), "POST", Route::Path("/queue"), (false, false, false)),
+        ("who asks a node", limited(&people), "POST", Route::Path("/node/prompt"), (false, false, false)),
+        (
+            "below a folder",
+            limited(&people),
+            "POST",
+            Route::Static { prefix: "/prompt", file: "" },
+            (false, false, false),
+        ),
+    ] {
+        let server = Server { keys: one_key(attributes), ..Server::new() };
+        let entry = server.keys.verify(KEY.as_bytes(), server.now()).ok().unwrap();
+        let grant = Grant { key: entry, source: Source::Bearer, session: None };
+        let take = || take_place(&server.state, &grant, &request(method, route), server.now());
+        let held = [take().ok().unwrap(), take().ok().unwrap()];
+        let [place, _] = &held;
+        assert_eq!((place.ticket.is_some(), place.by_a_new_id, place.in_turn), expected, "{name}");
+        let third = take().err();
+        assert_eq!(third.is_some(), expected.0, "{name}: two places are taken");
+        if let Some(denial) = third {
+            assert!(matches!(denial, Denial::Quota { key, .. } if key == entry.id()));
+            let row = denial.row(Question::Access);
+            assert_eq!((row.status, row.cause, row.challenge, row.level), (429, "quota", None, Level::Debug));
+        }
+        drop(held);
+        assert!(take().is_ok(), "{name}: they are free again");
+    }
 }
 
 #[test]

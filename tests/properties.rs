@@ -15,7 +15,9 @@ use comfy_auth_rs::decide::{Policy, decide};
 use comfy_auth_rs::decision::Decision;
 use comfy_auth_rs::exempt::{Application, Exemption, Exemptions, Route};
 use comfy_auth_rs::inject::inject_script;
-use comfy_auth_rs::keys::{Attributes, Entry, Keys, Scope, Scopes, parse_file, parse_flag, write_line};
+use comfy_auth_rs::keys::{
+    Attributes, Entry, Keys, Quota, Rate, Scope, Scopes, Window, parse_file, parse_flag, write_line,
+};
 use comfy_auth_rs::legible::is_legible;
 use comfy_auth_rs::origin::{OwnOrigins, Page, page};
 use comfy_auth_rs::request::{Field, Now, Question, takes_html};
@@ -70,12 +72,18 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         proptest::option::of(prop_oneof![0..=253_402_300_800_u64, (0..=2_932_897_u64).prop_map(|day| day * 86_400)]);
     let from = proptest::collection::btree_set(block(), 0..4).prop_map(|blocks| blocks.into_iter().collect());
     let user = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}".prop_filter("default", |user| !user.eq_ignore_ascii_case("default"));
-    (scopes, expires, from, proptest::option::of(user)).prop_map(|(scopes, expires, from, user)| Attributes {
-        scopes,
-        expires,
-        from,
-        user,
-    })
+    let window = select(&[Window::Minute, Window::Hour, Window::Day][..]);
+    let rate = (1..=10_000_u32, window).prop_map(|(most, window)| Rate { most, window });
+    let quota = (proptest::option::of(rate), proptest::option::of(1..=10_000_u32));
+    (scopes, expires, from, proptest::option::of(user), quota).prop_map(
+        |(scopes, expires, from, user, (prompts, queued))| Attributes {
+            scopes,
+            expires,
+            from,
+            user,
+            quota: Quota { prompts, queued },
+        },
+    )
 }
 
 fn keys(all: &[&str]) -> Keys {

@@ -98,6 +98,8 @@ fn is_what_the_rest_says(record: &Record, rest: &str) {
         assert_eq!(record.attributes.expires.is_some(), is_there("expires"));
         assert_eq!(!record.attributes.from.is_empty(), is_there("from"));
         assert_eq!(record.attributes.user.is_some(), is_there("user"));
+        assert_eq!(record.attributes.quota.prompts.is_some(), is_there("prompts"));
+        assert_eq!(record.attributes.quota.queued.is_some(), is_there("queued"));
         assert!(is_there("scope") || record.attributes.scopes == Attributes::default().scopes);
     }
 }

@@ -91,8 +91,14 @@ class KeyEntry:
     def addresses(self) -> list[str]:
         """From where alone it may be used; empty: from everywhere."""
     @property
+    def prompts(self) -> str | None:
+        """How many prompts it may queue in any window of time, as `60/h`."""
+    @property
+    def queued(self) -> int | None:
+        """How many of its prompts may wait or run at once."""
+    @property
     def opens_everything(self) -> bool:
-        """Whether it has every scope, from everywhere, for good."""
+        """Whether it has every scope, from everywhere, for good, without limits."""
     def has_expired(self, now: int) -> bool:
         """Whether it has, at `now` in seconds since 1970 (UTC)."""
     def write(self, key: str | None = None, *, expires: int | None = None) -> str:
@@ -141,7 +147,10 @@ class Denial:
         """How loudly it is logged, as `logging` counts levels."""
     @property
     def retry_after(self) -> int | None:
-        """Seconds until the client may try again, where it is locked."""
+        """Seconds until the client may try again, where it is locked, or a limit of its key is reached."""
+    @property
+    def limits(self) -> list[tuple[str, str]]:
+        """Header fields that tell what is left of the key's limits, where one of them is reached."""
     @property
     def client(self) -> str | None:
         """The client's address, behind trusted proxies."""
@@ -241,6 +250,8 @@ class AuthMiddleware:
     @property
     def ledger(self) -> PromptLedger:
         """What becomes of prompts."""
+    def prompt_id_taken(self, request: web.Request, asker: Asker) -> Denial:
+        """Why a prompt is not queued that asks for the `prompt_id` of another one."""
     def end(self) -> None:
         """The server ends: tells of the prompts that are left, and waits a second at most until the audit log is
         written."""
@@ -253,6 +264,9 @@ class AuthMiddleware:
         """See `comfy_auth_rs.identity`."""
     def introduce(self, request: web.Request) -> Identity | None:
         """The same for a client that is told: wrong keys count as failed attempts, whatever is beside them."""
+    def limits(self, request: web.Request) -> dict[str, dict[str, int | None] | None] | None:
+        """What is left of the limits of the key that a request presents: `prompts` and `queued`, `None` where there is
+        no such limit. `None` for nobody."""
     def forward_auth(self, request: web.Request, scopes: list[str]) -> Identity | Denial:
         """Who sends the request about which a proxy asks; else why it may not pass, which never leads to the login
         page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
@@ -277,14 +291,30 @@ class AuthMiddleware:
 
 @final
 class Asker:
-    """Who sent a request that was admitted, for what is done in its name."""
+    """Who sent a request that was admitted, for what is done in its name. It holds a place in ComfyUI's queue for one
+    prompt where the request queues one and the key has limits."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it holds a place."""
+    @property
+    def by_a_new_id(self) -> bool:
+        """Whether the request queues a prompt whose `prompt_id` must be that of no other."""
+    @property
+    def in_turn(self) -> bool:
+        """Whether it queues a prompt that goes to the end of the queue, whatever it asks for."""
+    def give_back(self) -> None:
+        """The request was handled: the place is free again if nothing was queued."""
+    def limits(self) -> list[tuple[str, str]]:
+        """Header fields that tell what is left of the key's limits."""
 
 @final
 class PromptLedger:
     """The prompts that are queued or run, for any thread. `prompt_id` is ComfyUI's; several may have the same."""
 
     def queued(self, prompt_id: str, asker: Asker | None) -> None:
-        """It is about to be put into the queue; without an `asker`, by a node."""
+        """It is about to be put into the queue; without an `asker`, by a node. It takes the place that
+        `asker` holds."""
     def started(self, prompt_id: str) -> None:
         """It runs."""
     def interrupted(self, asker: Asker) -> None:

@@ -34,6 +34,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
     response = web.Response(status=denial.status, body=body, headers=headers.copy())
     if denial.retry_after is not None:
         response.headers["Retry-After"] = str(denial.retry_after)
+    response.headers.update(denial.limits)
     return response
 
 
@@ -106,7 +107,7 @@ _quiet_allowance = _Allowance()
 
 
 def _log(request: web.Request, denial: Denial) -> None:
-    """One line a failure, in a form that fail2ban's filters match; never the key, never the query string."""
+    """One line a failure; never the key, never the query string."""
     level = denial.level
     allowance = _quiet_allowance if level == logging.DEBUG else _allowance
     if not _logger.isEnabledFor(level) or not allowance.take():

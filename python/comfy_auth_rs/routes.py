@@ -92,7 +92,7 @@ class SessionRoute:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Tells who asks. This route is not exempt for reads, so the request has a valid credential."""
         who = self._middleware.introduce(request)
-        told: dict[str, object] = dict.fromkeys(("label", "user", "scope", "expires", "source"))
+        told: dict[str, object] = dict.fromkeys(("label", "user", "scope", "expires", "source", "limits"))
         if who is not None:
             told = {
                 "label": who.label,
@@ -100,6 +100,7 @@ class SessionRoute:
                 "scope": " ".join(who.scopes),
                 "expires": who.expires_at,
                 "source": who.source,
+                "limits": self._middleware.limits(request),
             }
             if "all" in who.scopes:
                 told["displaced_middlewares"] = list(self._displaced)

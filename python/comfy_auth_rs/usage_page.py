@@ -346,7 +346,7 @@ def _tiles(everything: Sums, keys: Sequence[Row]) -> Element:
     tiles = [
         (
             "GPU time",
-            f"{everything.milliseconds / 3_600_000:,.1f}\N{NO-BREAK SPACE}h",
+            f"{everything.milliseconds / 3_600_000:,.1f} h",
             _Time().say(everything.milliseconds),
         ),
         ("Prompts", f"{everything.prompts:,}", _share(everything.failed, everything.prompts, "failed")),

@@ -49,7 +49,7 @@ pub fn refused<R: Request>(
     let whose = |key: KeyId| keys.known(key).map_or_else(|| Who::of(key), Who::from);
     let (who, scope) = match denial {
         Denial::Scope { key, needed, .. } => (whose(key), Some(needed.names().collect::<Vec<_>>().join(" "))),
-        Denial::Address(key) => (whose(key), None),
+        Denial::Address(key) | Denial::Quota { key, .. } | Denial::PromptIdTaken(key) => (whose(key), None),
         _ => (Who::default(), None),
     };
     let is_foreign = denial == Denial::CrossOrigin;

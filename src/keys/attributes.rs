@@ -1,21 +1,19 @@
-//! What a line of a key file says of its key, after the label: `scope= expires= from= user=`.
+//! What a line of a key file says of its key, after the label: `scope= expires= from= user= prompts= queued=`.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::quota::{Quota, Rate, parse_queued};
 use super::scopes::{Scope, Scopes};
 use crate::date::{parse_end, write_end};
 use crate::error::quoted;
 
-/// Every attribute that a line may have, those too that a later version obeys.
+/// Every attribute that a line may have.
 pub const NAMES: [&str; 6] = ["scope", "expires", "from", "user", "prompts", "queued"];
 
 /// Longest name of a user.
 const MAX_USER_LENGTH: usize = 64;
-
-/// Most prompts that a limit may name.
-const MAX_PROMPTS: u32 = 10_000;
 
 /// What was said of one key. Without attributes it opens everything, for good, from everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +26,13 @@ pub struct Attributes {
     pub from: Vec<IpNet>,
     /// Whom it is for, as it was written.
     pub user: Option<String>,
+    /// How much it may queue.
+    pub quota: Quota,
 }
 
 impl Default for Attributes {
     fn default() -> Self {
-        Self { scopes: Scopes::ALL, expires: None, from: Vec::new(), user: None }
+        Self { scopes: Scopes::ALL, expires: None, from: Vec::new(), user: None, quota: Quota::default() }
     }
 }
 
@@ -81,8 +81,8 @@ impl Attributes {
             "expires" => self.expires = Some(expires(value)?),
             "from" => self.from = from(value)?,
             "user" => self.user = Some(user(value)?),
-            "prompts" => return Err(prompts(value)),
-            _ => return Err(queued(value)),
+            "prompts" => self.quota.prompts = Some(Rate::parse(value)?),
+            _ => self.quota.queued = Some(parse_queued(value)?),
         }
         Ok(())
     }
@@ -103,6 +103,8 @@ impl Attributes {
             words.push(("from", self.addresses().join(",")));
         }
         words.extend(self.user.clone().map(|user| ("user", user)));
+        words.extend(self.quota.prompts.map(|rate| ("prompts", rate.to_string())));
+        words.extend(self.quota.queued.map(|count| ("queued", count.to_string())));
         let borrowed: Vec<_> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();
         match Self::parse(&borrowed) {
             Ok(again) if again == *self => Ok(words),
@@ -117,8 +119,8 @@ fn unknown(name: &str) -> String {
     match NAMES.iter().find(|known| **known == lower) {
         Some(known) => format!("{} is written in lower case: {known}=", quoted(name)),
         None => format!(
-            "unknown attribute {}; use scope=, expires=, from= or user=, or put the label in double quotes if the word \
-             belongs there: KEY \"LABEL\" scope=view",
+            "unknown attribute {}; use scope=, expires=, from=, user=, prompts= or queued=, or put the label in double \
+             quotes if the word belongs there: KEY \"LABEL\" scope=view",
             quoted(name),
         ),
     }
@@ -219,35 +221,6 @@ fn user(value: &str) -> Result<String, String> {
         return Err("user=default is ComfyUI's own user; take another name".to_owned());
     }
     Ok(value.to_owned())
-}
-
-fn prompts(value: &str) -> String {
-    let is_good = |(count, unit): (&str, &str)| count_of(count).is_some() && matches!(unit, "m" | "h" | "d");
-    if value.split_once('/').is_some_and(is_good) {
-        not_yet("prompts")
-    } else {
-        format!(
-            "prompts= takes 1 to {MAX_PROMPTS} prompts a minute, hour or day (60/m, 60/h, 60/d), not {}",
-            quoted(value)
-        )
-    }
-}
-
-fn queued(value: &str) -> String {
-    match count_of(value) {
-        Some(_) => not_yet("queued"),
-        None => format!("queued= takes a number of prompts from 1 to {MAX_PROMPTS}, not {}", quoted(value)),
-    }
-}
-
-/// Nothing is accepted that is not obeyed.
-fn not_yet(name: &str) -> String {
-    format!("{name}= is not yet supported by this version; remove it")
-}
-
-fn count_of(digits: &str) -> Option<u32> {
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
-    digits.parse().ok().filter(|count| is_plain && *count <= MAX_PROMPTS)
 }
 
 #[cfg(test)]

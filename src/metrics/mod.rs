@@ -33,7 +33,7 @@ use crate::request::Question;
 const PREFIX: &str = "comfy_auth";
 
 /// Causes of refusals that are told before there was one, so that the first one is seen as a change.
-const CAUSES: [&str; 12] = [
+const CAUSES: [&str; 13] = [
     "missing_credential",
     "invalid_credential",
     "client_id_taken",
@@ -46,6 +46,7 @@ const CAUSES: [&str; 12] = [
     "long_header",
     "locked",
     "quota",
+    "prompt_id_taken",
 ];
 
 /// How a prompt ended.

@@ -30,6 +30,11 @@ impl Clock {
         self.looked_at.store(u64::MAX, Ordering::Release);
     }
 
+    /// The latest that it has been since 1970 (UTC), in milliseconds. It sees no second begin.
+    pub fn latest_millis(&self) -> u64 {
+        Now { monotonic: self.monotonic.elapsed(), unix: 0, ahead: self.latest.ahead() }.latest_millis()
+    }
+
     /// The time; `each_second` is called once a second, in the call that sees it begin.
     pub fn now(&self, each_second: impl FnOnce()) -> Now {
         let monotonic = self.monotonic.elapsed();

@@ -81,7 +81,16 @@ impl Denial {
     fn retry_after(&self) -> Option<u64> {
         match self.reason {
             decision::Denial::Locked { retry_after } => Some(retry_after),
+            decision::Denial::Quota { left, .. } => left.reached().map(|reached| reached.retry_after.into()),
             _ => None,
+        }
+    }
+
+    #[getter]
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        match self.reason {
+            decision::Denial::Quota { left, .. } => left.fields(),
+            _ => Vec::new(),
         }
     }
 

@@ -52,6 +52,16 @@ impl KeyEntry {
     }
 
     #[getter]
+    fn prompts(&self) -> Option<String> {
+        self.0.attributes.quota.prompts.map(|rate| rate.to_string())
+    }
+
+    #[getter]
+    fn queued(&self) -> Option<u32> {
+        self.0.attributes.quota.queued
+    }
+
+    #[getter]
     fn opens_everything(&self) -> bool {
         self.0.attributes == Attributes { user: self.0.attributes.user.clone(), ..Attributes::default() }
     }

@@ -22,7 +22,7 @@ use super::link::Link;
 use super::log;
 use super::notices::Notices;
 use super::probe::DeviceSampler;
-use super::prompts::{Asker, PromptLedger};
+use super::prompts::{Asker, Limits, PromptLedger};
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use crate::audit::{Audit, Event, Fields, Line, of_request};
@@ -36,6 +36,7 @@ use crate::keys::{self, Keys, Reload};
 use crate::link;
 use crate::metrics::{Figures, Format, Metrics, Queue};
 use crate::origin::OwnOrigins;
+use crate::prompt::take_place;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
 use crate::sandbox;
 use crate::scope::Table;
@@ -63,7 +64,7 @@ pub struct AuthMiddleware {
     /// other middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
-    clock: Clock,
+    clock: Arc<Clock>,
     /// When the key files were looked at last.
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
@@ -161,7 +162,7 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock: Clock::start(),
+            clock: Arc::new(Clock::start()),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
             metrics,
@@ -172,20 +173,35 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, _| self.next(request, &decision, facts))?;
+        let next = self.judge(request, Question::Access, |decision, facts, now| match decision {
+            Decision::Granted(grant) => self.admit(&grant, facts, request, now),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
+            Decision::Exempt => {
+                if !self.asks_itself(facts, request) {
+                    self.metrics.exempt();
+                }
+                Ok(Next::Handler)
+            }
+            Decision::Preflight => {
+                self.metrics.preflight();
+                Ok(Next::Preflight)
+            }
+            Decision::Denied(denial) => self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => self.refuse(denial, facts, Question::Access, true).map(Next::Refusal),
+        })?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
             Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
-            Next::Handler | Next::Asker(_) if request.get_type().is(&self.marked) => {
+            Next::Handler if request.get_type().is(&self.marked) => {
                 let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
-            Next::Asker(asker) if !request.get_type().is(&self.marked) => match self.prompts.get() {
+            Next::Handler => handler.call1((request,)),
+            Next::Asker(asker) => match self.prompts.get() {
                 Some(prompts) => prompts.bind(py).call1((request, handler, asker)),
                 None => handler.call1((request,)),
             },
-            Next::Handler | Next::Asker(_) => handler.call1((request,)),
             Next::Socket(has_credential, displaced) => match self.watch.get() {
                 None => handler.call1((request,)),
                 Some(watch) => {
@@ -222,6 +238,11 @@ impl AuthMiddleware {
         self.ledger.clone_ref(py)
     }
 
+    fn prompt_id_taken(&self, request: &Bound<'_, PyAny>, asker: &Asker) -> PyResult<Denial> {
+        let denial = decision::Denial::PromptIdTaken(asker.key());
+        self.refuse(denial, &self.facts(request)?, Question::Access, false)
+    }
+
     fn end(&self, py: Python<'_>) {
         self.ledger.get().end();
         if let Some(audit) = &self.audit {
@@ -251,6 +272,15 @@ impl AuthMiddleware {
 
     fn introduce(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Identity>> {
         self.who(request, Question::Introduction)
+    }
+
+    fn limits(&self, request: &Bound<'_, PyAny>) -> PyResult<Option<Limits>> {
+        let answer = self.ask(request, Question::Identity, |grant, _, now| {
+            let key = grant?.key;
+            let quota = key.attributes().quota;
+            Some(self.state.limits.allowance(&key.subject(), quota, now.latest_millis()).into())
+        })?;
+        Ok(if let Answer::Yes(told) = answer { told } else { None })
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
@@ -398,39 +428,39 @@ impl AuthMiddleware {
         Ok(())
     }
 
-    fn next(&self, request: &Bound<'_, PyAny>, decision: &Decision<'_>, facts: &Request<'_, '_>) -> PyResult<Next> {
-        let is_marked = || request.get_type().is(&self.marked);
-        match decision {
-            // None of our own routes opens one.
-            Decision::Granted(grant) if facts.has(Field::Upgrade) && !is_marked() => {
-                self.open_socket(Some(grant), facts, request)
-            }
-            Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Granted(grant) => {
-                if !is_marked() || !self.asks_itself(facts) {
-                    self.metrics.admitted();
-                }
-                let may_queue = self.prompts.get().is_some() && !is_a_read(facts);
-                Ok(if may_queue { Next::Asker(Asker::new(grant, facts)) } else { Next::Handler })
-            }
-            Decision::Exempt => {
-                if !is_marked() || !self.asks_itself(facts) {
-                    self.metrics.exempt();
-                }
-                Ok(Next::Handler)
-            }
-            Decision::Preflight => {
-                self.metrics.preflight();
-                Ok(Next::Preflight)
-            }
-            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
-        }
+    /// Whether the route asks a question of its own, whose answer is counted.
+    fn asks_itself(&self, facts: &Request<'_, '_>, request: &Bound<'_, PyAny>) -> bool {
+        request.get_type().is(&self.marked)
+            && self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
     }
 
-    /// Whether the route asks a question of its own, whose answer is counted.
-    fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
-        self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
+    /// Who answers a request that presents a valid credential.
+    fn admit(
+        &self,
+        grant: &Grant<'_>,
+        facts: &Request<'_, '_>,
+        request: &Bound<'_, PyAny>,
+        now: Now,
+    ) -> PyResult<Next> {
+        let next = if request.get_type().is(&self.marked) {
+            Next::Handler // none of our own routes opens a socket, or queues a prompt
+        } else if asks_for_a_socket(facts) {
+            self.open_socket(Some(grant), facts, request)?
+        } else if self.prompts.get().is_none() || is_a_read(facts) {
+            Next::Handler
+        } else {
+            match take_place(&self.state, grant, facts, now) {
+                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock)),
+                Err(denial) => Next::Refusal(self.refuse(denial, facts, Question::Access, false)?),
+            }
+        };
+        if !matches!(next, Next::Refusal(_)) {
+            if !self.asks_itself(facts, request) {
+                self.metrics.admitted();
+            }
+            self.tell_of_admitted(grant, facts, Question::Access);
+        }
+        Ok(next)
     }
 
     fn open_socket(
@@ -443,9 +473,7 @@ impl AuthMiddleware {
             Ok(seat) => seat,
             Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
         };
-        if grant.is_some() {
-            self.metrics.admitted();
-        } else {
+        if grant.is_none() {
             self.metrics.exempt();
         }
         let admission = grant.map(|grant| self.admission(grant, facts));
@@ -492,7 +520,10 @@ impl AuthMiddleware {
     ) -> PyResult<Answer<T>> {
         self.judge(request, question, |decision, facts, now| {
             Ok(match decision {
-                Decision::Granted(grant) => Answer::Yes(yes(Some(grant), facts, now)),
+                Decision::Granted(grant) => {
+                    self.tell_of_admitted(&grant, facts, question);
+                    Answer::Yes(yes(Some(grant), facts, now))
+                }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
                     Answer::No(self.refuse(denial, facts, question, false)?)
@@ -525,7 +556,9 @@ impl AuthMiddleware {
             self.metrics.answered(&decision, question);
         }
         if let Some(audit) = &self.audit {
-            self.tell_of(audit, &decision, &facts, question);
+            for lock in self.state.throttle.begun() {
+                audit.tell(of_request::lock(&lock, unix_millis()));
+            }
         }
         if let Some(trace) = &trace {
             log::decision(&decision, question, &facts, trace)?;
@@ -583,14 +616,11 @@ impl AuthMiddleware {
         }
     }
 
-    fn tell_of(&self, audit: &Audit, decision: &Decision<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
-        if let Decision::Granted(grant) = decision
+    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
+        if let Some(audit) = &self.audit
             && let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis)
         {
             audit.tell(line);
-        }
-        for lock in self.state.throttle.begun() {
-            audit.tell(of_request::lock(&lock, unix_millis()));
         }
     }
 
@@ -640,7 +670,7 @@ impl AuthMiddleware {
                 return None;
             }
             let facts = self.facts(request).ok()?;
-            if facts.has(Field::Upgrade) {
+            if asks_for_a_socket(&facts) {
                 return None; // ours was noted when it was opened
             }
             match decide(&policy, &facts, Question::Again, then) {
@@ -658,6 +688,11 @@ impl AuthMiddleware {
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         Request::new(request, &self.reader)
     }
+}
+
+/// Whether it is noted as a WebSocket. Only reads are, so that nothing else gets past what is asked of a prompt.
+fn asks_for_a_socket(facts: &Request<'_, '_>) -> bool {
+    facts.has(Field::Upgrade) && is_a_read(facts)
 }
 
 fn is_a_read(facts: &Request<'_, '_>) -> bool {

@@ -1,30 +1,111 @@
 //! What becomes of ComfyUI's prompts, as `comfy_auth_rs.comfyui.prompts` tells it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::clock::unix_millis;
+use super::clock::{Clock, unix_millis};
 use super::request::Request;
+use crate::allowance::{self, Allowance};
 use crate::audit::of_request::traceparent;
 use crate::audit::{Audit, Event, Fields, Line, Seconds, Who};
 use crate::decision::Grant;
+use crate::keys::KeyId;
 use crate::metrics::{Metrics, PromptStatus};
+use crate::prompt::Place;
 use crate::request::Request as _;
+use crate::state::limits::{Ticket, Turn};
 use crate::state::prompts::{self, Prompt, Prompts};
 
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
-pub struct Asker(pub Arc<prompts::Asker>);
+pub struct Asker {
+    who: Arc<prompts::Asker>,
+    ticket: Option<Mutex<Ticket>>,
+    clock: Arc<Clock>,
+    #[pyo3(get)]
+    by_a_new_id: bool,
+    #[pyo3(get)]
+    in_turn: bool,
+}
 
 impl Asker {
-    pub fn new(grant: &Grant<'_>, request: &Request<'_, '_>) -> Self {
-        Self(Arc::new(prompts::Asker {
+    pub fn new(grant: &Grant<'_>, request: &Request<'_, '_>, place: Place, clock: &Arc<Clock>) -> Self {
+        let who = prompts::Asker {
             key: grant.key.id(),
             who: grant.key.into(),
             client: request.client(),
             traceparent: traceparent(request),
-        }))
+        };
+        let Place { ticket, by_a_new_id, in_turn } = place;
+        let (who, ticket, clock) = (Arc::new(who), ticket.map(Mutex::new), Arc::clone(clock));
+        Self { who, ticket, clock, by_a_new_id, in_turn }
+    }
+
+    pub fn key(&self) -> KeyId {
+        self.who.key
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let now = self.clock.latest_millis();
+        self.with_ticket(|ticket| ticket.queued(now))?
+    }
+
+    fn with_ticket<T>(&self, act: impl FnOnce(&mut Ticket) -> T) -> Option<T> {
+        let ticket = self.ticket.as_ref()?;
+        Some(act(&mut ticket.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl Asker {
+    #[getter]
+    fn is_limited(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    fn give_back(&self) {
+        self.with_ticket(Ticket::give_back);
+    }
+
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        let now = self.clock.latest_millis();
+        self.with_ticket(|ticket| ticket.allowance(now).fields()).unwrap_or_default()
+    }
+}
+
+/// What is left of each limit, for `/auth_session`.
+#[derive(IntoPyObject)]
+pub struct Limits {
+    prompts: Option<OfPrompts>,
+    queued: Option<OfQueued>,
+}
+
+#[derive(IntoPyObject)]
+struct OfPrompts {
+    limit: u32,
+    window: u64,
+    left: u32,
+    reset: Option<u32>,
+}
+
+#[derive(IntoPyObject)]
+struct OfQueued {
+    limit: u32,
+    left: u32,
+}
+
+impl From<Allowance> for Limits {
+    fn from(Allowance { prompts, queued }: Allowance) -> Self {
+        Self {
+            prompts: prompts.map(|allowance::Prompts { rate, left, reset }| OfPrompts {
+                limit: rate.most,
+                window: rate.window.seconds(),
+                left,
+                reset,
+            }),
+            queued: queued.map(|allowance::Queued { most, left }| OfQueued { limit: most, left }),
+        }
     }
 }
 
@@ -39,12 +120,12 @@ pub struct PromptLedger {
 #[pymethods]
 impl PromptLedger {
     fn queued(&self, prompt_id: &str, asker: Option<&Asker>) {
-        let asker = asker.map(|asker| Arc::clone(&asker.0));
+        let (turn, asker) = (asker.and_then(Asker::turn), asker.map(|asker| Arc::clone(&asker.who)));
         self.tell(Event::PromptQueued, prompt_id, asker.as_deref(), |fields| {
             fields.client = asker.as_ref().and_then(|asker| asker.client);
         });
         self.metrics.prompt_queued(label(asker.as_deref()));
-        self.prompts.queued(prompt_id, asker);
+        self.prompts.queued(prompt_id, asker, turn);
     }
 
     fn started(&self, prompt_id: &str) {
@@ -53,7 +134,7 @@ impl PromptLedger {
     }
 
     fn interrupted(&self, asker: &Asker) {
-        self.prompts.interrupted(asker.0.key);
+        self.prompts.interrupted(asker.who.key);
     }
 
     fn finished(&self, prompt_id: &str, status: &str, outputs: u64) {
@@ -74,7 +155,7 @@ impl PromptLedger {
         let Some(prompt) = self.prompts.cancelled(prompt_id) else { return };
         self.metrics.prompt_ended(label(prompt.asker.as_deref()), PromptStatus::Cancelled, Duration::ZERO);
         self.tell(Event::PromptCancelled, prompt_id, prompt.asker.as_deref(), |fields| {
-            fields.by = asker.map(|asker| asker.0.key.to_string());
+            fields.by = asker.map(|asker| asker.who.key.to_string());
         });
     }
 }

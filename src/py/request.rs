@@ -218,9 +218,7 @@ impl<'a, 'py> Request<'a, 'py> {
 
     /// Whether it queues a prompt in ComfyUI.
     pub fn is_a_prompt(&self) -> bool {
-        use request::Request as _;
-        let is_route = matches!(self.route(), Route::Path("/prompt" | "/api/prompt"));
-        is_route && self.reader.scopes.in_comfyui() && &*self.method() == "POST"
+        self.reader.scopes.in_comfyui() && request::is_a_prompt(self)
     }
 
     fn read<T>(&self, fact: impl FnOnce() -> PyResult<T>) -> Option<T> {

@@ -1,6 +1,7 @@
 //! What is remembered from one request to the next.
 
 mod generations;
+pub mod limits;
 pub mod log_outs;
 mod network;
 pub mod prompts;
@@ -14,6 +15,8 @@ pub struct State {
     pub log_outs: log_outs::LogOuts,
     /// Failed attempts.
     pub throttle: throttle::Throttle,
+    /// How much each user has queued.
+    pub limits: limits::Limits,
     /// Open WebSockets that need no credential.
     pub sockets: sockets::Sockets,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::audit::Who;
 use crate::keys::KeyId;
+use crate::state::limits::Turn;
 
 /// Whose request something was done for.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,22 +44,30 @@ impl Prompt {
 /// All of them, by ComfyUI's id. Clients choose it, so there may be several with the same one. All times are of one monotonic
 /// clock.
 #[derive(Default)]
-pub struct Prompts(Mutex<HashMap<String, Vec<Prompt>>>);
+pub struct Prompts(Mutex<HashMap<String, Vec<Entry>>>);
+
+/// One of them, and its place among those of its user, if that has limits.
+#[derive(Default)]
+struct Entry {
+    prompt: Prompt,
+    _turn: Option<Turn>,
+}
 
 impl Prompts {
     /// It was put into the queue.
-    pub fn queued(&self, id: &str, asker: Option<Arc<Asker>>) {
-        self.lock().entry(id.to_owned()).or_default().push(Prompt { asker, ..Prompt::default() });
+    pub fn queued(&self, id: &str, asker: Option<Arc<Asker>>, turn: Option<Turn>) {
+        let entry = Entry { prompt: Prompt { asker, ..Prompt::default() }, _turn: turn };
+        self.lock().entry(id.to_owned()).or_default().push(entry);
     }
 
     /// It runs. Whose it is.
     pub fn started(&self, id: &str, now: Duration) -> Option<Arc<Asker>> {
         let mut prompts = self.lock();
         let of_id = prompts.entry(id.to_owned()).or_default();
-        if of_id.iter().all(|prompt| prompt.started.is_some()) {
-            of_id.push(Prompt::default()); // it was put past us
+        if of_id.iter().all(|entry| entry.prompt.started.is_some()) {
+            of_id.push(Entry::default()); // it was put past us
         }
-        let prompt = of_id.iter_mut().find(|prompt| prompt.started.is_none())?;
+        let prompt = of_id.iter_mut().map(|entry| &mut entry.prompt).find(|prompt| prompt.started.is_none())?;
         prompt.started = Some(now);
         prompt.asker.clone()
     }
@@ -68,13 +77,15 @@ impl Prompts {
     pub fn running(&self, now: Duration) -> Vec<(Option<Arc<Asker>>, Duration)> {
         let prompts = self.lock();
         let all = prompts.values().flatten();
-        all.filter_map(|prompt| Some((prompt.asker.clone(), prompt.seconds(now)?))).collect()
+        all.filter_map(|entry| Some((entry.prompt.asker.clone(), entry.prompt.seconds(now)?))).collect()
     }
 
     /// Somebody has asked for what runs to be interrupted.
     pub fn interrupted(&self, by: KeyId) {
         let mut prompts = self.lock();
-        for prompt in prompts.values_mut().flatten().filter(|prompt| prompt.started.is_some()) {
+        for prompt in
+            prompts.values_mut().flatten().map(|entry| &mut entry.prompt).filter(|prompt| prompt.started.is_some())
+        {
             prompt.interrupted_by = Some(by);
         }
     }
@@ -93,21 +104,23 @@ impl Prompts {
     #[must_use]
     pub fn drain(&self) -> Vec<(String, Prompt)> {
         let mut prompts = self.lock();
-        prompts.drain().flat_map(|(id, of_id)| of_id.into_iter().map(move |prompt| (id.clone(), prompt))).collect()
+        let all =
+            prompts.drain().flat_map(|(id, of_id)| of_id.into_iter().map(move |entry| (id.clone(), entry.prompt)));
+        all.collect()
     }
 
-    fn take(&self, id: &str, is_it: impl FnMut(&Prompt) -> bool) -> Option<Prompt> {
+    fn take(&self, id: &str, is_it: impl Fn(&Prompt) -> bool) -> Option<Prompt> {
         let mut prompts = self.lock();
         let of_id = prompts.get_mut(id)?;
-        let place = of_id.iter().position(is_it)?;
-        let prompt = of_id.remove(place);
+        let place = of_id.iter().position(|entry| is_it(&entry.prompt))?;
+        let prompt = of_id.remove(place).prompt;
         if of_id.is_empty() {
             prompts.remove(id);
         }
         Some(prompt)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Prompt>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Entry>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

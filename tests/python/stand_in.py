@@ -10,4 +10,7 @@ class Server(SimpleNamespace):
 
 
 class Queue(SimpleNamespace):
-    """In place of ComfyUI's `PromptQueue`."""
+    """In place of ComfyUI's `PromptQueue`: nothing that is put there ever runs."""
+
+    def put(self, item: object) -> None:
+        pass

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::allowance::Allowance;
 use crate::decision::Denial;
 use crate::keys::{FileStatus, Keys, Scopes, parse_file};
 use crate::probe::{Device, DeviceKind};
@@ -48,6 +49,8 @@ fn all_denials() -> Vec<Denial> {
         Sockets,
         LongHeader,
         ControlCharacter,
+        Quota { key, left: Allowance { prompts: None, queued: None } },
+        PromptIdTaken(key),
         Locked { retry_after: 1 },
     ];
     for denial in all {
@@ -62,6 +65,8 @@ fn all_denials() -> Vec<Denial> {
             | Sockets
             | LongHeader
             | ControlCharacter
+            | Quota { .. }
+            | PromptIdTaken(_)
             | Locked { .. } => {}
         }
     }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::keys::Quota;
+use crate::state::limits::Limits;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -10,8 +12,8 @@ fn asker(number: u8) -> Option<Arc<Asker>> {
 #[test]
 fn a_prompt_belongs_to_who_queued_it_until_it_ends() {
     let prompts = Prompts::default();
-    prompts.queued("a", asker(1));
-    prompts.queued("b", asker(2));
+    prompts.queued("a", asker(1), None);
+    prompts.queued("b", asker(2), None);
     assert_eq!(prompts.started("a", SECOND), asker(1));
     assert_eq!(prompts.cancelled("a"), None, "it runs");
     assert_eq!(prompts.finished("b"), None, "it waits");
@@ -25,7 +27,7 @@ fn a_prompt_belongs_to_who_queued_it_until_it_ends() {
 fn several_may_have_the_same_id() {
     let prompts = Prompts::default();
     for number in [1, 2] {
-        prompts.queued("same", asker(number));
+        prompts.queued("same", asker(number), None);
     }
     assert_eq!(prompts.started("same", SECOND), asker(1));
     assert_eq!(prompts.cancelled("same").expect("the other waits").asker, asker(2));
@@ -42,10 +44,29 @@ fn what_was_queued_past_us_is_nobodys() {
 #[test]
 fn what_runs_is_interrupted() {
     let prompts = Prompts::default();
-    prompts.queued("runs", asker(1));
-    prompts.queued("waits", asker(1));
+    prompts.queued("runs", asker(1), None);
+    prompts.queued("waits", asker(1), None);
     prompts.started("runs", SECOND);
     prompts.interrupted(KeyId([9; 16]));
     assert_eq!(prompts.finished("runs").expect("it ran").interrupted_by, Some(KeyId([9; 16])));
     assert_eq!(prompts.cancelled("waits").expect("it waited").interrupted_by, None);
+}
+
+#[test]
+fn a_turn_is_over_when_its_prompt_ends() {
+    let (limits, quota) = (Limits::default(), Quota { prompts: None, queued: Some(3) });
+    let left = || limits.allowance("a", quota, 0).queued.map(|queued| queued.left);
+    let prompts = Prompts::default();
+    for (id, expected) in [("runs", Some(2)), ("waits", Some(1)), ("stays", Some(0))] {
+        prompts.queued(id, asker(1), limits.reserve("a", quota, 0).ok().and_then(|mut ticket| ticket.queued(0)));
+        assert_eq!(left(), expected);
+    }
+    prompts.started("runs", SECOND);
+    assert_eq!(left(), Some(0), "it runs");
+    prompts.finished("runs");
+    assert_eq!(left(), Some(1));
+    prompts.cancelled("waits");
+    assert_eq!(left(), Some(2));
+    assert_eq!(prompts.drain().len(), 1);
+    assert_eq!(left(), Some(3));
 }

@@ -26,7 +26,7 @@ EXAMPLES = (
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _SHORT_ID = 8  # digits, in tables
-_COLUMNS = ("LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM")
+_COLUMNS = ("LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM", "PROMPTS", "QUEUED")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="add a key and print it, this once",
         epilog="api_key.txt --label alice\n"
         "api_key.txt --label display --scope view --from 192.168.1.0/24 --expires 2027-01-31\n"
-        "api_key.txt --label laptop --scope run,nodes --user alice --expires 90d --digest",
+        "api_key.txt --label laptop --scope run,nodes --user alice --expires 90d --digest\n"
+        "api_key.txt --label bot --scope run --prompts 60/h --queued 3",
     )
     action.add_argument("--label", metavar="LABEL", required=True, help="its name in lists and logs")
     action.add_argument(
@@ -69,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--from", dest="addresses", metavar="CIDRS", help="addresses and blocks, with commas (default: from everywhere)"
     )
+    action.add_argument("--prompts", metavar="N/h", help="at most so many prompts a minute (m), hour (h) or day (d)")
+    action.add_argument("--queued", metavar="N", help="at most so many prompts that wait or run")
     _add_how_it_is_kept(action)
 
     action = added(_revoke, description="end a key now", epilog="api_key.txt alice\napi_key.txt 1f3a9c02")
@@ -124,7 +127,7 @@ def _add(options: argparse.Namespace) -> int:
     key, now = generate_key(), int(time.time())
     given = {
         "scope": options.scope, "expires": _moment(options.expires, now), "from": options.addresses,
-        "user": options.user,
+        "user": options.user, "prompts": options.prompts, "queued": options.queued,
     }  # fmt: skip
     try:
         line = key_line(
@@ -252,13 +255,17 @@ def _described(entry: KeyEntry, now: int) -> dict[str, object]:
         "expires": entry.expires_at,
         "expired": entry.has_expired(now),
         "from": entry.addresses,
+        "prompts": entry.prompts,
+        "queued": entry.queued,
         "line": entry.line,
     }
 
 
 def _row(entry: KeyEntry, now: int) -> Sequence[str]:
     end = f"{entry.expires_at} (expired)" if entry.has_expired(now) else entry.expires_at
-    cells = (entry.label, entry.id[:_SHORT_ID], entry.scope, entry.user, end or "never", ",".join(entry.addresses))
+    who = (entry.label, entry.id[:_SHORT_ID], entry.scope, entry.user)
+    limits = (entry.prompts, str(entry.queued or ""))
+    cells = (*who, end or "never", ",".join(entry.addresses), *limits)
     return [_printable(cell or "-") for cell in cells]
 
 

@@ -90,7 +90,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     )
     tell_who_is_addressed(server)
     profiles = Profiles.install(server, args, middleware)
-    middleware.ask_with(Prompts.install(server, middleware.ledger).ask)
+    middleware.ask_with(Prompts.install(server, middleware, of_comfyui.around(refuse)).ask)
     root = _comfyui_root(server)
     node_routes.watch(app, root)
     displaced: list[str] = []

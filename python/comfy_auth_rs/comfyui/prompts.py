@@ -1,31 +1,51 @@
-"""Who queued which prompt, and what became of it: ComfyUI's `PromptQueue` tells."""
+"""Who queued which prompt, and what became of it: ComfyUI's `PromptQueue` tells. And who may queue which."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
 from aiohttp import web
 
-from comfy_auth_rs._core import Asker, PromptLedger
+from comfy_auth_rs._core import Asker, AuthMiddleware, Denial
+from comfy_auth_rs.page import Handler
 
 #: Whose request is being handled. What a handler queues belongs to them, in whatever task it does.
 _asking: ContextVar[Asker | None] = ContextVar("comfy_auth_rs_asking", default=None)
+
+#: Whether what it queues asks for another place in the queue than the last, and must not have it.
+_is_put_last: ContextVar[bool] = ContextVar("comfy_auth_rs_is_put_last", default=False)
 
 
 class Prompts:
     """The prompts of one ComfyUI."""
 
-    def __init__(self, ledger: PromptLedger) -> None:
-        self._ledger = ledger
+    def __init__(
+        self,
+        server: Any,
+        middleware: AuthMiddleware,
+        refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
+    ) -> None:
+        self._server = server
+        self._middleware = middleware
+        self._ledger = middleware.ledger
+        self._refuse = refuse
+        #: Ids of prompts that are about to be put.
+        self._claimed: set[str] = set()
 
     @classmethod
-    def install(cls, server: Any, ledger: PromptLedger) -> Prompts:
+    def install(
+        cls,
+        server: Any,
+        middleware: AuthMiddleware,
+        refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
+    ) -> Prompts:
         """Watches the queue of `server`, or the one that it is about to get."""
-        prompts = cls(ledger)
+        prompts = cls(server, middleware, refuse)
         if (queue := getattr(server, "prompt_queue", None)) is not None:
             queue.__class__ = prompts._watched(type(queue))
         elif (execution := sys.modules.get("execution")) is not None:  # older ones make it after the server
@@ -33,23 +53,81 @@ class Prompts:
         prompts._watch_interruptions(server)
         return prompts
 
-    async def ask(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], asker: Asker
-    ) -> web.StreamResponse:
+    async def ask(self, request: web.Request, handler: Handler, asker: Asker) -> web.StreamResponse:
         """Handles a request that may queue prompts, cancel or interrupt them."""
         token = _asking.set(asker)
         try:
+            if asker.is_limited or asker.by_a_new_id:
+                return await self._queue(request, handler, asker)
             return await handler(request)
         finally:
             _asking.reset(token)
 
+    async def _queue(self, request: web.Request, handler: Handler, asker: Asker) -> web.StreamResponse:
+        """The same for a prompt of a key that has limits, or less than every scope."""
+        try:
+            try:
+                response = await self._queue_as_it_may(request, handler, asker)
+            finally:
+                asker.give_back()
+        except web.HTTPException as error:
+            error.headers.update(asker.limits())
+            raise
+        if not response.prepared:
+            response.headers.update(asker.limits())
+        return response
+
+    async def _queue_as_it_may(self, request: web.Request, handler: Handler, asker: Asker) -> web.StreamResponse:
+        asked = await _asked(request) if asker.by_a_new_id else {}
+        with self._claiming(asked) as is_new:
+            if not is_new:
+                return await self._refuse(request, self._middleware.prompt_id_taken(request, asker))
+            wants_another_place = "number" in asked or bool(asked.get("front"))
+            token = _is_put_last.set(asker.in_turn and wants_another_place)
+            try:
+                return await handler(request)
+            finally:
+                _is_put_last.reset(token)
+
+    @contextmanager
+    def _claiming(self, asked: Mapping[str, Any]) -> Iterator[bool]:
+        """Whether a prompt may have the id that it asks for, which no other gets until it is put."""
+        prompt_id = str(asked.get("prompt_id"))
+        if "prompt_id" not in asked:
+            yield True
+        elif prompt_id in self._claimed or self._is_known(prompt_id):
+            yield False
+        elif asked["prompt_id"] is None:
+            yield True  # newer ComfyUIs make a new one for each, older ones call it "None"
+        else:
+            self._claimed.add(prompt_id)
+            try:
+                yield True
+            finally:
+                self._claimed.discard(prompt_id)
+
+    def _is_known(self, prompt_id: str) -> bool:
+        """Whether a prompt with this id waits, runs or is in the history."""
+        queue = self._server.prompt_queue
+        with queue.mutex:
+            items = (*queue.queue, *queue.currently_running.values())
+            return prompt_id in queue.history or any(item[1] == prompt_id for item in items)
+
+    def _next_number(self) -> float:
+        """As ComfyUI numbers prompts that ask for nothing."""
+        number: float = self._server.number
+        self._server.number += 1
+        return number
+
     def _watched(self, base: Any) -> Any:
-        ledger = self._ledger
+        ledger, next_number = self._ledger, self._next_number
 
         class WatchedQueue(base):  # type: ignore[misc]
             """ComfyUI's own, which tells the ledger."""
 
             def put(self, item: Any, *args: Any, **named: Any) -> Any:
+                if _is_put_last.get():
+                    item = (next_number(), *item[1:])
                 ledger.queued(item[1], _asking.get())
                 try:
                     return super().put(item, *args, **named)
@@ -103,6 +181,15 @@ class Prompts:
             return interrupt(value, *args, **named)
 
         nodes.interrupt_processing = watched
+
+
+async def _asked(request: web.Request) -> Mapping[str, Any]:
+    """What a prompt asks for, as ComfyUI will read it. What is no JSON stays ComfyUI's to refuse."""
+    try:
+        asked = await request.json()
+    except (ValueError, LookupError, RecursionError):
+        return {}
+    return asked if isinstance(asked, dict) else {}
 
 
 def _status(status: Any) -> str:

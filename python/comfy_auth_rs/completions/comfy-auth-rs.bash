@@ -10,7 +10,7 @@ _shtab_comfy_auth_rs_subparsers=(keygen keys patch unpatch install-node uninstal
 
 _shtab_comfy_auth_rs_keygen_option_strings=(-h --help -o)
 _shtab_comfy_auth_rs_keys_list_option_strings=(-h --help --json)
-_shtab_comfy_auth_rs_keys_add_option_strings=(-h --help --label --scope --user --expires --from --digest --json)
+_shtab_comfy_auth_rs_keys_add_option_strings=(-h --help --label --scope --user --expires --from --prompts --queued --digest --json)
 _shtab_comfy_auth_rs_keys_revoke_option_strings=(-h --help)
 _shtab_comfy_auth_rs_keys_rotate_option_strings=(-h --help --grace --digest --json)
 _shtab_comfy_auth_rs_keys_option_strings=(-h --help)

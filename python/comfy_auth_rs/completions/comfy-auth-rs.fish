@@ -51,7 +51,7 @@ function _shtab_comfy_auth_rs_using
 end
 
 set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' patch unpatch install-node uninstall-node doctor probe run usage completion
-set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --by --expires --from --grace --html --key-file --label --port --python --scope --since --until --user -o
+set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --by --expires --from --grace --html --key-file --label --port --prompts --python --queued --scope --since --until --user -o
 
 complete -c comfy-auth-rs -e
 complete -c comfy-auth-rs -f
@@ -74,6 +74,8 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l scope -x -
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l user -x -d 'whom it is for'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l expires -x -d '90d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z (default: never)'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l from -x -d 'addresses and blocks, with commas (default: from everywhere)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l prompts -x -d 'at most so many prompts a minute (m), hour (h) or day (d)'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l queued -x -d 'at most so many prompts that wait or run'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l digest -d 'keep only the key'"'"'s digest in the file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l json -d 'for programs: the new key with its id and attributes'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'

@@ -97,6 +97,8 @@ _shtab_comfy_auth_rs_keys_add_options=(
   "--user[whom it is for]:NAME:"
   "--expires[90d, 12h, 2027-01-31 or 2027-01-31T12\:00\:00Z (default\: never)]:WHEN:"
   "--from[addresses and blocks, with commas (default\: from everywhere)]:CIDRS:"
+  "--prompts[at most so many prompts a minute (m), hour (h) or day (d)]:N/h:"
+  "--queued[at most so many prompts that wait or run]:N:"
   "--digest[keep only the key\'s digest in the file]"
   "--json[for programs\: the new key with its id and attributes]"
   ":the key file:_files"

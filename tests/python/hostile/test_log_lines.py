@@ -1,4 +1,4 @@
-"""What a stranger writes begins no line of its own in any log: fail2ban would ban whom the stranger names."""
+"""What a stranger writes begins no line of its own in any log: readers would believe it."""
 
 from __future__ import annotations
 

@@ -241,7 +241,8 @@ async def test_in_comfyui_a_route_that_nobody_knows_is_for_its_owner(comfyui):
 
 
 def introduction(**told):
-    return {"label": None, "user": None, "expires": None, "source": "bearer", **told}
+    limits = {"prompts": None, "queued": None}
+    return {"label": None, "user": None, "expires": None, "source": "bearer", "limits": limits, **told}
 
 
 async def test_a_client_is_told_who_it_is(server):

@@ -38,6 +38,7 @@ from support.decision_model import (
     INVALID,
     KEY,
     KEYS,
+    LAPTOP_KEY,
     LOCKED,
     LOGGED_IN,
     LOGIN,
@@ -45,6 +46,8 @@ from support.decision_model import (
     MISSING,
     NEAR_KEY,
     OTHER_KEY,
+    PHONE_KEY,
+    QUOTA,
     RUN_KEY,
     SCOPE,
     SHORT_KEY,
@@ -77,6 +80,7 @@ PLACES = (
     Place("/api/prompt", ALL, "/api/prompt", read="view", write="run"),
     Place("/%70rompt", ALL, "/prompt", read="view", write="run"),
     Place("/prompt?file=a.png", ALL, "/prompt", read="view", write="run"),
+    Place("/prompt?faulty=1", ALL, "/prompt", read="view", write="run", is_faulty=True),
     Place("/userdata/x.json", ALL, "/userdata/{file}"),
     Place("/extensions/node/api.js", ALL, "/extensions/node/api.js"),
     Place("/docs/api", ALL, "/docs/api"),
@@ -120,7 +124,7 @@ HOSTS = ("127.0.0.1:8188", "comfy.example")
 
 
 NEAR = (GONE_KEY, KEY[:-1], KEY + "x", KEY.upper(), "sha256:" + hashlib.sha256(KEY.encode()).hexdigest())
-VALUES = (KEY, SHORT_KEY, OTHER_KEY, VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY, *NEAR, "", TOKEN)
+VALUES = (KEY, SHORT_KEY, OTHER_KEY, VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY, LAPTOP_KEY, *NEAR, "", TOKEN)
 SOURCES = ("x-api-key", "bearer", "basic", "api_key", "token", "url")
 
 COOKIES = (
@@ -314,6 +318,20 @@ def requests_for_a_socket(choices, policy):
     return [replace(step, method="GET", client_id=True, upgrade=True) for step in steps]
 
 
+def prompts_of_a_user(choices, policy):
+    """By two keys of one user, and by keys without limits."""
+    places = [place for place in PLACES if place.route in ("/prompt", "/api/prompt")]
+    steps = []
+    for _ in range(8):
+        key = choices.of(LAPTOP_KEY, LAPTOP_KEY, PHONE_KEY, RUN_KEY, KEY)
+        method, upgrade = choices.of("POST", "POST", "POST", "GET", "PUT"), choices.of(False, False, True)
+        credentials, cookies = choices.of(((Credential("bearer", key),), ()), ((), (Cookie(key),)))
+        place = choices.of(*places)
+        site = "same-origin" if cookies else None
+        steps.append(Request(method, place, credentials, cookies, host=HOSTS[0], site=site, upgrade=upgrade))
+    return steps
+
+
 def a_history(data):
     """A policy, and a few requests."""
     choices = Choices(data)
@@ -328,6 +346,7 @@ def a_history(data):
         log_ins,
         requests_of_a_program,
         requests_by_links,
+        prompts_of_a_user,
     )
     kind = choices.of(*kinds)
     return policy, [sound(step) for step in kind(choices, policy)]
@@ -361,6 +380,8 @@ LINES = {
     RUN_KEY: "a label scope=run",
     NEAR_KEY: "from=127.0.0.0/8",
     EXPIRED_KEY: "expires=2020-02-29",
+    LAPTOP_KEY: "laptop scope=run user=anna prompts=3/h",
+    PHONE_KEY: "phone scope=run user=Anna prompts=2/d",
 }
 
 
@@ -370,6 +391,13 @@ def make_app(folder, policy, flaw=None):
     async def answer(request):
         request.app[SERVED].append(request.headers["X-Number"])
         return web.Response(text=SECRET)
+
+    async def prompt(request):
+        if request.method == "POST" and "faulty" in request.query:
+            return web.Response(status=400)
+        if request.method == "POST" and policy.in_comfyui:
+            comfyui.prompt_queue.put((0, request.headers["X-Number"]))
+        return await answer(request)
 
     async def socket(request):
         request.app[SERVED].append(request.headers["X-Number"])
@@ -383,7 +411,11 @@ def make_app(folder, policy, flaw=None):
     app = web.Application(middlewares=[flaw] if flaw else [])
     app[SERVED] = []
     app.router.add_route("*", "/all", answer)
-    for path in ("/options", "/prompt", "/api/prompt", "/userdata/{file}", "/extensions/node/api.js", "/docs/api",
+    for path in ("/prompt", "/api/prompt"):
+        for method in ALL[1:]:
+            app.router.add_route(method, path, prompt)
+        app.router.add_get(path, prompt, allow_head=False)
+    for path in ("/options", "/userdata/{file}", "/extensions/node/api.js", "/docs/api",
                  "/public/{name}", "/view", "/view22"):  # fmt: skip
         for method in ALL[1:]:
             app.router.add_route(method, path, answer)
@@ -400,7 +432,7 @@ def make_app(folder, policy, flaw=None):
         "url_key": policy.url_key,
     }
     if policy.in_comfyui:
-        install_as_comfyui(app, web_root=folder / "web", **given)
+        comfyui = install_as_comfyui(app, web_root=folder / "web", **given)
     else:
         setup(app, index=folder / "web/index.html", **given)
         app.router.add_get("/api/health", answer)
@@ -502,6 +534,9 @@ def outcome_of(reply, method):
     if reply.status == 429:
         if "Retry-After" not in reply.headers:
             return FULL
+        if reply.json["cause"] == "quota":
+            assert 3500 < int(reply.headers["Retry-After"]) <= 24 * 3600
+            return QUOTA
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         return LOCKED
     if reply.status == 400 and reply.headers.get("Cache-Control") == "no-store":
@@ -1206,6 +1241,55 @@ class AsksPrograms(Mutant):
         return False
 
 
+class ForgetsLimits(Mutant):
+    def queue(self, key, resource):
+        return True
+
+
+class ForgetsLimitsOfTwins(Mutant):
+    def is_a_prompt(self, request, resource):
+        return super().is_a_prompt(request, resource) and resource.route == "/prompt"
+
+
+class ForgetsLimitsWithAnUpgrade(Mutant):
+    def is_a_prompt(self, request, resource):
+        return super().is_a_prompt(request, resource) and not request.upgrade
+
+
+class ForgetsLimitsOfSessions(Mutant):
+    def is_a_prompt(self, request, resource):
+        return super().is_a_prompt(request, resource) and not request.cookies
+
+
+class LimitsEveryMethod(Mutant):
+    def is_a_prompt(self, request, resource):
+        return super().is_a_prompt(replace(request, method="POST"), resource)
+
+
+class CountsWhatComfyUIRefuses(Mutant):
+    def queue(self, key, resource):
+        return super().queue(key, resource._replace(is_faulty=False))
+
+
+class CountsKeysOfOneUserApart(Mutant):
+    def user(self, key):
+        return key
+
+
+class LimitsAUserByTheirStrictestKey(Mutant):
+    def queue(self, key, resource):
+        return super().queue(PHONE_KEY if key == LAPTOP_KEY else key, resource)
+
+
+class AdmitsOneMoreThanTheLimit(Mutant):
+    def queue(self, key, resource):
+        was = self.queued[self.user(key)]
+        self.queued[self.user(key)] = max(0, was - 1)
+        queued = super().queue(key, resource)
+        self.queued[self.user(key)] += min(was, 1)
+        return queued
+
+
 class LogsOutByGet(Mutant):
     def judge(self, request):
         outcome = super().judge(request)
@@ -1230,7 +1314,7 @@ def test_every_mutant_of_the_model_is_told_from_it():
     histories = examples(4000)
     expected = [outcomes(Model, *history) for history in histories]
     assert {outcome for history in expected for outcome in history} == {
-        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE, SCOPE, ADDRESS_REFUSED,
+        ADMITTED, MISSING, INVALID, TAKEN, FOREIGN, LOCKED, LOGIN, LOGGED_IN, ILLEGIBLE, SCOPE, ADDRESS_REFUSED, QUOTA,
     }  # fmt: skip
     undetected = [
         mutant.__name__

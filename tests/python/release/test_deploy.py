@@ -9,12 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.audit import lines_of
 from support.client import ask, bearer
 from support.keys import KEY
 from support.proxies import DEPLOY, shipped
@@ -28,6 +30,7 @@ def started(copy_miniature: Any, credentials: Path) -> Iterator[Server]:
     """What the unit starts, with the credentials in our folder."""
     [command] = unit("ExecStart")
     words = [word.replace("%d", str(credentials)) for word in shlex.split(command)]
+    words = [word.replace("%L/comfyui", str(credentials)) for word in words]
     assert words[0] == "/opt/comfyui/.venv/bin/python"
     with start_server(copy_miniature(), command=words[1:]) as server:
         yield server
@@ -85,6 +88,11 @@ def test_the_unit_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: P
     write_keys(tmp_path / "keys")
     with started(copy_miniature, tmp_path) as server:
         assert_asks_for_the_key(server)
+        deadline = time.monotonic() + 20
+        while b'"refused"' not in (tmp_path / "audit.jsonl").read_bytes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert unit("LogsDirectory") == ["comfyui"]
+    assert "refused" in [event["event"] for event in lines_of(tmp_path / "audit.jsonl")]
 
 
 DATA = ("models", "input", "output", "temp", "user")
@@ -111,6 +119,7 @@ def test_the_units_code_is_roots(copy_miniature: Any, tmp_path: Path) -> None:
         (tree / name).mkdir(exist_ok=True)
     [command] = unit("ExecStart")
     words = [word.replace("%d", str(tmp_path)) for word in shlex.split(command)[1:]]
+    words = [word.replace("%L/comfyui", str(tmp_path)) for word in words]
     before = {path for path in tree.rglob("*") if path.relative_to(tree).parts[0] not in DATA}
     confined = ["--mount", "sh", "-c", READ_ONLY, str(tree), sys.executable, *words]
     with start_server(tree, python="unshare", command=confined) as server:

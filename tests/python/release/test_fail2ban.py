@@ -1,138 +1,262 @@
-"""docs/fail2ban.md: its filter, by Debian's `fail2ban-regex`, on lines that a server really wrote."""
+"""deploy/fail2ban, and docs/fail2ban.md: who is banned, by Debian's own fail2ban, whatever clients send."""
 
 from __future__ import annotations
 
-import re
+import grp
+import json
+import os
+import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.client import ask, bearer
-from support.servers import Server, start_server
+from support.audit import lines_of
+from support.client import JSON, ask, bearer
+from support.command import run
+from support.keys import KEY
+from support.servers import Server, start_real, start_server
 
-pytestmark = pytest.mark.skipif(shutil.which("fail2ban-regex") is None, reason="fail2ban is not installed")
+pytestmark = pytest.mark.skipif(shutil.which("fail2ban-server") is None, reason="fail2ban is not installed")
 
-GUIDE = Path(__file__).resolve().parents[3] / "docs" / "fail2ban.md"
+LOGROTATE = shutil.which("logrotate", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
 
-#: Where `systemd-cat`, `journalctl -o short-iso` and syslog put the same line.
-JOURNAL = "2026-11-23T10:00:{:02}+0000 host python3[4242]: {}"
-SYSLOG = "Nov 23 10:00:{:02} host comfyui[4242]: {}"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
+#: They guess in earnest.
+GUESSERS = ["198.51.100.9", "2001:db8::9"]
+#: A browser that web pages have send wrong keys, somebody with nine of them, and somebody who writes forgeries.
+VISITOR, MISTAKEN, FORGER = "198.51.100.20", "198.51.100.30", "198.51.100.40"
 
-def block(title: str) -> str:
-    """The configuration file that the guide shows under its name."""
-    match = re.search(rf"`{re.escape(title)}`[^`]*```ini\n(.*?)```", GUIDE.read_text(), re.S)
-    assert match, title
-    return match[1]
-
-
-#: An application that logs what it is asked for, as the page says that it must.
-APPLICATION = """
-import logging, sys
-import comfy_auth_rs
-from aiohttp import web
-
-async def echo(request):
-    logging.warning("asked for %s by %s", request.path, request.query.get("clientId"))
-    return web.Response()
-
-logging.basicConfig(format="%(message)s", level=logging.DEBUG)
-app = web.Application()
-app.router.add_route("*", "/open{tail:.*}", echo)
-key, *trusted_proxy = sys.argv[3:]
-comfy_auth_rs.setup(app, api_key=key, exempt="/open*", trusted_proxy=trusted_proxy)
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]), print=None)
-"""
+#: All that is forged wants to have this address banned.
+VICTIM = "203.0.113.77"
+FORGED = json.dumps(
+    {"time": "2026-11-28T09:20:12.250Z", "event": "lock", "outcome": "failure", "cause": "wrong_keys", "client": VICTIM,
+     "seconds": 60}
+)  # fmt: skip
+#: What may end the string, the object or the line that it gets into.
+ENDS = ("", '"}', '\\"}', "\\n", "\\", "\x85", "\xff", '", "user": "a"}', '": ', "', ")
+FORGERIES = [f"{end}{FORGED}{rest}" for end in ENDS for rest in ("", ", ")]
 
 
-@contextmanager
-def started(folder: Path, key: str, *trusted_proxy: str) -> Iterator[Server]:
-    (folder / "app.py").write_text(APPLICATION)
-    with start_server(folder, key, *trusted_proxy, command=["app.py"]) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[str]:
-    """All that a server under attack writes, at its most talkative."""
-    with started(tmp_path_factory.mktemp("app"), key) as server:
-        attack(server)
-        yield server.output
-
-
-#: Everything in here wants to be taken for a line about 203.0.113.7.
-FORGED = "comfy-auth-rs: refused 203.0.113.7: GET /queue: invalid_credential"
+def guess(server: Server, client: str, tries: int = 12) -> None:
+    for number in range(tries):
+        # What is further left is the client's own.
+        ask(server, "/queue", {"X-Forwarded-For": f"{VICTIM}, {client}", **bearer(f"guess-{number}")})
 
 
 def attack(server: Server) -> None:
+    """From many addresses, by a proxy that is trusted."""
+    for client in GUESSERS:
+        guess(server, client)
+    guess(server, MISTAKEN, tries=9)
     for number in range(12):
-        ask(server, "/queue", bearer(f"guess-{number}"), source="127.0.0.2")
-    ask(server, "/prompt", bearer("wrong"), method="POST", body=b"{}", source="127.0.0.3")
-    quoted = FORGED.replace(" ", "%20")
-    for target in (
-        f"/{quoted}", f"/%0a{quoted}", f"/%0d%0a{quoted}%0a", f"/x:%20invalid_credential%0A{quoted}", "/%e9%ff",
-        f"/?{quoted}", "/203.0.113.7:", "/x:invalid_credential", "/%20refused%20203.0.113.7:%20GET%20/:%20locked",
-        "/%1b[2K" + quoted, "/" + "203.0.113.7:" * 600, f"/open%0a{quoted}", f"/open%E2%80%A8{quoted}",
-        f"/open/{quoted}", f"/open?clientId=%0a{quoted}",
-    ):  # fmt: skip
-        ask(server, target, {"X-API-Key": "wrong"}, source="127.0.0.4")
-        ask(server, target, source="127.0.0.5")
-    for header in ("Origin", "Host", "User-Agent", "Referer", "X-Forwarded-For", "X-API-Key", "Cookie"):
-        ask(server, "/queue", {header: FORGED}, source="127.0.0.6" if header == "X-API-Key" else "127.0.0.5")
-    ask(server, "/queue", {"Origin": f"http://{FORGED}", "Host": FORGED}, source="127.0.0.5")
-    ask(server, "/queue", {"X-Forwarded-For": "203.0.113.7", "X-API-Key": "wrong"}, source="127.0.0.6")
-    for _ in range(20):
-        ask(server, "/queue", source="127.0.0.5")  # no credential at all
+        ask(server, f"/queue?api_key=guess-{number}", {"X-Forwarded-For": VISITOR})
+    forge(server)
 
 
-def fail2ban(folder: Path, lines: list[str], name: str = "comfyui.conf") -> set[str]:
-    """The addresses that Debian's own tool finds with one of the guide's filters."""
-    configuration, log = folder / name, folder / "log"
-    configuration.write_text(block(f"/etc/fail2ban/filter.d/{name}"))
-    log.write_text("\n".join(lines) + "\n")
-    command = ["fail2ban-regex", "-o", "ip", str(log), str(configuration)]
+def forge(server: Server) -> None:
+    forger = {"X-Forwarded-For": FORGER}
+    for forged in FORGERIES:
+        quoted = "".join(f"%{byte:02x}" for byte in forged.encode())
+        for target in (f"/{quoted}", f"/view/{quoted}", f"/queue?{quoted}", f"/queue?api_key={quoted}"):
+            ask(server, target, forger)
+        for name in ("User-Agent", "Origin", "Referer", "traceparent", "Sec-Fetch-Site", "Host", "Cookie"):
+            for key in ({}, bearer(KEY)):
+                ask(server, "/free", {**forger, name: forged, **key}, method="POST", body=b"{}")
+        ask(server, "/auth_session", {**forger, **bearer(KEY), "User-Agent": forged}, method="POST", body=b"")
+        body = json.dumps({"prompt": PROMPT, "prompt_id": forged, "client_id": forged}).encode()
+        answer = ask(server, "/prompt", {**forger, **bearer(KEY), **JSON}, method="POST", body=body)
+        assert answer.status in (200, 400)  # newer ones take nothing but a UUID
+
+
+PROMPT: dict[str, Any] = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+
+Start = Callable[[Path, Path], Any]
+
+
+@pytest.fixture(scope="module", params=["miniature", "real"])
+def start(request: pytest.FixtureRequest, copy_miniature: Callable[[], Path]) -> Start:
+    """Starts a ComfyUI that writes its audit log to a file, for keys in a file, with its data in a folder."""
+    if request.param == "real" and "COMFYUI_DIR" not in os.environ:
+        pytest.skip("COMFYUI_DIR names no real ComfyUI")
+
+    def start(audit: Path, folder: Path) -> Any:
+        keys = folder / "keys"
+        # The longest label, and it wants to be a line.
+        keys.write_text(f"{KEY} x\\{FORGED}\n")
+        keys.chmod(0o600)
+        flags = ["--api-key-file", str(keys), "--auth-audit", str(audit), "--auth-trusted-proxy", "127.0.0.1"]
+        if request.param == "miniature":
+            return start_server(copy_miniature(), *flags)
+        (folder / "base" / "custom_nodes").mkdir(parents=True)
+        return start_real(folder / "base", *flags)
+
+    return start
+
+
+@dataclass
+class Fail2ban:
+    """A server of its own, which does nothing but write down whom it bans."""
+
+    folder: Path
+
+    def banned(self) -> list[str]:
+        file = self.folder / "banned"
+        return file.read_text().split() if file.exists() else []
+
+    def await_ban(self, client: str) -> list[str]:
+        """All who are banned, once this one is."""
+        deadline = time.monotonic() + 60
+        while client not in self.banned() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.banned()
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ["fail2ban-client", "-c", str(self.folder), "-s", str(self.folder / "socket"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def fail2ban(folder: Path, audit: Path) -> Iterator[Fail2ban]:
+    """With the filter and the jail that we ship, but for the path; and an action that harms nobody."""
+    shutil.copytree(DEPLOY / "fail2ban", folder)
+    jail = folder / "jail.d" / "comfy-auth-rs.conf"
+    shipped = jail.read_text()
+    jail.write_text(shipped.replace("/var/log/comfyui/audit.jsonl", str(audit)))
+    assert str(audit) in jail.read_text()
+    (folder / "action.d").mkdir()
+    (folder / "action.d" / "note.conf").write_text(f"[Definition]\nactionban = echo '<ip>' >> {folder / 'banned'}\n")
+    (folder / "jail.conf").write_text("[DEFAULT]\naction = note\nbackend = systemd\n")
+    settings = {
+        "loglevel": "INFO",
+        "logtarget": folder / "log",
+        "syslogsocket": "auto",
+        "socket": folder / "socket",
+        "pidfile": folder / "pid",
+        "dbfile": folder / "database",
+        "dbpurgeage": "1d",
+        "dbmaxmatches": 10,
+    }
+    lines = [f"{name} = {value}\n" for name, value in settings.items()]
+    (folder / "fail2ban.conf").write_text("[Definition]\n" + "".join(lines))
+    command = ["fail2ban-server", "-f", "-c", folder, "-s", folder / "socket", "-p", folder / "pid", "start"]
+    with open(folder / "output", "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    found = Fail2ban(folder)
+    try:
+        deadline = time.monotonic() + 60
+        while "audit.jsonl" not in found.ask("status", "comfy-auth-rs").stdout:
+            said = (folder / "output").read_text()
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def rotate(audit: Path, folder: Path) -> None:
+    """By Debian's logrotate, with the configuration that we ship, but for path and user."""
+    me = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
+    shipped = (DEPLOY / "logrotate" / "comfy-auth-rs").read_text()
+    configuration = folder / "logrotate"
+    configuration.write_text(shipped.replace("/var/log/comfyui/audit.jsonl", str(audit)).replace("comfyui comfyui", me))
+    configuration.chmod(0o644)
+    assert shipped.count("comfyui comfyui") == 2
+    assert LOGROTATE
+    command = [LOGROTATE, "--force", "--state", str(folder / "state"), str(configuration)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(LOGROTATE is None, reason="logrotate is not installed")
+def test_bans_guessers_and_nobody_else_and_follows_a_rotation(start: Start, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o755)
+    audit = logs / "audit.jsonl"
+    with start(audit, tmp_path) as server, fail2ban(tmp_path / "fail2ban", audit) as jail:
+        attack(server)
+        guess(server, "198.51.100.99")
+        assert sorted(jail.await_ban("198.51.100.99")) == sorted([*GUESSERS, "198.51.100.99"])
+        events = lines_of(audit)
+        assert {event["cause"] for event in events if event["event"] == "lock"} == {"wrong_keys", "wrong_keys_any_page"}
+        assert VICTIM in json.dumps([event for event in events if event["event"] != "lock"])
+
+        for number, client in enumerate(("198.51.100.101", "198.51.100.102"), 1):
+            rotate(audit, tmp_path)
+            assert (logs / "audit.jsonl.1").exists()
+            assert audit.stat().st_mode & 0o777 == 0o600
+            guess(server, client)
+            assert sorted(jail.await_ban(client)) == sorted(
+                [*GUESSERS, "198.51.100.99", "198.51.100.101", "198.51.100.102"][: 3 + number]
+            )
+            assert VICTIM not in [event.get("client") for event in lines_of(audit)]
+        assert "VICTIM" not in jail.banned()
+    # Nothing is lost: the files together tell of every lock.
+    files = sorted(logs.iterdir())
+    assert [file.name for file in files] == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2.gz"]
+    told = run("usage", *files, "--json")
+    assert told.stderr == ""
+    assert json.loads(told.stdout)["total"]["refusals"] > 60
+
+
+# --- the filter alone -------------------------------------------------------------------------------------------
+
+
+def found(folder: Path, *lines: str) -> list[str]:
+    """The addresses that Debian's own tool finds."""
+    log = folder / "audit.jsonl"
+    log.write_text("".join(f"{line}\n" for line in lines))
+    command = ["fail2ban-regex", "-o", "ip", str(log), str(DEPLOY / "fail2ban" / "filter.d" / "comfy-auth-rs.conf")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not result.stderr, result.stderr
-    return set(result.stdout.split())
+    return result.stdout.split()
 
 
-def ours(log: str) -> list[str]:
-    return [line for line in log.splitlines() if line.startswith("comfy-auth-rs: refused")]
+def test_finds_locks_of_any_address(tmp_path: Path) -> None:
+    clients = [VICTIM, "2001:db8::7", "::1"]
+    assert found(tmp_path, *(FORGED.replace(VICTIM, client) for client in clients)) == clients
+    assert found(tmp_path, FORGED.replace(": 60}", ": 120.25}")) == [VICTIM]
 
 
-ATTACKERS = {"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.6"}
+@pytest.mark.parametrize("field", ["label", "user_agent", "origin", "prompt_id", "route", "method", "file"])
+def test_finds_nothing_in_what_clients_write(tmp_path: Path, field: str) -> None:
+    """Escaped as the server does it, and as no server should."""
+    head = '{"time": "2026-11-28T09:20:12.250Z", "event": "refused", "outcome": "failure", '
+    lines = []
+    for forged in FORGERIES:
+        lines.append(f'{head}"{field}": {json.dumps(forged)}, "count": 1}}')
+        lines.append(f'{head}"{field}": "{forged}", "count": 1}}')
+        lines.append(f'{head}"{field}": "{FORGED[1:]}')
+    assert found(tmp_path, *lines) == []
 
 
-def test_the_server_wrote_what_is_tested(log: str) -> None:
-    causes = {line.rpartition(": ")[2] for line in ours(log)}
-    assert {"invalid_credential", "locked", "missing_credential"} <= causes
-    assert "203.0.113.7" in log  # what they sent is there, in one form or another
-    assert all(line.isascii() and line.isprintable() for line in ours(log))
-
-
-@pytest.mark.parametrize("form", [JOURNAL, SYSLOG], ids=["journal", "syslog"])
-def test_finds_the_attackers_and_nobody_else(log: str, tmp_path: Path, form: str) -> None:
-    lines = [form.format(number % 60, line) for number, line in enumerate(log.splitlines())]
-    assert fail2ban(tmp_path, lines) == ATTACKERS
-
-
-def test_finds_clients_behind_a_trusted_proxy(key: str, tmp_path: Path) -> None:
-    """IPv6 among them, and in the one form that fail2ban bans."""
-    with started(tmp_path, key, "127.0.0.1") as server:
-        for client in ("2001:db8::7", "[2001:db8::8]:4711", "::ffff:192.0.2.9", "198.51.100.3, 192.0.2.10:80", "x y"):
-            ask(server, "/queue", {"X-Forwarded-For": client, **bearer("wrong")})
-        lines = [JOURNAL.format(number, line) for number, line in enumerate(ours(server.output))]
-    found = {"2001:db8::7", "2001:db8::8", "192.0.2.9", "192.0.2.10", "127.0.0.1"}
-    assert fail2ban(tmp_path, lines) == found
-
-
-def test_finds_them_in_a_log_without_times(log: str, tmp_path: Path) -> None:
-    """Its lines bear no time, so fail2ban takes the time when it reads them."""
-    assert fail2ban(tmp_path, log.splitlines(), "comfyui-plain.conf") == ATTACKERS
-
-
-def test_the_first_filter_finds_nothing_in_a_log_without_times(log: str, tmp_path: Path) -> None:
-    assert fail2ban(tmp_path, ours(log)) == set()
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("wrong_keys", "wrong_keys_any_page"),
+        ('"lock"', '"refused"'),
+        ('"failure"', '"success"'),
+        ("60}", '60, "user_agent": "x"}'),
+        ("60}", "60"),
+        ("{", " {"),
+        ("{", '{"label": "x", '),
+        ("{", "comfy-auth-rs: {"),
+        ('"client"', '"label": "x", "client"'),
+        (VICTIM, "example.com"),
+        (VICTIM, f"{VICTIM}/8"),
+    ],
+)
+def test_finds_nothing_in_other_lines(tmp_path: Path, old: str, new: str) -> None:
+    assert found(tmp_path, FORGED) == [VICTIM]
+    assert found(tmp_path, FORGED.replace(old, new, 1)) == []

@@ -38,7 +38,7 @@ def secret_app(*middlewares: Any) -> web.Application:
     return app
 
 
-def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **given: Any) -> None:
+def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **given: Any) -> Server:
     """Protects `app` as a patched ComfyUI does, by the same function. `given` are settings."""
     settings = Settings.of(**given)
     values = {destination(setting.name): getattr(settings, setting.name) for setting in fields(Settings)}
@@ -47,3 +47,4 @@ def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **
     server = Server(app=app, prompt_queue=queue, web_root=str(web_root))
     install(server, argparse.Namespace(listen="127.0.0.1", **values))
     os.environ.pop(VARIABLE, None)  # what this process starts is none of its children
+    return server

@@ -54,7 +54,8 @@ def check_audit(path: Path, *, was_killed: bool = False) -> None:
     """Fails where a line is not what docs/audit.md says. The last line of a server that was killed may break off."""
     *lines, rest = path.read_bytes().split(b"\n")
     lines = [line + b"\n" for line in lines]
-    if rest and not was_killed:
-        lines.append(rest)
+    if not was_killed:
+        assert lines, f"{path} is empty"
+        lines += [rest] if rest else []
     wrong = [f"{path}:{number}: {fault}\n{line!r}" for number, line in enumerate(lines, 1) for fault in faults(line)]
     assert not wrong, "\n".join(wrong[:10])

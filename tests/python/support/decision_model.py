@@ -13,18 +13,21 @@ from typing import NamedTuple
 
 from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
-VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY = (
-    f"canary-key-of-32-characters-for-{use}" for use in ("view", "run", "near", "old")
+VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY, LAPTOP_KEY, PHONE_KEY = (
+    f"canary-key-of-32-characters-for-{use}" for use in ("view", "run", "near", "old", "laptop", "phone")
 )
 
 
 class Attributes(NamedTuple):
-    """What is said of a key: what it may do, whether it is for one address alone, whether it has expired."""
+    """What is said of a key: what it may do, whether it is for one address alone, whether it has expired; whom it is
+    for, and how many prompts it may queue in an hour (histories take none)."""
 
     scope: frozenset[str] = frozenset({"all"})
     #: For the network in which "peer" and "proxy" are.
     near: bool = False
     expired: bool = False
+    user: str | None = None
+    prompts: int | None = None
 
 
 #: What is said of each key. `run` includes `view`.
@@ -36,6 +39,8 @@ KEYS = {
     RUN_KEY: Attributes(scope=frozenset({"run", "view"})),
     NEAR_KEY: Attributes(near=True),
     EXPIRED_KEY: Attributes(expired=True),
+    LAPTOP_KEY: Attributes(scope=frozenset({"run", "view"}), user="anna", prompts=3),
+    PHONE_KEY: Attributes(scope=frozenset({"run", "view"}), user="anna", prompts=2),
 }
 
 #: No key any more: it was removed from the file, but there are sessions of it.
@@ -58,6 +63,7 @@ HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
 SCOPE, ADDRESS_REFUSED = "403 insufficient_scope", "403 address"
 FOREIGN, LOCKED, FULL, LOGIN = "403", "429", "429 sockets", "302 to the login page"
+QUOTA = "429 quota"
 ILLEGIBLE, LOGGED_IN = "400 control_character", "admitted, with a session from now on"
 
 #: From what is told last to what is told first.
@@ -92,6 +98,8 @@ class Place(NamedTuple):
     #: What reading it needs in ComfyUI, and what changing it does: a scope, or nothing where any valid key will do.
     read: str = "all"
     write: str = "all"
+    #: Whether ComfyUI refuses the prompt that is posted there.
+    is_faulty: bool = False
 
 
 class Credential(NamedTuple):
@@ -166,6 +174,8 @@ class Model:
     admitted_by: str = ""
     #: How many sockets without a credential are open, by client.
     strangers: dict[str, int] = field(default_factory=dict)
+    #: How many prompts ComfyUI has queued, by user.
+    queued: Counter[str] = field(default_factory=Counter)
 
     def judge(self, request: Request) -> str:
         """What the server must answer, and what it remembers of it."""
@@ -185,6 +195,8 @@ class Model:
                 if self.takes_over(request, self.admitted_by):
                     return TAKEN
                 self.owners.add(self.admitted_by)
+            if resource and self.is_a_prompt(request, resource) and not self.queue(self.admitted_by, resource):
+                return QUOTA
         else:
             refused = self.exempt(request, resource, refused)
         if refused is None:
@@ -460,6 +472,26 @@ class Model:
             elif re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), path):
                 return True
         return False
+
+    # --- limits -----------------------------------------------------------------------------------------------------
+
+    def is_a_prompt(self, request: Request, resource: Place) -> bool:
+        if not self.policy.in_comfyui or request.method != "POST":
+            return False
+        return resource.mount is None and self.without_twin(resource.route) == "/prompt"
+
+    def queue(self, key: str, resource: Place) -> bool:
+        """A limit is the set of prompts that ComfyUI has queued, by user. Each key is judged by its own."""
+        limit, user = KEYS[key].prompts, self.user(key)
+        if limit is not None and self.queued[user] >= limit:
+            return False
+        if limit is not None and not resource.is_faulty:
+            self.queued[user] += 1
+        return True
+
+    def user(self, key: str) -> str:
+        """Without `user=` each key is its own user."""
+        return KEYS[key].user or key
 
     # --- rule 4: refused --------------------------------------------------------------------------------------------
 

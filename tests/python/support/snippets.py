@@ -26,7 +26,7 @@ _INCLUDE = re.compile(r'^--8<-- "(.+)"$', re.M)
 
 #: What is run, and what is checked where its file comes from or is for people to read only.
 RUN = {"sh", "python", "js"}
-SHOWN = {"ini", "json", "nginx", "yaml", "dockerfile", "text", "toml"}
+SHOWN = {"http", "ini", "json", "nginx", "yaml", "dockerfile", "text", "toml"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -55,6 +57,13 @@ def test_every_dependency_has_its_reason_and_no_other_is_named() -> None:
     assert {name for name, reason in named.items() if len(reason) < 10} == set()
     # Programs that the Makefile installs.
     assert named.keys() == dependencies() | {"cargo-deny", "actionlint"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/installing.md"])
+def test_documents_name_the_rust_that_is_needed(name: str) -> None:
+    manifest = tomllib.loads((REPOSITORY / "Cargo.toml").read_text(encoding="utf-8"))["package"]["rust-version"]
+    named = re.findall(r"Rust(?:\]\([^)]*\))? (1\.\d+)", (REPOSITORY / name).read_text(encoding="utf-8"))
+    assert named == [manifest]
 
 
 def test_versions_agree() -> None:

@@ -51,7 +51,14 @@ def test_nobody_is_shown_a_key_that_may_be_copied() -> None:
 
 
 def test_each_attribute_of_the_table_is_one(tmp_path: Path) -> None:
-    assert {attribute.split("=")[0] for attribute in ATTRIBUTES} == {"scope", "expires", "from", "user"}
+    assert {attribute.split("=")[0] for attribute in ATTRIBUTES} == {
+        "scope",
+        "expires",
+        "from",
+        "user",
+        "prompts",
+        "queued",
+    }
     for attribute in ATTRIBUTES:
         assert len(read(tmp_path, f"NEW-KEY label {attribute}\n")) == 1
         with pytest.raises(KeyFileError):

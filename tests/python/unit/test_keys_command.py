@@ -101,8 +101,10 @@ def test_add_makes_a_private_file_and_prints_the_key_alone(file):
 
 def test_add_writes_what_it_is_told(file):
     attributes = ["--scope", "view,run", "--user", "alice", "--expires", "2099-01-31", "--from", "::1,10.0.0.0/8"]
+    attributes += ["--prompts", "60/h", "--queued", "3"]
     key = good("add", file, "--label", "a b=c", *attributes, "--digest").strip()
-    expected = f'{digest(key)} "a b=c" scope=run expires=2099-01-31 from=10.0.0.0/8,::1 user=alice\n'
+    expected = f'{digest(key)} "a b=c" scope=run expires=2099-01-31 from=10.0.0.0/8,::1 user=alice'
+    expected += " prompts=60/h queued=3\n"
     assert file.read_text() == expected
     (entry,) = listed(file)
     assert entry == {
@@ -113,6 +115,8 @@ def test_add_writes_what_it_is_told(file):
         "expires": "2099-02-01T00:00:00Z",
         "expired": False,
         "from": ["10.0.0.0/8", "::1"],
+        "prompts": "60/h",
+        "queued": 3,
         "line": 1,
     }
     assert re.fullmatch("[0-9a-f]{32}", str(entry["id"]))
@@ -148,6 +152,8 @@ def test_add_counts_from_now(file, text, seconds):
         (["--label", "x", "--expires", "soon"], ["expires= takes a day"]),
         (["--label", "x", "--expires", "90y"], ["--expires: name a time such as"]),
         (["--label", "x", "--expires", "2020-01-01"], ["--expires: this is in the past"]),
+        (["--label", "x", "--prompts", "60"], ["prompts= takes 1 to 10000 prompts a minute, hour or day"]),
+        (["--label", "x", "--queued", "0"], ["queued= takes a number of prompts from 1 to 10000"]),
         (["--label", "x", "--expires", "99999w"], []),
         (["--label", "x", "--user", KEY * 2], ["[redacted]"]),
     ],
@@ -193,13 +199,14 @@ def test_add_keeps_the_rest_byte_for_byte(file, before, expected):
 
 
 def test_list_shows_what_each_key_may_do_and_never_the_key(file):
-    write(file, f"# ours\n{KEY} alice scope=view user=al from=::1\n{OTHER_KEY} \u202ebob expires=2020-01-01\n")
+    first = f"{KEY} alice scope=view user=al from=::1 prompts=5/d queued=1"
+    write(file, f"# ours\n{first}\n{OTHER_KEY} \u202ebob expires=2020-01-01\n")
     told = good("list", file)
     first, second = (identity[:8] for identity in ids(file))
     assert [line.split() for line in told.splitlines()] == [
-        ["LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM"],
-        ["alice", first, "view", "al", "never", "::1"],
-        ["?bob", second, "all", "-", "2020-01-02T00:00:00Z", "(expired)", "-"],
+        ["LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM", "PROMPTS", "QUEUED"],
+        ["alice", first, "view", "al", "never", "::1", "5/d", "1"],
+        ["?bob", second, "all", "-", "2020-01-02T00:00:00Z", "(expired)", "-", "-", "-"],
     ]
     for text in (told, json.dumps(listed(file))):
         assert CANARY not in text and digest(KEY)[7:] not in text
@@ -208,7 +215,7 @@ def test_list_shows_what_each_key_may_do_and_never_the_key(file):
 def test_list_of_a_file_without_keys_is_empty(file):
     write(file, "# none yet\n")
     assert listed(file) == []
-    assert good("list", file).split() == ["LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM"]
+    assert good("list", file).split() == ["LABEL", "ID", "SCOPE", "USER", "EXPIRES", "FROM", "PROMPTS", "QUEUED"]
 
 
 @pytest.mark.parametrize("action", [["list"], ["add", "--label", "x"], ["revoke", "bob"], ["rotate", "bob"]])
@@ -298,15 +305,15 @@ def test_a_word_that_may_mean_several_keys_is_refused_with_all_of_them(file):
 
 
 def test_rotate_adds_a_key_like_it_and_ends_the_old_one_after_the_grace(file):
-    write(file, f'{KEY} "alice\'s x=y" scope=view user=alice\n# the end\n')
+    write(file, f'{KEY} "alice\'s x=y" scope=view user=alice prompts=60/h queued=3\n# the end\n')
     before = int(time.time())
     result = keys("rotate", file, "alice's x=y", "--grace", "90m")
     assert NEW_KEY.fullmatch(result.stdout)
     old, comment, new = file.read_text().splitlines()
     rest = '"alice\'s x=y" scope=view'
-    found = re.fullmatch(rf"{KEY} {re.escape(rest)} expires=({MOMENT}) user=alice", old)
+    found = re.fullmatch(rf"{KEY} {re.escape(rest)} expires=({MOMENT}) user=alice prompts=60/h queued=3", old)
     assert found and comment == "# the end"
-    assert new == f"{result.stdout.strip()} {rest} user=alice"
+    assert new == f"{result.stdout.strip()} {rest} user=alice prompts=60/h queued=3"
     entry = read(file).entries[0]
     assert entry.expires is not None
     assert before + 5400 <= entry.expires <= time.time() + 5400
