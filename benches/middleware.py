@@ -39,7 +39,7 @@ import psutil
 import pyperf
 from aiohttp import hdrs, web
 from aiohttp.http_parser import HttpRequestParser
-from comfy_auth_rs import create_auth_middleware, generate_key, probe_devices
+from comfy_auth_rs import KeyStore, create_auth_middleware, generate_key, probe_devices
 from comfy_auth_rs._core import SessionCookie
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -167,7 +167,13 @@ class Bench:
             # One value again and again is no attack: it is counted once and locks nobody out.
             Case("wrong key", ours, cycle([raw_request(Authorization=f"Bearer {'x' * 43}")])),
         ]
-        if "scopes" in inspect.signature(create_auth_middleware).parameters:  # not in a build that is compared with
+        known = inspect.signature(create_auth_middleware).parameters
+        if "audit" in known:  # not in a build that is compared with
+            # Nothing that needs no more than `view` leaves a line.
+            looked_at = {"keys": KeyStore(api_key=[KEYS[0]]), "scopes": {"/*": "view"}}
+            for name, log in (("scopes", None), ("scopes, audit", folder / "audit.jsonl")):
+                self.cases.append(Case(name, behind(create_auth_middleware(**looked_at, audit=log)), cycle([bearer])))
+        if "scopes" in known:
             for name, count in (("scope, expiry", 1), ("10,000 scopes", len(KEYS))):
                 lines = [f"{key} label scope=view expires=2099-12-31" for key in KEYS[:count]]
                 limited = create_auth_middleware(api_key_file=key_file(folder, lines), scopes={"/*": "view"})

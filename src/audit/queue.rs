@@ -16,6 +16,9 @@ const ORDINARY: usize = 6144;
 /// Most of refused requests, which anybody can cause.
 const REFUSED: usize = 2048;
 
+/// So many are written without gathering more.
+const ENOUGH: usize = 1024;
+
 /// Refused requests that are told a second, beside a reserve.
 const REFUSED_A_SECOND: f64 = 100.0;
 
@@ -76,6 +79,8 @@ impl Queue {
         if inner.lines.len() >= room || inner.closed {
             *inner.missing.entry(line.event).or_default() += 1;
             inner.dropped += 1;
+            drop(inner);
+            self.filled.notify_one();
             return;
         }
         if is_refusal {
@@ -85,8 +90,11 @@ impl Queue {
         }
         inner.lines.push(line);
         inner.told += 1;
+        let count = inner.lines.len();
         drop(inner);
-        self.filled.notify_one();
+        if count == 1 || count == ENOUGH {
+            self.filled.notify_one(); // at any other number nobody waits
+        }
     }
 
     /// Waits until there is something to do, or `patience` is over.
@@ -102,7 +110,7 @@ impl Queue {
 
     /// Waits for so long that lines can be written together, unless somebody waits for them.
     pub fn gather(&self, time: Duration) {
-        let is_patient = |inner: &mut Inner| !inner.closed && !inner.wants_flush;
+        let is_patient = |inner: &mut Inner| !inner.closed && !inner.wants_flush && inner.lines.len() < ENOUGH;
         drop(self.filled.wait_timeout_while(self.lock(), time, is_patient));
     }
 

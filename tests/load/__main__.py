@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from load import addresses, keys, removal, soak, sockets, strangers, trickle
+from load import addresses, audit, keys, removal, soak, sockets, strangers, trickle
 
 SCENARIOS: dict[str, Callable[[Path], dict[str, str]]] = {
     "keys": lambda folder: keys.run(folder, requests=1_000_000, changes=50),
@@ -18,6 +18,7 @@ SCENARIOS: dict[str, Callable[[Path], dict[str, str]]] = {
     "sockets": lambda folder: sockets.run(folder, sockets=1_000),
     "removal": lambda folder: removal.run(folder, sockets=1_000),
     "strangers": lambda folder: strangers.run(folder, sockets=600, seconds=20),
+    "audit": lambda folder: audit.run(folder, requests=1_000_000, stops_for=10),
     "trickle": lambda folder: trickle.run(folder, clients=200),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from load import addresses, keys, removal, soak, sockets, strangers, trickle
+from load import addresses, audit, keys, removal, soak, sockets, strangers, trickle
 from load.judge import INTERVAL, SLACK, Judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a process holds")
@@ -43,6 +43,11 @@ def test_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "LATEST", 20)  # other tests run beside this one
     assert strangers.run(tmp_path, sockets=40, seconds=1)["sockets without a key"].startswith("40 of 40 ")
+
+
+def test_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "SLACK", 2000.0)  # other tests run beside this one
+    assert audit.run(tmp_path, requests=20_000, stops_for=1)["lines"].endswith("missing and counted")
 
 
 def test_trickle(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from comfy_auth_rs._core import KeyStore
+from comfy_auth_rs._core import AuthMiddleware, KeyStore
 from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
 from comfy_auth_rs.audit import require_outside, static_folders
 from comfy_auth_rs.comfyui import deprecated_paths, loopback, node_routes, provider
@@ -120,6 +123,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     provider.register(middleware)
     wire(app, middleware, settings)
     if settings.audit is not None:
+        app.on_startup.append(partial(_end_at_sigterm, middleware))
         app.on_startup.append(partial(_require_unserved, Path(settings.audit), spell))
     app.on_startup.append(partial(_say, store, settings, spell))
     if parent is not None:
@@ -174,6 +178,19 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
         _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
     if settings.url_key:
         _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")
+
+
+async def _end_at_sigterm(middleware: AuthMiddleware, app: web.Application) -> None:
+    """ComfyUI has no handler for the signal by which services and containers end it."""
+
+    def end(number: int, frame: object) -> None:
+        middleware.end()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 async def _require_unserved(audit: Path, spell: Spelling, app: web.Application) -> None:

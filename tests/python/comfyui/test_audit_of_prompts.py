@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -187,12 +188,13 @@ def test_usage_says_what_happened(start: Start, log: Path) -> None:
     assert users["Alice"] == expected[ALICE]["prompts"]
 
 
-def test_what_is_left_when_the_server_ends_is_told_at_once(start: Start, log: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_left_when_the_server_ends_is_told_at_once(start: Start, log: Path, number: int) -> None:
     with start() as server:
         running = queue(server, ALICE, 30)
         wait_until_runs(server, running)
         waiting = queue(server, BOB)
-        os.kill(server.process.pid, 2)  # as by Ctrl+C
+        os.kill(server.process.pid, number)
         server.process.wait(30)
     lines = lines_of(log)
     left = {line["prompt_id"]: line for line in lines if line["event"] == "prompt_unfinished"}
