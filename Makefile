@@ -27,8 +27,8 @@ PARALLEL := --numprocesses 3 --dist loadfile
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
 # For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
 # Prometheus for its rules, and clients.
-RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate \
-    promtool=prometheus wget=wget ffmpeg=ffmpeg
+RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
+    promtool=prometheus
 
 .DEFAULT_GOAL := help
 
@@ -188,7 +188,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 	touch $@
 
 .PHONY: load
-load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers trickle", 20 minutes in all
+load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers audit trickle", 20 minutes in all
 	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing

@@ -173,22 +173,8 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, now| match decision {
-            Decision::Granted(grant) => self.admit(&grant, facts, request, now),
-            Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Exempt => {
-                if !self.asks_itself(facts, request) {
-                    self.metrics.exempt();
-                }
-                Ok(Next::Handler)
-            }
-            Decision::Preflight => {
-                self.metrics.preflight();
-                Ok(Next::Preflight)
-            }
-            Decision::Denied(denial) => self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => self.refuse(denial, facts, Question::Access, true).map(Next::Refusal),
-        })?;
+        let next =
+            self.judge(request, Question::Access, |decision, facts, now| self.next(request, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -428,12 +414,6 @@ impl AuthMiddleware {
         Ok(())
     }
 
-    /// Whether the route asks a question of its own, whose answer is counted.
-    fn asks_itself(&self, facts: &Request<'_, '_>, request: &Bound<'_, PyAny>) -> bool {
-        request.get_type().is(&self.marked)
-            && self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
-    }
-
     /// Who answers a request that presents a valid credential.
     fn admit(
         &self,
@@ -442,7 +422,8 @@ impl AuthMiddleware {
         request: &Bound<'_, PyAny>,
         now: Now,
     ) -> PyResult<Next> {
-        let next = if request.get_type().is(&self.marked) {
+        let is_marked = request.get_type().is(&self.marked);
+        let next = if is_marked {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
@@ -455,12 +436,43 @@ impl AuthMiddleware {
             }
         };
         if !matches!(next, Next::Refusal(_)) {
-            if !self.asks_itself(facts, request) {
+            let is_counted = matches!(next, Next::Socket(..)) || (is_marked && self.asks_itself(facts));
+            if !is_counted {
                 self.metrics.admitted();
             }
             self.tell_of_admitted(grant, facts, Question::Access);
         }
         Ok(next)
+    }
+
+    fn next(
+        &self,
+        request: &Bound<'_, PyAny>,
+        decision: &Decision<'_>,
+        facts: &Request<'_, '_>,
+        now: Now,
+    ) -> PyResult<Next> {
+        match decision {
+            Decision::Granted(grant) => self.admit(grant, facts, request, now),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
+            Decision::Exempt => {
+                if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
+                    self.metrics.exempt();
+                }
+                Ok(Next::Handler)
+            }
+            Decision::Preflight => {
+                self.metrics.preflight();
+                Ok(Next::Preflight)
+            }
+            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
+        }
+    }
+
+    /// Whether the route asks a question of its own, whose answer is counted.
+    fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
+        self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
     }
 
     fn open_socket(
@@ -473,7 +485,9 @@ impl AuthMiddleware {
             Ok(seat) => seat,
             Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
         };
-        if grant.is_none() {
+        if grant.is_some() {
+            self.metrics.admitted();
+        } else {
             self.metrics.exempt();
         }
         let admission = grant.map(|grant| self.admission(grant, facts));

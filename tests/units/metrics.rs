@@ -49,9 +49,9 @@ fn all_denials() -> Vec<Denial> {
         Sockets,
         LongHeader,
         ControlCharacter,
-        Quota { key, left: Allowance { prompts: None, queued: None } },
-        PromptIdTaken(key),
         Locked { retry_after: 1 },
+        Quota { key, left: Allowance::default() },
+        PromptIdTaken(key),
     ];
     for denial in all {
         match denial {
@@ -65,9 +65,9 @@ fn all_denials() -> Vec<Denial> {
             | Sockets
             | LongHeader
             | ControlCharacter
+            | Locked { .. }
             | Quota { .. }
-            | PromptIdTaken(_)
-            | Locked { .. } => {}
+            | PromptIdTaken(_) => {}
         }
     }
     all.into()

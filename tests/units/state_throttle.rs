@@ -237,7 +237,7 @@ proptest! {
     fn does_what_the_design_says(steps in vec((0..2_u32, any::<bool>(), 0..14_u8, 0..40_u64), 1..200)) {
         let throttle = Throttle::default();
         let mut slow: [[Slow; 2]; 2] = Default::default();
-        let mut now = SECOND;
+        let (mut now, mut begun) = (SECOND, 0);
         for (from, by_page, what, pause) in steps {
             let budget = if by_page { Budget::AnyPage } else { Budget::Client };
             let model = &mut slow[from as usize][usize::from(by_page)];
@@ -251,8 +251,12 @@ proptest! {
                 }
             } else {
                 let wrong = [Digest::of(&[what])];
+                let was_locked = model.left(now).is_some();
                 prop_assert_eq!(throttle.failed(address(from), budget, &wrong, now), model.failed(what, now));
+                begun += u64::from(!was_locked && model.left(now).is_some());
             }
+            let in_force = slow.iter().flatten().filter(|model| model.left(now).is_some()).count();
+            prop_assert_eq!(throttle.locks(now), Locks { begun, in_force });
             prop_assert!(throttle.locks_anybody(now) || slow.iter().flatten().all(|model| model.left(now).is_none()));
         }
     }
