@@ -101,6 +101,11 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return ANSWER
 
 
+async def answer_other(request: web.Request) -> web.StreamResponse:
+    """The handler of the routes beside it."""
+    return ANSWER
+
+
 async def answer_401(request: web.Request) -> web.StreamResponse:
     """What a handler does that refuses."""
     return web.json_response(
@@ -140,7 +145,7 @@ class Bench:
         self.connection = Connection()
         self.app = web.Application()
         for path in ("/prompt", "/queue", "/system_stats", "/history", "/history/{prompt_id}", "/view"):
-            self.app.router.add_get(path, answer)
+            self.app.router.add_get(path, answer if path == "/prompt" else answer_other)
         self.app.freeze()
 
         one, many = (create_auth_middleware(api_key_file=key_file(folder, KEYS[:count])) for count in (1, len(KEYS)))

@@ -23,6 +23,7 @@ use super::log;
 use super::notices::Notices;
 use super::probe::DeviceSampler;
 use super::prompts::{Asker, Limits, PromptLedger};
+use super::quiet::Quiet;
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use crate::audit::{Audit, Event, Fields, Line, of_request};
@@ -65,6 +66,7 @@ pub struct AuthMiddleware {
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Arc<Clock>,
+    quiet: Quiet,
     /// When the key files were looked at last.
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
@@ -163,6 +165,7 @@ impl AuthMiddleware {
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
             clock: Arc::new(Clock::start()),
+            quiet: Quiet::default(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
             metrics,
@@ -173,8 +176,9 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let call = (request, handler);
         let next =
-            self.judge(request, Question::Access, |decision, facts, now| self.next(request, &decision, facts, now))?;
+            self.judge(request, Question::Access, |decision, facts, now| self.next(call, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -379,6 +383,7 @@ impl AuthMiddleware {
         }
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
+        self.quiet.traverse(&visit)?;
         self.reader.scopes.traverse(&visit)?;
         self.reader.known.traverse(&visit)?;
         visit.call(&self.reader.our_own)?;
@@ -419,15 +424,16 @@ impl AuthMiddleware {
         &self,
         grant: &Grant<'_>,
         facts: &Request<'_, '_>,
-        request: &Bound<'_, PyAny>,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         now: Now,
     ) -> PyResult<Next> {
         let is_marked = request.get_type().is(&self.marked);
+        let is_quiet = self.quiet.knows(handler);
         let next = if is_marked {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
-        } else if self.prompts.get().is_none() || is_a_read(facts) {
+        } else if is_quiet || self.prompts.get().is_none() || is_a_read(facts) {
             Next::Handler
         } else {
             match take_place(&self.state, grant, facts, now) {
@@ -440,20 +446,22 @@ impl AuthMiddleware {
             if !is_counted {
                 self.metrics.admitted();
             }
-            self.tell_of_admitted(grant, facts, Question::Access);
+            if !is_quiet && self.tell_of_admitted(grant, facts, Question::Access) {
+                self.quiet.learn(request, handler)?;
+            }
         }
         Ok(next)
     }
 
     fn next(
         &self,
-        request: &Bound<'_, PyAny>,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         decision: &Decision<'_>,
         facts: &Request<'_, '_>,
         now: Now,
     ) -> PyResult<Next> {
         match decision {
-            Decision::Granted(grant) => self.admit(grant, facts, request, now),
+            Decision::Granted(grant) => self.admit(grant, facts, (request, handler), now),
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Exempt => {
                 if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
@@ -535,7 +543,7 @@ impl AuthMiddleware {
         self.judge(request, question, |decision, facts, now| {
             Ok(match decision {
                 Decision::Granted(grant) => {
-                    self.tell_of_admitted(&grant, facts, question);
+                    let _ = self.tell_of_admitted(&grant, facts, question);
                     Answer::Yes(yes(Some(grant), facts, now))
                 }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
@@ -630,12 +638,14 @@ impl AuthMiddleware {
         }
     }
 
-    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
-        if let Some(audit) = &self.audit
-            && let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis)
-        {
+    /// Whether no request like this one will ever leave a line.
+    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) -> bool {
+        let Some(audit) = &self.audit else { return false };
+        if let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis) {
             audit.tell(line);
+            return false;
         }
+        is_a_read(facts) && facts.known_scopes().is_some()
     }
 
     fn tell_of_start(&self) {
