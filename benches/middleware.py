@@ -145,7 +145,7 @@ class Bench:
         self.connection = Connection()
         self.app = web.Application()
         for path in ("/prompt", "/queue", "/system_stats", "/history", "/history/{prompt_id}", "/view"):
-            self.app.router.add_get(path, answer if path == "/prompt" else answer_other)
+            self.app.router.add_get(path, answer if "{" in path else answer_other)
         self.app.freeze()
 
         one, many = (create_auth_middleware(api_key_file=key_file(folder, KEYS[:count])) for count in (1, len(KEYS)))
