@@ -288,6 +288,10 @@ class AuthMiddleware:
     def follow_link(self, request: web.Request) -> Link | None:
         """What becomes of a link to the page, with a key in it or on another site's page; `None` where the page is
         shown."""
+    def metrics(self, accept: str, devices: DeviceSampler, queue: tuple[int, int] | None = None) -> tuple[str, bytes]:
+        """The content type and the page that Prometheus reads, in the format that `accept` asks for.
+
+        `queue` is how many prompts wait, and how many are executed. Never waits."""
     def site(self, request: web.Request) -> str:
         """Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing:
         `session` if it sends one, else empty."""

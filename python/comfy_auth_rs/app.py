@@ -19,6 +19,7 @@ from comfy_auth_rs.audit import require_unserved
 from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.connections import Adopt, Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
+from comfy_auth_rs.metrics import add_metrics
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
@@ -92,7 +93,7 @@ def setup(
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
 ) -> AuthMiddleware:
-    """Protects `app`: the middleware, `/health`, the login page and its sessions.
+    """Protects `app`: the middleware, `/health`, the login page and its sessions, and `/metrics`, unless it is taken.
 
     Everything else needs a key, whatever its name, unless `exempt` matches it, and one that may do what `scopes` says.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
@@ -127,13 +128,15 @@ def setup(
     if index is not None:
         path = Path(index)
         page = IndexPage(middleware, lambda: path)
+    health = Health(queue, first_device)
     added = add_routes(
         app,
         middleware,
-        Health(queue, first_device),
+        health,
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
+    add_metrics(app, middleware, health)
     app.middlewares.append(middleware)
     app.on_response_prepare.append(before_sending(middleware, added.pages))
     wire(app, middleware, settings)
