@@ -152,14 +152,10 @@ impl KeyStore {
     /// Every fault of every source; also when there is no source at all, since an empty store would admit nobody and a
     /// caller who wants no authentication should not ask for it.
     pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
-        let mut faults = Vec::new();
-        let mut records = Vec::new();
-        for key in inline {
-            match parse_flag(key.expose_secret()) {
-                Ok(record) => records.push(record),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let (records, faults): (Vec<_>, Vec<_>) =
+            inline.iter().map(|key| parse_flag(key.expose_secret())).partition(Result::is_ok);
+        let records: Vec<_> = records.into_iter().flatten().collect();
+        let mut faults: Vec<_> = faults.into_iter().filter_map(Result::err).collect();
         let mut files = Vec::new();
         for path in paths {
             match read_file(path) {

@@ -141,15 +141,15 @@ impl AuthMiddleware {
         let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
         let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
-        let (state, clock, metrics) = (Arc::<State>::default(), Arc::new(Clock::start()), Arc::<Metrics>::default());
-        let shared = SharedState::of(Arc::clone(&state), Arc::clone(&keys.0), Arc::clone(&clock));
+        let (shared, metrics) = (SharedState::new(keys), Arc::<Metrics>::default());
         let middleware = Self {
-            waker: Arc::clone(shared.waker()),
+            state: Arc::clone(&shared.state),
+            clock: Arc::clone(&shared.clock),
+            waker: Arc::clone(&shared.waker),
             shared: Py::new(py, shared)?,
             ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone(), Arc::clone(&metrics)))?,
             audit,
             prompts: OnceLock::new(),
-            state,
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
@@ -170,7 +170,6 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock,
             quiet: Quiet::default(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
