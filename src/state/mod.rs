@@ -6,15 +6,16 @@ pub mod changes;
 pub mod fact;
 mod generations;
 pub mod limits;
-mod locks;
 pub mod log_outs;
 pub mod network;
 pub mod nodes;
 pub mod prompts;
 mod ranked;
 pub mod revocations;
+mod shared_locks;
 mod sharing;
 pub mod sockets;
+pub mod store;
 pub mod throttle;
 
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct State {
     pub sockets: sockets::Sockets,
     /// The machines that share the state.
     pub nodes: nodes::Nodes,
+    /// Where others find it.
+    pub store: store::Store,
     /// What the other machines are to be told.
     pub changes: Arc<changes::Changes>,
 }
@@ -44,6 +47,7 @@ impl Default for State {
             limits: limits::Limits::new(Arc::clone(&changes)),
             sockets: sockets::Sockets::default(),
             nodes: nodes::Nodes::default(),
+            store: store::Store::default(),
             changes,
         }
     }
