@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
-from comfy_auth_rs import KeyStore
+from comfy_auth_rs import KeyStore, create_auth_middleware
 from comfy_auth_rs._core import SharedState, describe
+from comfy_auth_rs.app import remember
 from comfy_auth_rs.store import Read, Record, StoreError
 from comfy_auth_rs.store.exchange import Exchange
 from comfy_auth_rs.store.outbox import Outbox
@@ -115,7 +116,7 @@ class _Writer:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     scripted = Scripted()
-    monkeypatch.setattr("comfy_auth_rs.app.make_store", lambda state: scripted)
+    monkeypatch.setattr("comfy_auth_rs.app.make_store", lambda state: scripted if state == "scripted" else None)
     return scripted
 
 
@@ -223,11 +224,13 @@ def test_threads_end_with_their_middleware(store: Scripted) -> None:
 
 async def test_a_start_waits_two_seconds_at_most(monkeypatch: pytest.MonkeyPatch, store: Scripted) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(store, "reader", lambda: go_on.wait(30) and None)
+    monkeypatch.setattr(store, "reader", lambda: go_on.wait(30) and _Reader(store))
     began = time.monotonic()
-    node("scripted")
+    middleware = create_auth_middleware(api_key=KEY, state="memory")
+    exchange = remember(middleware, store)
     assert 1.5 < time.monotonic() - began < 4
     go_on.set()
+    exchange.end()
 
 
 @pytest.mark.parametrize("fault", [StoreError("scripted: WHY"), ValueError("canary"), OSError("canary"), KeyError()])
