@@ -101,7 +101,7 @@ impl LogOuts {
 
     /// Whether something was learnt that does not count yet, so that it is time for a look.
     #[must_use]
-    pub fn wait(&self) -> bool {
+    pub fn some_wait(&self) -> bool {
         self.noted.load(Ordering::Relaxed) < self.latest.load(Ordering::Relaxed)
     }
 
