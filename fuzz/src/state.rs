@@ -84,6 +84,8 @@ fn records(mut data: &[u8]) -> Vec<Record> {
         records.extend(Fact::parse(value).map(|(fact, mac)| fact.record(mac.as_ref())));
         data = rest;
     }
+    // libFuzzer reads what is compared, so it finds the genuine ones.
+    records.retain(|record| FLEET.genuine.iter().all(|genuine| genuine.value != record.value));
     records
 }
 

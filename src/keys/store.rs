@@ -208,8 +208,8 @@ impl KeyStore {
         millis(now) >= self.next_check.load(Ordering::Relaxed)
     }
 
-    /// Has the next look be due at once: something ends, and what is in flight is noted before.
-    pub fn look_soon(&self) {
+    /// Has the next look be due at once.
+    pub(super) fn look_soon(&self) {
         self.next_check.store(0, Ordering::Relaxed);
     }
 

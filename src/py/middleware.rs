@@ -579,7 +579,7 @@ impl AuthMiddleware {
     ) -> PyResult<T> {
         let py = request.py();
         let now = self.clock.now(|| self.begin_second(py));
-        if self.reader.keys.is_due(now.monotonic) {
+        if self.reader.keys.is_due(now.monotonic) || self.state.log_outs.some_wait() {
             self.look(py, now)?;
             if question == Question::Access {
                 self.reader.connections.forget(request)?; // it is not admitted yet

@@ -29,6 +29,8 @@ pub struct LogOuts {
     /// How many looks have begun, and how many of them have noted what is in flight.
     looks: AtomicU64,
     noted: AtomicU64,
+    /// The look from which on the latest that was learnt counts.
+    latest: AtomicU64,
     changes: Arc<Changes>,
 }
 
@@ -85,12 +87,22 @@ impl LogOuts {
     /// Learns of a session that another machine has ended. Returns whether that is news.
     pub fn merge(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> bool {
         let look = self.looks.load(Ordering::Acquire) + 1;
-        self.insert(session, key, Told { mac, look }, now).0
+        let (is_news, _) = self.insert(session, key, Told { mac, look }, now);
+        if is_news {
+            self.latest.fetch_max(look, Ordering::AcqRel);
+        }
+        is_news
     }
 
     /// Learns that all sessions were ended that began until then. Returns whether that is news.
     pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac) -> bool {
         self.lock().entry(key).or_default().raise(Earlier { issued, mac })
+    }
+
+    /// Whether something was learnt that does not count yet, so that it is time for a look.
+    #[must_use]
+    pub fn some_wait(&self) -> bool {
+        self.noted.load(Ordering::Relaxed) < self.latest.load(Ordering::Relaxed)
     }
 
     /// What is in flight is about to be noted. Returns what [`noted`](Self::noted) takes.

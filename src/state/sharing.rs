@@ -17,12 +17,8 @@ impl State {
         let known = keys.current();
         let mut revocations = Vec::new();
         let told = records.iter().filter_map(|record| Fact::read(record, now));
-        let is_news = |(fact, mac): &(Fact, _)| self.learn(fact, *mac, &known, &mut revocations, now);
-        let news: Vec<_> = told.filter(is_news).collect();
-        if news.iter().any(|(fact, _)| matches!(fact, Fact::LogOut { .. })) {
-            keys.look_soon();
-        }
-        news.len() + keys.revoke(&revocations, now)
+        let news = told.filter(|(fact, mac)| self.learn(fact, *mac, &known, &mut revocations, now)).count();
+        news + keys.revoke(&revocations, now)
     }
 
     /// Learns one fact, but leaves revocations to the caller. Returns whether it is news.

@@ -140,16 +140,21 @@ fn what_others_ended_counts_once_what_is_in_flight_was_noted() {
     let one = key(&keys, "one");
     let merge = |number| ended.merge(&session(one, number), one, [0; 16], Now::at(START));
     let count = |numbers: [u64; 3]| numbers.map(|number| ended.contains(&session(one, number)));
+    assert!(!ended.some_wait());
     merge(1);
+    assert!(ended.some_wait());
     assert_eq!(count([1, 2, 3]), [false, false, false]);
     let look = ended.begin_look();
     merge(2); // what is in flight may have been noted before
     assert_eq!(count([1, 2, 3]), [false, false, false]);
     ended.noted(look);
     assert_eq!(count([1, 2, 3]), [true, false, false]);
+    assert!(ended.some_wait(), "for the second");
     merge(3);
     ended.noted(ended.begin_look());
     assert_eq!(count([1, 2, 3]), [true, true, true]);
+    merge(3);
+    assert!(!ended.some_wait(), "that was no news");
     assert_eq!(told(&ended, START), (vec![1, 2, 3], None), "all are told at any time");
     assert!(ended.merge_earlier(one.id(), START + 9, [0; 16]));
     assert!(ended.contains(&session(one, 9)), "that counts at once");

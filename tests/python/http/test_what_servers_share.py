@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
-from comfy_auth_rs import setup
+from comfy_auth_rs import KeyStore, setup
 from comfy_auth_rs._core import describe, key_file_entries, revocation_record
 from support.apps import echo_socket, secret
 from support.client import BEARER, bearer, fetch, log_in
@@ -104,6 +104,16 @@ async def test_a_session_that_is_logged_out_here_ends_there(pair):
     for one in pair:
         assert (await fetch(one.server, headers=await one.browser(cookie))).status == 401
         assert (await fetch(one.server, headers=await one.browser(other))).status == 200
+
+
+async def test_a_log_out_counts_though_another_application_looks_at_the_same_keys(start, key_file):
+    keys = KeyStore(api_key_file=[key_file])
+    here, there, beside = [await start(keys=keys, api_key_file=()) for _ in range(3)]
+    cookie = await log_in(here.server)
+    await fetch(here.server, "/auth_session", await here.browser(cookie), method="DELETE")
+    assert there.learn_from(here) == {"log_out"}
+    await fetch(beside.server)
+    assert (await fetch(there.server, headers=await there.browser(cookie))).status == 401
 
 
 @pytest.mark.slow
