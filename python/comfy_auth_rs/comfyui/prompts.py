@@ -128,17 +128,19 @@ class Prompts:
             def put(self, item: Any, *args: Any, **named: Any) -> Any:
                 if _is_put_last.get():
                     item = (next_number(), *item[1:])
-                ledger.queued(item[1], _asking.get())
-                try:
-                    return super().put(item, *args, **named)
-                except BaseException:
-                    ledger.cancelled(item[1], None)
-                    raise
+                with self.mutex:  # nobody takes it off before it is seen to be there
+                    ledger.queued(_id(item), _asking.get())
+                    try:
+                        return super().put(item, *args, **named)
+                    finally:
+                        # A node's `put` may drop it, and one that fails may have put it all the same.
+                        if all(other[1] != item[1] for other in self.queue):
+                            ledger.cancelled(_id(item), None)
 
             def get(self, *args: Any, **named: Any) -> Any:
                 found = super().get(*args, **named)
                 if found is not None:
-                    ledger.started(found[0][1])
+                    ledger.started(_id(found[0]))
                 return found
 
             def task_done(self, item_id: Any, history_result: Any, status: Any = None, *args: Any, **named: Any) -> Any:
@@ -147,7 +149,7 @@ class Prompts:
                     return super().task_done(item_id, history_result, status, *args, **named)
                 finally:
                     if running is not None:
-                        ledger.finished(running[1], _status(status), _outputs(history_result))
+                        ledger.finished(_id(running), _status(status), _outputs(history_result))
 
             def wipe_queue(self, *args: Any, **named: Any) -> Any:
                 return self._cancelling(super().wipe_queue, *args, **named)
@@ -164,7 +166,7 @@ class Prompts:
                         left = {id(item) for item in self.queue}
                         for item in before:
                             if id(item) not in left:
-                                ledger.cancelled(item[1], _asking.get())
+                                ledger.cancelled(_id(item), _asking.get())
 
         return wraps(base, updated=())(WatchedQueue)
 
@@ -190,6 +192,11 @@ async def _asked(request: web.Request) -> Mapping[str, Any]:
     except (ValueError, LookupError, RecursionError):
         return {}
     return asked if isinstance(asked, dict) else {}
+
+
+def _id(item: Any) -> str:
+    """The id of a prompt, as text that can be written: nodes queue by numbers, clients by halves of characters."""
+    return str(item[1]).encode(errors="replace").decode()
 
 
 def _status(status: Any) -> str:
