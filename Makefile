@@ -89,9 +89,8 @@ check: lint-code develop-tests test-rust ## Check format, lints and types, and r
 # pip loads while cargo compiles.
 .PHONY: test
 test: system-packages ## Run all tests that need no daemon of somebody else's
-	$(MAKE) --no-print-directory --jobs 2 test-rust test-tools develop-tests
-	$(MAKE) --no-print-directory --jobs 2 test-python test-browser
-	$(MAKE) --no-print-directory test-js
+	$(MAKE) --no-print-directory --jobs 2 test-rust test-tools
+	$(MAKE) --no-print-directory --jobs 1 test-python test-browser test-js
 
 .PHONY: test-tools
 test-tools: $(VENV)/.tools $(VENV)/.more-tools $(VENV)/.newest-frontend
