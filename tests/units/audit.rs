@@ -239,7 +239,7 @@ fn news_of(audit: &Audit) -> String {
             Some(news) => return news,
             None => assert!(Instant::now() < until, "nothing is said"),
         }
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
