@@ -158,7 +158,7 @@ fn fact_of(kinds: &'static [u8]) -> impl Strategy<Value = (usize, Fact)> + Clone
                 Fact::Lock { network: client.address.into(), budget, until: time.saturating_add(after % 1000) }
             }
             b'p' => Fact::Prompt { key: id, time: time.saturating_mul(1000), id: few },
-            _ => Fact::Node { id: NodeId([byte; 16]), seen: time },
+            _ => Fact::Node { id: NodeId([byte; 16]), seen: UNIX + 65 - after % 160 },
         };
         (number, fact)
     })

@@ -16,7 +16,8 @@ fn those_count_of_which_news_came_lately() {
     assert_eq!(nodes.count(at(0)), 1, "this one");
     assert!(nodes.merge(id(1), UNIX, at(0)));
     assert!(nodes.merge(id(2), UNIX - 50, at(10)), "its clock is late");
-    assert!(!nodes.merge(id(1), UNIX, at(20)), "old news");
+    assert!(!nodes.merge(id(1), UNIX, at(20)), "that is known");
+    assert!(!nodes.merge(id(1), UNIX - 1, at(20)), "old news");
     for (second, expected) in [(20, 3), (29, 3), (30, 2), (39, 2), (40, 1)] {
         assert_eq!(nodes.count(at(second)), expected, "after {second} s");
     }
