@@ -167,23 +167,24 @@ def dockerfile(instruction: str) -> str:
     return str(found)
 
 
-def test_compose_file_follows_its_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["docker/compose.yaml", "fleet/compose.yaml"])
+def test_compose_file_follows_its_schema(name: str, tmp_path: Path) -> None:
     check = tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"
-    result = run(*check, str(DEPLOY / "docker" / "compose.yaml"))
+    result = run(*check, str(DEPLOY / name))
     assert result.returncode == 0, result.stdout
     bad = tmp_path / "compose.yaml"
-    bad.write_text(shipped("docker/compose.yaml", {"read_only: true": "read_onyl: true"}))
+    bad.write_text(shipped(name, {"read_only: true": "read_onyl: true"}))
     assert run(*check, str(bad)).returncode == 1
 
 
-def test_kubernetes_manifest_follows_its_schemas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["kubernetes/comfyui.yaml", "fleet/kubernetes.yaml"])
+def test_kubernetes_manifest_follows_its_schemas(name: str, tmp_path: Path) -> None:
     check = tool("kubernetes-validate"), "--strict", "--kubernetes-version"
-    manifest = DEPLOY / "kubernetes" / "comfyui.yaml"
     for version in ("1.28", "1.34"):
-        result = run(*check, version, str(manifest))
+        result = run(*check, version, str(DEPLOY / name))
         assert result.returncode == 0, result.stdout + result.stderr
-    bad = tmp_path / "comfyui.yaml"
-    bad.write_text(shipped("kubernetes/comfyui.yaml", {"defaultMode: 0440": "defaultMode: a440"}))
+    bad = tmp_path / "manifest.yaml"
+    bad.write_text(shipped(name, {"defaultMode: 0440": "defaultMode: a440"}))
     assert run(*check, "1.34", str(bad)).returncode == 1
 
 
