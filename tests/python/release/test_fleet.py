@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from support import namespaces, proxies
 from support.client import BROWSER, JSON, Answer, bearer
-from support.fleet import Fleet, ask, fleet, until
+from support.fleet import Fleet, fleet, until
 from support.keys import CANARY
 from support.namespaces import network
 
@@ -45,3 +45,189 @@ def three(copy_miniature: Any, keys: Path, tmp_path_factory: pytest.TempPathFact
             yield started
             assert CANARY not in (started.gateway.folder / "access.log").read_text()
             assert CANARY not in (started.gateway.folder / "error.log").read_text()
+
+
+def log_in(three: Fleet, name: str) -> dict[str, str]:
+    """The session of a browser, with what makes its requests come from the page."""
+    answer = three.ask("/auth_session", bearer(key_of(name)), method="POST", body=b"")
+    assert answer.status == 204
+    return {"Cookie": answer.headers["Set-Cookie"].split(";")[0], "Sec-Fetch-Site": "same-origin"}
+
+
+def node_of(three: Fleet, name: str) -> str:
+    answer = three.ask("/queue", bearer(key_of(name)))
+    assert answer.status == 200
+    return answer.headers["X-Node"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who meets whom
+
+
+def test_everything_of_one_user_meets_on_one_node(three: Fleet) -> None:
+    key = key_of("user-0")
+    home = node_of(three, "user-0")
+    session = log_in(three, "user-0")
+    for target, headers in [
+        ("/queue", {"X-API-Key": key}),
+        (f"/history?api_key={key}", {}),
+        (f"/history?x=1&token={key}", {}),
+        ("/queue", session),
+        ("/assets/none.js", session),  # what needs no key
+        ("/queue", bearer(key_of("second"))),  # the same user's other key
+        ("/queue", {**bearer(key), "X-Auth-Subject": "user-1", "X-Forwarded-For": "192.0.2.1"}),
+    ]:
+        assert three.ask(target, headers).headers["X-Node"] == home, target
+    answer = three.ask("/interrupt", session, method="POST", body=b"")
+    assert (answer.status, answer.headers["X-Node"]) == (200, home)
+
+
+def test_users_are_spread_over_all_nodes(three: Fleet) -> None:
+    found = Counter(node_of(three, name) for name in USERS)
+    assert len(found) == 3
+    assert min(found.values()) >= 2
+
+
+def test_a_key_without_a_user_has_a_node_too(three: Fleet) -> None:
+    assert len({node_of(three, "nobody") for _ in range(4)}) == 1
+
+
+@pytest.mark.parametrize("name", ["user-1", "user-2", "user-3", "user-4"])
+async def test_prompts_socket_and_pictures_meet(three: Fleet, name: str) -> None:
+    """What a client of ComfyUI does: it follows its own prompt and fetches the picture."""
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    async with three.session() as session:
+        session.headers.update(bearer(key_of(name)))
+        async with session.ws_connect(f"{three.url}/ws?clientId={name}") as socket:
+            async with session.post(f"{three.url}/prompt", json={"prompt": graph, "client_id": name}) as answer:
+                prompt = (await answer.json())["prompt_id"]
+            while (message := await socket.receive_json(timeout=20))["type"] != "executed":
+                pass
+        assert message["data"]["prompt_id"] == prompt
+        [picture] = message["data"]["output"]["images"]
+        async with session.get(f"{three.url}/view", params=picture) as answer:
+            assert (answer.status, answer.content_type) == (200, "image/png")
+        async with session.get(f"{three.url}/history/{prompt}") as answer:
+            assert prompt in await answer.json()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who has no key
+
+
+def test_who_has_no_key_gets_the_login_page_and_nothing_else(three: Fleet) -> None:
+    assert three.ask("/health").status == 200
+    assert three.ask("/auth_login.html").status == 200
+    assert three.ask("/", BROWSER).location == "auth_login.html?next=%2F"
+    assert three.ask("/queue").status == 401
+    assert three.ask("/prompt", JSON, method="POST", body=b"{}").status == 401
+    assert three.ask("/ws", {"Connection": "Upgrade", "Upgrade": "websocket"}).status == 401
+    assert three.ask("/comfyui_subject").status == 404
+    assert three.ask("/comfyui_subject", bearer(key_of("user-0"))).status == 404
+
+
+def test_guesses_of_one_client_meet_on_one_node(three: Fleet) -> None:
+    """Each is one guess, though nginx asks twice. The tenth locks when nginx asks whose request it is."""
+    attacker = three.network.host()
+
+    def guess(number: int) -> Answer:
+        claims = {"X-Forwarded-For": f"198.51.100.{number}", "X-Real-IP": f"198.51.100.{number}"}
+        target = ("/queue", "/health", "/ws")[number % 3]
+        return three.ask(target, {**claims, **bearer(f"wrong-{number}")}, client=attacker)
+
+    assert [guess(number).status for number in range(10)] == [401] * 9 + [429]
+    locked = guess(10)
+    assert locked.status == 429
+    assert int(locked.headers["Retry-After"]) > 1
+    assert three.ask("/queue", bearer(key_of("user-0"))).status == 200
+    said = [line for node in three.nodes for line in node.output.splitlines() if "locked" in line]
+    assert {attacker.address in line for line in said} == {True}
+    assert len([node for node in three.nodes if f"refused {attacker.address}" in node.output]) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A node dies
+
+
+def homes(three: Fleet) -> dict[str, str]:
+    return {name: node_of(three, name) for name in USERS}
+
+
+def test_another_takes_over_when_a_node_is_killed(three: Fleet) -> None:
+    """Nobody sees an error. Those at other nodes stay where they are, and all are back at home afterwards."""
+    before = homes(three)
+    victim = three.nodes[1]
+    assert victim.host.address in before.values()
+    sessions = {name: log_in(three, name) for name in USERS[:6]}
+    victim.kill()
+    try:
+        for name in USERS:
+            answer = three.ask("/prompt", {**bearer(key_of(name)), **JSON}, method="POST", body=b'{"prompt": {}}')
+            assert answer.status == 400, "ComfyUI finds no prompt in it"
+        for session in sessions.values():
+            assert three.ask("/queue", session).status == 200
+        meanwhile = homes(three)
+        for name, home in before.items():
+            assert (meanwhile[name] == home) == (home != victim.host.address)
+        assert three.ask("/health").status == 200
+    finally:
+        victim.start()
+    until(lambda: homes(three) == before, 40)
+
+
+def test_another_takes_over_when_a_node_is_cut_off(three: Fleet) -> None:
+    """nginx waits two seconds for an answer. Then it asks the next, and not that one again for a while."""
+    before = homes(three)
+    victim = three.nodes[2]
+    victim.host.cut_off()
+    try:
+        began = time.monotonic()
+        took = []
+        for _ in range(2):
+            for name in [name for name in USERS if before[name] == victim.host.address]:
+                since = time.monotonic()
+                assert three.ask("/queue", bearer(key_of(name))).status == 200
+                took.append(time.monotonic() - since)
+        print(
+            f"\ncut off: the slowest of {len(took)} requests took {max(took):.1f} s, all {time.monotonic() - began:.1f}"
+        )
+        assert max(took) < 8
+        assert sum(seconds > 1.5 for seconds in took) <= 4
+    finally:
+        victim.host.join()
+    until(lambda: homes(three) == before, 40)
+
+
+async def test_a_socket_to_a_node_that_is_cut_off_ends(three: Fleet) -> None:
+    """The kernel finds out, as soon as it is told to. Then the page connects again, to another node."""
+    three.gateway.host.set(tcp_keepalive_time=1, tcp_keepalive_intvl=1, tcp_keepalive_probes=2)
+    home = next(node for node in three.nodes if node.host.address == node_of(three, "user-0"))
+    async with three.session() as session:
+        session.headers.update(bearer(key_of("user-0")))
+        async with session.ws_connect(f"{three.url}/ws?clientId=one") as socket:
+            while (await socket.receive_json(timeout=20))["type"] != "status":
+                pass
+            home.host.cut_off()
+            try:
+                ended = await socket.receive(timeout=20)
+                assert ended.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE)
+                async with session.ws_connect(f"{three.url}/ws?clientId=one") as other:
+                    assert (await other.receive_json(timeout=20))["type"] == "status"
+            finally:
+                home.host.join()
+    until(lambda: node_of(three, "user-0") == home.host.address, 40)
+
+
+def test_without_any_node_it_says_so(three: Fleet) -> None:
+    for node in three.nodes:
+        node.kill()
+    try:
+        for target in ("/health", "/queue", "/"):
+            assert three.ask(target, bearer(key_of("user-0"))).status == 502
+    finally:
+        for node in three.nodes:
+            node.start()
+    until(lambda: three.ask("/health").status == 200, 40)

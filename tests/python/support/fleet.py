@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -104,7 +105,7 @@ class Fleet:
         return f"https://{self.gateway.host.address}"
 
     def ask(self, target: str, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
-        """One request through nginx."""
+        """One request through nginx. `X-Node` of its answer is the address of the node that answered."""
         return ask(more.pop("client", self.client), f"{self.url}{target}", headers, **more)
 
     def ask_node(
@@ -114,22 +115,15 @@ class Fleet:
         sent = {**(headers or {}), "X-Forwarded-For": client}
         return ask(self.gateway.host, f"http://{node.host.address}:{PORT}{target}", sent, **more)
 
-    def chosen(self, target: str, headers: Mapping[str, str] | None = None, **more: Any) -> tuple[Answer, str]:
-        """One request through nginx, and the addresses of the nodes that it asked."""
-        log = self.gateway.folder / "access.log"
-        before = log.read_text().count("\n")
-        answer = self.ask(target, headers, **more)
-        until(lambda: log.read_text().count("\n") > before, 10)
-        [line] = log.read_text().splitlines()[before:]
-        return answer, line.rpartition('" ')[2].split(" ", 3)[3]
+    def session(self) -> aiohttp.ClientSession:
+        """One of aiohttp, at the client."""
 
-    @contextmanager
-    def session(self) -> Iterator[Any]:
-        """aiohttp's, at the client."""
-        connector = aiohttp.TCPConnector(
-            ssl=_any_certificate(), socket_factory=lambda info: self.client.socket(*info[:3])
-        )
-        yield aiohttp.ClientSession(connector=connector)
+        def make(info: Any) -> socket.socket:
+            made = self.client.socket(*info[:3])
+            made.setblocking(False)
+            return made
+
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_any_certificate(), socket_factory=make))
 
 
 def ask(
@@ -165,8 +159,9 @@ def fleet(network: Network, trees: Sequence[Path], keys: Path, folder: Path, sta
     """A node in each of `trees`, and nginx, with what deploy/fleet/ says about both."""
     gateway = network.host()
     hosts = [network.host() for _ in trees]
+    flags = _flags(gateway, keys, state)
     nodes = [
-        Daemon(host, [sys.executable, "main.py", *_flags(gateway, keys, state)], tree, PORT)
+        Daemon(host, [sys.executable, "main.py", *flags], tree, PORT, {"WITNESS_NAME": host.address})
         for host, tree in zip(hosts, trees, strict=True)
     ]
     with ExitStack() as stack:
@@ -185,7 +180,7 @@ def _flags(gateway: Host, keys: Path, state: str) -> list[str]:
     """Those that the file for nginx names."""
     ours = {"FILE": str(keys), "10.0.0.5": gateway.address, "valkey://10.0.0.6": state}
     [line] = re.findall(r"^# +(--listen .*)$", shipped("fleet/nginx.conf", ours), re.M)
-    return str(line).split()
+    return str(line).split()[:-2]  # XXX until --auth-state is there
 
 
 def _site(hosts: Sequence[Host], folder: Path) -> str:
@@ -194,7 +189,8 @@ def _site(hosts: Sequence[Host], folder: Path) -> str:
         "/etc/nginx/tls/tls.crt": f"{folder}/fullchain.pem",
         "/etc/nginx/tls/tls.key": f"{folder}/privkey.pem",
     }
-    return shipped("fleet/nginx.conf", {**names, **certificate, "/var/log/nginx": str(folder)})
+    sooner = {"fail_timeout=10s": "fail_timeout=2s"}
+    return shipped("fleet/nginx.conf", {**names, **certificate, **sooner, "/var/log/nginx": str(folder)})
 
 
 def _any_certificate() -> ssl.SSLContext:

@@ -89,6 +89,11 @@ class Host:
             raise
         return made
 
+    def set(self, **settings: int) -> None:
+        """Settings of its kernel below net.ipv4."""
+        for name, value in settings.items():
+            _run(*self.inside, "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{name}")
+
     def cut_off(self) -> None:
         """Pulls its cable out: nothing arrives, nothing leaves, and nobody is told."""
         _run(IP, "-n", self.switch, "link", "set", self.port, "down")
