@@ -21,7 +21,6 @@ from pathlib import Path
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 IP, NFT = (shutil.which(name, path=_PATH) for name in ("ip", "nft"))
 
-_SUBNET = "10.231.77"
 _NAMED = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _LOST = """
@@ -115,16 +114,18 @@ class Host:
 class Network:
     """Hosts at a switch, which is a bridge in a namespace of its own."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, subnet: str) -> None:
         self._stack = stack
-        self._addresses = itertools.count(11)
+        self._subnet = subnet
+        self._free = itertools.count(101)
         self._switch = self._namespace()
         _run(IP, "-n", self._switch, "link", "add", "switch", "type", "bridge", "forward_delay", "0")
         _run(IP, "-n", self._switch, "link", "set", "switch", "up")
 
-    def host(self) -> Host:
-        number = next(self._addresses)
-        namespace, port, address = self._namespace(), f"port{number}", f"{_SUBNET}.{number}"
+    def host(self, number: int | None = None) -> Host:
+        """One more, whose address ends in `number`, or in anything."""
+        number = number or next(self._free)
+        namespace, port, address = self._namespace(), f"port{number}", f"{self._subnet}.{number}"
         _run(IP, "-n", self._switch, *f"link add {port} type veth peer name eth0 netns {namespace}".split())
         _run(IP, "-n", self._switch, "link", "set", port, "master", "switch", "up")
         _run(IP, "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
@@ -140,10 +141,10 @@ class Network:
 
 
 @contextmanager
-def network() -> Iterator[Network]:
+def network(subnet: str = "10.231.77") -> Iterator[Network]:
     """An empty one. Its namespaces are deleted when the block ends; end what runs in them before that."""
     with ExitStack() as stack:
-        yield Network(stack)
+        yield Network(stack, subnet)
 
 
 def _enter(descriptor: int) -> None:

@@ -58,7 +58,7 @@ def log_out(fleet: Fleet, node: Daemon, session: dict[str, str] | None = None) -
 
 def lock(fleet: Fleet, node: Daemon) -> Attempt:
     """Locks an address that was never seen before."""
-    address = f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
+    address = _new_address()
     for number in range(_GUESSES):
         fleet.ask_node(node, "/queue", bearer(f"wrong-{number}"), client=address)
     return Attempt("a lock", bearer("wrong-0"), address, 429, time.monotonic() + _LOCK)
@@ -70,7 +70,12 @@ def revoke(fleet: Fleet, keys: Path, label: str, key: str, state: str) -> Attemp
     result = subprocess.run([*fleet.client.inside, *command], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert CANARY not in result.stdout + result.stderr
-    return Attempt("a revocation", bearer(key), SOMEBODY, 401)
+    return Attempt("a revocation", bearer(key), _new_address(), 401)
+
+
+def _new_address() -> str:
+    """A client's of which nothing is known: what is refused counts as a guess."""
+    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
 def spread(fleet: Fleet, attempt: Attempt, nodes: Iterable[Daemon], within: float) -> float:
