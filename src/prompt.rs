@@ -26,7 +26,7 @@ pub fn take_place<R: Request>(state: &State, grant: &Grant<'_>, request: &R, now
     if !(quota.is_limited() || is_below_all) || !is_a_prompt(request) {
         return Ok(Place::default());
     }
-    let reserve = || state.limits.reserve(&grant.key.subject(), quota, now.latest_millis());
+    let reserve = || state.limits.reserve(grant.key.id(), &grant.key.subject(), quota, now.latest_millis());
     let ticket = quota.is_limited().then(reserve).transpose();
     let ticket = ticket.map_err(|left| Denial::Quota { key: grant.key.id(), left })?;
     Ok(Place { ticket, by_a_new_id: is_below_all, in_turn: is_below_all && quota.is_limited() })

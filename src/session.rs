@@ -1,9 +1,10 @@
 //! Sessions: the cookie that stands for a key, so that `<img>`, `<video>`, module scripts and WebSockets work, to which
 //! no script can add a header.
 //!
-//! Stateless: `version ‖ key id ‖ session id ‖ expiry ‖ HMAC-SHA256`, under a key derived from the API key's digest. So a
-//! session survives restarts, works on every replica with the same key file, and dies with its key. The fields have
-//! fixed lengths, and each goes into the HMAC after its length. Only a log-out needs memory: [`crate::state::log_outs`].
+//! Stateless: `version ‖ key id ‖ session id ‖ time of issue ‖ expiry ‖ HMAC-SHA256`, under a key derived from the API
+//! key's digest. So a session survives restarts, works on every replica with the same key file, and dies with its key. The
+//! fields have fixed lengths, and each goes into the HMAC after its length. Only a log-out needs memory:
+//! [`crate::state::log_outs`].
 
 use std::time::Duration;
 
@@ -21,14 +22,14 @@ pub const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Life of a session whose cookie ends with the browser: how long the server honours it.
 pub const BROWSER: Duration = Duration::from_secs(24 * 60 * 60);
 
-const VERSION: u8 = 1;
-const FIELDS: usize = 4;
-const SIGNED_LENGTH: usize = 1 + 16 + 16 + 8;
+const VERSION: u8 = 2;
+const FIELDS: usize = 5;
+const SIGNED_LENGTH: usize = 1 + 16 + 16 + 8 + 8;
 const LENGTH: usize = SIGNED_LENGTH + 32;
 const ENCODED_LENGTH: usize = (LENGTH * 4).div_ceil(3);
 
 /// Names one session, at random; what a log-out ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 
 /// A session whose signature was verified.
@@ -38,6 +39,8 @@ pub struct Session {
     pub key: KeyId,
     /// Its own name.
     pub id: SessionId,
+    /// When it began, in seconds since 1970 (UTC).
+    pub issued: u64,
     /// When it ends, in seconds since 1970 (UTC).
     pub expires: u64,
 }
@@ -45,11 +48,13 @@ pub struct Session {
 /// A new cookie value for `key`. `now` is in seconds since 1970 (UTC).
 #[must_use]
 pub fn issue(key: &Entry, life: Duration, now: u64) -> String {
-    let session = Session { key: key.id(), id: SessionId(random_bytes()), expires: now.saturating_add(life.as_secs()) };
+    let (id, expires) = (SessionId(random_bytes()), now.saturating_add(life.as_secs()));
+    let session = Session { key: key.id(), id, issued: now, expires };
     let mut token = Vec::with_capacity(LENGTH);
     token.push(VERSION);
     token.extend_from_slice(&session.key.0);
     token.extend_from_slice(&session.id.0);
+    token.extend_from_slice(&session.issued.to_be_bytes());
     token.extend_from_slice(&session.expires.to_be_bytes());
     token.extend_from_slice(&mac(key, &session).finalize().into_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(token)
@@ -66,8 +71,8 @@ pub fn verify<'k>(value: &str, keys: &'k Keys, now: Now) -> Option<(Session, &'k
 }
 
 fn mac(key: &Entry, session: &Session) -> Hmac<Sha256> {
-    let expires = session.expires.to_be_bytes();
-    let fields: [&[u8]; FIELDS] = [&[VERSION], &session.key.0, &session.id.0, &expires];
+    let [issued, expires] = [session.issued, session.expires].map(u64::to_be_bytes);
+    let fields: [&[u8]; FIELDS] = [&[VERSION], &session.key.0, &session.id.0, &issued, &expires];
     // Short enough for one block of SHA-256.
     let mut signed = [0; SIGNED_LENGTH + FIELDS];
     let mut rest = &mut signed[..];
@@ -90,8 +95,10 @@ fn decode(value: &str) -> Option<(Session, [u8; 32])> {
     let (version, rest) = token.split_first()?;
     let (key, rest) = rest.split_first_chunk()?;
     let (id, rest) = rest.split_first_chunk()?;
+    let (issued, rest) = rest.split_first_chunk()?;
     let (expires, rest) = rest.split_first_chunk()?;
-    let session = Session { key: KeyId(*key), id: SessionId(*id), expires: u64::from_be_bytes(*expires) };
+    let [issued, expires] = [issued, expires].map(|time| u64::from_be_bytes(*time));
+    let session = Session { key: KeyId(*key), id: SessionId(*id), issued, expires };
     (*version == VERSION).then_some((session, rest.try_into().ok()?))
 }
 

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use comfy_auth_rs::keys::{Quota, Rate, Window};
+use comfy_auth_rs::keys::{KeyId, Quota, Rate, Window};
 use comfy_auth_rs::state::limits::{Limits, Ticket, Turn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 const START: u64 = 1_800_000_000_000;
+const KEY: KeyId = KeyId([1; 16]);
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -83,7 +84,7 @@ proptest! {
                 Step::Arrive(key) => {
                     let refused = model.refuses(quotas[key], now);
                     let left = limits.allowance("a", quotas[key], now);
-                    match limits.reserve("a", quotas[key], now) {
+                    match limits.reserve(KEY, "a", quotas[key], now) {
                         Ok(ticket) => {
                             prop_assert!(!refused && left.reached().is_none());
                             arrived.push(ticket);
@@ -133,7 +134,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait(millis) => now += millis,
-                Step::Arrive(_) => arrived.extend(limits.reserve("a", quota, now).ok()),
+                Step::Arrive(_) => arrived.extend(limits.reserve(KEY, "a", quota, now).ok()),
                 Step::Queue(index) if !arrived.is_empty() => {
                     queued.extend(arrived.swap_remove(index.index(arrived.len())).queued(now));
                     times.push(now);
@@ -161,7 +162,7 @@ proptest! {
         let quota = Quota { prompts: Some(Rate { most, window }), queued: None };
         let (limits, mut now, mut admitted) = (Limits::default(), START, 0);
         let ask = |now: u64| {
-            let refused = limits.reserve("a", quota, now).map(|mut ticket| drop(ticket.queued(now)));
+            let refused = limits.reserve(KEY, "a", quota, now).map(|mut ticket| drop(ticket.queued(now)));
             refused.err().map(|left| u64::from(left.reached().unwrap().retry_after))
         };
         for pause in pauses {
@@ -171,6 +172,7 @@ proptest! {
         // From now on somebody asks as soon as they may. A second of each window is lost, since whole ones are told.
         let end = now + 3 * (window.seconds() + 1) * 1000;
         while now < end {
+            prop_assert!(admitted <= 4 * most, "no limit at all");
             match ask(now) {
                 None => admitted += 1,
                 Some(seconds) => {

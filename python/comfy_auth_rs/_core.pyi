@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Sequence, Set
-from typing import Final, TypeVar, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from aiohttp import web
 
@@ -27,7 +27,9 @@ __all__ = [
     "LoginOffer",
     "PromptLedger",
     "SessionCookie",
+    "SharedState",
     "UrlKeys",
+    "describe",
     "generate_key",
     "inject_script",
     "key_file_entries",
@@ -36,6 +38,7 @@ __all__ = [
     "probe_devices",
     "profile_may_be_asked_for",
     "profile_of_user",
+    "revocation_record",
     "scope_of",
     "split_url_keys",
     "strip_credentials",
@@ -58,6 +61,9 @@ class KeyStore:
     def __len__(self) -> int: ...
     def warnings(self) -> list[KeyWarning]:
         """Things an operator should fix, one line each: short keys, files that others can read."""
+    def unheeded_revocations(self) -> list[tuple[str, str | None, str]]:
+        """Keys that were revoked through the state, but are still in a file and have not expired there: file and line,
+        label, id."""
     @staticmethod
     def faults(path: str | os.PathLike[str]) -> list[str]:
         """Every fault of one key file, one line each."""
@@ -250,6 +256,9 @@ class AuthMiddleware:
     @property
     def ledger(self) -> PromptLedger:
         """What becomes of prompts."""
+    @property
+    def shared(self) -> SharedState:
+        """What it tells other servers that have the same keys, and learns from them."""
     def prompt_id_taken(self, request: web.Request, asker: Asker) -> Denial:
         """Why a prompt is not queued that asks for the `prompt_id` of another one."""
     def end(self) -> None:
@@ -405,6 +414,63 @@ class DeviceSampler:
         """The last figures if they are fresh: the same list as long as they are the same. Never waits."""
     def sample(self) -> list[Device]:
         """Fresh figures, or the last known ones where a driver hangs. Call it off the event loop."""
+
+#: Name, value and the time from which on anybody may delete it, in seconds since 1970 (UTC).
+_Record: TypeAlias = tuple[bytes, bytes, int]
+
+@final
+class SharedState:
+    """What a server must remember, and tells others that have the same keys: log-outs, revoked keys, locks, the prompts
+    of limited keys. For any thread.
+
+    It is told as records, which never change: only the one of a server that is there has the same name each time. The
+    first byte of a name is that of its kind: `s` a log-out, `e` the end of all earlier sessions of a key, `k` a revoked
+    key, `l` a lock, `p` a prompt, `n` a server. Records may arrive in any order and any number of times.
+    """
+
+    def __new__(cls, keys: KeyStore) -> SharedState: ...
+    @property
+    def version(self) -> int:
+        """How many records have begun here."""
+    @property
+    def keys_loaded(self) -> int:
+        """How many versions of key files were loaded. What the store holds about a key is ignored as long as the key is
+        not known: when this number grows, read the store again whole."""
+    @property
+    def nodes(self) -> int:
+        """How many servers share the state now, this one included."""
+    def changes(self, since: int) -> tuple[int, list[_Record]] | None:
+        """The version now, and what has begun here since another one. `None` where so much has that only `all` tells
+        it. Locks may be left out."""
+    def all(self) -> tuple[int, list[_Record]]:
+        """The version now, and everything that counts of what is known here, that this server is there included: what a
+        store may lack."""
+    def merge(self, records: list[_Record]) -> int:
+        """Learns what others tell. Returns how much of it was news. What is in another form changes nothing, nor does
+        what only somebody who knows the key may say. Other threads run after each thousand."""
+    def heartbeat(self) -> _Record:
+        """That this server is there, to be told every ten seconds. What must be said again now and then comes next in
+        `changes`."""
+    def wake(self, callback: Callable[[], object]) -> None:
+        """From now on, calls back where something has begun here, or keys were loaded; and at once. It may be called by
+        any thread, also by one that handles a request: it must not wait."""
+    def stored(self, version: int) -> None:
+        """Notes that the store has everything up to a version."""
+    def is_stored(self, version: int) -> bool:
+        """Whether the store has everything up to a version."""
+    def away(self, is_away: bool) -> None:
+        """Notes that the store is away, or back. While it is away, what is left of each limit is divided by the servers
+        that were there."""
+
+def describe(record: _Record) -> dict[str, str | int | bool]:
+    """What a record tells: `kind`, `until`, and more that depends on the kind, which is `log_out`, `earlier_sessions`,
+    `revocation`, `lock`, `prompt`, `node` or `unknown`. Whether anybody may say so is not looked at."""
+
+def revocation_record(path: str | os.PathLike[str], key_id: str) -> _Record:
+    """The record that revokes the key of a file that has this id.
+
+    Raises `KeyFileError` for a file that cannot be used, and `KeyError` where it has no such key.
+    """
 
 @final
 class UrlKeys:

@@ -32,8 +32,8 @@ class Health:
     """The handler. It never waits for a driver on the event loop, nor longer than two seconds off it."""
 
     def __init__(self, queue: Callable[[], QueueLength], choose: Callable[[list[Device]], Device]) -> None:
-        self.queue = queue
-        self.sampler = DeviceSampler()
+        self.queue: Callable[[], QueueLength] = queue
+        self.sampler: DeviceSampler = DeviceSampler()
         self._choose = choose
         self._sampling: asyncio.Task[list[Device]] | None = None
         self._told: _Told | None = None

@@ -2,12 +2,14 @@
 //! evaluated, right or wrong, then none until the lock ends; and nothing but the lock is told about them.
 
 use super::Context;
+use crate::client::is_local;
 use crate::credential::{Credential, Source};
 use crate::decision::{Denial, Grant};
 use crate::origin;
 use crate::request::{Question, Request};
 use crate::secret::Digest;
-use crate::state::throttle::Budget;
+use crate::state::network::is_of_one_machine;
+use crate::state::throttle::{Budget, Client};
 
 /// Whether the credential may be used from the client's address without being one of those that are evaluated.
 ///
@@ -21,7 +23,7 @@ pub fn check<R: Request>(
     let Context { policy, request, question, now } = *context;
     let throttle = &policy.state.throttle;
     let passes = grant.session.is_some() || question == Question::Again || !throttle.locks_anybody(now.monotonic);
-    let Some(client) = request.client().filter(|_| !passes) else { return Ok(()) };
+    let Some(client) = (if passes { None } else { client(request) }) else { return Ok(()) };
     // Its length is that of what was presented: of a key that is kept as a digest nothing else tells it.
     let long = credential.is_long_key().then(|| grant.key.id());
     throttle.permits(client, budget(grant.source, context), long, now.monotonic).map_err(Denial::locked)
@@ -32,7 +34,7 @@ pub fn check<R: Request>(
 pub fn evaluates<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let throttle = &context.policy.state.throttle;
     let evaluate = |client| throttle.evaluate(client, budget(grant.source, context), context.now.monotonic);
-    context.request.client().map_or(Ok(()), evaluate).is_ok()
+    client(context.request).map_or(Ok(()), evaluate).is_ok()
 }
 
 /// Counts the wrong keys of a request, and where they were; one without a digest cannot be a key.
@@ -44,17 +46,25 @@ pub fn count<R: Request>(
     context: &Context<'_, '_, R>,
 ) -> Result<(), Denial> {
     let Context { policy, request, now, .. } = *context;
-    let Some(client) = request.client() else { return Ok(()) };
+    let Some(client) = client(request) else { return Ok(()) };
     let (any_pages, clients): (Vec<_>, Vec<_>) =
         wrong.partition(|(source, _)| budget(*source, context) == Budget::AnyPage);
     let mut counted = Ok(());
     for (budget, wrong) in [(Budget::Client, clients), (Budget::AnyPage, any_pages)] {
         if !wrong.is_empty() {
             let digests: Vec<_> = wrong.into_iter().filter_map(|(_, digest)| digest).collect();
-            counted = counted.and(policy.state.throttle.failed(client, budget, &digests, now.monotonic));
+            counted = counted.and(policy.state.throttle.failed(client, budget, &digests, now));
         }
     }
     counted.map_err(Denial::locked)
+}
+
+/// Who sends a request. Its address is another client's for other machines where it is of a private network, and no proxy
+/// that the operator trusts says that it comes from there.
+fn client<R: Request>(request: &R) -> Option<Client> {
+    let address = request.client()?;
+    let is_elsewhere = |known| !is_of_one_machine(known) && (!is_local(known) || request.proxied());
+    Some(Client { address, is_shared: request.known_client().is_some_and(is_elsewhere) })
 }
 
 /// Any web page can put a key into an address, and a request of another site's page says that it is one.

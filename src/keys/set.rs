@@ -97,6 +97,12 @@ impl Entry {
     pub fn session_mac(&self) -> Hmac<Sha256> {
         self.session_mac.clone()
     }
+
+    /// The same for what machines that have the key tell each other of it. It is derived each time, since that is rare.
+    #[must_use]
+    pub fn state_mac(&self) -> Hmac<Sha256> {
+        keyed(&derive(&self.digest, b"comfy-auth-rs state v1"))
+    }
 }
 
 fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
@@ -134,9 +140,14 @@ impl Keys {
         keys
     }
 
+    /// All of them, be they accepted or not.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// The keys that have not expired.
     pub fn in_force_at(&self, now: Now) -> impl Iterator<Item = &Entry> {
-        self.entries.values().filter(move |entry| entry.is_in_force(now))
+        self.entries().filter(move |entry| entry.is_in_force(now))
     }
 
     /// How many different keys have not expired.

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::Keys;
 use super::file::{REDACTED, Record, parse_file, parse_flag};
+use super::revoked::Revoked;
 use crate::error::{ConfigError, may_hold_a_key};
 use crate::request::millis;
 use crate::secret::{ApiKey, Digest, SHORT_KEY_LENGTH};
@@ -85,20 +86,23 @@ pub struct FileStatus {
 
 /// The keys in force, and their sources.
 pub struct KeyStore {
-    inline: Vec<Record>,
-    files: Mutex<Vec<WatchedFile>>,
+    pub(super) inline: Vec<Record>,
+    pub(super) files: Mutex<Vec<WatchedFile>>,
+    pub(super) revoked: Mutex<Revoked>,
     /// Apart from the files, which are locked while they are read.
     statuses: ArcSwap<Vec<FileStatus>>,
     current: ArcSwap<Keys>,
     /// Next look at the files, in milliseconds of the caller's monotonic clock.
     next_check: AtomicU64,
+    /// How many versions of files were loaded.
+    loaded: AtomicU64,
 }
 
-struct WatchedFile {
-    path: PathBuf,
+pub(super) struct WatchedFile {
+    pub(super) path: PathBuf,
     /// The version that was judged last.
     stamp: Stamp,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// When the version in force was written.
     modified: Option<SystemTime>,
     /// Whether the version that was judged last has a fault.
@@ -148,14 +152,10 @@ impl KeyStore {
     /// Every fault of every source; also when there is no source at all, since an empty store would admit nobody and a
     /// caller who wants no authentication should not ask for it.
     pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
-        let mut faults = Vec::new();
-        let mut records = Vec::new();
-        for key in inline {
-            match parse_flag(key.expose_secret()) {
-                Ok(record) => records.push(record),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let (records, faults): (Vec<_>, Vec<_>) =
+            inline.iter().map(|key| parse_flag(key.expose_secret())).partition(Result::is_ok);
+        let records: Vec<_> = records.into_iter().flatten().collect();
+        let mut faults: Vec<_> = faults.into_iter().filter_map(Result::err).collect();
         let mut files = Vec::new();
         for path in paths {
             match read_file(path) {
@@ -179,12 +179,15 @@ impl KeyStore {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let revoked = Revoked::default();
         Ok(Self {
-            current: ArcSwap::from_pointee(union(&records, &files)),
+            current: ArcSwap::from_pointee(union(&records, &files, &revoked)),
             statuses: ArcSwap::from_pointee(files.iter().map(WatchedFile::status).collect()),
             inline: records,
             files: Mutex::new(files),
+            revoked: Mutex::new(revoked),
             next_check: AtomicU64::new(0),
+            loaded: AtomicU64::new(0),
         })
     }
 
@@ -203,6 +206,17 @@ impl KeyStore {
     /// Whether it is time to look at the files again. `now` is any monotonic clock.
     pub fn is_due(&self, now: Duration) -> bool {
         millis(now) >= self.next_check.load(Ordering::Relaxed)
+    }
+
+    /// Has the next look be due at once: something ends, and what is in flight is noted before.
+    pub fn look_soon(&self) {
+        self.next_check.store(0, Ordering::Relaxed);
+    }
+
+    /// How many versions of key files were loaded since the start.
+    #[must_use]
+    pub fn loaded(&self) -> u64 {
+        self.loaded.load(Ordering::Relaxed)
     }
 
     /// Looks at the files; the next look is due half a second later.
@@ -227,8 +241,16 @@ impl KeyStore {
                 has_changed = true;
             }
         }
+        self.loaded.fetch_add(
+            events.iter().filter(|event| matches!(event, Reload::Loaded { .. })).count() as u64,
+            Ordering::Relaxed,
+        );
+        let mut revoked = self.revoked();
+        let next = revoked.next.take();
         if has_changed {
-            self.current.store(Arc::new(union(&self.inline, &files)));
+            self.current.store(Arc::new(union(&self.inline, &files, &revoked)));
+        } else if let Some(next) = next {
+            self.current.store(next);
         }
         let statuses: Vec<_> = files.iter().map(WatchedFile::status).collect();
         if **self.statuses.load() != statuses {
@@ -361,8 +383,10 @@ impl Stamp {
     }
 }
 
-fn union(inline: &[Record], files: &[WatchedFile]) -> Keys {
+/// The keys of all sources. One that was revoked has expired.
+pub(super) fn union(inline: &[Record], files: &[WatchedFile], revoked: &Revoked) -> Keys {
     let mut records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
+    revoked.apply(&mut records);
     for (digest, end) in files.iter().flat_map(|file| &file.ends) {
         for record in records.iter_mut().filter(|record| record.digest.ct_eq(digest).into()) {
             let expires = &mut record.attributes.expires;
@@ -508,15 +532,20 @@ fn readable_by_others(_path: &Path) -> Option<Warning> {
     None
 }
 
+/// What a key file holds, if that is any key.
+pub(super) fn records_of_file(path: &Path) -> Result<Vec<Record>, Vec<ConfigError>> {
+    match read_file(path) {
+        Ok(version) if version.records.is_empty() => Err(vec![no_key(path)]),
+        Ok(version) => Ok(version.records),
+        Err(Unread::System(fault)) => Err(vec![fault]),
+        Err(Unread::Bad(_, faults)) => Err(faults),
+    }
+}
+
 /// Every fault of a key file, one line each.
 #[must_use]
 pub fn faults_of_file(path: &Path) -> Vec<String> {
-    let faults = match read_file(path) {
-        Ok(version) if version.records.is_empty() => vec![no_key(path)],
-        Ok(_) => Vec::new(),
-        Err(Unread::System(fault)) => vec![fault],
-        Err(Unread::Bad(_, faults)) => faults,
-    };
+    let faults = records_of_file(path).err().unwrap_or_default();
     faults.iter().map(ToString::to_string).collect()
 }
 

@@ -65,18 +65,18 @@ impl Figures {
     /// Looks at the keys. Of more than [`MOST`] labels, those that end first have a figure each.
     pub fn look_at(&mut self, keys: &Keys, now: Now) {
         self.keys_in_force = keys.in_force(now);
-        let mut first: HashMap<String, u64> = HashMap::new();
+        let mut first: HashMap<&str, u64> = HashMap::new();
         for (label, end) in keys.ends(now) {
             let known = first.entry(cut(label)).or_insert(end);
             *known = end.min(*known);
         }
-        self.ends = first.into_iter().collect();
-        self.ends.sort_unstable_by(|(label, end), (other, others)| end.cmp(others).then_with(|| label.cmp(other)));
-        if let Some((_, end)) = self.ends.get(MOST).cloned() {
-            self.ends.truncate(MOST);
-            if self.ends.iter().all(|(label, _)| label != OTHER) {
-                self.ends.push((OTHER.to_owned(), end));
-            }
+        let mut first: Vec<_> = first.into_iter().collect();
+        first.sort_unstable_by_key(|&(label, end)| (end, label));
+        self.ends = first.iter().take(MOST).map(|&(label, end)| (label.to_owned(), end)).collect();
+        if let Some(&(_, end)) = first.get(MOST)
+            && self.ends.iter().all(|(label, _)| label != OTHER)
+        {
+            self.ends.push((OTHER.to_owned(), end));
         }
     }
 }

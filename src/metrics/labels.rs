@@ -21,18 +21,21 @@ impl Labels {
     pub fn bounded(&self, label: Option<&str>) -> String {
         let label = cut(label);
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if label.is_empty() || seen.contains(&label) {
-            return label;
+        if !label.is_empty() && !seen.contains(label) {
+            if seen.len() >= MOST {
+                return OTHER.to_owned();
+            }
+            seen.insert(label.to_owned());
         }
-        if seen.len() >= MOST {
-            return OTHER.to_owned();
-        }
-        seen.insert(label.clone());
-        label
+        label.to_owned()
     }
 }
 
 /// Its beginning; nothing where there is none.
-pub fn cut(label: Option<&str>) -> String {
-    label.unwrap_or_default().chars().take(LONGEST).collect()
+pub fn cut(label: Option<&str>) -> &str {
+    let label = label.unwrap_or_default();
+    if label.len() <= LONGEST {
+        return label;
+    }
+    label.char_indices().nth(LONGEST).map_or(label, |(end, _)| &label[..end])
 }

@@ -1,6 +1,6 @@
 //! How long prompts ran, by the labels of keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,15 +26,16 @@ impl RunTimes {
     /// One that ends meanwhile may be in neither: what was told stays, since a counter must not go back.
     pub fn with(&self, running: impl FnOnce() -> Vec<(String, Duration)>) -> Vec<(String, Duration)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut now: BTreeMap<_, _> = all.iter().map(|(label, times)| (label.clone(), times.ended)).collect();
+        let mut added: HashMap<String, Duration> = HashMap::new();
         for (label, time) in running() {
-            *now.entry(label).or_default() += time;
+            all.entry(label.clone()).or_default();
+            *added.entry(label).or_default() += time;
         }
-        for (label, time) in &mut now {
-            let told = &mut all.entry(label.clone()).or_default().told;
-            *told = (*told).max(*time);
-            *time = *told;
-        }
-        now.into_iter().collect()
+        let tell = |(label, times): (&String, &mut Times)| {
+            let running = added.get(label).copied().unwrap_or_default();
+            times.told = times.told.max(times.ended + running);
+            (label.clone(), times.told)
+        };
+        all.iter_mut().map(tell).collect()
     }
 }

@@ -35,6 +35,13 @@ impl Clock {
         Now { monotonic: self.monotonic.elapsed(), unix: 0, ahead: self.latest.ahead() }.latest_millis()
     }
 
+    /// The time as the clocks tell it now. It sees no second begin.
+    pub fn fresh(&self) -> Now {
+        let (monotonic, unix) = (self.monotonic.elapsed(), unix_time());
+        self.latest.saw(monotonic, unix);
+        Now { monotonic, unix: unix.as_secs(), ahead: self.latest.ahead() }
+    }
+
     /// The time; `each_second` is called once a second, in the call that sees it begin.
     pub fn now(&self, each_second: impl FnOnce()) -> Now {
         let monotonic = self.monotonic.elapsed();

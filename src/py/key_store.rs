@@ -37,6 +37,12 @@ impl KeyStore {
         keys::faults_of_file(&path)
     }
 
+    fn unheeded_revocations(&self) -> Vec<(String, Option<String>, String)> {
+        let unheeded = self.0.unheeded_revocations(Now::at(unix_time().as_secs())).into_iter();
+        let place = |key: &keys::Unheeded| format!("{}:{}", key.path.to_string_lossy(), key.line);
+        unheeded.map(|key| (place(&key), key.label, key.key.to_string())).collect()
+    }
+
     fn __len__(&self) -> usize {
         self.0.current().in_force(Now::at(unix_time().as_secs()))
     }

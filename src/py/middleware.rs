@@ -23,8 +23,10 @@ use super::log;
 use super::notices::Notices;
 use super::probe::DeviceSampler;
 use super::prompts::{Asker, Limits, PromptLedger};
+use super::quiet::Quiet;
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
+use super::state::{SharedState, Waker};
 use crate::audit::{Audit, Event, Fields, Line, of_request};
 use crate::check::Context;
 use crate::client::{ClientField, TrustedProxies};
@@ -47,7 +49,9 @@ use crate::validity::still_admits;
 
 #[pyclass(frozen, weakref, module = "comfy_auth_rs._core")]
 pub struct AuthMiddleware {
-    state: State,
+    state: Arc<State>,
+    shared: Py<SharedState>,
+    waker: Arc<Waker>,
     exemptions: Exemptions,
     table: Table,
     own_origins: OwnOrigins,
@@ -65,6 +69,7 @@ pub struct AuthMiddleware {
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Arc<Clock>,
+    quiet: Quiet,
     /// When the key files were looked at last.
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
@@ -136,12 +141,15 @@ impl AuthMiddleware {
         let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
         let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
-        let metrics = Arc::<Metrics>::default();
+        let (shared, metrics) = (SharedState::new(keys), Arc::<Metrics>::default());
         let middleware = Self {
+            state: Arc::clone(&shared.state),
+            clock: Arc::clone(&shared.clock),
+            waker: Arc::clone(&shared.waker),
+            shared: Py::new(py, shared)?,
             ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone(), Arc::clone(&metrics)))?,
             audit,
             prompts: OnceLock::new(),
-            state: State::default(),
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
@@ -162,7 +170,7 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock: Arc::new(Clock::start()),
+            quiet: Quiet::default(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
             metrics,
@@ -173,8 +181,9 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let call = (request, handler);
         let next =
-            self.judge(request, Question::Access, |decision, facts, now| self.next(request, &decision, facts, now))?;
+            self.judge(request, Question::Access, |decision, facts, now| self.next(call, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -222,6 +231,11 @@ impl AuthMiddleware {
     #[getter]
     fn ledger(&self, py: Python<'_>) -> Py<PromptLedger> {
         self.ledger.clone_ref(py)
+    }
+
+    #[getter]
+    fn shared(&self, py: Python<'_>) -> Py<SharedState> {
+        self.shared.clone_ref(py)
     }
 
     fn prompt_id_taken(&self, request: &Bound<'_, PyAny>, asker: &Asker) -> PyResult<Denial> {
@@ -329,17 +343,17 @@ impl AuthMiddleware {
                     if grant.session.is_some() {
                         self.tell(|| of_request::session(Event::LogOut, &grant, facts, unix_millis()));
                     }
-                    grant.session
+                    grant.session.map(|session| (session, grant.key))
                 }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => None,
                 Decision::Denied(denial) | Decision::SentToLogin(denial) => {
                     return self.refuse(denial, facts, Question::LogOut, false).map(Answer::No);
                 }
             };
-            if let Some(session) = ended {
+            if let Some((session, key)) = ended {
                 self.note_in_flight(request.py(), now)?;
                 self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
-                self.state.log_outs.add(&session, now.unix);
+                self.state.log_outs.add(&session, key, now);
                 self.metrics.session_ended();
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
@@ -377,8 +391,10 @@ impl AuthMiddleware {
         if let Some(prompts) = self.prompts.get() {
             visit.call(prompts)?;
         }
+        visit.call(&self.shared)?;
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
+        self.quiet.traverse(&visit)?;
         self.reader.scopes.traverse(&visit)?;
         self.reader.known.traverse(&visit)?;
         visit.call(&self.reader.our_own)?;
@@ -419,19 +435,20 @@ impl AuthMiddleware {
         &self,
         grant: &Grant<'_>,
         facts: &Request<'_, '_>,
-        request: &Bound<'_, PyAny>,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         now: Now,
     ) -> PyResult<Next> {
         let is_marked = request.get_type().is(&self.marked);
+        let is_quiet = self.quiet.knows(handler);
         let next = if is_marked {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
-        } else if self.prompts.get().is_none() || is_a_read(facts) {
+        } else if is_quiet || self.prompts.get().is_none() || is_a_read(facts) {
             Next::Handler
         } else {
             match take_place(&self.state, grant, facts, now) {
-                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock)),
+                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock, &self.waker)),
                 Err(denial) => Next::Refusal(self.refuse(denial, facts, Question::Access, false)?),
             }
         };
@@ -440,20 +457,22 @@ impl AuthMiddleware {
             if !is_counted {
                 self.metrics.admitted();
             }
-            self.tell_of_admitted(grant, facts, Question::Access);
+            if !is_quiet && self.tell_of_admitted(grant, facts, Question::Access) {
+                self.quiet.learn(request, handler)?;
+            }
         }
         Ok(next)
     }
 
     fn next(
         &self,
-        request: &Bound<'_, PyAny>,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         decision: &Decision<'_>,
         facts: &Request<'_, '_>,
         now: Now,
     ) -> PyResult<Next> {
         match decision {
-            Decision::Granted(grant) => self.admit(grant, facts, request, now),
+            Decision::Granted(grant) => self.admit(grant, facts, (request, handler), now),
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Exempt => {
                 if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
@@ -535,7 +554,7 @@ impl AuthMiddleware {
         self.judge(request, question, |decision, facts, now| {
             Ok(match decision {
                 Decision::Granted(grant) => {
-                    self.tell_of_admitted(&grant, facts, question);
+                    let _ = self.tell_of_admitted(&grant, facts, question);
                     Answer::Yes(yes(Some(grant), facts, now))
                 }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
@@ -578,6 +597,7 @@ impl AuthMiddleware {
             log::decision(&decision, question, &facts, trace)?;
         }
         let outcome = act(decision, &facts, now);
+        self.waker.wake(py);
         match facts.take_error() {
             Some(error) => Err(error),
             None => outcome,
@@ -598,11 +618,16 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        let look = self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
+        self.state.log_outs.noted(look);
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
         let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now).unwrap_or(now);
         self.tell_of_keys(&reloads, &before, then, now);
+        if reloads.iter().any(|reload| matches!(reload, Reload::Loaded { .. })) {
+            self.waker.call(py); // the store may hold something about keys that are new
+        }
         log::reloads(py, &reloads)
     }
 
@@ -630,12 +655,14 @@ impl AuthMiddleware {
         }
     }
 
-    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
-        if let Some(audit) = &self.audit
-            && let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis)
-        {
+    /// Whether no request like this one will ever leave a line.
+    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) -> bool {
+        let Some(audit) = &self.audit else { return false };
+        if let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis) {
             audit.tell(line);
+            return false;
         }
+        is_a_read(facts) && facts.known_scopes().is_some()
     }
 
     fn tell_of_start(&self) {

@@ -17,9 +17,11 @@ mod notices;
 mod probe;
 mod profile;
 mod prompts;
+mod quiet;
 mod request;
 mod responses;
 mod scopes;
+mod state;
 mod url_keys;
 
 use pyo3::prelude::*;
@@ -60,6 +62,8 @@ mod _core {
     use super::responses::BeforeSending;
     #[pymodule_export]
     use super::scopes::scope_of;
+    #[pymodule_export]
+    use super::state::{SharedState, describe, revocation_record};
     #[pymodule_export]
     use super::url_keys::{UrlKeys, split_url_keys};
     #[pymodule_export]

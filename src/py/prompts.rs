@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::clock::{Clock, unix_millis};
 use super::request::Request;
+use super::state::Waker;
 use crate::allowance::{self, Allowance};
 use crate::audit::of_request::traceparent;
 use crate::audit::{Audit, Event, Fields, Line, Seconds, Who};
@@ -23,6 +24,7 @@ pub struct Asker {
     who: Arc<prompts::Asker>,
     ticket: Option<Mutex<Ticket>>,
     clock: Arc<Clock>,
+    waker: Arc<Waker>,
     #[pyo3(get)]
     by_a_new_id: bool,
     #[pyo3(get)]
@@ -30,7 +32,13 @@ pub struct Asker {
 }
 
 impl Asker {
-    pub fn new(grant: &Grant<'_>, request: &Request<'_, '_>, place: Place, clock: &Arc<Clock>) -> Self {
+    pub fn new(
+        grant: &Grant<'_>,
+        request: &Request<'_, '_>,
+        place: Place,
+        clock: &Arc<Clock>,
+        waker: &Arc<Waker>,
+    ) -> Self {
         let who = prompts::Asker {
             key: grant.key.id(),
             who: grant.key.into(),
@@ -38,8 +46,8 @@ impl Asker {
             traceparent: traceparent(request),
         };
         let Place { ticket, by_a_new_id, in_turn } = place;
-        let (who, ticket, clock) = (Arc::new(who), ticket.map(Mutex::new), Arc::clone(clock));
-        Self { who, ticket, clock, by_a_new_id, in_turn }
+        let (who, ticket) = (Arc::new(who), ticket.map(Mutex::new));
+        Self { who, ticket, clock: Arc::clone(clock), waker: Arc::clone(waker), by_a_new_id, in_turn }
     }
 
     pub fn key(&self) -> KeyId {
@@ -119,13 +127,15 @@ pub struct PromptLedger {
 
 #[pymethods]
 impl PromptLedger {
-    fn queued(&self, prompt_id: &str, asker: Option<&Asker>) {
+    fn queued(&self, py: Python<'_>, prompt_id: &str, asker: Option<&Asker>) {
+        let waker = asker.map(|asker| Arc::clone(&asker.waker));
         let (turn, asker) = (asker.and_then(Asker::turn), asker.map(|asker| Arc::clone(&asker.who)));
         self.tell(Event::PromptQueued, prompt_id, asker.as_deref(), |fields| {
             fields.client = asker.as_ref().and_then(|asker| asker.client);
         });
         self.metrics.prompt_queued(label(asker.as_deref()));
         self.prompts.queued(prompt_id, asker, turn);
+        waker.inspect(|waker| waker.wake(py));
     }
 
     fn started(&self, prompt_id: &str) {

@@ -5,17 +5,43 @@
 //!
 //! A place is reserved before ComfyUI looks at a prompt. It counts from then on. It becomes a prompt when ComfyUI queues it,
 //! or is given back.
+//!
+//! Machines that share a state tell each other their prompts, and the union counts. While the store is away they cannot:
+//! then what is left of a limit is divided among those that were there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::changes::Changes;
+use super::fact::Fact;
 use crate::allowance::{Allowance, Prompts, Queued};
-use crate::keys::{MOST_PROMPTS, Quota, Rate, Window};
+use crate::keys::{KeyId, MOST_PROMPTS, Quota, Rate, Window};
 use crate::secret::random_bytes;
 
 /// The sets of all users, by their names or the ids of their keys.
 #[derive(Default, Clone)]
-pub struct Limits(Arc<Mutex<HashMap<String, Account>>>);
+pub struct Limits(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    accounts: Mutex<Accounts>,
+    changes: Arc<Changes>,
+}
+
+#[derive(Default)]
+struct Accounts {
+    by_subject: HashMap<String, Account>,
+    alone: Option<Alone>,
+}
+
+/// The store is away.
+#[derive(Clone, Copy)]
+struct Alone {
+    /// Since when, in milliseconds since 1970.
+    since: u64,
+    /// How many machines share what was left then.
+    machines: usize,
+}
 
 /// What one user has queued.
 #[derive(Default)]
@@ -27,14 +53,26 @@ struct Account {
     queued: usize,
 }
 
-/// The prompts that were queued: times in milliseconds since 1970 and ids, in order. It is a set that grows until its entries
-/// expire. The union of those of two machines is what both have admitted.
+/// The prompts that were queued, in order. It is a set that grows until its entries expire. The union of those of two
+/// machines is what both have admitted.
 #[derive(Default)]
-struct Admitted(VecDeque<(u64, u64)>);
+struct Admitted(VecDeque<Admission>);
+
+/// One prompt that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Admission {
+    /// When, in milliseconds since 1970.
+    pub time: u64,
+    /// Its name, a random number.
+    pub id: u64,
+    /// By which key.
+    pub key: KeyId,
+}
 
 /// A place for one prompt. It is given back when this is dropped, if nothing was queued.
 pub struct Ticket {
     user: User,
+    key: KeyId,
     quota: Quota,
     is_open: bool,
 }
@@ -50,39 +88,87 @@ struct User {
 }
 
 impl Limits {
-    /// A place for one more prompt of `subject`. `now` is in milliseconds since 1970 (UTC), and never goes back.
+    /// Nothing was queued; what is queued here is told to `changes`.
+    #[must_use]
+    pub fn new(changes: Arc<Changes>) -> Self {
+        Self(Arc::new(Inner { accounts: Mutex::default(), changes }))
+    }
+
+    /// A place for one more prompt of `subject` by one of its keys. `now` is in milliseconds since 1970 (UTC), and never goes
+    /// back.
     ///
     /// # Errors
     /// What is left, where a limit is reached.
-    pub fn reserve(&self, subject: &str, quota: Quota, now: u64) -> Result<Ticket, Allowance> {
+    pub fn reserve(&self, key: KeyId, subject: &str, quota: Quota, now: u64) -> Result<Ticket, Allowance> {
         let mut accounts = self.lock();
-        if !accounts.contains_key(subject) {
-            accounts.retain(|_, account| !account.is_forgotten(now));
-        }
-        let account = accounts.entry(subject.to_owned()).or_default();
-        let left = account.allowance(quota, now);
+        let alone = accounts.alone;
+        let account = accounts.of(subject, now);
+        let left = account.allowance(quota, alone, now);
         if left.reached().is_some() {
             return Err(left);
         }
         account.reserved += 1;
-        Ok(Ticket { user: User { limits: self.clone(), subject: subject.to_owned() }, quota, is_open: true })
+        Ok(Ticket { user: User { limits: self.clone(), subject: subject.to_owned() }, key, quota, is_open: true })
     }
 
     /// What a key of `subject` with this quota may still queue.
     #[must_use]
     pub fn allowance(&self, subject: &str, quota: Quota, now: u64) -> Allowance {
-        self.lock().get(subject).unwrap_or(&Account::default()).allowance(quota, now)
+        let accounts = self.lock();
+        let account = accounts.by_subject.get(subject);
+        account.unwrap_or(&Account::default()).allowance(quota, accounts.alone, now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Account>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Learns of a prompt of `subject` that another machine has queued. Returns whether that is news.
+    #[must_use]
+    pub fn merge(&self, subject: &str, prompt: Admission, now: u64) -> bool {
+        self.lock().of(subject, now).admitted.add(prompt, now)
+    }
+
+    /// The prompts that were queued here and elsewhere, and count.
+    #[must_use]
+    pub fn prompts(&self, now: u64) -> Vec<Admission> {
+        let subjects: Vec<_> = self.lock().by_subject.keys().cloned().collect();
+        let mut prompts = Vec::new();
+        for subject in subjects {
+            let accounts = self.lock();
+            let Some(Account { admitted, .. }) = accounts.by_subject.get(&subject) else { continue };
+            prompts.extend(admitted.0.range(admitted.0.len() - admitted.within(Window::Day, now)..));
+        }
+        prompts
+    }
+
+    /// The store is away, and so many machines share what is left of each limit; or it is back.
+    pub fn divide(&self, machines: Option<usize>, now: u64) {
+        let mut accounts = self.lock();
+        accounts.alone = match (machines, accounts.alone) {
+            (Some(_), Some(alone)) => Some(alone),
+            (machines, _) => machines.map(|machines| Alone { since: now, machines: machines.max(1) }),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Accounts {
+    fn of(&mut self, subject: &str, now: u64) -> &mut Account {
+        if !self.by_subject.contains_key(subject) {
+            self.by_subject.retain(|_, account| !account.is_forgotten(now));
+        }
+        self.by_subject.entry(subject.to_owned()).or_default()
     }
 }
 
 impl Account {
-    fn allowance(&self, quota: Quota, now: u64) -> Allowance {
+    fn allowance(&self, quota: Quota, alone: Option<Alone>, now: u64) -> Allowance {
+        let prompts = |rate| match alone {
+            None => self.prompts(rate, now),
+            Some(alone) => self.share(rate, alone, now),
+        };
         Allowance {
-            prompts: quota.prompts.map(|rate| self.prompts(rate, now)),
+            prompts: quota.prompts.map(prompts),
             queued: quota.queued.map(|most| Queued { most, left: left(most, self.reserved + self.queued) }),
         }
     }
@@ -92,9 +178,27 @@ impl Account {
         // There is room for one more when so many of them are left.
         let room = (rate.most as usize).saturating_sub(self.reserved);
         let next = self.admitted.newest(admitted.min(room));
-        let seconds = |time: u64| time.saturating_add(millis(rate.window)).saturating_sub(now).div_ceil(1000);
-        let reset = next.map(|time| u32::try_from(seconds(time)).unwrap_or(u32::MAX));
+        let reset = next.map(|prompt| prompt.seconds_left(rate.window, now));
         Prompts { rate, left: left(rate.most, self.reserved + admitted), reset }
+    }
+
+    /// The same while the store is away: a part of what was left, for what is queued here from then on.
+    fn share(&self, rate: Rate, alone: Alone, now: u64) -> Prompts {
+        let admitted = self.admitted.within(rate.window, now);
+        let inside = self.admitted.0.range(self.admitted.0.len() - admitted..);
+        let earlier = inside.clone().filter(|prompt| prompt.time < alone.since).count();
+        let left_of = |earlier: usize, here: usize| {
+            let share = left(rate.most, earlier).checked_div(u32::try_from(alone.machines).unwrap_or(u32::MAX));
+            let share = share.unwrap_or(0).max(u32::from(left(rate.most, earlier) > 0));
+            left(share, here + self.reserved)
+        };
+        let now_left = left_of(earlier, admitted - earlier);
+        // They leave in order: those from before the store went away, then the others.
+        let mut leaving = inside
+            .zip(1..)
+            .filter(|(_, gone)| left_of(earlier.saturating_sub(*gone), admitted - earlier.max(*gone)) > now_left);
+        let reset = leaving.next().map(|(prompt, _)| prompt.seconds_left(rate.window, now));
+        Prompts { rate, left: now_left, reset }
     }
 
     fn is_forgotten(&self, now: u64) -> bool {
@@ -102,25 +206,33 @@ impl Account {
     }
 }
 
+impl Admission {
+    /// Seconds until it leaves the window, rounded up.
+    fn seconds_left(self, window: Window, now: u64) -> u32 {
+        let left = self.time.saturating_add(millis(window)).saturating_sub(now);
+        u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+}
+
 impl Admitted {
-    /// Only as many are kept as a limit may name: an older one changes no judgement.
-    fn add(&mut self, now: u64) {
-        let entry = (now, u64::from_le_bytes(random_bytes()));
-        let at = self.0.partition_point(|other| *other < entry);
-        self.0.insert(at, entry);
+    /// Only as many are kept as a limit may name: an older one changes no judgement. Returns whether it is new, and kept.
+    fn add(&mut self, prompt: Admission, now: u64) -> bool {
+        let Err(at) = self.0.binary_search(&prompt) else { return false };
+        self.0.insert(at, prompt);
         let outdated = self.0.len().saturating_sub(self.within(Window::Day, now).min(MOST_PROMPTS as usize));
         self.0.drain(..outdated);
+        at >= outdated
     }
 
     /// How many are in the window that ends now.
     fn within(&self, window: Window, now: u64) -> usize {
-        self.0.len() - self.0.partition_point(|(time, _)| now.saturating_sub(*time) >= millis(window))
+        self.0.len() - self.0.partition_point(|prompt| now.saturating_sub(prompt.time) >= millis(window))
     }
 
-    /// The time of the newest (1), of the one before it (2), and so on.
-    fn newest(&self, place: usize) -> Option<u64> {
+    /// The newest (1), the one before it (2), and so on.
+    fn newest(&self, place: usize) -> Option<Admission> {
         let place = self.0.len().checked_sub(place)?;
-        self.0.get(place).map(|(time, _)| *time)
+        self.0.get(place).copied()
     }
 }
 
@@ -130,11 +242,13 @@ impl Ticket {
         if !std::mem::replace(&mut self.is_open, false) {
             return None;
         }
+        let (id, key) = (u64::from_le_bytes(random_bytes()), self.key);
         self.user.change(|account| {
             account.reserved -= 1;
             account.queued += 1;
-            account.admitted.add(now);
+            account.admitted.add(Admission { time: now, id, key }, now);
         });
+        self.user.limits.0.changes.add(Fact::Prompt { key, time: now, id }, None);
         Some(Turn(self.user.clone()))
     }
 
@@ -166,7 +280,7 @@ impl Drop for Turn {
 
 impl User {
     fn change(&self, change: impl FnOnce(&mut Account)) {
-        self.limits.lock().get_mut(&self.subject).map(change);
+        self.limits.lock().by_subject.get_mut(&self.subject).map(change);
     }
 }
 

@@ -1,15 +1,25 @@
 //! What is remembered from one request to the next.
+//!
+//! What other machines must know, too, is told them in [facts](fact): see [`sharing`](State::merge).
 
+pub mod changes;
+pub mod fact;
 mod generations;
 pub mod limits;
 pub mod log_outs;
-mod network;
+pub mod network;
+pub mod nodes;
 pub mod prompts;
+mod ranked;
+pub mod revocations;
+mod shared_locks;
+mod sharing;
 pub mod sockets;
 pub mod throttle;
 
-/// All of it.
-#[derive(Default)]
+use std::sync::Arc;
+
+/// All of it, but for the keys that were revoked, which the [`KeyStore`](crate::keys::KeyStore) has.
 pub struct State {
     /// Sessions that were ended.
     pub log_outs: log_outs::LogOuts,
@@ -19,4 +29,22 @@ pub struct State {
     pub limits: limits::Limits,
     /// Open WebSockets that need no credential.
     pub sockets: sockets::Sockets,
+    /// The machines that share the state.
+    pub nodes: nodes::Nodes,
+    /// What the other machines are to be told.
+    pub changes: Arc<changes::Changes>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let changes = Arc::<changes::Changes>::default();
+        Self {
+            log_outs: log_outs::LogOuts::new(Arc::clone(&changes)),
+            throttle: throttle::Throttle::new(Arc::clone(&changes)),
+            limits: limits::Limits::new(Arc::clone(&changes)),
+            sockets: sockets::Sockets::default(),
+            nodes: nodes::Nodes::default(),
+            changes,
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! What counts as one address.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What one client is given: an IPv4 address, or an IPv6 /64, all of whose addresses it can use; and all of loopback, whose
 /// addresses every program on this machine can use.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(u128);
 
 impl From<IpAddr> for Network {
@@ -16,3 +16,47 @@ impl From<IpAddr> for Network {
         }
     }
 }
+
+impl Network {
+    /// For other machines.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) has made, if it is no network that each machine has one of.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let network = Self(u128::from_be_bytes(bytes));
+        (!is_of_one_machine(network.address()) && Self::from(network.address()) == network).then_some(network)
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from_bits(self.0)).to_canonical()
+    }
+}
+
+/// Whether it is another machine's address for another machine: loopback, link-local.
+#[must_use]
+pub fn is_of_one_machine(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+    }
+}
+
+impl std::fmt::Display for Network {
+    /// `192.0.2.1`, `2001:db8::/64`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address() {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "{address}/64"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/state_network.rs"]
+mod tests;

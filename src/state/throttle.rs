@@ -2,20 +2,23 @@
 //!
 //! A misconfigured client that repeats one value, or sends none, is no attack. While an address is locked, long keys that
 //! were good from it before still pass; of the others ten in all are evaluated. Everything is bounded: the tables forget
-//! what was not used for long.
+//! what was not used for long. Machines that share a state tell each other their locks, but no guess.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::changes::Changes;
+use super::fact::Fact;
 use super::generations::{GENERATION, Generations};
 use super::network::Network;
+use super::shared_locks::{Place, SharedLocks};
 use crate::keys::KeyId;
-use crate::request::millis;
+use crate::request::{Now, millis};
 use crate::secret::Digest;
 
 /// Distinct wrong keys that lock an address.
@@ -41,12 +44,21 @@ const RECENT: usize = 1024;
 const MAX_BEGUN: usize = 1024;
 
 /// What is counted apart, with a lock of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Budget {
     /// What no web page can have its visitor's browser send.
     Client,
     /// What any web page can: no page can lock its visitor out of the other.
     AnyPage,
+}
+
+/// Who sends a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it has this address for other machines, too, so that locks of it are told, and those of others count.
+    pub is_shared: bool,
 }
 
 /// Counts failures by address. All times are of one monotonic clock.
@@ -59,6 +71,7 @@ pub struct Throttle {
     recent: Box<[AtomicU64]>,
     /// Whether there are locks that nobody has taken.
     has_begun: AtomicBool,
+    changes: Arc<Changes>,
 }
 
 /// An address that is locked out.
@@ -74,7 +87,8 @@ pub struct Lock {
 
 #[derive(Default)]
 struct Tables {
-    failing: Generations<(Network, Budget), Record>,
+    failing: Generations<Place, Record>,
+    shared: SharedLocks,
     begun: Vec<Lock>,
     good: Generations<(Network, KeyId), ()>,
     /// When the locks in force end; no more than there is room for addresses.
@@ -109,46 +123,87 @@ impl Default for Throttle {
             any_locked_until: AtomicU64::new(0),
             recent: std::iter::repeat_with(AtomicU64::default).take(RECENT).collect(),
             has_begun: AtomicBool::new(false),
+            changes: Arc::default(),
         }
     }
 }
 
 impl Throttle {
-    /// Counts the wrong keys that `address` presented in one request.
+    /// Nobody is locked. Locks that begin here are told to `changes`.
+    #[must_use]
+    pub fn new(changes: Arc<Changes>) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// Counts the wrong keys that a client presented in one request.
     ///
     /// # Errors
     /// The time left, where the address is locked already; then they are of those that are evaluated.
-    pub fn failed(&self, address: IpAddr, budget: Budget, wrong: &[Digest], now: Duration) -> Result<(), Duration> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = tables.failing.get_or_default((address.into(), budget));
-        if let Err(left) = record.unlocked(now) {
-            record.evaluated = record.evaluated.saturating_add(wrong.len());
+    pub fn failed(&self, client: Client, budget: Budget, wrong: &[Digest], now: Now) -> Result<(), Duration> {
+        let mut tables = self.lock();
+        if let Some((left, evaluated)) = tables.lock_of(client, budget, now.monotonic) {
+            *evaluated = evaluated.saturating_add(wrong.len());
             return Err(left);
         }
-        record.failures.retain(|&(_, at)| now.saturating_sub(at) < WINDOW);
+        let record = tables.failing.get_or_default(client.place(budget));
+        record.failures.retain(|&(_, at)| now.monotonic.saturating_sub(at) < WINDOW);
         for digest in wrong {
             let hash = self.hasher.hash_one(digest.expose_secret());
             if record.failures.iter().all(|&(known, _)| known != hash) {
-                record.failures.push((hash, now));
+                record.failures.push((hash, now.monotonic));
             }
         }
-        if record.failures.len() >= MAX_FAILURES {
-            record.lock(now);
-            let (until, time) = (record.locked_until, record.locked_until.saturating_sub(now));
-            self.any_locked_until.fetch_max(millis(until), Ordering::Relaxed);
-            tables.count(until, now);
-            if tables.begun.len() < MAX_BEGUN {
-                tables.begun.push(Lock { address, budget, time });
-                self.has_begun.store(true, Ordering::Relaxed);
-            }
+        if record.failures.len() < MAX_FAILURES {
+            return Ok(());
+        }
+        record.lock(now.monotonic);
+        let until = record.locked_until;
+        self.any_locked_until.fetch_max(millis(until), Ordering::Relaxed);
+        let fact = self.begin(&mut tables, client, budget, until, now);
+        drop(tables);
+        if let Some(fact) = fact {
+            self.changes.add(fact, None);
         }
         Ok(())
+    }
+
+    /// Notes a lock that has begun here. Returns what is told of it.
+    fn begin(&self, tables: &mut Tables, client: Client, budget: Budget, until: Duration, now: Now) -> Option<Fact> {
+        let time = until.saturating_sub(now.monotonic);
+        tables.count(until, now.monotonic);
+        if tables.begun.len() < MAX_BEGUN {
+            tables.begun.push(Lock { address: client.address, budget, time });
+            self.has_begun.store(true, Ordering::Relaxed);
+        }
+        let (network, _) = client.place(budget);
+        client.is_shared.then(|| {
+            let until = now.unix.saturating_add(millis(time).div_ceil(1000));
+            tables.shared.begin((network, budget), until, now);
+            Fact::Lock { network, budget, until }
+        })
+    }
+
+    /// Learns of a lock of another machine. Returns whether that is news.
+    pub fn merge(&self, network: Network, budget: Budget, until: u64, now: Now) -> bool {
+        let mut tables = self.lock();
+        let is_news = tables.shared.merge((network, budget), until, now);
+        let left = tables.shared.left(&(network, budget), now.monotonic);
+        if is_news {
+            self.any_locked_until.fetch_max(millis(now.monotonic + left), Ordering::Relaxed);
+        }
+        is_news
+    }
+
+    /// The locks that are told to other machines, or were told by them.
+    #[must_use]
+    pub fn facts(&self, now: Now) -> Vec<Fact> {
+        self.lock().shared.facts(now)
     }
 
     /// How many locks there were, and how many there are.
     #[must_use]
     pub fn locks(&self, now: Duration) -> Locks {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.lock();
         tables.forget_ended(now);
         Locks { begun: tables.locks, in_force: tables.ends.len() }
     }
@@ -180,36 +235,45 @@ impl Throttle {
         if !self.has_begun.swap(false, Ordering::Relaxed) {
             return Vec::new();
         }
-        std::mem::take(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner).begun)
+        std::mem::take(&mut self.lock().begun)
     }
 
-    /// Whether a key may be used from `address` without being one of those that are evaluated. `long` names it where nobody
-    /// could guess it.
+    /// Whether a client may use a key without it being one of those that are evaluated. `long` names it where nobody could
+    /// guess it.
     ///
     /// # Errors
     /// The time left, where the address is locked and no such key was good from it before.
-    pub fn permits(&self, address: IpAddr, budget: Budget, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
-        let network = address.into();
-        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        match tables.failing.get(&(network, budget)) {
-            Some(record) if long.and_then(|key| tables.good.get(&(network, key))).is_none() => record.unlocked(now),
-            _ => Ok(()),
-        }
+    pub fn permits(&self, client: Client, budget: Budget, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
+        let place = client.place(budget);
+        let tables = self.lock();
+        let here = tables.failing.get(&place).map_or(Duration::ZERO, |record| record.left(now));
+        let left = here.max(tables.elsewhere(client, budget, now));
+        let is_good = || long.and_then(|key| tables.good.get(&(place.0, key))).is_some();
+        if left.is_zero() || is_good() { Ok(()) } else { Err(left) }
     }
 
     /// Takes one of the evaluations that an address has while it is locked.
     ///
     /// # Errors
     /// The time left, where none is left.
-    pub fn evaluate(&self, address: IpAddr, budget: Budget, now: Duration) -> Result<(), Duration> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.failing.get_or_default((address.into(), budget)).evaluate(now)
+    pub fn evaluate(&self, client: Client, budget: Budget, now: Duration) -> Result<(), Duration> {
+        match self.lock().lock_of(client, budget, now) {
+            Some((left, evaluated)) if *evaluated >= MAX_EVALUATED => Err(left),
+            Some((_, evaluated)) => {
+                *evaluated += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Remembers that `key` is good from `address`.
     pub fn succeeded(&self, address: IpAddr, key: KeyId) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.good.get_or_default((address.into(), key));
+        self.lock().good.get_or_default((address.into(), key));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
@@ -221,7 +285,30 @@ impl Throttle {
     }
 }
 
+impl Client {
+    fn place(self, budget: Budget) -> Place {
+        (self.address.into(), budget)
+    }
+}
+
 impl Tables {
+    /// What is left of the lock of a client, and how many keys were evaluated in it.
+    fn lock_of(&mut self, client: Client, budget: Budget, now: Duration) -> Option<(Duration, &mut usize)> {
+        let elsewhere = self.elsewhere(client, budget, now);
+        let record = self.failing.get_or_default(client.place(budget));
+        let here = record.left(now);
+        if !here.is_zero() {
+            return Some((here.max(elsewhere), &mut record.evaluated));
+        }
+        let evaluated = self.shared.evaluated(&client.place(budget)).filter(|_| !elsewhere.is_zero());
+        evaluated.map(|evaluated| (elsewhere, evaluated))
+    }
+
+    /// What is left of a lock that began on another machine.
+    fn elsewhere(&self, client: Client, budget: Budget, now: Duration) -> Duration {
+        if client.is_shared { self.shared.left(&client.place(budget), now) } else { Duration::ZERO }
+    }
+
     fn count(&mut self, end: Duration, now: Duration) {
         self.locks += 1;
         self.forget_ended(now);
@@ -238,9 +325,8 @@ impl Tables {
 }
 
 impl Record {
-    fn unlocked(&self, now: Duration) -> Result<(), Duration> {
-        let left = self.locked_until.saturating_sub(now);
-        if left.is_zero() { Ok(()) } else { Err(left) }
+    fn left(&self, now: Duration) -> Duration {
+        self.locked_until.saturating_sub(now)
     }
 
     fn lock(&mut self, now: Duration) {
@@ -253,14 +339,6 @@ impl Record {
         self.locked_until = now + lock;
         self.evaluated = 0;
         self.failures.clear();
-    }
-
-    fn evaluate(&mut self, now: Duration) -> Result<(), Duration> {
-        if self.evaluated >= MAX_EVALUATED {
-            return self.unlocked(now);
-        }
-        self.evaluated += 1;
-        Ok(())
     }
 }
 

@@ -58,7 +58,11 @@ fn a_turn_is_over_when_its_prompt_ends() {
     let left = || limits.allowance("a", quota, 0).queued.map(|queued| queued.left);
     let prompts = Prompts::default();
     for (id, expected) in [("runs", Some(2)), ("waits", Some(1)), ("stays", Some(0))] {
-        prompts.queued(id, asker(1), limits.reserve("a", quota, 0).ok().and_then(|mut ticket| ticket.queued(0)));
+        prompts.queued(
+            id,
+            asker(1),
+            limits.reserve(KeyId([1; 16]), "a", quota, 0).ok().and_then(|mut ticket| ticket.queued(0)),
+        );
         assert_eq!(left(), expected);
     }
     prompts.started("runs", SECOND);

@@ -1,0 +1,109 @@
+//! Keys that were revoked elsewhere, and are in the sources all the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::file::Record;
+use super::store::{records_of_file, union};
+use super::{KeyId, KeyStore, Keys};
+use crate::error::ConfigError;
+use crate::request::Now;
+use crate::state::fact::{self, Fact, Mac};
+use crate::state::revocations::{News, Revocation, Revocations};
+
+/// The revocations, and what follows from them at the next look.
+#[derive(Default)]
+pub struct Revoked {
+    known: Revocations,
+    /// The keys without those that were revoked since the last look. Who is in flight is noted before a key goes.
+    pub next: Option<Arc<Keys>>,
+}
+
+/// A revoked key that is in a file, and has not expired there.
+pub struct Unheeded {
+    /// The file.
+    pub path: PathBuf,
+    /// The line in it.
+    pub line: usize,
+    /// The key.
+    pub key: KeyId,
+    /// Its label.
+    pub label: Option<String>,
+}
+
+impl Revoked {
+    /// Has keys that were revoked be expired.
+    pub fn apply(&self, records: &mut [Record]) {
+        for record in records.iter_mut().filter(|record| self.known.contains(KeyId::of(&record.digest))) {
+            record.attributes.expires = Some(0);
+        }
+    }
+}
+
+/// The record that revokes the key with this id in a file; `None` where no key has it.
+///
+/// # Errors
+/// The faults of the file.
+pub fn revocation(path: &Path, key: &str, now: u64) -> Result<Option<fact::Record>, Vec<ConfigError>> {
+    let keys = Keys::new(&records_of_file(path)?);
+    let key = keys.entries().find(|entry| entry.id().to_string() == key);
+    let revocation = key.map(|key| Revocation::new(key, now, now).fact());
+    Ok(revocation.map(|(fact, mac)| fact.record(Some(&mac))))
+}
+
+impl KeyStore {
+    /// Learns of revocations whose signatures are right. They count from the next look on, which is due at once. Returns how
+    /// many are news.
+    pub fn revoke(&self, revocations: &[Revocation], now: Now) -> usize {
+        if revocations.is_empty() {
+            return 0;
+        }
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut revoked = self.revoked();
+        let news: Vec<_> = revocations.iter().map(|revocation| revoked.known.merge(*revocation, now)).collect();
+        if news.contains(&News::Revoked) {
+            revoked.next = Some(Arc::new(union(&self.inline, &files, &revoked)));
+            self.look_soon();
+        }
+        news.iter().filter(|news| **news != News::Nothing).count()
+    }
+
+    /// Says again that keys are revoked which are still in the sources. Returns what is to be told.
+    #[must_use]
+    pub fn renew_revocations(&self, now: Now) -> Vec<(Fact, Mac)> {
+        let keys = self.current();
+        let mut revoked = self.revoked();
+        let renewed = |known: &Revocation| known.renewed(keys.known(known.key)?, now.unix);
+        let renewed: Vec<_> = revoked.known.current(now).filter_map(renewed).collect();
+        let is_news = |renewed: &&Revocation| revoked.known.merge(**renewed, now) != News::Nothing;
+        renewed.iter().filter(is_news).map(Revocation::fact).collect()
+    }
+
+    /// The revocations that count.
+    #[must_use]
+    pub fn revocations(&self, now: Now) -> Vec<(Fact, Mac)> {
+        self.revoked().known.current(now).map(Revocation::fact).collect()
+    }
+
+    /// The keys that were revoked, are still in a file, and have not expired there.
+    #[must_use]
+    pub fn unheeded_revocations(&self, now: Now) -> Vec<Unheeded> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let revoked = self.revoked();
+        let records = files.iter().flat_map(|file| file.records.iter().map(|record| (file.path.clone(), record)));
+        let unheeded = records.filter_map(|(path, record)| {
+            let (key, label) = (KeyId::of(&record.digest), record.label.clone());
+            let is_unheeded = revoked.known.contains(key) && !record.attributes.has_expired(now.latest());
+            is_unheeded.then_some(Unheeded { path, line: record.line, key, label })
+        });
+        unheeded.collect()
+    }
+
+    pub(super) fn revoked(&self) -> MutexGuard<'_, Revoked> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/units/keys_revoked.rs"]
+mod tests;

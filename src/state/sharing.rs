@@ -1,0 +1,99 @@
+//! What machines tell each other of the state, and what each learns.
+//!
+//! Every kind of fact is a set that grows until its entries are over, or a maximum. So it does not matter in what order they
+//! arrive, and how often. What is told by nobody who may say so, or is not in our form, changes nothing.
+
+use super::State;
+use super::fact::{Fact, Mac, Record};
+use super::limits::Admission;
+use super::revocations::Revocation;
+use crate::keys::{Entry, KeyStore, Keys};
+use crate::request::Now;
+use crate::session::Session;
+
+impl State {
+    /// Learns what others have told. Returns how much of it is news.
+    pub fn merge<B: AsRef<[u8]>>(&self, keys: &KeyStore, records: &[Record<B>], now: Now) -> usize {
+        let known = keys.current();
+        let mut revocations = Vec::new();
+        let told = records.iter().filter_map(|record| Fact::read(record, now));
+        let is_news = |(fact, mac): &(Fact, _)| self.learn(fact, *mac, &known, &mut revocations, now);
+        let news: Vec<_> = told.filter(is_news).collect();
+        if news.iter().any(|(fact, _)| matches!(fact, Fact::LogOut { .. })) {
+            keys.look_soon();
+        }
+        news.len() + keys.revoke(&revocations, now)
+    }
+
+    /// Learns one fact, but leaves revocations to the caller. Returns whether it is news.
+    fn learn(&self, fact: &Fact, mac: Option<Mac>, keys: &Keys, revocations: &mut Vec<Revocation>, now: Now) -> bool {
+        match *fact {
+            Fact::Lock { network, budget, until } => return self.throttle.merge(network, budget, until, now),
+            Fact::Node { id, seen } => return self.nodes.merge(id, seen, now),
+            _ => {}
+        }
+        let of = fact.key().and_then(|key| keys.known(key));
+        let Some((of, mac)) = of.zip(mac).filter(|(of, mac)| fact.is_signed(of, mac)) else { return false };
+        match *fact {
+            Fact::LogOut { key, session: id, issued, expires } => {
+                self.log_outs.merge(&Session { key, id, issued, expires }, of, mac, now)
+            }
+            Fact::EarlierSessions { key, issued } => self.log_outs.merge_earlier(key, issued, mac),
+            Fact::Prompt { key, time, id } => {
+                let is_limited = of.attributes().quota.is_limited();
+                is_limited && self.limits.merge(&of.subject(), Admission { time, id, key }, now.latest_millis())
+            }
+            Fact::Revocation { key, at, until } => {
+                revocations.push(Revocation { key, at, until, mac });
+                false
+            }
+            Fact::Lock { .. } | Fact::Node { .. } => false,
+        }
+    }
+
+    /// Everything that counts of what this machine knows, for a store that may know less, and the version that it tells. Other
+    /// machines say themselves that they are there.
+    #[must_use]
+    pub fn all(&self, keys: &KeyStore, now: Now) -> (u64, Vec<Record>) {
+        let version = self.changes.version(); // first: what begins meanwhile is told twice
+        let known = keys.current();
+        let signed = keys.revocations(now).into_iter().chain(self.log_outs.facts(now));
+        let mut records: Vec<_> = signed.map(|(fact, mac)| fact.record(Some(&mac))).collect();
+        let prompts = self.limits.prompts(now.latest_millis()).into_iter();
+        let prompts = prompts.map(|Admission { key, time, id }| Fact::Prompt { key, time, id });
+        let others = prompts.chain(self.throttle.facts(now)).chain([self.nodes.heartbeat(now)]);
+        records.extend(others.filter_map(|fact| signed_record(&fact, None, &known)));
+        (version, records)
+    }
+
+    /// What began on this machine since a version, and the version that this leads to; `None` where only [`all`](Self::all)
+    /// tells that.
+    #[must_use]
+    pub fn changes_since(&self, version: u64, keys: &KeyStore) -> Option<(u64, Vec<Record>)> {
+        let (version, changes) = self.changes.since(version)?;
+        let known = keys.current();
+        let records = changes.iter().filter_map(|change| signed_record(&change.fact, change.mac, &known));
+        Some((version, records.collect()))
+    }
+
+    /// That this machine is there, to be told every few seconds. It says again what must be said again, too.
+    #[must_use]
+    pub fn heartbeat(&self, keys: &KeyStore, now: Now) -> Record {
+        for (fact, mac) in keys.renew_revocations(now) {
+            self.changes.add(fact, Some(mac));
+        }
+        self.nodes.heartbeat(now).record(None)
+    }
+
+    /// The store is away, or it is back.
+    pub fn set_away(&self, is_away: bool, now: Now) {
+        self.limits.divide(is_away.then(|| self.nodes.count(now)), now.latest_millis());
+    }
+}
+
+/// A fact for a store, signed if it must be; `None` where its key is not known any more.
+fn signed_record(fact: &Fact, mac: Option<Mac>, keys: &Keys) -> Option<Record> {
+    let Some(key) = fact.key().filter(|_| mac.is_none()) else { return Some(fact.record(mac.as_ref())) };
+    let sign = |key: &Entry| fact.record(Some(&fact.sign(key)));
+    keys.known(key).map(sign)
+}
