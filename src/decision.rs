@@ -87,6 +87,8 @@ pub enum Denial {
     },
     /// A key for less than everything asks for the `prompt_id` of another prompt.
     PromptIdTaken(KeyId),
+    /// The log-out holds on this server, but the store did not take it.
+    Unstored,
     /// The address decodes to a control character, with which it would begin a line of its own in a log.
     ControlCharacter,
     /// The address guessed too often.
@@ -145,7 +147,7 @@ impl Denial {
             Self::Scope { .. } => 3,
             Self::Address(_) => 4,
             Self::CrossOrigin => 5,
-            Self::Profile | Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
+            Self::Profile | Self::Unstored | Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
             // These are found out about what was admitted.
             Self::Quota { .. } | Self::PromptIdTaken(_) => 8,
@@ -225,6 +227,8 @@ impl Denial {
                 "Your limit is reached: try again later."),
             Self::PromptIdTaken(_) => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
                 "This prompt_id is in the queue or in the history: take a new one, or leave it out."),
+            Self::Unstored => row(503, "service_unavailable", "store", None, None, Warning,
+                "You are logged out here, but it could not be stored: another server, or this one after a restart, may accept this session. Log out again later."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

@@ -1739,6 +1739,7 @@ fn rule_4_how_refusals_read() {
         (Denial::Profile, 403, "profile", None, None, Debug),
         (Denial::ClientIdTaken, 401, "client_id_taken", plain, None, Warning),
         (Denial::Sockets, 429, "sockets", None, None, Debug),
+        (Denial::Unstored, 503, "store", None, None, Warning),
         (Denial::Address(KeyId([0; 16])), 403, "address", None, None, Warning),
         (SCOPE, 403, "insufficient_scope", insufficient, None, Debug),
         (Denial::locked(Duration::from_millis(1)), 429, "locked", None, Some("locked"), Warning),

@@ -281,6 +281,8 @@ class AuthMiddleware:
         page. With a word in `scopes` the key must have that scope; several, or an unknown one, nobody has."""
     def deny_profile(self, request: web.Request) -> Denial:
         """Why an admitted request gets nothing that asks for another user's profile in ComfyUI."""
+    def deny_unstored(self, request: web.Request) -> Denial:
+        """Why a log-out is not called done: it holds here, but the store did not take it."""
     def users(self) -> set[str]:
         """Everybody for whom there is a key, in lower case."""
     def log_in(self, request: web.Request, *, remember: bool, key: str | None = None) -> SessionCookie | Denial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -28,7 +29,14 @@ from comfy_auth_rs.scopes import read as read_scopes
 from comfy_auth_rs.script import finish_page
 from comfy_auth_rs.settings import PathLike, Settings
 from comfy_auth_rs.sockets import adopt
+from comfy_auth_rs.store import Store, make_store
+from comfy_auth_rs.store.address import MEMORY
+from comfy_auth_rs.store.exchange import Exchange, State
+from comfy_auth_rs.store.memory import Memory
 from comfy_auth_rs.url_prefix import accept_url_keys
+
+#: How long a start waits for what a store knows, in seconds.
+_STORE_ANSWERS_WITHIN = 2.0
 
 #: Where `setup` keeps the middleware of an application.
 AUTH: Final = web.AppKey("comfy_auth_rs", AuthMiddleware)
@@ -46,6 +54,7 @@ def create_auth_middleware(
     origin: str | Iterable[str] = (),
     scopes: GivenScopes = MappingProxyType({}),
     audit: PathLike | None = None,
+    state: PathLike = MEMORY,
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
@@ -71,8 +80,11 @@ def create_auth_middleware(
         client_field=client_field,
         origin=origin,
         audit=audit,
+        state=os.fspath(state),
     )
-    return make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
+    middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
+    remember(middleware, make_store(os.fspath(state)))
+    return middleware
 
 
 def setup(
@@ -89,6 +101,7 @@ def setup(
     url_key: bool = False,
     scopes: GivenScopes = MappingProxyType({}),
     audit: PathLike | None = None,
+    state: PathLike = MEMORY,
     index: PathLike | None = None,
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
@@ -122,8 +135,10 @@ def setup(
         origin=origin,
         url_key=url_key,
         audit=audit,
+        state=os.fspath(state),
     )
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
+    remembered = remember(middleware, make_store(os.fspath(state)))
     page = None
     if index is not None:
         path = Path(index)
@@ -133,13 +148,14 @@ def setup(
         app,
         middleware,
         health,
+        state=remembered,
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
     add_metrics(app, middleware, health)
     app.middlewares.append(middleware)
     app.on_response_prepare.append(before_sending(middleware, added.pages))
-    wire(app, middleware, settings)
+    wire(app, middleware, settings, remembered)
     if audit is not None:
         app.on_startup.append(partial(require_unserved, Path(audit)))
     return middleware
@@ -165,8 +181,25 @@ def make_middleware(
     return middleware
 
 
+def remember(middleware: AuthMiddleware, store: Store | None) -> State:
+    """Has what must outlast a request carried to the store and back, as long as the middleware lives.
+
+    What the store has is known from now on, unless it takes too long.
+    """
+    if store is None:
+        return Memory()
+    exchange = Exchange(middleware.shared, store)
+    exchange.start(_STORE_ANSWERS_WITHIN)
+    weakref.finalize(middleware, exchange.end)
+    return exchange
+
+
 async def _end_with(middleware: AuthMiddleware, app: web.Application) -> None:
     await asyncio.to_thread(middleware.end)
+
+
+async def _end_state(exchange: Exchange, app: web.Application) -> None:
+    await asyncio.to_thread(exchange.end)
 
 
 def _end(middleware: weakref.ref[AuthMiddleware]) -> None:
@@ -179,12 +212,14 @@ def before_sending(middleware: AuthMiddleware, pages: set[web.AbstractResource])
     return BeforeSending(middleware, leave_packed=leave_packed, pages=pages, finish_page=finish_page)
 
 
-def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings) -> None:
+def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings, state: State) -> None:
     """What must go with the middleware, wherever it is among those of `app`."""
     if settings.url_key:
         accept_url_keys(app, middleware)
     if settings.audit is not None:
         app.on_cleanup.append(partial(_end_with, middleware))
+    if isinstance(state, Exchange):
+        app.on_cleanup.append(partial(_end_state, state))
     install_filters()
     app[AUTH] = middleware
 

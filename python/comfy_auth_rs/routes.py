@@ -19,6 +19,7 @@ from comfy_auth_rs.health import Health
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import LOGIN_PAGE, encoded_next, refuse
 from comfy_auth_rs.script import STATIC
+from comfy_auth_rs.store.exchange import State
 from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_link.js", "auth_inject.js")
@@ -28,6 +29,9 @@ _MAX_LOGIN_BODY = 16 * 1024
 
 #: How long it may take to arrive, in seconds. Whoever sends it byte by byte is not waited for.
 _LOGIN_TIMEOUT = 10.0
+
+#: How long the answer to a log-out waits until the store has it, in seconds.
+_STORED_WITHIN = 1.0
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _JSON_TYPE = "application/json"
@@ -85,8 +89,9 @@ class Assets:
 class SessionRoute:
     """`/auth_session`: POST makes a session of a key, GET tells whose it is, DELETE ends it."""
 
-    def __init__(self, middleware: AuthMiddleware, displaced: Sequence[str]) -> None:
+    def __init__(self, middleware: AuthMiddleware, state: State, displaced: Sequence[str]) -> None:
         self._middleware = middleware
+        self._state = state
         self._displaced = displaced
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -104,6 +109,7 @@ class SessionRoute:
             }
             if "all" in who.scopes:
                 told["displaced_middlewares"] = list(self._displaced)
+                told["state"] = self._state.status()._asdict()
         return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -155,10 +161,12 @@ class SessionRoute:
         """Ends the session, if there is one; the cookie is cleared in any case."""
         return await self._log_out(request, web.Response(status=204))
 
-    async def _log_out(self, request: web.Request, response: web.Response) -> web.StreamResponse:
+    async def _log_out(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
         outcome = self._middleware.log_out(request)
         if isinstance(outcome, Denial):
             return await refuse(request, outcome)
+        if not await self._state.stored(_STORED_WITHIN):
+            response = await refuse(request, self._middleware.deny_unstored(request))
         response.headers["Cache-Control"] = "no-store"
         clear_session(request, response, outcome)
         return response
@@ -224,6 +232,7 @@ def add_routes(
     middleware: AuthMiddleware,
     health: Health,
     *,
+    state: State,
     index: IndexPage | None = None,
     overrides: Path | None = None,
     prefixes: Sequence[str] = ("",),
@@ -235,7 +244,7 @@ def add_routes(
     `around` is done to their handlers. `displaced` names the middlewares that were put before this one.
     """
     assets = Assets(middleware, overrides)
-    session = SessionRoute(middleware, displaced)
+    session = SessionRoute(middleware, state, displaced)
     routes: list[web.RouteDef] = [
         web.get("/auth_session", session.get),
         web.post("/auth_session", session.post),

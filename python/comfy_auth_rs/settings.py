@@ -21,6 +21,11 @@ def _path(flag: str, *, help: str) -> Any:
     return field(default=None, metadata={"flag": flag, "metavar": "PATH", "help": help})
 
 
+def _where(flag: str, *, help: str) -> Any:
+    # It may hold a password, so it is never printed.
+    return field(default=None, metadata={"flag": flag, "metavar": "PATH-or-URL", "help": help}, repr=False)
+
+
 def _several(flag: str, metavar: str, *, help: str) -> Any:
     metadata = {"flag": flag, "metavar": metavar, "help": help}
     return field(default=(), metadata=metadata, repr=metavar != "KEY")  # a key is never printed
@@ -79,6 +84,13 @@ class Settings:
     audit: PathLike | None = _path(  # noqa: RUF009
         "--auth-audit",
         help="Write who did what to this file, one JSON object a line, for `comfy-auth-rs usage` and fail2ban.",
+    )
+
+    state: PathLike | None = _where(  # noqa: RUF009
+        "--auth-state",
+        help="Remember log-outs, locks, revoked keys and limits in this file, in memory, or in the Valkey or Redis of "
+        "this URL (valkey://HOST, unix:///PATH), which several servers may share. Put a URL with a password into "
+        "COMFYUI_AUTH_STATE instead. (default: comfy_auth_rs.sqlite3 in ComfyUI's user folder)",
     )
 
     @classmethod

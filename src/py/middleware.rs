@@ -294,6 +294,10 @@ impl AuthMiddleware {
         self.refuse(decision::Denial::Profile, &self.facts(request)?, Question::Access, false)
     }
 
+    fn deny_unstored(&self, request: &Bound<'_, PyAny>) -> PyResult<Denial> {
+        self.refuse(decision::Denial::Unstored, &self.facts(request)?, Question::LogOut, false)
+    }
+
     fn users(&self) -> HashSet<String> {
         self.reader.keys.current().users().collect()
     }
@@ -352,7 +356,7 @@ impl AuthMiddleware {
             };
             if let Some((session, key)) = ended {
                 self.note_in_flight(request.py(), now)?;
-                self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
+                self.reader.connections.spare(request)?; // it is in flight, too, until this is stored
                 self.state.log_outs.add(&session, key, now);
                 self.metrics.session_ended();
             }

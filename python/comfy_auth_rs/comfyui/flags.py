@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any, NoReturn
 
 from comfy_auth_rs._core import REDACTED, KeyStore
 from comfy_auth_rs.arguments import without_values
-from comfy_auth_rs.comfyui import inheritance
+from comfy_auth_rs.comfyui import inheritance, state
 from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
 from comfy_auth_rs.settings import Settings, flag
+from comfy_auth_rs.store.address import without_credentials
 
 #: How the values were given, if not by flags: `SPELLING` among them says how to write the name of a setting.
 SPELLING = "auth_spelling"
@@ -28,6 +30,10 @@ _MISSPELT = (
     "an argument looks like --api-key, but is written otherwise, or has two values (it isn't shown, it may be a key); "
     "write --api-key KEY or, better, --api-key-file PATH"
 )
+
+
+#: URLs with a password that were in `sys.argv`, and what is there now.
+_taken_out: dict[str, str] = {}
 
 
 class Secret:
@@ -53,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parsed: argparse.Namespace = parse_args(*args, **named)
         settings = read_settings(parsed)
         if settings.has_keys:
-            inheritance.hand_on(settings)  # now, since custom nodes may restart ComfyUI before it makes its server
+            # Now, since custom nodes may restart ComfyUI before it makes its server.
+            inheritance.hand_on(settings)
+            if settings.state is not None:
+                state.leave(os.fspath(settings.state))
         elif inheritance.is_offered() and not (args or named):
             _require_patched_server()
         return parsed
@@ -61,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def error_without_keys(message: str) -> NoReturn:
         if any(_may_hold_a_key(sys.argv[index:]) for index in range(1, len(sys.argv))):
             refuse_to_start(_MISSPELT)
+        for value, shown in _taken_out.items():
+            message = message.replace(value, shown)
         error(without_values(message, sys.argv[1:]))
 
     vars(parser).update(parse_args=parse_and_hand_on, error=error_without_keys)
@@ -113,11 +124,22 @@ def _take_key_file(value: str) -> list[Path]:
     return [Path(value).absolute()]
 
 
+def _take_state(value: str) -> str:
+    shown = without_credentials(value)
+    if shown != value:  # whatever stands before it: argparse takes the beginning of a flag for the flag
+        _taken_out[value] = shown
+        sys.argv[1:] = [argument.replace(value, shown) for argument in sys.argv[1:]]
+    left = os.environ.get(state.VARIABLE, "")
+    # What it was before this process, or its parent, took it out of the arguments.
+    return left if value == shown and shown == without_credentials(left) else state.absolute(value)
+
+
 #: What one value of a flag stands for, once it is known to be good.
 _TAKE: dict[str, Callable[[str], Any]] = {
     "api_key": _take_key,
     "api_key_file": _take_key_file,
     "audit": lambda value: Path(value).absolute(),
+    "state": _take_state,
 }
 
 

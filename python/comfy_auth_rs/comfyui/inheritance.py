@@ -15,9 +15,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from comfy_auth_rs.comfyui import processes
+from comfy_auth_rs.comfyui import processes, state
 from comfy_auth_rs.errors import SettingError
 from comfy_auth_rs.settings import KEYS, Settings
+from comfy_auth_rs.store.address import has_credentials
 
 __all__ = ["VARIABLE", "digest_of", "hand_on", "inherited_keys", "is_offered", "take_over"]
 
@@ -106,6 +107,10 @@ def _portable(settings: Settings) -> dict[str, Any]:
             continue
         if setting.name == "api_key":
             value = [digest_of(key) for key in value]
+        elif setting.name == "state":
+            value = state.absolute(os.fspath(value))
+            if has_credentials(value):
+                continue
         elif setting.metadata.get("metavar") == "PATH":
             value = (
                 str(Path(value).absolute())

@@ -15,18 +15,19 @@ from typing import Any
 from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, KeyStore
-from comfy_auth_rs.app import AUTH, before_sending, make_middleware, wire
+from comfy_auth_rs.app import AUTH, before_sending, make_middleware, remember, wire
 from comfy_auth_rs.audit import require_outside, static_folders
 from comfy_auth_rs.comfyui import deprecated_paths, loopback, node_routes, provider
 from comfy_auth_rs.comfyui.cors import OfComfyUI, allow_api_key_header
 from comfy_auth_rs.comfyui.device import chosen_device
 from comfy_auth_rs.comfyui.first import name_of, stay_first
 from comfy_auth_rs.comfyui.flags import SPELLING, Spelling, destination, read_settings
-from comfy_auth_rs.comfyui.inheritance import take_over
+from comfy_auth_rs.comfyui.inheritance import hand_on, take_over
 from comfy_auth_rs.comfyui.profiles import Profiles
 from comfy_auth_rs.comfyui.prompts import Prompts
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
+from comfy_auth_rs.comfyui.state import choose, leave, store_of
 from comfy_auth_rs.errors import PatchError, SettingError, end_process, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.metrics import add_metrics
@@ -69,7 +70,8 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         raise PatchError("this ComfyUI's comfy/cli_args.py is not patched; run `comfy-auth-rs patch DIR` again")
     app: web.Application = server.app
     health = Health(lambda: _queue_length(server), chosen_device)
-    settings, parent = take_over(read_settings(args))
+    own = read_settings(args)
+    settings, parent = take_over(own)
     if not settings.has_keys:
         for name in settings.beside_keys():
             # Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open.
@@ -81,6 +83,10 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         return
     if app.frozen or AUTH in app:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
+    settings = choose(own, settings)
+    hand_on(settings)
+    leave(os.fspath(settings.state or ""))
+    state_store = store_of(own, settings)
     store = KeyStore(settings.api_key, settings.api_key_file)
     of_comfyui = OfComfyUI.among(app.middlewares)
     middleware = make_middleware(
@@ -91,6 +97,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         scopes=RouteFacts(server),
         adopt=adopt,
     )
+    state = remember(middleware, state_store)
     tell_who_is_addressed(server)
     profiles = Profiles.install(server, args, middleware)
     middleware.ask_with(Prompts.install(server, middleware, of_comfyui.around(refuse)).ask)
@@ -101,6 +108,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         app,
         middleware,
         health,
+        state=state,
         index=IndexPage(middleware, lambda: Path(server.web_root, "index.html")),
         overrides=root,
         prefixes=("", _TWIN),
@@ -121,7 +129,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     deprecated_paths.bound(server)
     loopback.ask_no_resolver(server)
     provider.register(middleware)
-    wire(app, middleware, settings)
+    wire(app, middleware, settings, state)
     if settings.audit is not None:
         app.on_startup.append(partial(_end_at_sigterm, middleware))
         app.on_startup.append(partial(_require_unserved, Path(settings.audit), spell))

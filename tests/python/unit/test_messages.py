@@ -39,7 +39,7 @@ def test_the_collector_finds_messages_of_every_kind() -> None:
         assert text in texts
     assert any("cannot import comfy_auth_rs" in text for text in texts)  # the patch's own lines
     assert len(MESSAGES) > 130
-    assert len(causes()) == 13
+    assert len(causes()) == 14
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=[message.place for message in MESSAGES])

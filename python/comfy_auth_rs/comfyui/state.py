@@ -1,0 +1,67 @@
+"""Where a ComfyUI keeps its state, and what it leaves of that to those that it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from comfy_auth_rs.errors import SettingError
+from comfy_auth_rs.settings import Settings
+from comfy_auth_rs.store import Store, make_store
+from comfy_auth_rs.store.address import MEMORY, has_credentials, is_url
+
+__all__ = ["VARIABLE", "absolute", "choose", "default_file", "leave", "store_of"]
+
+VARIABLE = "COMFYUI_AUTH_STATE"
+
+_NAME = "comfy_auth_rs"
+_FILE = "comfy_auth_rs.sqlite3"
+
+
+def choose(own: Settings, settings: Settings) -> Settings:
+    """`settings` with the state that counts: that of our `own` flags, the environment, the parent, or ComfyUI's own."""
+    state = os.environ.get(VARIABLE, settings.state) if own.state is None else own.state
+    return replace(settings, state=_default() if state is None else absolute(os.fspath(state)))
+
+
+def store_of(own: Settings, settings: Settings) -> Store | None:
+    """The store that it names. Raises `SettingError` with the name of what says so."""
+    try:
+        return make_store(os.fspath(settings.state or MEMORY))
+    except SettingError as fault:
+        if own.state is None and VARIABLE in os.environ:
+            raise SettingError(fault.detail, place=VARIABLE) from None
+        raise
+
+
+def absolute(state: str) -> str:
+    """Good in any folder."""
+    return state if state in ("", MEMORY) or is_url(state) else str(Path(state).absolute())
+
+
+def leave(state: str) -> None:
+    """Leaves it to what this process starts, and to this process when it restarts: credentials have no other way."""
+    if VARIABLE in os.environ or has_credentials(state):
+        os.environ[VARIABLE] = state
+
+
+def default_file(user_directory: Path) -> Path:
+    """Where it is unless something says otherwise, in a ComfyUI that doesn't name such a folder itself."""
+    return user_directory / f"__{_NAME}" / _FILE
+
+
+def _default() -> str:
+    folders: Any = sys.modules.get("folder_paths")
+    if hasattr(folders, "get_system_user_directory"):
+        file = Path(folders.get_system_user_directory(_NAME), _FILE)
+    elif hasattr(folders, "get_user_directory"):
+        file = default_file(Path(folders.get_user_directory()))
+    else:
+        return MEMORY
+    with suppress(OSError):  # the store says why the file cannot be made
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(file.absolute())

@@ -1,0 +1,247 @@
+"""Two threads between what a server knows and a store: one carries what is new there, one brings what others wrote.
+
+No request waits for them, but the answer to a log-out waits for `stored`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from comfy_auth_rs.store.link import Link, Status
+from comfy_auth_rs.store.memory import Memory
+from comfy_auth_rs.store.outbox import Outbox
+from comfy_auth_rs.store.protocol import Reader, Record, Store, StoreError, Writer
+
+if TYPE_CHECKING:
+    from comfy_auth_rs._core import SharedState
+
+__all__ = ["Exchange", "State"]
+
+_logger = logging.getLogger("comfy_auth_rs")
+
+_HEARTBEAT = 10.0  # seconds
+_LONGEST_WAIT = 1.0  # seconds for others' news
+#: Seconds after which everything is read again, whatever the store says is new: it may have lost something.
+_EVERYTHING_AFTER = 600.0
+_FIRST_PAUSE = 0.05  # seconds until a store that failed is tried again; then twice as long, and so on
+_LONGEST_PAUSE = 1.0
+_LAST_WORDS = 1.0  # seconds at the end
+
+#: The first byte of a record's name is its kind (src/state/fact.rs).
+_LOCK = b"l"
+
+
+class Exchange:
+    """Between `shared` and `store`, from `start` to `end`."""
+
+    def __init__(self, shared: SharedState, store: Store) -> None:
+        self._shared = shared
+        self._store = store
+        self._link = Link(store.kind, store.place, shared.away)
+        self._news = threading.Event()  # something to carry
+        self._ending = threading.Event()
+        self._tried = threading.Event()  # to read, with success or not
+        self._doubts = threading.Event()  # everything must be read again
+        self._lacking: queue.SimpleQueue[list[Record]] = queue.SimpleQueue()
+        self._reader: Reader | None = None
+        self._waiting = _Waiting()
+        self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs-state")
+                         for run in (self._carry, self._bring)]  # fmt: skip
+
+    def start(self, patience: float) -> None:
+        """Begins, and waits so many seconds at most until what is in the store is known here, or cannot be read."""
+        self._shared.wake(self._news.set)
+        for thread in self._threads:
+            thread.start()
+        self._tried.wait(patience)
+
+    def end(self) -> None:
+        """Carries what is left, if that is possible within a second. Safe to call twice."""
+        self._ending.set()
+        self._news.set()
+        if (reader := self._reader) is not None:
+            reader.interrupt()
+        until = time.monotonic() + _LAST_WORDS
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
+
+    def status(self) -> Status:
+        """How the store fares."""
+        return self._link.status()._replace(nodes=self._shared.nodes)
+
+    async def stored(self, seconds: float) -> bool:
+        """Whether all that is known now is in the store, after so many seconds at most."""
+        version = self._shared.version
+        if self._shared.is_stored(version):
+            return True
+        return await self._waiting.until(version, self._shared.is_stored, seconds)
+
+    # --- carrying -----------------------------------------------------------------------------------------------
+
+    def _carry(self) -> None:
+        load = _Load(self._shared)
+        pause = _Pause()
+        is_again = False
+        while not self._ending.is_set():
+            try:
+                writer = self._store.writer()
+                with contextlib.closing(writer):
+                    self._carry_by(writer, load, pause, is_again)
+            except Exception as fault:
+                self._link.fails("write", _told(fault, self._store))
+            is_again = True
+            self._ending.wait(pause.next())
+
+    def _carry_by(self, writer: Writer, load: _Load, pause: _Pause, is_again: bool) -> None:
+        next_beat = 0.0
+        while True:
+            is_last = self._ending.is_set()
+            self._news.clear()
+            now = time.monotonic()
+            if now >= next_beat:
+                writer.write([Record(*self._shared.heartbeat())], durable=False)
+                next_beat = now + _HEARTBEAT
+            if is_again:
+                self._doubts.set()
+                is_again = False
+            with contextlib.suppress(queue.Empty):
+                load.outbox.add(self._lacking.get_nowait(), are_news=False)
+            load.collect()
+            while batch := load.outbox.take(time.monotonic()):
+                writer.write(batch)
+                load.outbox.written(batch)
+                self._tell_stored(load)
+                load.collect()
+            self._tell_stored(load)
+            self._link.works("write")
+            pause.reset()
+            if is_last:
+                return
+            self._news.wait(min(load.outbox.delay() or _HEARTBEAT, next_beat - now))
+
+    def _tell_stored(self, load: _Load) -> None:
+        if not load.outbox.has_news:
+            self._shared.stored(load.version)
+            self._waiting.tell(load.version)
+
+    # --- bringing -----------------------------------------------------------------------------------------------
+
+    def _bring(self) -> None:
+        pause = _Pause()
+        while not self._ending.is_set():
+            try:
+                reader = self._reader = self._store.reader()
+                with contextlib.closing(reader):
+                    self._bring_by(reader, pause)
+            except Exception as fault:
+                if not self._ending.is_set():
+                    self._link.fails("read", _told(fault, self._store))
+            self._tried.set()
+            self._ending.wait(pause.next())
+
+    def _bring_by(self, reader: Reader, pause: _Pause) -> None:
+        version, everything_at, loaded = None, 0.0, 0
+        while not self._ending.is_set():
+            # What is said of a key counts as soon as the key is known.
+            if self._doubts.is_set() or time.monotonic() >= everything_at or loaded != self._shared.keys_loaded:
+                version, loaded = None, self._shared.keys_loaded
+            self._doubts.clear()
+            read = reader.read(version)
+            version = read.version
+            missing = {}
+            if read.is_whole:
+                missing = {record[0]: Record(*record) for record in self._shared.all()[1]}
+                everything_at = time.monotonic() + _EVERYTHING_AFTER * random.uniform(0.5, 1)  # noqa: S311
+            for batch in read.batches:
+                self._shared.merge(list(batch))
+                for record in batch:
+                    missing.pop(record.name, None)
+            if missing:
+                self._lacking.put([*missing.values()])
+                self._news.set()
+            self._link.works("read")
+            self._tried.set()
+            pause.reset()
+            reader.wait(_LONGEST_WAIT)
+
+
+#: What an application has of its state.
+State = Exchange | Memory
+
+
+class _Load:
+    """What is new here, on its way into the outbox."""
+
+    def __init__(self, shared: SharedState) -> None:
+        self.outbox = Outbox(lambda record: record.name[:1] == _LOCK)
+        #: Up to which all is in the outbox, or was.
+        self.version = 0
+        self._shared = shared
+
+    def collect(self) -> None:
+        """Takes what is new. What cannot leave the outbox stays where it is: that is never more than is known."""
+        if self.outbox.has_news:
+            return
+        self.version, records = self._shared.changes(self.version) or self._shared.all()
+        self.outbox.add(Record(*record) for record in records)
+
+
+class _Pause:
+    """How long to wait until the next try: longer each time, and never as long as others do."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._longest = _FIRST_PAUSE
+
+    def next(self) -> float:
+        longest, self._longest = self._longest, min(_LONGEST_PAUSE, 2 * self._longest)
+        return longest * random.uniform(0.5, 1)  # noqa: S311
+
+
+class _Waiting:
+    """Who waits until a version is stored, each in its event loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: list[tuple[int, asyncio.Future[None]]] = []
+
+    async def until(self, version: int, is_stored: Callable[[int], bool], seconds: float) -> bool:
+        mine = (version, asyncio.get_running_loop().create_future())
+        with self._lock:
+            self._all.append(mine)
+        if not is_stored(version):  # it may have been meanwhile
+            await asyncio.wait([mine[1]], timeout=seconds)
+        with self._lock, contextlib.suppress(ValueError):
+            self._all.remove(mine)
+        return is_stored(version)
+
+    def tell(self, version: int) -> None:
+        with self._lock:
+            told = [one for one in self._all if one[0] <= version]
+            self._all = [one for one in self._all if one[0] > version]
+        for _, future in told:
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                future.get_loop().call_soon_threadsafe(_end, future)
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _told(fault: Exception, store: Store) -> str:
+    if isinstance(fault, StoreError):
+        return str(fault)
+    _logger.debug("comfy-auth-rs: the exchange with %s failed", store.place, exc_info=fault)
+    return f"{store.place}: {type(fault).__name__}"

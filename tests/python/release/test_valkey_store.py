@@ -1,0 +1,461 @@
+"""The store in a real Redis, or Valkey: what is written is read, whatever happens to the server or was put there."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfy_auth_rs.store import Read, Record, StoreError, make_store
+from support.servers import free_port
+from support.valkey import SERVER, Valkey, start_valkey
+
+pytestmark = pytest.mark.skipif(SERVER is None, reason="needs redis-server or valkey-server")
+
+FACTS, NEWS, EPOCH = "{comfy-auth-rs}:facts", "{comfy-auth-rs}:news", "{comfy-auth-rs}:epoch"
+LATER = int(time.time()) + 3600
+
+
+def record(number: int, until: int = LATER) -> Record:
+    return Record(b"x%06d" % number, b"value of %d" % number, until)
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with start_valkey() as server:
+        yield server
+
+
+@contextmanager
+def halves(url: str) -> Iterator[tuple[Any, Any]]:
+    store = make_store(url)
+    assert store is not None
+    with closing(store.reader()) as reader, closing(store.writer()) as writer:
+        yield reader, writer
+
+
+def write(url: str, *records: Record) -> None:
+    with halves(url) as (_, writer):
+        writer.write([*records])
+
+
+def all_of(read: Read) -> set[Record]:
+    return {record for batch in read.batches for record in batch}
+
+
+def everything(url: str) -> set[Record]:
+    with halves(url) as (reader, _):
+        read = reader.read(None)
+        assert read.is_whole
+        return all_of(read)
+
+
+def fault(url: str, act: Callable[[Any, Any], object] = lambda reader, writer: None) -> str:
+    with pytest.raises(StoreError) as told, halves(url) as (reader, writer):
+        act(reader, writer)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+# --- as it should be --------------------------------------------------------------------------------------------
+
+
+def test_what_one_writes_another_reads(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(0)])
+        read = reader.read(None)
+        assert (read.is_whole, all_of(read)) == (True, {record(0)})
+        writer.write([*map(record, range(1, 2500))])
+        seen: set[Record] = set()
+        for _ in range(10):
+            read = reader.read(read.version)
+            assert not read.is_whole
+            batches = [*read.batches]
+            assert all(len(batch) <= 1000 for batch in batches)
+            seen |= {one for batch in batches for one in batch}
+        assert seen == set(map(record, range(1, 2500)))
+    assert everything(valkey.url) == set(map(record, range(2500)))
+
+
+def test_a_push_ends_the_waiting(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        version = reader.read(None).version
+        began = time.monotonic()
+        reader.wait(0.3)
+        assert 0.3 <= time.monotonic() - began < 5
+        threading.Timer(0.2, writer.write, [[record(1)]]).start()
+        began = time.monotonic()
+        reader.wait(1)
+        assert time.monotonic() - began < 0.9
+        assert all_of(reader.read(version)) == {record(1)}
+
+
+def test_a_waiting_reader_can_be_interrupted(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, _):
+        reader.read(None)
+        threading.Timer(0.2, reader.interrupt).start()
+        began = time.monotonic()
+        with pytest.raises(Exception):  # noqa: B017 - of whatever kind: nobody goes on with it
+            reader.wait(1)
+            reader.wait(1)
+        assert time.monotonic() - began < 0.9
+
+
+def test_the_stream_stays_short_and_a_reader_that_missed_something_reads_everything(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(0)])
+        version = reader.read(None).version
+        for number in range(1, 3000):
+            writer.write([record(number)])
+        assert valkey.ask("XLEN", NEWS) < 2200
+        read = reader.read(version)
+        assert read.is_whole
+        assert all_of(read) == set(map(record, range(3000)))
+        assert not reader.read(read.version).is_whole
+
+
+def test_what_has_expired_is_removed(valkey: Valkey) -> None:
+    write(valkey.url, record(1, until=int(time.time()) - 1), record(2))
+    valkey.ask("HSET", FACTS, "no time", "v")
+    with halves(valkey.url) as (_, writer):
+        writer._tidied = -1e9  # it does so every ten minutes
+        writer.write([record(3)])
+    assert everything(valkey.url) == {record(2), record(3)}
+    assert valkey.ask("HLEN", FACTS) == 2
+
+
+# --- what happens to the server ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
+def test_after_a_flush_everything_is_read_again(valkey: Valkey, command: str) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(1)])
+        version = reader.read(None).version
+        valkey.ask(command)
+        read = reader.read(version)
+        assert (read.is_whole, all_of(read)) == (True, set())
+        writer.write([record(2)])
+        assert all_of(reader.read(read.version)) == {record(2)}
+
+
+def test_a_server_that_went_back_is_read_again(valkey: Valkey) -> None:
+    """As one does that was restored from an older dump, or a replica that had not heard of everything."""
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(1)])
+        writer.write([record(2)])
+        version = reader.read(None).version
+        last = valkey.ask("XREVRANGE", NEWS, "+", "-", "COUNT", 1)
+        valkey.ask("XDEL", NEWS, next(iter(last))[0])
+        valkey.ask("HDEL", FACTS, record(2).name)
+        read = reader.read(version)
+        assert (read.is_whole, all_of(read)) == (True, {record(1)})
+
+
+def test_a_kill_is_a_fault_at_once(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        version = reader.read(None).version
+        valkey.kill()
+        for act in (lambda: reader.read(version), lambda: writer.write([record(1)])):
+            with pytest.raises(StoreError, match="cannot be reached"):
+                act()
+    assert fault(valkey.url) == f"{valkey.url}: it cannot be reached (Connection refused)"
+    valkey.start()
+    assert everything(valkey.url) == set()
+
+
+def test_one_that_is_stopped_is_not_waited_for_for_long(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        version = reader.read(None).version
+        valkey.signal(signal.SIGSTOP)
+        for act, longest in (
+            (lambda: writer.write([record(1)]), 1.5),
+            (lambda: reader.read(version), 2.5),
+            (lambda: make_store(valkey.url).writer().write([record(1)]), 2.5),
+        ):
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="it does not answer"):
+                act()
+            assert time.monotonic() - began < longest
+        valkey.signal(signal.SIGCONT)
+    assert everything(valkey.url) <= {record(1)}
+
+
+def test_an_address_where_nobody_answers_is_not_waited_for_for_long() -> None:
+    with socket.socket() as nobody:  # the queue of connections is full
+        nobody.bind(("127.0.0.1", 0))
+        nobody.listen(0)
+        port = nobody.getsockname()[1]
+        others = [socket.socket() for _ in range(3)]
+        for other in others:
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.1", port))
+        began = time.monotonic()
+        assert "it does not answer" in fault(f"valkey://127.0.0.1:{port}", lambda reader, _: reader.read(None))
+        assert time.monotonic() - began < 3
+        for other in others:
+            other.close()
+
+
+def test_a_full_memory_is_a_fault_of_writing_only() -> None:
+    with start_valkey("--maxmemory-policy", "noeviction") as server:
+        write(server.url, record(1))
+        server.ask("CONFIG", "SET", "maxmemory", 1)
+        told = fault(server.url, lambda _, writer: writer.write([record(2)]))
+        assert told == f"{server.url}: its memory is full; raise its maxmemory"
+        assert everything(server.url) == {record(1)}
+        server.ask("CONFIG", "SET", "maxmemory", 0)
+        write(server.url, record(2))
+        assert everything(server.url) == {record(1), record(2)}
+
+
+def test_a_replica_is_refused_by_name(valkey: Valkey) -> None:
+    with start_valkey("--replicaof", "127.0.0.1", valkey.port) as replica:
+        told = fault(replica.url, lambda _, writer: writer.write([record(2)]))
+        assert "it is a replica" in told
+
+
+# --- who may ----------------------------------------------------------------------------------------------------
+
+
+def test_passwords_and_users(valkey: Valkey) -> None:
+    valkey.ask("ACL", "SETUSER", "me", "on", ">canary:p@ss/", "~{comfy-auth-rs}:*", "+@all")
+    valkey.ask("CONFIG", "SET", "requirepass", "canary")
+    host = f"127.0.0.1:{valkey.port}"
+    for url in (
+        f"valkey://:canary@{host}",
+        f"valkey://{host}?password=canary",
+        f"valkey://me:canary%3Ap%40ss%2F@{host}",
+        f"valkey://{host}?username=me&password=canary%3Ap%40ss%2F",
+    ):
+        write(url, record(1))
+        assert everything(url) == {record(1)}
+    for url in (f"valkey://:canary2@{host}", f"valkey://you:canary@{host}", f"valkey://{host}"):
+        told = fault(url, lambda reader, _: reader.read(None))
+        assert "it does not take the user or password" in told
+        assert "canary" not in told
+        assert "you" not in told.replace("your", "")
+
+
+def test_the_commands_that_a_user_needs_are_those_in_the_documents(valkey: Valkey) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "state.md").read_text(encoding="utf-8")
+    words = next(line for line in page.splitlines() if line.startswith("ACL SETUSER")).split()
+    assert words[:3] == ["ACL", "SETUSER", "comfy"]
+    valkey.ask(*[">canary" if word.startswith(">") else word for word in words])
+    url = f"valkey://comfy:canary@127.0.0.1:{valkey.port}"
+    with halves(url) as (reader, writer):
+        read = reader.read(None)
+        reader.wait(0.01)
+        writer._tidied = -1e9
+        writer.write([record(1), record(2, until=1)])
+        assert all_of(reader.read(read.version)) == {record(1)}
+    granted = {word[1:].lower() for word in words if word.startswith("+")}
+    for command in granted - {"ping", "auth", "hello", "select", "client|setinfo"}:
+        assert valkey.sees(command), f"{command} is not needed"
+
+
+def test_a_user_who_may_too_little(valkey: Valkey) -> None:
+    valkey.ask("ACL", "SETUSER", "me", "on", ">canary", "~*", "+get", "+xrevrange")
+    told = fault(f"valkey://me:canary@127.0.0.1:{valkey.port}", lambda _, writer: writer.write([record(1)]))
+    assert "its user may not do this" in told
+
+
+def test_another_database(valkey: Valkey) -> None:
+    write(f"{valkey.url}/3", record(3))
+    write(f"{valkey.url}?db=4", record(4))
+    assert everything(valkey.url) == set()
+    assert everything(f"{valkey.url}/3") == {record(3)}
+    assert everything(f"{valkey.url}/4") == {record(4)}
+
+
+# --- other kinds of installation --------------------------------------------------------------------------------
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    with start_valkey("--unixsocket", tmp_path / "v.sock", "--unixsocketperm", "700") as server:
+        url = f"unix://{tmp_path}/v.sock"
+        write(url, record(1))
+        assert everything(url) == everything(server.url) == {record(1)}
+        server.kill()
+        assert fault(url) == f"{url}: it cannot be reached (Connection refused)"
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    def openssl(command: str) -> None:
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+
+    openssl("req -x509 -newkey rsa:2048 -nodes -subj /CN=ours -days 2 -keyout ca.key -out ca.pem")
+    for name, names in (("server", "DNS:localhost"), ("client", "DNS:client")):
+        (tmp_path / "names").write_text(f"subjectAltName={names}")
+        openssl(f"req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr")
+        openssl(
+            f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
+        )
+    return tmp_path
+
+
+def test_tls_with_certificates_on_both_sides(certificates: Path) -> None:
+    port = free_port()
+    options = {
+        "--tls-port": port, "--tls-cert-file": "server.pem", "--tls-key-file": "server.key",
+        "--tls-ca-cert-file": "ca.pem",
+    }  # fmt: skip
+    words = [str(certificates / word) if str(word).endswith(("pem", "key")) else word
+             for pair in options.items() for word in pair]  # fmt: skip
+    with start_valkey(*words):
+        host, folder = f"localhost:{port}", certificates
+        ours = f"ssl_certfile={folder}/client.pem&ssl_keyfile={folder}/client.key"
+        good = f"rediss://{host}?ssl_ca_certs={folder}/ca.pem&{ours}"
+        write(good, record(1))
+        assert everything(good) == {record(1)}
+        for url, words in (
+            (f"rediss://{host}?{ours}", "certificate verify failed"),
+            (good.replace("localhost", "127.0.0.1"), "certificate verify failed"),
+            (f"rediss://{host}?ssl_ca_certs={folder}/missing.pem&{ours}", "No such file"),
+            (f"redis://{host}", "cannot be reached"),
+        ):
+            assert words in fault(url, lambda reader, _: reader.read(None)), url
+        assert everything(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none&{ours}") == {record(1)}
+        assert everything(good.replace("localhost", "127.0.0.1") + "&ssl_check_hostname=false") == {record(1)}
+
+
+def test_sentinels_name_the_primary(valkey: Valkey) -> None:
+    valkey.ask("CONFIG", "SET", "requirepass", "canary")
+    with start_valkey("--replicaof", "127.0.0.1", valkey.port, "--masterauth", "canary") as other:
+        sentinel_config = (
+            f"sentinel monitor mine 127.0.0.1 {valkey.port} 1\nsentinel auth-pass mine canary\nrequirepass x\n"
+        )
+        with start_valkey("--sentinel", config=sentinel_config) as sentinel:
+            dead, host = free_port(), f"127.0.0.1:{sentinel.port}"
+            url = f"valkey+sentinel://:canary@127.0.0.1:{dead},{host}/mine?sentinel_password=x"
+            write(url, record(1))
+            assert everything(url) == everything(f"valkey://:canary@127.0.0.1:{valkey.port}") == {record(1)}
+            assert "cannot be reached" in fault(url.replace("/mine", "/other"))
+            assert "user or password" in fault(f"valkey+sentinel://:canary@{host}/mine")
+            deadline = time.monotonic() + 20
+            while other.ask("INFO", "replication")["master_link_status"] != "up":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            while "no suitable" in str(_try(sentinel, "SENTINEL", "FAILOVER", "mine")).lower():
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            while (
+                sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mine", password="x")[1] != str(other.port).encode()
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            other.ask("CONFIG", "SET", "requirepass", "canary")
+            write(url, record(2))
+            assert everything(f"valkey://:canary@127.0.0.1:{other.port}") == {record(1), record(2)}
+
+
+def _try(server: Valkey, *command: object) -> object:
+    try:
+        return server.ask(*command, password="x")
+    except Exception as error:
+        return error
+
+
+def test_a_cluster_is_asked_who_has_the_state() -> None:
+    with start_valkey("--cluster-enabled", "yes") as one, start_valkey("--cluster-enabled", "yes") as two:
+        slot = int(one.ask("CLUSTER", "KEYSLOT", FACTS))
+        assert slot == one.ask("CLUSTER", "KEYSLOT", NEWS) == one.ask("CLUSTER", "KEYSLOT", EPOCH)
+        two.ask("CLUSTER", "ADDSLOTS", slot)
+        one.ask("CLUSTER", "ADDSLOTS", *(number for number in range(16384) if number != slot))
+        one.ask("CLUSTER", "MEET", "127.0.0.1", two.port)
+        deadline = time.monotonic() + 20
+        while not all(b"cluster_state:ok" in _bytes(node.ask("CLUSTER", "INFO")) for node in (one, two)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        url = f"valkey+cluster://127.0.0.1:{free_port()},127.0.0.1:{one.port}"
+        write(url, *map(record, range(100)))
+        assert everything(url) == set(map(record, range(100)))
+        assert (one.ask("DBSIZE"), two.ask("DBSIZE")) == (0, 3)
+
+
+def _bytes(told: Any) -> bytes:
+    return told if isinstance(told, bytes) else "\n".join(f"{name}:{value}" for name, value in told.items()).encode()
+
+
+# --- what others put there --------------------------------------------------------------------------------------
+
+
+def test_what_is_none_of_ours_is_not_read(valkey: Valkey) -> None:
+    write(valkey.url, record(1))
+    with halves(valkey.url) as (reader, _):
+        version = reader.read(None).version
+        late = (2**64 - 1).to_bytes(8, "big")
+        for name, value in [
+            (b"n" * 65, late + b"v"), (b"long", late + b"v" * 161), (b"short", b"1234567"), (b"", b""),
+            (b"\xff\x00", b"\xff" * 7), (b"huge", bytes(1 << 20)),
+        ]:  # fmt: skip
+            valkey.ask("HSET", FACTS, name, value)
+            valkey.ask("XADD", NEWS, "*", name, value)
+        valkey.ask("HSET", FACTS, b"far", late + b"v")
+        valkey.ask("XADD", NEWS, "*", b"far", late + b"v")
+        assert all_of(reader.read(version)) == {Record(b"far", b"v", 2**64 - 1)}
+        assert everything(valkey.url) == {record(1), Record(b"far", b"v", 2**64 - 1)}
+
+
+@pytest.mark.parametrize("key", [FACTS, NEWS, EPOCH])
+def test_what_is_too_long_fills_no_memory(valkey: Valkey, key: str) -> None:
+    write(valkey.url, record(1))
+    reader = make_store(valkey.url).reader()
+    version = reader.read(None).version
+    huge = bytes(100 << 20)
+    valkey.ask(*{FACTS: ("HSET", FACTS, "huge", huge), NEWS: ("XADD", NEWS, "*", "huge", huge),
+                 EPOCH: ("SET", EPOCH, huge)}[key])  # fmt: skip
+    del huge
+    before = _peak()
+    with pytest.raises(StoreError, match="an answer is longer than any of ours"):
+        all_of(reader.read(None if key == FACTS else version))
+    assert _peak() - before < 20 << 20
+    valkey.ask("FLUSHALL")
+    write(valkey.url, record(2))
+    assert everything(valkey.url) == {record(2)}
+
+
+def _peak() -> int:
+    """Bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+@pytest.mark.parametrize("key", [FACTS, NEWS, EPOCH])
+def test_keys_of_another_kind_are_a_fault_that_a_flush_cures(valkey: Valkey, key: str) -> None:
+    valkey.ask("LPUSH", key, "canary")
+    told = fault(valkey.url, lambda reader, writer: (writer.write([record(1)]), all_of(reader.read(None))))
+    assert told == f"{valkey.url}: it answers with an error (WRONGTYPE)"
+    valkey.ask("FLUSHALL")
+    write(valkey.url, record(1))
+    assert everything(valkey.url) == {record(1)}
+
+
+def test_what_a_newer_version_writes_is_left_alone(valkey: Valkey) -> None:
+    valkey.ask("SET", EPOCH, "2-of-another-format")
+    assert "a newer comfy-auth-rs writes there" in fault(valkey.url, lambda reader, _: reader.read(None))
+
+
+def test_what_is_no_valkey() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request canary\r\n\r\n")
+                connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        told = fault(f"valkey://:canary@127.0.0.1:{listener.getsockname()[1]}", lambda reader, _: reader.read(None))
+        assert "canary" not in told
