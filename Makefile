@@ -121,6 +121,10 @@ test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VE
 	$(PYTEST) $(PARALLEL) tests/python/release
 	$(PYTEST) tests/browser/release
 
+.PHONY: fleet
+fleet: release-packages develop $(VENV)/.more-tools ## Let everything in a fleet fail, for longer than `make test-release` does: 15 minutes, as root
+	FLEET_TIMES=100 FLEET_FAULT_SECONDS=25 $(PYTEST) -s tests/python/release/test_fleet.py tests/python/release/test_fleet_state.py
+
 .PHONY: soak
 soak: develop ## Run the property tests at random for SOAK_SECONDS=300
 	$(BIN)/python tools/soak.py --seconds $(SOAK_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +16,9 @@ from support.client import BROWSER, JSON, Answer, bearer
 from support.fleet import Fleet, fleet, until
 from support.keys import CANARY
 from support.namespaces import network
+from support.proxies import DEPLOY
 
 REASON = namespaces.why_not() or ("nginx is not installed" if proxies.NGINX is None else "")
-pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 #: So many that each node gets some of them.
 USERS = [f"user-{number}" for number in range(24)]
@@ -25,6 +26,82 @@ USERS = [f"user-{number}" for number in range(24)]
 
 def key_of(name: str) -> str:
     return f"{CANARY}-of-{name}-0123456789-abcdefghijklmnopqrstuvwxyz"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What belongs together
+
+
+def load(name: str) -> list[Any]:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (pip install --group deploy)")
+    return list(yaml.safe_load_all((DEPLOY / "fleet" / name).read_text(encoding="utf-8")))
+
+
+def in_nginx(expression: str) -> list[str]:
+    return re.findall(expression, (DEPLOY / "fleet" / "nginx.conf").read_text(), re.M)
+
+
+def in_valkey(option: str) -> str:
+    [found] = re.findall(rf"^{option} (.*)$", (DEPLOY / "fleet" / "valkey.conf").read_text(), re.M)
+    return str(found)
+
+
+NAMES = ["comfyui-0", "comfyui-1", "comfyui-2"]
+TLS = ["/etc/nginx/tls/tls.crt", "/etc/nginx/tls/tls.key"]
+
+
+def test_nginx_knows_the_same_nodes_twice() -> None:
+    assert in_nginx(r"^    server (\S+):8188 ") == NAMES * 2
+    assert in_nginx(r"ssl_certificate(?:_key)? (\S+);") == TLS
+
+
+def test_compose_starts_what_the_other_files_name() -> None:
+    [compose] = load("compose.yaml")
+    services, network = compose["services"], "fleet"
+    assert [*services] == [*NAMES, "nginx", "valkey"]
+    nginx, valkey = services["nginx"], services["valkey"]
+    for number, name in enumerate(NAMES):
+        node = services[name]
+        trusted = nginx["networks"][network]["ipv4_address"]
+        assert node["command"] == ["--api-key-file", "/run/secrets/comfyui_keys", "--auth-trusted-proxy", trusted]
+        assert node["volumes"] == [f"data-{number}:/data"]
+        [gpu] = node["deploy"]["resources"]["reservations"]["devices"]
+        assert gpu == {"driver": "nvidia", "capabilities": ["gpu"], "device_ids": [str(number)]}
+    addresses = [service["networks"][network]["ipv4_address"] for service in services.values()]
+    assert len(set(addresses)) == 5
+    assert [secret["target"] for secret in nginx["secrets"]] == TLS
+    assert nginx["sysctls"].keys() >= {f"net.ipv4.{name}" for name in in_nginx(r"(tcp_\w+) to \d")}
+    assert nginx["volumes"] == ["./nginx.conf:/etc/nginx/conf.d/default.conf:ro"]
+    assert valkey["command"] == ["valkey-server", "/etc/valkey/valkey.conf"]
+    assert [f"/run/secrets/{secret}" for secret in valkey["secrets"]] == [in_valkey("aclfile")]
+    assert valkey["volumes"] == ["./valkey.conf:/etc/valkey/valkey.conf:ro", f"state:{in_valkey('dir')}"]
+    for service in services.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_kubernetes_starts_what_the_other_files_name() -> None:
+    found = {(one["kind"], one["metadata"]["name"]): one for one in load("kubernetes.yaml")}
+    nodes, nginx = found["StatefulSet", "comfyui"], found["Deployment", "comfyui-nginx"]
+    assert nodes["spec"]["replicas"] == len(NAMES)
+    for name in NAMES:
+        spec = found["Service", name]["spec"]
+        assert spec["selector"] == {"statefulset.kubernetes.io/pod-name": name}
+        assert spec["ports"] == [{"name": "http", "port": 8188, "targetPort": "http"}]
+    pods = {name: one["spec"]["template"]["spec"] for (_, name), one in found.items() if "template" in one["spec"]}
+    mounts = {
+        name: {mount["mountPath"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        for name, pod in pods.items()
+    }
+    [node] = pods["comfyui"]["containers"]
+    assert node["args"][:2] == ["--api-key-file", "/run/comfyui-keys/keys"]
+    assert [one["name"] for one in node["env"]] == ["COMFYUI_AUTH_STATE"]
+    assert mounts["comfyui-nginx"] >= {str(Path(TLS[0]).parent), "/etc/nginx/conf.d"}
+    assert mounts["valkey"] == {in_valkey("aclfile"), in_valkey("dir"), "/etc/valkey"}
+    for name, allowed in [("comfyui", nginx), ("comfyui-valkey", nodes)]:
+        [rule] = found["NetworkPolicy", name]["spec"]["ingress"]
+        [only] = rule["from"]
+        assert only["podSelector"]["matchLabels"] == allowed["spec"]["template"]["metadata"]["labels"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +116,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def three(copy_miniature: Any, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    if REASON:
+        pytest.skip(REASON)
     with network() as found:
         trees = [copy_miniature() for _ in range(3)]
         with fleet(found, trees, keys, tmp_path_factory.mktemp("nginx")) as started:

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -22,9 +23,9 @@ from support import fleet as programs
 from support import namespaces, proxies
 from support.client import bearer
 from support.fleet import Daemon, Fleet, Valkey, fleet
-from support.keys import CANARY, KEY, OTHER_KEY
+from support.keys import CANARY, KEY
 from support.namespaces import network
-from support.refused import SOMEBODY, Attempt, lock, log_in, log_out, percentile, revoke, spread
+from support.refused import SOMEBODY, Attempt, lock, log_in, log_out, revoke, spread
 
 WRK = shutil.which("wrk")
 STOPWATCH = Path(__file__).resolve().parents[2] / "fixtures" / "stopwatch"
@@ -44,7 +45,8 @@ PASSWORD = f"{CANARY}-of-the-state"
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("keys") / "keys.txt"
-    lines = [f"{KEY} owner", f"{OTHER_KEY} other", *(f"{revocable(number)} old-{number}" for number in range(200))]
+    labels = [*(f"old-{number}" for number in range(TIMES)), "old-deaf", "old-mute", "gone"]
+    lines = [f"{KEY} owner", *(f"{revocable(label)} {label}" for label in labels)]
     file.write_text("\n".join(lines))
     file.chmod(0o600)
     return file
@@ -56,8 +58,9 @@ def copy_of(keys: Path) -> Path:
     return copy if copy.exists() else Path(shutil.copy2(keys, copy))
 
 
-def revocable(number: int) -> str:
-    return f"{CANARY}-revoked-{number:03}-0123456789-abcdefghijklmnop"
+def revocable(label: str) -> str:
+    """The key of this label."""
+    return f"{CANARY}-{label}-0123456789-abcdefghijklmnopqrst"
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +150,16 @@ def test_what_one_refuses_all_refuse_within_a_second(
             took.setdefault(ended.what, []).append(spread(three, ended, others, 3))
             locked = lock(three, first)
             took.setdefault(locked.what, []).append(spread(three, locked, others, 3))
-            revoked = revoke(three, copy_of(keys), f"old-{number}", revocable(number), valkey.url)
-            took.setdefault(revoked.what, []).append(spread(three, revoked, three.nodes, 3))
+            if TIMES >= 100 or number % 4 == 0:  # it takes a process a time
+                label = f"old-{number}"
+                revoked = revoke(three, copy_of(keys), label, revocable(label), valkey.url)
+                took.setdefault(revoked.what, []).append(spread(three, revoked, three.nodes, 3))
     with capsys.disabled():
         for what, seconds in took.items():
-            median, most = percentile(seconds, 0.5), max(seconds)
-            print(f"\n{what}: known to all after {median:.3f} s (median of {len(seconds)}), {most:.3f} s at most")
+            middle, most = statistics.median(seconds), max(seconds)
+            print(f"\n{what}: known to all after {middle:.3f} s (median of {len(seconds)}), {most:.3f} s at most")
     for what, seconds in took.items():
-        assert percentile(seconds, 0.98) <= 1, what
+        assert sorted(seconds)[-2] <= 1, f"{what}: all but one"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -253,11 +258,17 @@ def happen(three: Fleet, node: Daemon, status: int) -> list[Attempt]:
     return attempts
 
 
+@pytest.fixture(scope="module")
+def revoked(three: Fleet, valkey: Valkey, keys: Path) -> Attempt:
+    """A key that was revoked before anything failed."""
+    return revoke(three, copy_of(keys), "gone", revocable("gone"), valkey.url)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.__name__ for fault in FAULTS])
 def test_nothing_is_forgotten_and_nobody_waits(
-    fault: Fault, three: Fleet, valkey: Valkey, capsys: pytest.CaptureFixture[str]
+    fault: Fault, three: Fleet, valkey: Valkey, revoked: Attempt, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = [log_out(three, three.nodes[0])[1], lock(three, three.nodes[1])]
+    known = [revoked, log_out(three, three.nodes[0])[1], lock(three, three.nodes[1])]
     for attempt in known:
         spread(three, attempt, three.nodes, 3)
     good = [bearer(KEY), log_in(three, three.nodes[2])]
@@ -278,8 +289,9 @@ def test_nothing_is_forgotten_and_nobody_waits(
             f"\n{fault.__name__}: the longest call took {meant[0] * 1e3:.2f} ms ({usual[0] * 1e3:.2f} before), "
             f"the loop was held for {meant[1] * 1e3:.0f} ms ({usual[1] * 1e3:.0f}); all know all after {back:.2f} s"
         )
-    assert meant[0] <= max(5 * usual[0], 0.02)
-    assert meant[1] <= max(5 * usual[1], 0.2)
+    # Who waits for Valkey waits for a second.
+    assert meant[0] <= max(5 * usual[0], 0.1)
+    assert meant[1] <= max(5 * usual[1], 0.3)
 
 
 def during(seconds: float) -> Iterator[None]:
@@ -320,13 +332,16 @@ def test_halves_agree_afterwards(
     lost: Callable[[Daemon, Valkey], AbstractContextManager[None]],
     three: Fleet,
     valkey: Valkey,
+    keys: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One node sees something else than the two others, who still hear each other."""
     one, *others = three.nodes
     with lost(one, valkey):
         here = happen(three, one, 503)
+        label = f"old-{lost.__name__}"
         there = [attempt for node in others for attempt in happen(three, node, 204)]
+        there.append(revoke(three, copy_of(keys), label, revocable(label), valkey.url))
         for attempt in there:
             spread(three, attempt, others, 3)
         for _ in during(FAULT_LASTS):

@@ -48,7 +48,8 @@ PROGRAMS = {
     "scp": '[ "$1" = -q ] && shift; to="${{@: -1}}"; cp "${{@:1:$#-1}}" "$FLEET/${{to%:}}"',
     "nginx": 'exec "$NGINX_PROGRAM" -c "$FLEET/main.conf" "$@"',
     "systemctl": """case "$*" in
-        "restart valkey-server") "$VALKEY_PROGRAM" "$FLEET/etc/valkey/valkey.conf" > "$FLEET/valkey.log" 2>&1 < /dev/null &
+        "restart valkey-server")
+            "$VALKEY_PROGRAM" "$FLEET/etc/valkey/valkey.conf" > "$FLEET/valkey.log" 2>&1 < /dev/null &
             echo $! > "$FLEET/valkey.pid"; sleep 0.5;;
         "restart nginx") exec nginx;;
         *) exit 1;;

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 #: Debian keeps them where only root looks for programs.
@@ -35,6 +36,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
 
 
+@cache
 def why_not() -> str | None:
     """What keeps this process from making namespaces; `None` where it may."""
     if IP is None or NFT is None:

@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,3 @@ def spread(fleet: Fleet, attempt: Attempt, nodes: Iterable[Daemon], within: floa
         assert not left or took < within, f"{attempt.what} is not known to {len(left)} nodes after {took:.1f} s"
     return took
 
-
-def percentile(seconds: Sequence[float], share: float) -> float:
-    return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * share))]
