@@ -82,8 +82,9 @@ def create_auth_middleware(
         audit=audit,
         state=os.fspath(state),
     )
+    store = make_store(os.fspath(state))
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
-    remember(middleware, make_store(os.fspath(state)))
+    remember(middleware, store)
     return middleware
 
 
@@ -137,8 +138,9 @@ def setup(
         audit=audit,
         state=os.fspath(state),
     )
+    store = make_store(os.fspath(state))
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
-    remembered = remember(middleware, make_store(os.fspath(state)))
+    remembered = remember(middleware, store)
     page = None
     if index is not None:
         path = Path(index)
@@ -190,7 +192,9 @@ def remember(middleware: AuthMiddleware, store: Store | None) -> State:
         return Memory()
     exchange = Exchange(middleware.shared, store)
     exchange.start(_STORE_ANSWERS_WITHIN)
-    weakref.finalize(middleware, exchange.end)
+    # Called by whatever thread collects the garbage, the exchange's own ones among them.
+    weakref.finalize(middleware, exchange.let_go).atexit = False
+    atexit.register(_end, weakref.ref(exchange))
     return exchange
 
 
@@ -202,8 +206,8 @@ async def _end_state(exchange: Exchange, app: web.Application) -> None:
     await asyncio.to_thread(exchange.end)
 
 
-def _end(middleware: weakref.ref[AuthMiddleware]) -> None:
-    if (one := middleware()) is not None:
+def _end(what: weakref.ref[AuthMiddleware] | weakref.ref[Exchange]) -> None:
+    if (one := what()) is not None:
         one.end()
 
 

@@ -33,7 +33,7 @@ use crate::request::Question;
 const PREFIX: &str = "comfy_auth";
 
 /// Causes of refusals that are told before there was one, so that the first one is seen as a change.
-const CAUSES: [&str; 13] = [
+const CAUSES: [&str; 14] = [
     "missing_credential",
     "invalid_credential",
     "client_id_taken",
@@ -47,6 +47,7 @@ const CAUSES: [&str; 13] = [
     "locked",
     "quota",
     "prompt_id_taken",
+    "store",
 ];
 
 /// How a prompt ended.

@@ -52,6 +52,7 @@ fn all_denials() -> Vec<Denial> {
         Locked { retry_after: 1 },
         Quota { key, left: Allowance::default() },
         PromptIdTaken(key),
+        Unstored,
     ];
     for denial in all {
         match denial {
@@ -67,7 +68,8 @@ fn all_denials() -> Vec<Denial> {
             | ControlCharacter
             | Locked { .. }
             | Quota { .. }
-            | PromptIdTaken(_) => {}
+            | PromptIdTaken(_)
+            | Unstored => {}
         }
     }
     all.into()
