@@ -87,4 +87,3 @@ def spread(fleet: Fleet, attempt: Attempt, nodes: Iterable[Daemon], within: floa
         took = time.monotonic() - began
         assert not left or took < within, f"{attempt.what} is not known to {len(left)} nodes after {took:.1f} s"
     return took
-
