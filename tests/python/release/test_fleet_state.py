@@ -169,23 +169,29 @@ def test_what_one_refuses_all_refuse_within_a_second(
 @contextmanager
 def killed(valkey: Valkey) -> Iterator[None]:
     valkey.kill()
-    yield
-    valkey.start()
+    try:
+        yield
+    finally:
+        valkey.start()
 
 
 @contextmanager
 def stopped(valkey: Valkey) -> Iterator[None]:
     """It takes connections, and answers nothing."""
     valkey.signal(signal.SIGSTOP)
-    yield
-    valkey.signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        valkey.signal(signal.SIGCONT)
 
 
 @contextmanager
 def cut_off(valkey: Valkey) -> Iterator[None]:
     valkey.host.cut_off()
-    yield
-    valkey.host.join()
+    try:
+        yield
+    finally:
+        valkey.host.join()
 
 
 @contextmanager
@@ -198,10 +204,12 @@ def full(valkey: Valkey) -> Iterator[None]:
         number += 1
     assert number > 2
     valkey.tell("CONFIG", "SET", "maxmemory", str(used // 2))
-    yield
-    for old in range(number):
-        valkey.tell("DEL", f"filling:{old}")
-    valkey.tell("CONFIG", "SET", "maxmemory", most)
+    try:
+        yield
+    finally:
+        for old in range(number):
+            valkey.tell("DEL", f"filling:{old}")
+        valkey.tell("CONFIG", "SET", "maxmemory", most)
 
 
 @contextmanager
@@ -214,16 +222,20 @@ def flushed(valkey: Valkey) -> Iterator[None]:
 def restarted_empty(valkey: Valkey) -> Iterator[None]:
     valkey.kill()
     valkey.lose_everything()
-    yield
-    valkey.start()
+    try:
+        yield
+    finally:
+        valkey.start()
 
 
 @contextmanager
 def another_password(valkey: Valkey) -> Iterator[None]:
     valkey.tell("ACL", "SETUSER", "comfyui", "resetpass", ">another")
     valkey.tell("CLIENT", "KILL", "USER", "comfyui")
-    yield
-    valkey.tell("ACL", "SETUSER", "comfyui", "resetpass", f">{PASSWORD}")
+    try:
+        yield
+    finally:
+        valkey.tell("ACL", "SETUSER", "comfyui", "resetpass", f">{PASSWORD}")
 
 
 Fault = Callable[[Valkey], AbstractContextManager[None]]
@@ -316,15 +328,19 @@ def test_the_stopwatch_sees_what_holds_the_loop(three: Fleet) -> None:
 @contextmanager
 def deaf(node: Daemon, valkey: Valkey) -> Iterator[None]:
     node.host.drop(valkey.host)
-    yield
-    node.host.hear()
+    try:
+        yield
+    finally:
+        node.host.hear()
 
 
 @contextmanager
 def mute(node: Daemon, valkey: Valkey) -> Iterator[None]:
     valkey.host.drop(node.host)
-    yield
-    valkey.host.hear()
+    try:
+        yield
+    finally:
+        valkey.host.hear()
 
 
 @pytest.mark.parametrize("lost", [deaf, mute])

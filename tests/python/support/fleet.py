@@ -156,7 +156,8 @@ class Valkey(Daemon):
         assert REDIS_CLI
         command = [*self.host.inside, REDIS_CLI, "-h", self.host.address, "--user", "tester", *words]
         environment = {**os.environ, "REDISCLI_AUTH": self._password}
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        options: Any = {"check": True, "capture_output": True, "text": True, "timeout": 20}
+        return str(subprocess.run(command, env=environment, **options).stdout).strip()
 
     def lose_everything(self) -> None:
         """While it is not running."""

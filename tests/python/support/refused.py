@@ -67,7 +67,7 @@ def lock(fleet: Fleet, node: Daemon) -> Attempt:
 def revoke(fleet: Fleet, keys: Path, label: str, key: str, state: str) -> Attempt:
     """By the command, on a machine of its own with a copy of the key file of its own."""
     command = [sys.executable, "-m", "comfy_auth_rs", "keys", "revoke", str(keys), label, "--state", state]
-    result = subprocess.run([*fleet.client.inside, *command], capture_output=True, text=True, check=False)
+    result = subprocess.run([*fleet.client.inside, *command], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
     assert CANARY not in result.stdout + result.stderr
     return Attempt("a revocation", bearer(key), _new_address(), 401)
