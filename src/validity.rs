@@ -43,10 +43,11 @@ pub fn authenticate<'k, R: Request>(
         }
         Credential::Session(_, value) => {
             let (session, key) = session::verify(value, policy.keys, *now).ok_or(Rejected::Absent)?;
-            let log_outs = &policy.state.log_outs;
-            // One that was ended since the last look at what is in flight may have admitted what is.
+            // What is in flight was admitted before now: see `still_admits`.
             let is_again = context.question == Question::Again;
-            let has_ended = if is_again { log_outs.contained(&session) } else { log_outs.contains(&session) };
+            let log_outs = &policy.state.log_outs;
+            let has_ended =
+                if is_again { log_outs.contained(&session, now.monotonic) } else { log_outs.contains(&session) };
             if has_ended {
                 return Err(Rejected::Absent);
             }

@@ -67,3 +67,8 @@ fn frames() {
 fn legible() {
     run("legible", checks::legible::check);
 }
+
+#[test]
+fn state() {
+    run("state", checks::state::check);
+}

@@ -12,3 +12,4 @@ pub mod inject;
 pub mod keys;
 pub mod legible;
 pub mod sessions;
+pub mod state;

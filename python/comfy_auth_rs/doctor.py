@@ -22,13 +22,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from comfy_auth_rs import KeyStore, __version__
+from comfy_auth_rs import KeyStore, __version__, remembered
 from comfy_auth_rs.comfyui import custom_node, tree, web_directories
+from comfy_auth_rs.comfyui.state import VARIABLE, default_file
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
 from comfy_auth_rs.comfyui.tree import FileState
+from comfy_auth_rs.errors import SettingError
 from comfy_auth_rs.key_file import KeyFileFault, read
 from comfy_auth_rs.ownership import Foreign, foreign_part_of_python
 from comfy_auth_rs.settings import flag
+from comfy_auth_rs.store import StoreError
+from comfy_auth_rs.store.address import MEMORY, is_url
 
 __all__ = ["Check", "examine"]
 
@@ -57,11 +61,13 @@ def examine(
     port: int = 8188,
     key_files: Sequence[Path] = (),
     key_file: Path | None = None,
+    state: str | None = None,
 ) -> list[Check]:
     """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
 
     `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
-    folder. With the first key in `key_file` it asks the running server for more, on loopback only.
+    folder, `state` what its `--auth-state` says. With the first key in `key_file` it asks the running server for more,
+    on loopback only.
     Raises PatchError when there is no ComfyUI.
     """
     files = tree.status(directory)
@@ -76,8 +82,9 @@ def examine(
         _manager(node.parent, runtime),
         *_web_directories(node.parent),
         *_keys(key_files),
+        *_state(state, Path(directory if base is None else base), key_files),
         *_port(port, answers),
-        *_middlewares(port, answers, key_file),
+        *_running(port, answers, key_file),
         _web_socket(node),
     ]
 
@@ -299,6 +306,35 @@ def _ends_of_keys(file: Path) -> Iterator[Check]:
         )
 
 
+def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator[Check]:
+    """What is remembered, and where; ComfyUI's own file unless another state is named."""
+    name = "State"
+    chosen = state or os.environ.get(VARIABLE) or str(default_file(base / "user"))
+    if chosen == MEMORY:
+        yield Check(name, "note", "log-outs, locks and revoked keys are forgotten when ComfyUI ends")
+        return
+    if not is_url(chosen) and not os.path.lexists(chosen):
+        yield Check(name, "note", f"{chosen} is not there; ComfyUI makes it when it starts with a key")
+        return
+    sound = [file for file in key_files if not KeyStore.faults(file)]
+    try:
+        found = remembered.look(chosen, sound)
+    except (StoreError, SettingError) as fault:
+        detail = fault.detail if isinstance(fault, SettingError) else fault
+        yield Check(name, "unsafe", f"{detail}. Log-outs and revoked keys are not kept there")
+        return
+    log_outs, revoked, locks = (len(found.entries_of(kind)) for kind in ("log_out", "revocation", "lock"))
+    yield Check(
+        name,
+        "ok",
+        f"{found.place} ({found.about}): servers that share it: {found.servers}; log-outs: {log_outs}, revoked keys: "
+        f"{revoked}, locks: {locks}",
+    )
+    for place, label, key in found.unheeded:
+        whose = f"{label} ({key[:8]})" if label else key[:8]
+        yield Check("Keys", "note", f"{place}: the key of {whose} is revoked, but still in this file; remove the line")
+
+
 @dataclass(frozen=True)
 class _Answer:
     """What an address that listens answers requests without a key: the HTTP status of each path, if any."""
@@ -341,8 +377,8 @@ def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
         yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
 
 
-def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
-    """What the running server tells an owner about custom nodes that put a middleware before ours."""
+def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
+    """What the running server tells an owner: of its state, and of custom nodes that put a middleware before ours."""
     name = "Middlewares"
     if key_file is None:
         return
@@ -360,11 +396,23 @@ def _middlewares(port: int, answers: Sequence[_Answer], key_file: Path | None) -
         told = json.loads(body)
     if status != 200 or not isinstance(told, dict) or "displaced_middlewares" not in told:
         yield Check(name, "note", f"{asking.address} does not take the first key in {key_file} (status {status})")
-    elif displaced := told["displaced_middlewares"]:
+        return
+    if displaced := told["displaced_middlewares"]:
         names = ", ".join(map(str, displaced))
         yield Check(name, "note", f"custom nodes put these first; they run only once the key is checked: {names}")
     else:
         yield Check(name, "ok", "no custom node put one before the key")
+    if isinstance(state := told.get("state"), dict):
+        yield _running_state(state)
+
+
+def _running_state(state: dict[str, object]) -> Check:
+    name, place = "State in use", f"{state.get('kind')}, {state.get('place')}"
+    if state.get("fault") is None:
+        return Check(name, "ok", f"{place}; servers that share it: {state.get('nodes')}")
+    since = state.get("away_since")
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if isinstance(since, (int, float)) else "?"
+    return Check(name, "unsafe", f"away since {when}: {state.get('fault')}")
 
 
 def _first_key(file: Path) -> str | None:

@@ -88,8 +88,8 @@ class Settings:
 
     state: PathLike | None = _where(  # noqa: RUF009
         "--auth-state",
-        help="Remember log-outs, locks, revoked keys and limits in this file, in memory, or in the Valkey or Redis of this "
-        "URL (valkey://HOST, unix:///PATH), which several servers may share. Put a URL with a password into "
+        help="Remember log-outs, locks, revoked keys and limits in this file, in memory, or in the Valkey or Redis of "
+        "this URL (valkey://HOST, unix:///PATH), which several servers may share. Put a URL with a password into "
         "COMFYUI_AUTH_STATE instead. (default: comfy_auth_rs.sqlite3 in ComfyUI's user folder)",
     )
 

@@ -142,6 +142,14 @@ impl Connections {
         Ok(())
     }
 
+    /// From now on a request gets its answer, whatever becomes of what admitted it.
+    pub fn spare(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
+        let protocol = protocol(request)?;
+        let spared = Connection { request: request.clone().unbind(), admitted_by: None, socket: None };
+        self.lock(request.py()).insert(protocol, spared);
+        Ok(())
+    }
+
     /// Those whose admission is no longer valid, each told once; and whether there are others to look at later. Sockets
     /// that are closed are forgotten.
     pub fn ended(&self, py: Python<'_>, is_valid: impl Fn(&Admission) -> bool) -> (Vec<Ending>, bool) {

@@ -353,7 +353,7 @@ impl AuthMiddleware {
             };
             if let Some((session, key)) = ended {
                 self.note_in_flight(request.py(), now)?;
-                self.reader.connections.forget(request)?; // it is in flight, too, but gets its answer
+                self.reader.connections.spare(request)?; // it is in flight, too, until this is stored
                 self.state.log_outs.add(&session, key, now);
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
@@ -545,7 +545,6 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
-        self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);

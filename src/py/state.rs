@@ -106,9 +106,7 @@ impl SharedState {
             return Err(value_error(&format!("records: at most {MOST} at a time, please")));
         }
         let records: Vec<_> = records.iter().map(read).collect();
-        let news = py.detach(|| self.state.merge(&self.keys, &records, self.clock.fresh()));
-        self.waker.wake(py);
-        Ok(news)
+        Ok(py.detach(|| self.state.merge(&self.keys, &records, self.clock.fresh())))
     }
 
     fn heartbeat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -72,3 +72,7 @@ impl Locks {
         self.0.get(&place).is_some()
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/units/state_locks.rs"]
+mod tests;

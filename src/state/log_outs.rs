@@ -4,13 +4,12 @@
 //! the others the latest beginning is kept, and all sessions of that key that began until then are ended. So a flood of
 //! log-outs costs no more memory, and ends no session but older ones of its own key.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::changes::Changes;
-use super::fact::{Fact, Mac, TOLERANCE};
-use super::ranked::Ranked;
+use super::fact::{Fact, Mac};
 use crate::keys::{Entry, KeyId};
 use crate::request::Now;
 use crate::session::{Session, SessionId};
@@ -25,35 +24,44 @@ const TOLD_AFTER: u32 = 256;
 #[derive(Default)]
 pub struct LogOuts {
     keys: Mutex<HashMap<KeyId, OfKey>>,
-    /// How often the requests in flight were looked at.
-    looks: AtomicU64,
     changes: Arc<Changes>,
 }
 
 #[derive(Default)]
 struct OfKey {
-    /// By the time of issue.
-    ended: Ranked<SessionId, u64, Ended>,
+    ended: BTreeMap<Ended, Told>,
     /// All that began until then were ended, too.
     earlier: Option<Earlier>,
-    /// The same at the last look.
-    before_the_look: Option<u64>,
+    /// The same as it was a while ago.
+    before: Option<u64>,
     /// How many have made room since that was told.
     untold: u32,
 }
 
+/// A session that was ended. In this order they make room.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Ended {
+    issued: u64,
+    id: SessionId,
     expires: u64,
+}
+
+/// How this machine learnt of it.
+struct Told {
     mac: Mac,
-    look: u64,
+    /// When, by its monotonic clock.
+    heard: Duration,
 }
 
 #[derive(Clone, Copy)]
 struct Earlier {
     issued: u64,
     mac: Mac,
-    look: u64,
+    heard: Duration,
 }
+
+/// Longer than between two looks at the requests in flight.
+const A_WHILE: Duration = Duration::from_secs(2);
 
 impl LogOuts {
     /// None yet; what begins here is told to `changes`.
@@ -64,27 +72,25 @@ impl LogOuts {
 
     /// Ends a session of `key`, so that a copy of its cookie is worth nothing.
     pub fn add(&self, session: &Session, key: &Entry, now: Now) {
-        let Session { id: session, issued, expires, .. } = *session;
-        let fact = Fact::LogOut { key: key.id(), session, issued, expires };
+        let fact = Ended::of(session).fact(key.id());
         let mac = fact.sign(key);
-        let (is_new, earlier) = self.insert(key, session, issued, (expires, mac), now);
+        let (is_new, earlier) = self.insert(session, key, mac, now);
         if is_new {
             self.changes.add(fact, Some(mac));
         }
-        if let Some(Earlier { issued, mac, .. }) = earlier {
-            self.changes.add(Fact::EarlierSessions { key: key.id(), issued }, Some(mac));
+        if let Some(earlier) = earlier {
+            self.changes.add(earlier.fact(key.id()), Some(earlier.mac));
         }
     }
 
     /// Learns of a session that another machine has ended. Returns whether that is news.
     pub fn merge(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> bool {
-        self.insert(key, session.id, session.issued, (session.expires, mac), now).0
+        self.insert(session, key, mac, now).0
     }
 
     /// Learns that all sessions were ended that began until then. Returns whether that is news.
-    pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac) -> bool {
-        let look = self.looks.load(Ordering::Acquire);
-        self.lock().entry(key).or_default().raise(Earlier { issued, mac, look })
+    pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac, now: Now) -> bool {
+        self.lock().entry(key).or_default().raise(Earlier { issued, mac, heard: now.monotonic })
     }
 
     /// Whether a session was ended.
@@ -93,16 +99,10 @@ impl LogOuts {
         self.lock().get(&session.key).is_some_and(|of| of.ends(session))
     }
 
-    /// Whether it was ended before the last look at the requests in flight, so that those of it are noted, or were refused.
+    /// Whether it had been ended by `then`, a moment of the monotonic clock not long ago.
     #[must_use]
-    pub fn contained(&self, session: &Session) -> bool {
-        let looks = self.looks.load(Ordering::Acquire);
-        self.lock().get(&session.key).is_some_and(|of| of.ended(session, looks))
-    }
-
-    /// The requests in flight are about to be looked at.
-    pub fn begin_look(&self) {
-        self.looks.fetch_add(1, Ordering::AcqRel);
+    pub fn contained(&self, session: &Session, then: Duration) -> bool {
+        self.lock().get(&session.key).is_some_and(|of| of.had_ended(session, then))
     }
 
     /// All log-outs that count. One key after the other, so that nobody waits for long.
@@ -119,33 +119,23 @@ impl LogOuts {
                 continue;
             }
             facts.extend(of.earlier.map(|earlier| (earlier.fact(key), earlier.mac)));
-            facts.extend(of.ended.iter().map(|(session, issued, ended)| {
-                (Fact::LogOut { key, session, issued, expires: ended.expires }, ended.mac)
-            }));
+            facts.extend(of.ended.iter().map(|(ended, told)| (ended.fact(key), told.mac)));
         }
         facts
     }
 
     /// Puts a session in. Returns whether it is news, and what is to be told of those that made room.
-    fn insert(
-        &self,
-        key: &Entry,
-        session: SessionId,
-        issued: u64,
-        (expires, mac): (u64, Mac),
-        now: Now,
-    ) -> (bool, Option<Earlier>) {
-        let look = self.looks.load(Ordering::Acquire);
+    fn insert(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> (bool, Option<Earlier>) {
         let mut all = self.lock();
         let of = all.entry(key.id()).or_default();
-        if of.earlier.is_some_and(|earlier| issued <= earlier.issued) || of.ended.get(&session).is_some() {
+        if of.ends(session) {
             return (false, None);
         }
-        of.ended.insert(session, issued, Ended { expires, mac, look });
+        of.ended.insert(Ended::of(session), Told { mac, heard: now.monotonic });
         if of.ended.len() > MAX_OF_ONE {
             of.forget(key.id(), now);
         }
-        (true, of.make_room(key, look))
+        (true, of.make_room(key, now))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, OfKey>> {
@@ -153,29 +143,37 @@ impl LogOuts {
     }
 }
 
-impl OfKey {
-    fn ends(&self, session: &Session) -> bool {
-        self.earlier.is_some_and(|earlier| session.issued <= earlier.issued) || self.ended.get(&session.id).is_some()
+impl Ended {
+    fn of(session: &Session) -> Self {
+        let Session { id, issued, expires, .. } = *session;
+        Self { issued, id, expires }
     }
 
-    fn ended(&self, session: &Session, looks: u64) -> bool {
-        let is_seen = |look: u64| look + 1 < looks;
-        let earlier = match self.earlier {
-            Some(earlier) if is_seen(earlier.look) => Some(earlier.issued),
-            _ => self.before_the_look,
-        };
+    fn fact(self, key: KeyId) -> Fact {
+        let Self { issued, id, expires } = self;
+        Fact::LogOut { key, session: id, issued, expires }
+    }
+}
+
+impl OfKey {
+    fn ends(&self, session: &Session) -> bool {
+        self.earlier.is_some_and(|earlier| session.issued <= earlier.issued)
+            || self.ended.contains_key(&Ended::of(session))
+    }
+
+    fn had_ended(&self, session: &Session, then: Duration) -> bool {
+        let earlier =
+            self.earlier.filter(|earlier| earlier.heard < then).map_or(self.before, |known| Some(known.issued));
         earlier.is_some_and(|earlier| session.issued <= earlier)
-            || self.ended.get(&session.id).is_some_and(|(_, ended)| is_seen(ended.look))
+            || self.ended.get(&Ended::of(session)).is_some_and(|told| told.heard < then)
     }
 
     /// Drops the oldest where there are too many. Returns what is to be told.
-    fn make_room(&mut self, key: &Entry, look: u64) -> Option<Earlier> {
-        if self.ended.len() <= MAX_OF_ONE {
-            return None;
-        }
-        let issued = self.ended.lowest()?;
+    fn make_room(&mut self, key: &Entry, now: Now) -> Option<Earlier> {
+        let (oldest, _) = self.ended.first_key_value().filter(|_| self.ended.len() > MAX_OF_ONE)?;
+        let issued = oldest.issued;
         let mac = Fact::EarlierSessions { key: key.id(), issued }.sign(key);
-        self.raise(Earlier { issued, mac, look });
+        self.raise(Earlier { issued, mac, heard: now.monotonic });
         self.untold += 1;
         (self.untold % TOLD_AFTER == 1).then_some(self.earlier).flatten()
     }
@@ -185,22 +183,24 @@ impl OfKey {
         if self.earlier.is_some_and(|known| known.issued >= earlier.issued) {
             return false;
         }
-        if let Some(known) = self.earlier.filter(|known| known.look + 1 < earlier.look) {
-            self.before_the_look = Some(known.issued);
+        if let Some(known) = self.earlier.filter(|known| known.heard + A_WHILE < earlier.heard) {
+            self.before = Some(known.issued);
         }
         self.earlier = Some(earlier);
-        self.ended.drop_while(|issued| issued <= earlier.issued);
+        while let Some(oldest) = self.ended.first_entry().filter(|oldest| oldest.key().issued <= earlier.issued) {
+            oldest.remove();
+        }
         true
     }
 
     /// Drops what would have expired by now.
     fn forget(&mut self, key: KeyId, now: Now) {
-        self.ended.retain(|ended| now.unix < ended.expires.saturating_add(TOLERANCE));
+        self.ended.retain(|ended, _| now.unix < ended.fact(key).until());
         self.earlier = self.earlier.filter(|earlier| now.unix < earlier.fact(key).until());
     }
 
     fn is_empty(&self) -> bool {
-        self.ended.len() == 0 && self.earlier.is_none()
+        self.ended.is_empty() && self.earlier.is_none()
     }
 }
 

@@ -56,3 +56,7 @@ impl std::fmt::Display for Network {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/units/state_network.rs"]
+mod tests;

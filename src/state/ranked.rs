@@ -36,11 +36,6 @@ impl<K: Copy + Eq + Hash + Ord, R: Copy + Ord, V> Ranked<K, R, V> {
         self.ranks.insert((rank, key));
     }
 
-    /// The lowest rank.
-    pub fn lowest(&self) -> Option<R> {
-        self.ranks.first().map(|(rank, _)| *rank)
-    }
-
     /// Takes the lowest out until none is left that `is_out`.
     pub fn drop_while(&mut self, is_out: impl Fn(R) -> bool) {
         while let Some((rank, key)) = self.ranks.first().copied().filter(|(rank, _)| is_out(*rank)) {
@@ -58,18 +53,13 @@ impl<K: Copy + Eq + Hash + Ord, R: Copy + Ord, V> Ranked<K, R, V> {
         }
     }
 
-    /// Takes out every entry that is not to stay.
-    pub fn retain(&mut self, stays: impl Fn(&V) -> bool) {
-        let Self { entries, ranks } = self;
-        entries.retain(|key, (rank, value)| stays(value) || !ranks.remove(&(*rank, *key)));
-    }
-
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (K, R, &V)> {
         self.entries.iter().map(|(key, (rank, value))| (*key, *rank, value))
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -34,7 +34,7 @@ impl State {
             Fact::LogOut { key, session: id, issued, expires } => {
                 self.log_outs.merge(&Session { key, id, issued, expires }, of, mac, now)
             }
-            Fact::EarlierSessions { key, issued } => self.log_outs.merge_earlier(key, issued, mac),
+            Fact::EarlierSessions { key, issued } => self.log_outs.merge_earlier(key, issued, mac, now),
             Fact::Prompt { key, time, id } => {
                 let is_limited = of.attributes().quota.is_limited();
                 is_limited && self.limits.merge(&of.subject(), Admission { time, id, key }, now.latest_millis())

@@ -136,3 +136,91 @@ fn a_clock_that_is_ahead_or_missing_opens_nothing() {
     prompt(&limits, one, u64::MAX);
     assert!(refusal(&limits, one, u64::MAX).is_some());
 }
+
+/// A prompt of another machine.
+fn elsewhere(limits: &Limits, time: u64, id: u64, now: u64) -> bool {
+    limits.merge("a", Admission { time, id, key: KEY }, now)
+}
+
+#[test]
+fn the_union_of_what_all_machines_queued_counts() {
+    let (limits, three) = (Limits::default(), quota("3/m", 0));
+    prompt(&limits, three, START + 10_000);
+    assert!(elsewhere(&limits, START, 1, START + 10_000) && !elsewhere(&limits, START, 1, START + 10_000));
+    assert!(elsewhere(&limits, START + 5000, 2, START + 10_000));
+    let limit = Limit::Prompts(three.prompts.unwrap());
+    assert_eq!(refusal(&limits, three, START + 10_000), Some((limit, 50)));
+    assert_eq!(refusal(&limits, three, START + MINUTE), None, "the first has left");
+    assert_eq!(limits.prompts(START + 10_000).len(), 3);
+    let day = 24 * 60 * MINUTE;
+    assert_eq!(limits.prompts(START + day).len(), 2, "one is over");
+    assert!(!elsewhere(&limits, START, 3, START + day), "old news");
+}
+
+#[test]
+fn what_is_queued_here_is_told_and_what_is_learnt_is_not() {
+    let (limits, one) = (Limits::default(), quota("1/m", 0));
+    prompt(&limits, one, START);
+    elsewhere(&limits, START, 1, START);
+    let (version, told) = limits.0.changes.since(0).unwrap();
+    assert_eq!((version, told.len()), (1, 1));
+    assert!(matches!(told[0].fact, Fact::Prompt { key: KEY, time: START, .. }));
+    let kept = limits.prompts(START);
+    assert!(kept.iter().any(|kept| Fact::Prompt { key: KEY, time: kept.time, id: kept.id } == told[0].fact));
+}
+
+#[test]
+fn while_the_store_is_away_what_is_left_is_divided() {
+    for (name, limit, before, machines, expected) in [
+        ("alone", 6, 0, 1, 6),
+        ("of three", 6, 0, 3, 2),
+        ("of what is left", 6, 3, 3, 1),
+        ("not below one", 2, 0, 4096, 1),
+        ("not below one of what is left", 6, 5, 3, 1),
+        ("nothing is left", 6, 6, 3, 0),
+        ("more than that was queued", 6, 7, 3, 0),
+        ("of nobody", 6, 0, 0, 6),
+    ] {
+        let (limits, quota) = (Limits::default(), quota(&format!("{limit}/h"), 0));
+        (0..before).for_each(|id| _ = elsewhere(&limits, START, id, START));
+        limits.divide(Some(machines), START + 1000);
+        for left in (1..=expected).rev() {
+            assert_eq!(limits.allowance("a", quota, START + 1000).prompts.unwrap().left, left, "{name}");
+            prompt(&limits, quota, START + 1000);
+        }
+        assert!(refusal(&limits, quota, START + 1000).is_some(), "{name}");
+        limits.divide(None, START + 2000);
+        let left = limits.allowance("a", quota, START + 2000).prompts.unwrap().left;
+        let counted = u32::try_from(before).unwrap() + expected;
+        assert_eq!(left, 6_u32.min(limit).saturating_sub(counted), "{name}: it is back");
+    }
+}
+
+#[test]
+fn one_who_is_refused_meanwhile_is_told_when_there_is_room() {
+    let (limits, four) = (Limits::default(), quota("4/m", 0));
+    elsewhere(&limits, START, 1, START);
+    elsewhere(&limits, START + 10_000, 2, START + 10_000);
+    limits.divide(Some(2), START + 20_000);
+    limits.divide(Some(7), START + 25_000); // it is still away
+    let limit = Limit::Prompts(four.prompts.unwrap());
+    prompt(&limits, four, START + 20_000);
+    // One of the two that were left is this machine's. When the first two have left, so is another one.
+    assert_eq!(refusal(&limits, four, START + 20_000), Some((limit, 50)));
+    assert_eq!(refusal(&limits, four, START + MINUTE), Some((limit, 10)), "three are left, and half of that is one");
+    assert_eq!(refusal(&limits, four, START + MINUTE + 10_000), None);
+    let held = limits.reserve(KEY, "a", four, START + MINUTE + 10_000).ok();
+    assert_eq!(refusal(&limits, four, START + MINUTE + 10_000), Some((limit, 10)), "that is when its own one leaves");
+    drop(held);
+}
+
+#[test]
+fn what_others_say_fills_no_memory() {
+    let limits = Limits::default();
+    let most = u64::from(MOST_PROMPTS);
+    for id in 0..2 * most {
+        let is_kept = elsewhere(&limits, START + id % 7, id, START + 10);
+        assert!(is_kept || id >= most);
+    }
+    assert_eq!(limits.prompts(START + 10).len(), MOST_PROMPTS as usize);
+}

@@ -26,3 +26,135 @@ fn an_ended_session_stays_dead_and_others_live() {
     assert!(ended.contains(&session(one, 1)) && !ended.contains(&session(one, 2)));
     assert!(!ended.contains(&session(two, 1)), "another key's");
 }
+
+fn log_out(log_outs: &LogOuts, key: &Entry, number: u64) {
+    log_outs.add(&session(key, number), key, Now::at(START + number));
+}
+
+/// The beginnings of the sessions that are told one by one, and until when all were ended.
+fn told(log_outs: &LogOuts, now: u64) -> (Vec<u64>, Option<u64>) {
+    let (mut each, mut earlier) = (Vec::new(), None);
+    for (fact, _) in log_outs.facts(Now::at(now)) {
+        match fact {
+            Fact::LogOut { issued, .. } => each.push(issued - START),
+            Fact::EarlierSessions { issued, .. } => earlier = Some(issued - START),
+            _ => panic!("another kind"),
+        }
+    }
+    each.sort_unstable();
+    (each, earlier)
+}
+
+#[test]
+fn a_flood_ends_older_sessions_of_its_own_key_alone() {
+    let (keys, ended) = (keys(), LogOuts::default());
+    let (one, two) = (key(&keys, "one"), key(&keys, "two"));
+    let most = MAX_OF_ONE as u64;
+    (100..100 + most).for_each(|number| log_out(&ended, one, number));
+    assert_eq!(told(&ended, START), ((100..100 + most).collect(), None));
+    assert!(!ended.contains(&session(one, 99)), "one that is still open");
+    log_out(&ended, one, 100 + most);
+    assert_eq!(told(&ended, START), ((101..=100 + most).collect(), Some(100)));
+    for (number, expected) in [(1, true), (99, true), (100, true), (101, true), (100 + most, true), (101 + most, false)]
+    {
+        assert_eq!(ended.contains(&session(one, number)), expected, "{number}");
+    }
+    let another = Session { id: SessionId([7; 16]), ..session(one, 101) };
+    assert!(!ended.contains(&another), "it began after that");
+    assert!(!ended.contains(&session(two, 1)));
+}
+
+#[test]
+fn sessions_of_one_second_make_room_together() {
+    let (keys, ended) = (keys(), LogOuts::default());
+    let one = key(&keys, "one");
+    let of_second = |id: u128, second| Session { id: SessionId(id.to_be_bytes()), ..session(one, second) };
+    for id in 0..=MAX_OF_ONE as u128 {
+        ended.add(&of_second(id, 5 + u64::from(id == 0)), one, Now::at(START));
+    }
+    assert_eq!(told(&ended, START), (vec![6], Some(5)));
+}
+
+#[test]
+fn what_would_have_expired_leaves_and_makes_room() {
+    let (keys, ended) = (keys(), LogOuts::default());
+    let one = key(&keys, "one");
+    log_out(&ended, one, 1);
+    assert_eq!(told(&ended, START + 1 + DAY + 59), (vec![1], None));
+    assert_eq!(told(&ended, START + 1 + DAY + 60), (vec![], None));
+    assert_eq!(ended.lock().len(), 0);
+    let most = MAX_OF_ONE as u64;
+    (0..most).for_each(|number| log_out(&ended, one, number));
+    let later = 2 * DAY;
+    log_out(&ended, one, later);
+    assert_eq!(told(&ended, START + later), (vec![later], None), "nothing else is ended");
+    let first = ended.lock().values().next().map(|of| of.ended.len());
+    assert_eq!(first, Some(1));
+}
+
+#[test]
+fn the_end_of_all_earlier_ones_is_forgotten_when_the_last_of_them_has_expired() {
+    let (keys, ended) = (keys(), LogOuts::default());
+    let one = key(&keys, "one");
+    assert!(ended.merge_earlier(one.id(), START + 5, [0; 16], Now::at(START + 5)));
+    assert!(!ended.merge_earlier(one.id(), START + 5, [0; 16], Now::at(START + 6)));
+    assert!(!ended.merge_earlier(one.id(), START + 4, [0; 16], Now::at(START + 6)));
+    assert_eq!(told(&ended, START + 5 + 30 * DAY + 59), (vec![], Some(5)));
+    assert_eq!(told(&ended, START + 5 + 30 * DAY + 60), (vec![], None));
+}
+
+#[test]
+fn others_are_told_of_each_and_now_and_then_of_what_ends_them_all() {
+    let keys = keys();
+    let one = key(&keys, "one");
+    let changes = Arc::new(Changes::default());
+    let ended = LogOuts::new(Arc::clone(&changes));
+    let all = MAX_OF_ONE as u64 + u64::from(TOLD_AFTER) + 1;
+    (1..=all).for_each(|number| log_out(&ended, one, number));
+    log_out(&ended, one, all);
+    let (_, told) = changes.since(0).unwrap();
+    assert!(told.iter().all(|change| change.fact.is_signed(one, &change.mac.unwrap())));
+    let earlier: Vec<_> = told.iter().filter(|change| matches!(change.fact, Fact::EarlierSessions { .. })).collect();
+    assert_eq!(told.len() - earlier.len(), usize::try_from(all).unwrap(), "each once");
+    let earlier: Vec<_> = earlier.iter().map(|change| change.fact).collect();
+    let until = |number| Fact::EarlierSessions { key: one.id(), issued: START + number };
+    assert_eq!(earlier, [until(1), until(1 + u64::from(TOLD_AFTER))]);
+}
+
+#[test]
+fn what_is_learnt_is_not_told_again() {
+    let keys = keys();
+    let one = key(&keys, "one");
+    let changes = Arc::new(Changes::default());
+    let ended = LogOuts::new(Arc::clone(&changes));
+    let merge = |number| ended.merge(&session(one, number), one, [0; 16], Now::at(START));
+    assert!(merge(1) && !merge(1));
+    assert!(ended.contains(&session(one, 1)));
+    log_out(&ended, one, 1);
+    assert_eq!(changes.version(), 0);
+}
+
+#[test]
+fn what_was_in_flight_when_it_was_ended_is_judged_as_of_then() {
+    let (keys, ended) = (keys(), LogOuts::default());
+    let one = key(&keys, "one");
+    let at = |second| Now { monotonic: Duration::from_secs(second), ..Now::at(START) };
+    ended.add(&session(one, 50), one, at(100));
+    ended.merge_earlier(one.id(), START + 10, [0; 16], at(100));
+    ended.merge_earlier(one.id(), START + 20, [0; 16], at(110));
+    ended.merge_earlier(one.id(), START + 21, [0; 16], at(110));
+    for (number, then, expected) in [
+        (50, 99, false),
+        (50, 100, false),
+        (50, 101, true),
+        (51, 101, false),
+        (5, 109, true),
+        (20, 109, false),
+        (20, 110, false),
+        (20, 111, true),
+        (21, 111, true),
+        (22, 111, false),
+    ] {
+        assert_eq!(ended.contained(&session(one, number), Duration::from_secs(then)), expected, "{number} at {then}");
+    }
+}

@@ -271,3 +271,101 @@ proptest! {
         }
     }
 }
+
+/// A client that other machines know by the same address.
+fn shared(address: IpAddr) -> Client {
+    Client { address, is_shared: true }
+}
+
+fn told(throttle: &Throttle) -> Vec<Fact> {
+    throttle.changes.since(0).unwrap().1.iter().map(|change| change.fact).collect()
+}
+
+#[test]
+fn locks_of_clients_that_others_know_are_told() {
+    let throttle = Throttle::default();
+    lock(&throttle, address(1), SECOND);
+    assert_eq!((told(&throttle), throttle.facts(at(SECOND))), (vec![], vec![]), "others know another client by it");
+    for number in 0..MAX_FAILURES {
+        let wrong = [Digest::of(&number.to_be_bytes())];
+        throttle.failed(shared(address(2)), Budget::AnyPage, &wrong, at(SECOND)).unwrap();
+    }
+    let until = at(SECOND + FIRST_LOCK).unix;
+    let fact = Fact::Lock { network: address(2).into(), budget: Budget::AnyPage, until };
+    assert_eq!((told(&throttle), throttle.facts(at(SECOND))), (vec![fact], vec![fact]));
+    assert_eq!(throttle.begun().len(), 2);
+    assert!(!throttle.merge(address(2).into(), Budget::AnyPage, until, at(SECOND)), "it comes back");
+}
+
+#[test]
+fn a_lock_of_another_machine_counts_for_clients_that_it_knows() {
+    let throttle = Throttle::default();
+    let known = KeyId([1; 16]);
+    throttle.succeeded(address(1), known);
+    let client = shared(address(1));
+    let permits = |client, budget, long, now| throttle.permits(client, budget, long, now);
+    assert!(throttle.merge(address(1).into(), Budget::Client, at(SECOND * 31).unix, at(SECOND)));
+    assert!(throttle.locks_anybody(SECOND));
+    let left = Err(SECOND * 30);
+    assert_eq!(permits(client, Budget::Client, None, SECOND), left);
+    assert_eq!(permits(client, Budget::Client, Some(KeyId([2; 16])), SECOND), left);
+    assert_eq!(permits(client, Budget::Client, Some(known), SECOND), Ok(()), "a long key that was good before");
+    assert_eq!(permits(client, Budget::AnyPage, None, SECOND), Ok(()), "of something else");
+    assert_eq!(permits(own(address(1)), Budget::Client, None, SECOND), Ok(()), "another client of this address");
+    assert_eq!(permits(shared(address(2)), Budget::Client, None, SECOND), Ok(()));
+    assert_eq!(permits(client, Budget::Client, None, SECOND * 31), Ok(()), "it is over");
+    assert!(!throttle.locks_anybody(SECOND * 31));
+    assert_eq!((told(&throttle), throttle.begun()), (vec![], vec![]), "it did not begin here");
+}
+
+#[test]
+fn ten_are_evaluated_in_a_lock_of_another_machine() {
+    let throttle = Throttle::default();
+    throttle.merge(address(1).into(), Budget::Client, at(SECOND * 61).unix, at(SECOND));
+    let client = shared(address(1));
+    for number in 0..4_u8 {
+        let wrong = throttle.failed(client, Budget::Client, &[Digest::of(&[number])], at(SECOND));
+        assert_eq!(wrong, Err(FIRST_LOCK), "a wrong one is told the lock");
+    }
+    for _ in 0..6 {
+        assert_eq!(throttle.evaluate(client, Budget::Client, SECOND), Ok(()));
+    }
+    assert_eq!(throttle.evaluate(client, Budget::Client, SECOND), Err(FIRST_LOCK));
+    for number in 4..13_u8 {
+        let wrong = throttle.failed(client, Budget::Client, &[Digest::of(&[number])], at(SECOND * 61));
+        assert_eq!(wrong, Ok(()), "nothing that was guessed in the lock counts after it");
+    }
+    throttle.failed(client, Budget::Client, &[Digest::of(&[13])], at(SECOND * 61)).unwrap();
+    assert_eq!(throttle.evaluate(client, Budget::Client, SECOND * 61), Ok(()), "the next lock has ten of its own");
+    assert_eq!(throttle.permits(client, Budget::Client, None, SECOND * 61), Err(FIRST_LOCK));
+}
+
+#[test]
+fn the_longer_of_two_locks_counts() {
+    for (elsewhere, expected) in [(30, 60), (90, 90)] {
+        let throttle = Throttle::default();
+        let client = shared(address(1));
+        for number in 0..MAX_FAILURES {
+            let wrong = [Digest::of(&number.to_be_bytes())];
+            throttle.failed(client, Budget::Client, &wrong, at(SECOND)).unwrap();
+        }
+        throttle.merge(address(1).into(), Budget::Client, at(SECOND * (1 + elsewhere)).unix, at(SECOND));
+        let expected = Err(SECOND * expected);
+        assert_eq!(throttle.permits(client, Budget::Client, None, SECOND), expected);
+        assert_eq!(throttle.failed(client, Budget::Client, &[], at(SECOND)), expected);
+    }
+}
+
+#[test]
+fn what_others_say_makes_this_machine_forget_no_guess_and_no_lock() {
+    let throttle = Throttle::default();
+    lock(&throttle, address(1), SECOND);
+    (0..MAX_FAILURES - 1).for_each(|number| guess(&throttle, address(2), number, SECOND).unwrap());
+    for number in 0..200_000 {
+        throttle.merge(address(1000 + number).into(), Budget::Client, at(SECOND * 900).unix, at(SECOND));
+    }
+    assert_eq!(permits(&throttle, address(1), None, SECOND), Err(FIRST_LOCK));
+    guess(&throttle, address(2), 99, SECOND).unwrap();
+    assert_eq!(permits(&throttle, address(2), None, SECOND), Err(FIRST_LOCK), "the tenth");
+    assert!(throttle.facts(at(SECOND)).len() <= super::super::locks::MAX);
+}

@@ -18,7 +18,7 @@ __all__ = ["main", "make_parser"]
 #: In the order of `--help`, each a module (`install-node` is `install_node`): its docstring is the description, and it
 #: has EXAMPLES, `add_arguments(parser)` and `execute(options)`, which returns the exit status.
 _COMMANDS = (
-    "keygen", "keys", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "usage",
+    "keygen", "keys", "state", "patch", "unpatch", "install-node", "uninstall-node", "doctor", "probe", "run", "usage",
     "completion",
 )  # fmt: skip
 

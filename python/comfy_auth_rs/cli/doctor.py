@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, with the first key in this file"
     )
+    parser.add_argument(
+        "--state", metavar="STATE", help="what --auth-state says (default: COMFYUI_AUTH_STATE, else ComfyUI's own file)"
+    )
     add_directory(parser, base=True)
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -39,6 +42,7 @@ def execute(options: argparse.Namespace) -> int:
         port=options.port,
         key_files=options.api_key_file,
         key_file=options.key_file,
+        state=options.state,
     )
     safe = all(check.state != "unsafe" for check in checks)
     if options.json:

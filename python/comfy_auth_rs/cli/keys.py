@@ -13,9 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from comfy_auth_rs import generate_key
-from comfy_auth_rs._core import KeyEntry, key_file_entries, key_line
+from comfy_auth_rs._core import KeyEntry, key_file_entries, key_line, revocation_record
 from comfy_auth_rs.cli.common import CommandError
+from comfy_auth_rs.errors import SettingError
 from comfy_auth_rs.key_file import KeyFile, KeyFileFault, change, read
+from comfy_auth_rs.remembered import tell
+from comfy_auth_rs.store import Record, StoreError
+from comfy_auth_rs.store.address import without_credentials
 
 EXAMPLES = (
     "list api_key.txt",
@@ -74,8 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--queued", metavar="N", help="at most so many prompts that wait or run")
     _add_how_it_is_kept(action)
 
-    action = added(_revoke, description="end a key now", epilog="api_key.txt alice\napi_key.txt 1f3a9c02")
+    action = added(
+        _revoke,
+        description="end a key now",
+        epilog="api_key.txt alice\napi_key.txt 1f3a9c02\napi_key.txt alice --state valkey://10.0.0.5/0",
+    )
     _add_word(action)
+    action.add_argument(
+        "--state", metavar="STATE", help="tell every server that shares this state, whatever its own key file says"
+    )
 
     action = added(
         _rotate,
@@ -167,7 +178,21 @@ def _revoke(options: argparse.Namespace) -> int:
         print(f"{_name(entry)} has not been in force since {entry.expires_at}. Nothing was changed.")
     else:
         print(f"{_name(entry)} is revoked in {options.file}. Its digest stays there, so that nobody adds it again.")
+    if options.state is not None:
+        _tell(options, after)
     return 0
+
+
+def _tell(options: argparse.Namespace, entry: KeyEntry) -> None:
+    """Also where the file was changed before: it may have been this that failed."""
+    try:
+        tell(options.state, Record(*revocation_record(options.file, entry.id)))
+    except (SettingError, StoreError, ValueError) as fault:
+        detail = fault.detail if isinstance(fault, SettingError) else fault
+        raise CommandError(
+            f"{_name(entry)} is revoked in {options.file}, but the state was not told: {detail}"
+        ) from None
+    print(f"Every server that shares {without_credentials(options.state)} is told.")
 
 
 def _rotate(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import random
 import threading
 import time
@@ -49,7 +50,7 @@ class Exchange:
         self._ending = threading.Event()
         self._tried = threading.Event()  # to read, with success or not
         self._doubts = threading.Event()  # everything must be read again
-        self._lacking: list[Record] = []
+        self._lacking: queue.SimpleQueue[list[Record]] = queue.SimpleQueue()
         self._reader: Reader | None = None
         self._waiting = _Waiting()
         self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs state")
@@ -75,7 +76,7 @@ class Exchange:
 
     def status(self) -> Status:
         """How the store fares."""
-        return self._link.status()
+        return self._link.status()._replace(nodes=self._shared.nodes)
 
     async def stored(self, seconds: float) -> bool:
         """Whether all that is known now is in the store, after so many seconds at most."""
@@ -107,17 +108,19 @@ class Exchange:
             self._news.clear()
             now = time.monotonic()
             if now >= next_beat:
-                writer.write([self._shared.heartbeat()], durable=False)
+                writer.write([Record(*self._shared.heartbeat())], durable=False)
                 next_beat = now + _HEARTBEAT
             if is_again:
                 self._doubts.set()
                 is_again = False
-            load.outbox.add(self._take_lacking(), are_news=False)
+            with contextlib.suppress(queue.Empty):
+                load.outbox.add(self._lacking.get_nowait(), are_news=False)
             load.collect()
             while batch := load.outbox.take(time.monotonic()):
                 writer.write(batch)
                 load.outbox.written(batch)
                 self._tell_stored(load)
+                load.collect()
             self._tell_stored(load)
             self._link.works("write")
             pause.reset()
@@ -129,10 +132,6 @@ class Exchange:
         if not load.outbox.has_news:
             self._shared.stored(load.version)
             self._waiting.tell(load.version)
-
-    def _take_lacking(self) -> list[Record]:
-        lacking, self._lacking = self._lacking, []
-        return lacking
 
     # --- bringing -----------------------------------------------------------------------------------------------
 
@@ -150,10 +149,11 @@ class Exchange:
             self._ending.wait(pause.next())
 
     def _bring_by(self, reader: Reader, pause: _Pause) -> None:
-        version, everything_at = None, 0.0
+        version, everything_at, loaded = None, 0.0, 0
         while not self._ending.is_set():
-            if self._doubts.is_set() or time.monotonic() >= everything_at:
-                version = None
+            # What is said of a key counts as soon as the key is known.
+            if self._doubts.is_set() or time.monotonic() >= everything_at or loaded != self._shared.keys_loaded:
+                version, loaded = None, self._shared.keys_loaded
             self._doubts.clear()
             read = reader.read(version)
             version = read.version
@@ -162,11 +162,11 @@ class Exchange:
                 missing = {record[0]: Record(*record) for record in self._shared.all()[1]}
                 everything_at = time.monotonic() + _EVERYTHING_AFTER * random.uniform(0.5, 1)  # noqa: S311
             for batch in read.batches:
-                self._shared.merge(batch)
+                self._shared.merge(list(batch))
                 for record in batch:
                     missing.pop(record.name, None)
             if missing:
-                self._lacking = list(missing.values())
+                self._lacking.put([*missing.values()])
                 self._news.set()
             self._link.works("read")
             self._tried.set()

@@ -27,6 +27,8 @@ class Status(NamedTuple):
     #: Why it cannot be used, and since when (Unix seconds); None where it can.
     fault: str | None = None
     away_since: float | None = None
+    #: How many servers share it, as far as this one knows.
+    nodes: int = 1
 
 
 class Link:

@@ -28,19 +28,18 @@ class Outbox:
         self._news: dict[bytes, Record] = {}
         self._lacking: dict[bytes, Record] = {}
         self._locks: dict[bytes, Record] = {}
+        self._locks_cost = 0
         self._saved = float(_MOST_SAVED)
         self._at: float | None = None
 
     def add(self, records: Iterable[Record], *, are_news: bool = True) -> None:
         """Locks that couldn't leave within a second are dropped: they still hold where they were made."""
-        others = self._news if are_news else self._lacking
         for record in records:
-            (self._locks if self._is_lock(record) else others)[record.name] = record
-        room = _RATE
-        for name, record in [*self._locks.items()]:
-            room -= _cost(record)
-            if room < 0:
-                del self._locks[name]
+            if not self._is_lock(record):
+                (self._news if are_news else self._lacking)[record.name] = record
+            elif record.name not in self._locks and self._locks_cost + _cost(record) <= _RATE:
+                self._locks[record.name] = record
+                self._locks_cost += _cost(record)
 
     def take(self, now: float) -> list[Record]:
         """What may leave now. It stays here until `written`."""
@@ -56,7 +55,9 @@ class Outbox:
         """They are in the store."""
         for record in batch:
             self._saved -= _cost(record)
-            for waiting in (self._news, self._lacking, self._locks):
+            if self._locks.pop(record.name, None) is not None:
+                self._locks_cost -= _cost(record)
+            for waiting in (self._news, self._lacking):
                 if waiting.get(record.name) is record:
                     del waiting[record.name]
 

@@ -48,6 +48,9 @@ class StoreError(Exception):
 class Reader(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
+    def about(self) -> str:
+        """Which program keeps it, and its version."""
+
     def read(self, version: Any) -> Read:
         """What came after `version`; everything where it is None, or where the store doesn't know it any more.
 

@@ -119,6 +119,9 @@ class _Reader(_Connection):
     _is_interrupted = False
     _seen = -1
 
+    def about(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def read(self, version: int | None) -> Read:
         self._require_same_file()
         with self._faults():

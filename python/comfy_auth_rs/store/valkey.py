@@ -73,7 +73,8 @@ class Valkey:
 
 
 class _Version(NamedTuple):
-    epoch: bytes
+    #: None where there was no room for one.
+    epoch: bytes | None
     #: The last entry of the stream.
     last: bytes
 
@@ -106,6 +107,13 @@ class _Connection:
 class _Reader(_Connection):
     _version = _Version(b"", b"0-0")
 
+    def about(self) -> str:
+        try:
+            (told,) = self._ask(["HELLO"])  # server, NAME, version, NUMBER, …
+        except StoreError:
+            return "its version is not known"
+        return f"{told[1].decode().capitalize()} {told[3].decode()}"
+
     def read(self, version: _Version | None) -> Read:
         batches = None if version is None else self._news(version)
         if batches is not None:
@@ -118,7 +126,9 @@ class _Reader(_Connection):
         epoch, last = self._ask(["GET", _EPOCH], ["XREVRANGE", _NEWS, "+", "-", "COUNT", 1])
         if epoch is None:
             began = _FORMAT + secrets.token_hex(8).encode()
-            _, epoch = self._ask(["SET", _EPOCH, began, "NX"], ["GET", _EPOCH])
+            with suppress(StoreError):  # its memory is full; if it is something else, the next question hears it, too
+                self._ask(["SET", _EPOCH, began, "NX"])
+            (epoch,) = self._ask(["GET", _EPOCH])
         self._require_format(epoch)
         return _Version(epoch, last[0][0] if last else b"0-0")
 
@@ -130,8 +140,7 @@ class _Reader(_Connection):
             ["XREVRANGE", _NEWS, "+", "-", "COUNT", 1],
             ["XREAD", "COUNT", LARGEST_BATCH // _IN_ONE_ENTRY, "STREAMS", _NEWS, version.last],
         )
-        if epoch is not None:
-            self._require_format(epoch)
+        self._require_format(epoch)
         is_trimmed = bool(first) and _place_of(first[0][0]) > _place_of(version.last)
         has_gone_back = _place_of(last[0][0] if last else b"0-0") < _place_of(version.last)
         if epoch != version.epoch or is_trimmed or has_gone_back:
@@ -157,8 +166,8 @@ class _Reader(_Connection):
     def interrupt(self) -> None:
         self.close()
 
-    def _require_format(self, epoch: bytes) -> None:
-        if not epoch.startswith(_FORMAT):
+    def _require_format(self, epoch: bytes | None) -> None:
+        if epoch is not None and not epoch.startswith(_FORMAT):
             raise StoreError(
                 f"{self._place}: a newer comfy-auth-rs writes there; update this one, or use another database"
             )
