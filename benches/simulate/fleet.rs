@@ -8,7 +8,7 @@ use std::rc::Rc;
 use comfy_auth_rs::keys::KeyStore;
 
 use super::dice::Dice;
-use super::exchange::{CONNECT_TIMEOUT, LONGEST_WAIT, READ_TIMEOUT};
+use super::exchange::{CONNECT_TIMEOUT, LONGEST_WAIT, READ_TIMEOUT, Variation};
 use super::network::{Conditions, Network, Partition};
 use super::node::{Brought, EACH_RECORD, Next, Node, ROUND};
 use super::store::{Answer, Line, Reply, Request, Store};
@@ -31,6 +31,7 @@ pub struct Plan {
     pub seed: u64,
     pub conditions: Conditions,
     pub partition: Option<Partition>,
+    pub variation: Variation,
 }
 
 pub struct Fleet {
@@ -51,7 +52,10 @@ pub enum Seen {
     /// Something that it had scheduled itself.
     Own(u64),
     /// A node has learned something, or the store has what the node told.
-    Learned { node: usize, brought: Brought },
+    Learned {
+        node: usize,
+        brought: Brought,
+    },
     Else,
 }
 
@@ -74,7 +78,7 @@ impl Fleet {
     pub fn new(plan: &Plan) -> Self {
         let mut dice = Dice::new(plan.seed);
         let keys = Rc::new(keys(&mut dice));
-        let node = |_| Node::new(Rc::clone(&keys), dice.below(2 * SKEW), dice.next());
+        let node = |_| Node::new(Rc::clone(&keys), dice.below(2 * SKEW), plan.variation, dice.next());
         let nodes: Vec<_> = (0..plan.nodes).map(node).collect();
         let network = Network::new(plan.conditions, plan.partition, plan.nodes, dice.next());
         let mut fleet = Self {
@@ -82,7 +86,7 @@ impl Fleet {
             generations: vec![[0; 2]; nodes.len()],
             nodes,
             network,
-            store: Store::default(),
+            store: Store::new(plan.variation.entries),
             keys,
             dice,
             events: BinaryHeap::new(),
@@ -123,7 +127,7 @@ impl Fleet {
             }
             Event::Connect { node, is_writer } => {
                 self.generations[node][usize::from(is_writer)] += 1;
-                self.ask(node, is_writer, Request::Connect);
+                self.ask(node, is_writer, Request::Connect, 0);
             }
             Event::Wake { node, sleep } => {
                 let carry = &mut self.nodes[node].carry;
@@ -160,7 +164,8 @@ impl Fleet {
     fn step(&mut self, node: usize, is_writer: bool, reply: Reply) -> Seen {
         let (next, brought) = self.nodes[node].step(is_writer, reply, self.now);
         match next {
-            Next::Ask(request) => self.ask(node, is_writer, request),
+            Next::Ask(request) => self.ask(node, is_writer, request, 0),
+            Next::AskIn(pause, request) => self.ask(node, is_writer, request, pause),
             Next::Connect(at) => self.schedule(at, Event::Connect { node, is_writer }),
             Next::Sleep(until) => {
                 let carry = &mut self.nodes[node].carry;
@@ -176,15 +181,16 @@ impl Fleet {
         Seen::Learned { node, brought }
     }
 
-    fn ask(&mut self, node: usize, is_writer: bool, request: Request) {
+    fn ask(&mut self, node: usize, is_writer: bool, request: Request, pause: u64) {
         let patience = match request {
             Request::Connect => CONNECT_TIMEOUT,
             _ if is_writer => READ_TIMEOUT,
             _ => LONGEST_WAIT + READ_TIMEOUT,
         };
         let generation = self.generations[node][usize::from(is_writer)];
-        let line = Line { node, is_writer, generation, deadline: self.now + patience };
-        match self.network.to_store(node, request.bytes(), self.now) {
+        let asks = self.now + pause;
+        let line = Line { node, is_writer, generation, deadline: asks + patience };
+        match self.network.to_store(node, request.bytes(), asks) {
             Some(arrival) => self.schedule(arrival, Event::AtStore(line, request)),
             None => self.schedule(line.deadline, Event::AtNode(line, Reply::Failed)),
         }

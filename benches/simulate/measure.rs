@@ -47,12 +47,7 @@ struct LogOut {
 
 impl LogOuts {
     pub fn new(nodes: usize) -> Self {
-        Self {
-            places: HashMap::new(),
-            all: Vec::new(),
-            unanswered: vec![VecDeque::new(); nodes],
-            answers: Vec::new(),
-        }
+        Self { places: HashMap::new(), all: Vec::new(), unanswered: vec![VecDeque::new(); nodes], answers: Vec::new() }
     }
 
     /// One begins.
@@ -75,7 +70,8 @@ impl LogOuts {
             }
         }
         let stored = brought.stored.unwrap_or(0);
-        while let Some((_, began)) = self.unanswered[node].pop_front_if(|(version, _)| *version <= stored) {
+        while let Some((_, began)) = self.unanswered[node].front().copied().filter(|(version, _)| *version <= stored) {
+            self.unanswered[node].pop_front();
             self.answers.push(fleet.now - began);
         }
     }
@@ -86,7 +82,10 @@ impl LogOuts {
 
     /// How long it took until each node knew of those that began in this time, or has not yet.
     pub fn known(&self, from: u64, to: u64) -> Vec<u64> {
-        self.in_time(from, to).flat_map(|log_out| log_out.known.iter().flatten().filter(|time| **time > 0)).copied().collect()
+        self.in_time(from, to)
+            .flat_map(|log_out| log_out.known.iter().flatten().filter(|time| **time > 0))
+            .copied()
+            .collect()
     }
 
     /// How long it took until all knew.
@@ -97,7 +96,9 @@ impl LogOuts {
 
     /// When all knew of all of those.
     pub fn agreed_at(&self, from: u64, to: u64) -> Option<u64> {
-        let last = |log_out: &LogOut| Some(log_out.began + log_out.known.iter().copied().collect::<Option<Vec<_>>>()?.into_iter().max()?);
+        let last = |log_out: &LogOut| {
+            Some(log_out.began + log_out.known.iter().copied().collect::<Option<Vec<_>>>()?.into_iter().max()?)
+        };
         self.in_time(from, to).map(last).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
@@ -133,8 +134,10 @@ impl Bytes {
     pub fn of(fleet: &Fleet, from: u64, to: u64) -> Self {
         let seconds = (from / SECOND) as usize..(to / SECOND) as usize;
         let traffic = &fleet.network.traffic;
-        let in_second = |nodes: &[Vec<u64>], second: usize| -> u64 { nodes.iter().filter_map(|of| of.get(second)).sum() };
-        let sums = |nodes: &[Vec<u64>]| -> Vec<u64> { seconds.clone().map(|second| in_second(nodes, second)).collect() };
+        let in_second =
+            |nodes: &[Vec<u64>], second: usize| -> u64 { nodes.iter().filter_map(|of| of.get(second)).sum() };
+        let sums =
+            |nodes: &[Vec<u64>]| -> Vec<u64> { seconds.clone().map(|second| in_second(nodes, second)).collect() };
         let worst = |nodes: &[Vec<u64>]| {
             let each = nodes.iter().flat_map(|of| seconds.clone().filter_map(|second| of.get(second)));
             each.max().copied().unwrap_or(0)

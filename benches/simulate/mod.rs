@@ -17,6 +17,7 @@ pub mod measure;
 pub mod network;
 pub mod node;
 pub mod outbox;
+pub mod report;
 pub mod scenarios;
 pub mod store;
 pub mod time;

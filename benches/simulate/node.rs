@@ -9,7 +9,7 @@ use comfy_auth_rs::state::State;
 use comfy_auth_rs::state::fact::Record;
 
 use super::dice::Dice;
-use super::exchange::{EVERYTHING_AFTER, FIRST_PAUSE, HEARTBEAT, LONGEST_PAUSE};
+use super::exchange::{EVERYTHING_AFTER, FIRST_PAUSE, HEARTBEAT, LONGEST_PAUSE, Variation};
 use super::outbox::Outbox;
 use super::store::{Reply, Request, Told};
 use super::time::{MICROSECOND, MILLISECOND, SECOND};
@@ -24,6 +24,8 @@ pub const EACH_RECORD: u64 = 8 * MICROSECOND;
 /// What one of the two threads does next.
 pub enum Next {
     Ask(Request),
+    /// The same after so long.
+    AskIn(u64, Request),
     /// The writer waits for news, but not for longer.
     Sleep(u64),
     /// The connection failed, and is made again then.
@@ -51,6 +53,7 @@ pub struct Node {
     doubts: bool,
     link: [bool; 2],
     dice: Dice,
+    variation: Variation,
     pub failures: u64,
     pub whole_reads: u64,
 }
@@ -94,12 +97,14 @@ impl Pause {
 }
 
 impl Node {
-    pub fn new(keys: Rc<KeyStore>, ahead: u64, seed: u64) -> Self {
+    pub fn new(keys: Rc<KeyStore>, ahead: u64, variation: Variation, seed: u64) -> Self {
+        let carry = Carry { outbox: Outbox::new(variation.gather), ..Carry::default() };
         Self {
             state: State::default(),
             keys,
             ahead,
-            carry: Carry::default(),
+            carry,
+            variation,
             bring: Bring::default(),
             lacking: Vec::new(),
             doubts: false,
@@ -151,10 +156,8 @@ impl Node {
                     if !self.carry.outbox.has_news() {
                         brought.stored = Some(self.carry.version);
                     }
-                } else {
-                    // The heartbeat was written.
-                    self.collect(now);
                 }
+                self.collect(now);
             }
             _ => {}
         }
@@ -166,7 +169,8 @@ impl Node {
             self.carry.has_news = false;
             self.carry.next_beat = now + HEARTBEAT;
             let beat = told(self.state.heartbeat(&self.keys, self.clock(now)));
-            return Next::Ask(Request::Write([beat].into()));
+            let is_news = self.variation.beats_are_news;
+            return Next::Ask(if is_news { Request::Write([beat].into()) } else { Request::Beat });
         }
         if is_awake {
             self.carry.has_news = false;
@@ -207,6 +211,7 @@ impl Node {
 
     fn bring_on(&mut self, reply: Reply, now: u64) -> (Next, Brought) {
         let mut brought = Brought::default();
+        let is_woken = matches!(reply, Reply::Awake);
         let next = match reply {
             Reply::Begun(version) => {
                 self.bring.version = Some(version);
@@ -231,7 +236,8 @@ impl Node {
             Reply::Trimmed => Request::Begin,
             _ => self.read(now),
         };
-        (Next::Ask(next), brought)
+        let breath = if is_woken { self.variation.breath } else { 0 };
+        (Next::AskIn(breath, next), brought)
     }
 
     fn read(&mut self, now: u64) -> Request {

@@ -1,7 +1,6 @@
 //! What is still to be written, in the order in which it matters, and no faster than allowed: `store/outbox.py`.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE};
@@ -16,6 +15,9 @@ pub struct Outbox {
     /// What may leave now, in bytes.
     saved: f64,
     at: Option<u64>,
+    /// How long locks are gathered, and until when.
+    gather: u64,
+    gathers_until: u64,
     pub dropped: u64,
 }
 
@@ -27,6 +29,10 @@ struct Waiting {
 }
 
 impl Outbox {
+    pub fn new(gather: u64) -> Self {
+        Self { gather, ..Self::default() }
+    }
+
     pub fn add(&mut self, records: impl IntoIterator<Item = Told>, are_news: bool) {
         for record in records {
             let others = if are_news { &mut self.news } else { &mut self.lacking };
@@ -52,7 +58,8 @@ impl Outbox {
         let mut batch = Vec::new();
         self.news.fitting(&mut left, &mut batch);
         // Not a few at a time.
-        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) {
+        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) && now >= self.gathers_until {
+            self.gathers_until = now + self.gather;
             self.locks.fitting(&mut left, &mut batch);
         }
         batch

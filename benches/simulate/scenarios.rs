@@ -3,14 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use comfy_auth_rs::keys::{KeyId, Quota};
+use comfy_auth_rs::request::Now;
 use comfy_auth_rs::secret::Digest;
 use comfy_auth_rs::session::{BROWSER, Session, SessionId};
 use comfy_auth_rs::state::throttle::{Budget, Client, MAX_FAILURES};
 use serde::Serialize;
 
+use super::exchange::{ANSWER_WAITS, Variation};
 use super::fleet::{ALL_THERE, Fleet, LIMIT, LIMITED, Plan, Seen, USERS};
 use super::measure::{Bytes, LogOuts, Spread};
 use super::network::{Conditions, Partition};
+use super::node::BEGINNING;
 use super::time::SECOND;
 
 /// People at work. Each has a session on the node that the proxy has chosen for the user.
@@ -30,6 +33,22 @@ const PROMPT: u64 = 1;
 const LOCK: u64 = 2;
 const FLOODING: u64 = 3;
 const TRY: u64 = 16;
+
+/// The fleet, and where it is.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub nodes: usize,
+    pub seed: u64,
+    pub conditions: Conditions,
+    pub variation: Variation,
+}
+
+impl Setting {
+    fn plan(self, partition: Option<Partition>) -> Plan {
+        let Self { nodes, seed, conditions, variation } = self;
+        Plan { nodes, seed, conditions, partition, variation }
+    }
+}
 
 /// A user: key, subject, limits.
 type User = (KeyId, String, Quota);
@@ -183,8 +202,8 @@ impl Run {
         let address = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000 + self.locked.len() as u32));
         let client = Client { address, is_shared: true };
         let wrong: Vec<_> = (0..MAX_FAILURES).map(|_| Digest::from_bytes(self.fleet.dice.bytes())).collect();
-        let Node { throttle, .. } = &self.fleet.nodes[node].state;
-        let _ = throttle.failed(client, Budget::Client, &wrong, self.fleet.nodes[node].clock(self.fleet.now));
+        let clock = self.fleet.nodes[node].clock(self.fleet.now);
+        let _ = self.fleet.nodes[node].state.throttle.failed(client, Budget::Client, &wrong, clock);
         self.locked.push(address);
         node
     }
@@ -197,7 +216,8 @@ impl Run {
             for address in &self.locked {
                 let client = Client { address: *address, is_shared: true };
                 asked += 1;
-                known += usize::from(node.state.throttle.permits(client, Budget::Client, None, clock.monotonic).is_err());
+                known +=
+                    usize::from(node.state.throttle.permits(client, Budget::Client, None, clock.monotonic).is_err());
             }
         }
         known as f64 / asked.max(1) as f64
@@ -211,8 +231,6 @@ impl Run {
         self.fleet.nodes.iter().map(|node| node.whole_reads).sum()
     }
 }
-
-use comfy_auth_rs::state::State as Node;
 
 /// What became of the log-outs of some time.
 #[derive(Debug, Serialize, PartialEq)]
@@ -240,7 +258,7 @@ impl Told {
             all: Spread::of(&all),
             known_by_all: all.len(),
             answer: Spread::of(&run.log_outs.answers),
-            answers_late: run.log_outs.answers.iter().filter(|time| **time > super::exchange::ANSWER_WAITS).count(),
+            answers_late: run.log_outs.answers.iter().filter(|time| **time > ANSWER_WAITS).count(),
             curve: curve(one),
         }
     }
@@ -262,8 +280,9 @@ pub struct Everyday {
 }
 
 /// Half a minute of everyday.
-pub fn everyday(nodes: usize, seed: u64, conditions: Conditions) -> Everyday {
-    let mut run = Run::new(&Plan { nodes, seed, conditions, partition: None });
+pub fn everyday(setting: Setting) -> Everyday {
+    let nodes = setting.nodes;
+    let mut run = Run::new(&setting.plan(None));
     let (from, to) = (ALL_THERE + 3 * SECOND, ALL_THERE + 33 * SECOND);
     run.calm(to);
     run.until(to + 10 * SECOND);
@@ -285,8 +304,9 @@ pub struct Flood {
 }
 
 /// A hundred thousand addresses lock within ten seconds, on all nodes or on one.
-pub fn flood(nodes: usize, seed: u64, conditions: Conditions, flooded: Option<usize>) -> Flood {
-    let mut run = Run::new(&Plan { nodes, seed, conditions, partition: None });
+pub fn flood(setting: Setting, flooded: Option<usize>) -> Flood {
+    let nodes = setting.nodes;
+    let mut run = Run::new(&setting.plan(None));
     let (from, to) = (ALL_THERE + 3 * SECOND, ALL_THERE + 3 * SECOND + FLOOD);
     run.calm(to + 5 * SECOND);
     run.flood(from, flooded);
@@ -318,16 +338,17 @@ pub struct Parted {
 }
 
 /// Half of the nodes cannot reach the store for `seconds`. Both halves go on working.
-pub fn parted(nodes: usize, seed: u64, conditions: Conditions, seconds: u64) -> Parted {
+pub fn parted(setting: Setting, seconds: u64) -> Parted {
+    let nodes = setting.nodes;
     let from = ALL_THERE + 3 * SECOND;
     let to = from + seconds * SECOND;
     let partition = Some(Partition { from, to, nodes: nodes / 2 });
-    let mut run = Run::new(&Plan { nodes, seed, conditions, partition });
+    let mut run = Run::new(&setting.plan(partition));
     run.calm(to);
     run.until(to + 15 * SECOND);
     // By the clock that is most ahead, for all.
     let clock = run.fleet.nodes.iter().map(|node| node.ahead).max().unwrap_or(0);
-    let clock = comfy_auth_rs::request::Now::at((super::node::BEGINNING + clock) / 1000 + run.fleet.now / SECOND + 2);
+    let clock = Now::at((BEGINNING + clock) / 1000 + run.fleet.now / SECOND + 2);
     let known: Vec<_> = run.fleet.nodes.iter().map(|node| node.knows(clock)).collect();
     let agreed = run.log_outs.agreed_at(from, to);
     Parted {
@@ -351,14 +372,15 @@ pub struct Overshot {
 }
 
 /// Tries a second.
-const RATES: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
+const RATES: [f64; 3] = [10.0, 100.0, 1000.0];
 const USERS_EACH: usize = 16;
 
 /// Users try more than they may, each time on a node at random.
-pub fn overshot(nodes: usize, seed: u64, conditions: Conditions) -> Overshot {
+pub fn overshot(setting: Setting) -> Overshot {
+    let nodes = setting.nodes;
     let from = ALL_THERE + 3 * SECOND;
-    let away = Partition { from: from + 100 * SECOND, to: u64::MAX, nodes };
-    let mut run = Run::new(&Plan { nodes, seed, conditions, partition: Some(away) });
+    let away = Partition { from: from + 15 * SECOND, to: u64::MAX, nodes };
+    let mut run = Run::new(&setting.plan(Some(away)));
     for (place, rate) in RATES.into_iter().enumerate() {
         let lasts = ((LIMIT as f64 / rate).mul_add(1.5, 2.0) * SECOND as f64) as u64;
         for number in 0..USERS_EACH {

@@ -52,13 +52,21 @@ pub enum Request {
     /// Until the stream has more.
     Wait(u64),
     Write(Rc<[Told]>),
+    /// A heartbeat that is no news: how many there are.
+    Beat,
 }
 
 pub enum Reply {
     Connected,
     Begun(u64),
-    Scanned { records: Vec<Told>, next: Option<usize> },
-    News { entries: Vec<Rc<[Told]>>, last: u64 },
+    Scanned {
+        records: Vec<Told>,
+        next: Option<usize>,
+    },
+    News {
+        entries: Vec<Rc<[Told]>>,
+        last: u64,
+    },
     /// The stream doesn't go back so far.
     Trimmed,
     Awake,
@@ -74,8 +82,9 @@ pub struct Answer {
     pub leaves: u64,
 }
 
-#[derive(Default)]
 pub struct Store {
+    /// Entries of the stream that one read brings at most.
+    entries: usize,
     facts: Vec<Told>,
     places: HashMap<Rc<[u8]>, usize>,
     stream: VecDeque<Rc<[Told]>>,
@@ -86,14 +95,13 @@ pub struct Store {
     link_free: u64,
     /// Nanoseconds of work in each second.
     pub work: Vec<u64>,
-    pub scans_begun: u64,
 }
 
 impl Request {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Connect => 3 * AROUND_COMMAND,
-            Self::Begin => 2 * AROUND_COMMAND,
+            Self::Begin | Self::Beat => 2 * AROUND_COMMAND,
             Self::Read(_) => 4 * AROUND_COMMAND,
             Self::Scan(_) | Self::Wait(_) => AROUND_COMMAND,
             // Once for the hash, once for the stream.
@@ -106,7 +114,7 @@ impl Request {
     fn work(&self) -> u64 {
         match self {
             Self::Connect => 3 * REQUEST,
-            Self::Begin => REQUEST + 2 * COMMAND,
+            Self::Begin | Self::Beat => REQUEST + 2 * COMMAND,
             Self::Read(_) => REQUEST + 4 * COMMAND,
             Self::Scan(_) | Self::Wait(_) => REQUEST + COMMAND,
             Self::Write(records) => {
@@ -139,12 +147,27 @@ impl Reply {
 }
 
 impl Store {
+    pub fn new(entries: usize) -> Self {
+        Self {
+            entries,
+            facts: Vec::new(),
+            places: HashMap::new(),
+            stream: VecDeque::new(),
+            last: 0,
+            waiting: VecDeque::new(),
+            busy_until: 0,
+            link_free: 0,
+            work: Vec::new(),
+        }
+    }
+
     /// Does what is asked. Returns what is answered, to the one who asked and to those who waited.
     pub fn serve(&mut self, line: Line, request: Request, now: u64) -> Vec<Answer> {
         self.works(now, request.work());
         let reply = match request {
             Request::Connect => Reply::Connected,
             Request::Begin => Reply::Begun(self.last),
+            Request::Beat => Reply::Written,
             Request::Scan(from) => self.scan(from),
             Request::Read(after) => self.read(after),
             Request::Wait(after) if after < self.last => Reply::Awake,
@@ -165,7 +188,8 @@ impl Store {
     /// Those who have waited long enough.
     pub fn patience_ends(&mut self, now: u64) -> Vec<Answer> {
         let mut answers = Vec::new();
-        while let Some((_, line)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((_, line)) = self.waiting.front().copied().filter(|(until, _)| *until <= now) {
+            self.waiting.pop_front();
             self.works(now, COMMAND);
             answers.push(self.answer(line, Reply::Awake));
         }
@@ -176,8 +200,7 @@ impl Store {
         self.waiting.front().map(|(until, _)| *until)
     }
 
-    fn scan(&mut self, from: usize) -> Reply {
-        self.scans_begun += u64::from(from == 0);
+    fn scan(&self, from: usize) -> Reply {
         let to = (from + LARGEST_BATCH).min(self.facts.len());
         let records = self.facts[from..to].to_vec();
         Reply::Scanned { records, next: (to < self.facts.len()).then_some(to) }
@@ -188,7 +211,7 @@ impl Store {
         if after <= before_first && !self.stream.is_empty() {
             return Reply::Trimmed;
         }
-        let entries = self.stream.iter().skip((after - before_first) as usize).take(LARGEST_BATCH / IN_ONE_ENTRY);
+        let entries = self.stream.iter().skip((after - before_first) as usize).take(self.entries);
         let entries: Vec<_> = entries.cloned().collect();
         let last = after + entries.len() as u64;
         Reply::News { entries, last }
