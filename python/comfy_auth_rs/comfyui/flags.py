@@ -32,6 +32,10 @@ _MISSPELT = (
 )
 
 
+#: URLs with a password that were in `sys.argv`, and what is there now.
+_taken_out: dict[str, str] = {}
+
+
 class Secret:
     """A key on its way from the command line to the key store. It never prints itself."""
 
@@ -55,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parsed: argparse.Namespace = parse_args(*args, **named)
         settings = read_settings(parsed)
         if settings.has_keys:
-            inheritance.hand_on(settings)  # now, since custom nodes may restart ComfyUI before it makes its server
+            # Now, since custom nodes may restart ComfyUI before it makes its server.
+            inheritance.hand_on(settings)
+            if settings.state is not None:
+                state.leave(os.fspath(settings.state))
         elif inheritance.is_offered() and not (args or named):
             _require_patched_server()
         return parsed
@@ -63,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def error_without_keys(message: str) -> NoReturn:
         if any(_may_hold_a_key(sys.argv[index:]) for index in range(1, len(sys.argv))):
             refuse_to_start(_MISSPELT)
+        for value, shown in _taken_out.items():
+            message = message.replace(value, shown)
         error(without_values(message, sys.argv[1:]))
 
     vars(parser).update(parse_args=parse_and_hand_on, error=error_without_keys)
@@ -106,7 +115,7 @@ def _take_key(value: str) -> list[Secret]:
     if value == REDACTED and (digests := inheritance.inherited_keys()):
         return [Secret(digest) for digest in digests]
     _check([value], [])
-    _replace_argument(flag("api_key"), value, REDACTED)
+    _redact(value)
     return [Secret(value)]
 
 
@@ -117,7 +126,9 @@ def _take_key_file(value: str) -> list[Path]:
 
 def _take_state(value: str) -> str:
     shown = without_credentials(value)
-    _replace_argument(flag("state"), value, shown)
+    if shown != value:  # whatever stands before it: argparse takes the beginning of a flag for the flag
+        _taken_out[value] = shown
+        sys.argv[1:] = [argument.replace(value, shown) for argument in sys.argv[1:]]
     left = os.environ.get(state.VARIABLE, "")
     # What it was before this process, or its parent, took it out of the arguments.
     return left if value == shown and shown == without_credentials(left) else state.absolute(value)
@@ -157,13 +168,14 @@ def _require_patched_server() -> None:
         refuse_to_start(fault)
 
 
-def _replace_argument(option: str, value: str, shown: str) -> None:
-    """Takes a secret out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
+def _redact(value: str) -> None:
+    """Takes a key out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
+    option = flag("api_key")
     for index, argument in enumerate(sys.argv):
         if index and argument == value and sys.argv[index - 1] == option:
-            sys.argv[index] = shown
+            sys.argv[index] = REDACTED
         if argument == f"{option}={value}":
-            sys.argv[index] = f"{option}={shown}"
+            sys.argv[index] = f"{option}={REDACTED}"
 
 
 def _may_hold_a_key(words: list[str]) -> bool:

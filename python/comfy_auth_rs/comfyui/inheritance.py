@@ -81,8 +81,6 @@ def take_over(own: Settings) -> tuple[Settings, int | None]:
 
 def hand_on(settings: Settings) -> None:
     """Leaves them to what this process starts, and to this process when it restarts."""
-    if settings.state is not None:
-        state.leave(os.fspath(settings.state))
     process = processes.this()
     os.environ[VARIABLE] = json.dumps(
         {

@@ -27,7 +27,7 @@ from comfy_auth_rs.comfyui.profiles import Profiles
 from comfy_auth_rs.comfyui.prompts import Prompts
 from comfy_auth_rs.comfyui.route_facts import RouteFacts
 from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
-from comfy_auth_rs.comfyui.state import choose, store_of
+from comfy_auth_rs.comfyui.state import choose, leave, store_of
 from comfy_auth_rs.errors import PatchError, SettingError, end_process, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
 from comfy_auth_rs.page import IndexPage
@@ -84,6 +84,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
     settings = choose(own, settings)
     hand_on(settings)
+    leave(os.fspath(settings.state or ""))
     state_store = store_of(own, settings)
     store = KeyStore(settings.api_key, settings.api_key_file)
     of_comfyui = OfComfyUI.among(app.middlewares)

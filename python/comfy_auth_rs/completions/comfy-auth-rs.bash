@@ -6,19 +6,20 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_comfy_auth_rs_keys_subparsers=(list add revoke rotate)
-_shtab_comfy_auth_rs_subparsers=(keygen keys patch unpatch install-node uninstall-node doctor probe run usage completion)
+_shtab_comfy_auth_rs_subparsers=(keygen keys state patch unpatch install-node uninstall-node doctor probe run usage completion)
 
 _shtab_comfy_auth_rs_keygen_option_strings=(-h --help -o)
 _shtab_comfy_auth_rs_keys_list_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_keys_add_option_strings=(-h --help --label --scope --user --expires --from --prompts --queued --digest --json)
-_shtab_comfy_auth_rs_keys_revoke_option_strings=(-h --help)
+_shtab_comfy_auth_rs_keys_revoke_option_strings=(-h --help --state)
 _shtab_comfy_auth_rs_keys_rotate_option_strings=(-h --help --grace --digest --json)
 _shtab_comfy_auth_rs_keys_option_strings=(-h --help)
+_shtab_comfy_auth_rs_state_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_patch_option_strings=(-h --help --diff --json)
 _shtab_comfy_auth_rs_unpatch_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_install_node_option_strings=(-h --help --base-directory --json)
 _shtab_comfy_auth_rs_uninstall_node_option_strings=(-h --help --base-directory --json)
-_shtab_comfy_auth_rs_doctor_option_strings=(-h --help --python --port --api-key-file --key-file --base-directory --json)
+_shtab_comfy_auth_rs_doctor_option_strings=(-h --help --python --port --api-key-file --key-file --state --base-directory --json)
 _shtab_comfy_auth_rs_probe_option_strings=(-h --help --json)
 _shtab_comfy_auth_rs_run_option_strings=(-h --help)
 _shtab_comfy_auth_rs_usage_option_strings=(-h --help --since --until --by --json --html)
@@ -48,7 +49,7 @@ _shtab_comfy_auth_rs_usage___html_COMPGEN=_shtab_compgen_files
 _shtab_comfy_auth_rs_keys_pos_0_choices=(list add revoke rotate)
 _shtab_comfy_auth_rs_usage___by_choices=(key user day)
 _shtab_comfy_auth_rs_completion_pos_0_choices=(bash zsh fish)
-_shtab_comfy_auth_rs_pos_0_choices=(keygen keys patch unpatch install-node uninstall-node doctor probe run usage completion)
+_shtab_comfy_auth_rs_pos_0_choices=(keygen keys state patch unpatch install-node uninstall-node doctor probe run usage completion)
 
 _shtab_comfy_auth_rs_keygen__h_nargs=0
 _shtab_comfy_auth_rs_keygen___help_nargs=0
@@ -68,6 +69,9 @@ _shtab_comfy_auth_rs_keys_rotate___json_nargs=0
 _shtab_comfy_auth_rs_keys_pos_0_nargs=A...
 _shtab_comfy_auth_rs_keys__h_nargs=0
 _shtab_comfy_auth_rs_keys___help_nargs=0
+_shtab_comfy_auth_rs_state__h_nargs=0
+_shtab_comfy_auth_rs_state___help_nargs=0
+_shtab_comfy_auth_rs_state___json_nargs=0
 _shtab_comfy_auth_rs_patch__h_nargs=0
 _shtab_comfy_auth_rs_patch___help_nargs=0
 _shtab_comfy_auth_rs_patch___diff_nargs=0

@@ -50,8 +50,8 @@ function _shtab_comfy_auth_rs_using
   test "$_shtab_comfy_auth_rs_cmdpath" = "$argv"
 end
 
-set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' patch unpatch install-node uninstall-node doctor probe run usage completion
-set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --by --expires --from --grace --html --key-file --label --port --prompts --python --queued --scope --since --until --user -o
+set -g _shtab_comfy_auth_rs_commands keygen keys 'keys list' 'keys add' 'keys revoke' 'keys rotate' state patch unpatch install-node uninstall-node doctor probe run usage completion
+set -g _shtab_comfy_auth_rs_opts_with_value --api-key-file --base-directory --by --expires --from --grace --html --key-file --label --port --prompts --python --queued --scope --since --state --until --user -o
 
 complete -c comfy-auth-rs -e
 complete -c comfy-auth-rs -f
@@ -81,6 +81,7 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add' -l json -d 'f
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys add; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a revoke -d 'End a key now.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys revoke' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys revoke' -l state -x -d 'tell every server that shares this state, whatever its own key file says'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys revoke; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys; and test $_shtab_comfy_auth_rs_npos -eq 0' -a rotate -d 'Add a key in place of another, which ends a while later.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -s h -l help -d 'show this help message and exit'
@@ -88,6 +89,9 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l grace -
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l digest -d 'keep only the key'"'"'s digest in the file'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate' -l json -d 'for programs: the new key with its id and attributes'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using keys rotate; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the key file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a state -d 'Show what is remembered: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using state' -s h -l help -d 'show this help message and exit'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using state' -l json -d 'for programs: every entry, with whole ids'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using; and test $_shtab_comfy_auth_rs_npos -eq 0' -a patch -d 'Let a ComfyUI ask for a key.'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using patch' -s h -l help -d 'show this help message and exit'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using patch' -l diff -d 'only show what would change'
@@ -113,6 +117,7 @@ complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l python -xka 
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l port -x -d 'ComfyUI'"'"'s port (default: 8188)'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l api-key-file -xka "(__fish_complete_path (commandline -ct))" -d 'a key file to check; repeatable'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l key-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask the running ComfyUI for more, with the first key in this file'
+complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l state -x -d 'what --auth-state says (default: COMFYUI_AUTH_STATE, else ComfyUI'"'"'s own file)'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l base-directory -xka "(__fish_complete_directories)" -d 'what ComfyUI'"'"'s own flag of this name says'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor' -l json -d 'for programs'
 complete -c comfy-auth-rs -n '_shtab_comfy_auth_rs_using doctor; and test $_shtab_comfy_auth_rs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'ComfyUI'"'"'s folder, which holds main.py'

@@ -18,6 +18,7 @@ _shtab_comfy_auth_rs_commands() {
     patch:'Let a ComfyUI ask for a key.'
     probe:'Show the GPUs and their memory, without loading torch.'
     run:'Start a ComfyUI with the patch in memory only; its files stay as they are.'
+    state:'Show what is remembered: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.'
     uninstall-node:'Remove that custom node.'
     unpatch:'Take the patch out again, byte for byte.'
     usage:'Add up an audit log: who used how much, and when.'
@@ -57,6 +58,7 @@ _shtab_comfy_auth_rs_doctor_options=(
   "--port[ComfyUI\'s port (default\: 8188)]:N:"
   "*--api-key-file[a key file to check\; repeatable]:F:_files"
   "--key-file[ask the running ComfyUI for more, with the first key in this file]:F:_files"
+  "--state[what --auth-state says (default\: COMFYUI_AUTH_STATE, else ComfyUI\'s own file)]:STATE:"
   "--base-directory[what ComfyUI\'s own flag of this name says]:BASE:_files -/"
   "--json[for programs]"
   ":ComfyUI\'s folder, which holds main.py:_files -/"
@@ -118,6 +120,7 @@ _shtab_comfy_auth_rs_keys_list_defaults_added=0
 
 _shtab_comfy_auth_rs_keys_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--state[tell every server that shares this state, whatever its own key file says]:STATE:"
   ":the key file:_files"
   ":the key\'s label, or at least 4 digits of its id:"
 )
@@ -162,6 +165,15 @@ _shtab_comfy_auth_rs_run_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_comfy_auth_rs_run_defaults_added=0
+
+_shtab_comfy_auth_rs_state_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[for programs\: every entry, with whole ids]"
+  ":a file, or the URL of a Valkey or Redis:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_comfy_auth_rs_state_defaults_added=0
 
 _shtab_comfy_auth_rs_uninstall_node_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -222,6 +234,7 @@ _shtab_comfy_auth_rs() {
         patch) _arguments -C -s $_shtab_comfy_auth_rs_patch_options ;;
         probe) _arguments -C -s $_shtab_comfy_auth_rs_probe_options ;;
         run) _arguments -C -s $_shtab_comfy_auth_rs_run_options ;;
+        state) _arguments -C -s $_shtab_comfy_auth_rs_state_options ;;
         uninstall-node) _arguments -C -s $_shtab_comfy_auth_rs_uninstall_node_options ;;
         unpatch) _arguments -C -s $_shtab_comfy_auth_rs_unpatch_options ;;
         usage) _arguments -C -s $_shtab_comfy_auth_rs_usage_options ;;

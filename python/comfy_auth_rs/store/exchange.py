@@ -53,7 +53,7 @@ class Exchange:
         self._lacking: queue.SimpleQueue[list[Record]] = queue.SimpleQueue()
         self._reader: Reader | None = None
         self._waiting = _Waiting()
-        self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs state")
+        self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs-state")
                          for run in (self._carry, self._bring)]  # fmt: skip
 
     def start(self, patience: float) -> None:

@@ -53,7 +53,7 @@ _MEANINGS = {
     "is full": "the disk is full; make room",
     "disk i/o": "the disk cannot be read or written; look whether it is full or broken",
     "readonly": "this user must not write there; change the owner or mode of the file and its folder",
-    "unable to open": "it cannot be opened; look whether its folder exists, and who may write there",
+    "unable to": "it cannot be opened; look whether its folder exists, and who may write there",
     "is locked": "another program holds it locked",
     "not a database": "it is damaged, or no state of comfy-auth-rs; move it away, and a new one is made",
     "malformed": "it is damaged; move it away, and a new one is made",

@@ -26,7 +26,7 @@ _UNSAID = {
     "authentication (comfy-auth-rs)",  # a title in ComfyUI's help
     "install(self, args)", "<script src=\"{}\"></script>", ', error="invalid_token"', "NODE_CLASS_MAPPINGS = {}",
     "# Written by comfy-auth-rs (\\S+);", "Runs before the server is made.", "Runs when nodes are loaded.",
-    "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
+    "comfy-auth-rs state v1", "comfy-auth-rs key id v1", "comfy-auth-rs session key v1",  # what keys are derived for
     "No such file",  # what the loader says
     "{} differs from what runs",  # importlib's, which catches it
     'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',
@@ -40,6 +40,8 @@ _RUST = re.compile(
     r'|r#"(?P<raw>.*?)"#|"(?P<text>(?:[^"\\]|\\.)*)"',
     re.S,
 )
+#: What SQLite is told.
+_SQL = re.compile(r"\s*(?:SELECT|CREATE|REPLACE|DELETE|BEGIN|PRAGMA)\b")
 _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 
 
@@ -83,7 +85,7 @@ def causes() -> list[str]:
 
 def _message(file: Path, line: int, text: str) -> Iterator[Message]:
     """If it looks like one: three words, in a sentence."""
-    if text.strip() in _UNSAID:
+    if text.strip() in _UNSAID or _SQL.match(text):
         return
     if len(re.findall(r"[A-Za-z']{2,}", text.replace("{}", ""))) >= 3 and " " in text.strip():
         yield Message(f"{file.relative_to(REPOSITORY)}:{line}", text)

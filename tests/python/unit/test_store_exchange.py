@@ -203,7 +203,7 @@ async def test_the_last_words_are_carried(serve: Any, store: Scripted) -> None:
 
 def test_threads_end_with_their_middleware(store: Scripted) -> None:
     def ours() -> int:
-        return sum(thread.name == "comfy-auth-rs state" for thread in threading.enumerate())
+        return sum(thread.name == "comfy-auth-rs-state" for thread in threading.enumerate())
 
     before = ours()
     app = node("scripted")
