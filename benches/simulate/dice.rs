@@ -18,7 +18,7 @@ impl Dice {
 
     /// From 0 up to `end`, which it is not.
     pub fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// From 0 to 1.

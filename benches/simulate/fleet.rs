@@ -190,7 +190,7 @@ impl Fleet {
         let generation = self.generations[node][usize::from(is_writer)];
         let asks = self.now + pause;
         let line = Line { node, is_writer, generation, deadline: asks + patience };
-        match self.network.to_store(node, request.bytes(), asks) {
+        match self.network.reaches_store(node, request.bytes(), asks) {
             Some(arrival) => self.schedule(arrival, Event::AtStore(line, request)),
             None => self.schedule(line.deadline, Event::AtNode(line, Reply::Failed)),
         }
@@ -198,7 +198,7 @@ impl Fleet {
 
     fn send(&mut self, answers: Vec<Answer>) {
         for Answer { to: line, reply, bytes, leaves } in answers {
-            let arrival = self.network.to_node(line.node, bytes, leaves);
+            let arrival = self.network.reaches_node(line.node, bytes, leaves);
             match arrival.filter(|arrival| *arrival < line.deadline) {
                 Some(arrival) => {
                     let looked_at = arrival + ROUND / 3 + EACH_RECORD * reply.records() as u64;

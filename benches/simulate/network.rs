@@ -49,14 +49,14 @@ impl Network {
     }
 
     /// When a message to the store arrives; `None` if it never does.
-    pub fn to_store(&mut self, node: usize, bytes: u64, now: u64) -> Option<u64> {
+    pub fn reaches_store(&mut self, node: usize, bytes: u64, now: u64) -> Option<u64> {
         let arrival = self.arrival(node, bytes, now);
         count(&mut self.traffic.sent[node], bytes, now);
         arrival
     }
 
     /// When a message from the store arrives.
-    pub fn to_node(&mut self, node: usize, bytes: u64, now: u64) -> Option<u64> {
+    pub fn reaches_node(&mut self, node: usize, bytes: u64, now: u64) -> Option<u64> {
         let arrival = self.arrival(node, bytes, now)?;
         count(&mut self.traffic.received[node], bytes, arrival);
         Some(arrival)
