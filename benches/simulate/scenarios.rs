@@ -373,18 +373,18 @@ pub struct Overshot {
 
 /// Tries a second.
 const RATES: [f64; 3] = [10.0, 100.0, 1000.0];
-const USERS_EACH: usize = 16;
+const USERS_EACH: usize = 8;
 
 /// Users try more than they may, each time on a node at random.
 pub fn overshot(setting: Setting) -> Overshot {
     let nodes = setting.nodes;
     let from = ALL_THERE + 3 * SECOND;
-    let away = Partition { from: from + 15 * SECOND, to: u64::MAX, nodes };
+    let away = Partition { from: from + 20 * SECOND, to: u64::MAX, nodes };
     let mut run = Run::new(&setting.plan(Some(away)));
     for (place, rate) in RATES.into_iter().enumerate() {
         let lasts = ((LIMIT as f64 / rate).mul_add(1.5, 2.0) * SECOND as f64) as u64;
         for number in 0..USERS_EACH {
-            let begins = from + number as u64 * SECOND / 8 + place as u64 * SECOND / 50;
+            let begins = from + number as u64 * SECOND + place as u64 * SECOND / 3;
             run.tries(place * USERS_EACH + number, rate, begins, begins + lasts);
         }
     }
