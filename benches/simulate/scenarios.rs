@@ -259,14 +259,15 @@ impl Told {
             known_by_all: all.len(),
             answer: Spread::of(&run.log_outs.answers),
             answers_late: run.log_outs.answers.iter().filter(|time| **time > ANSWER_WAITS).count(),
-            curve: curve(one),
+            curve: curve(one, run.log_outs.begun(from, to) * (run.fleet.nodes.len() - 1)),
         }
     }
 }
 
-fn curve(mut times: Vec<u64>) -> Vec<f64> {
+/// When 0, 1, 2 … 100 percent of `all` were reached, as far as they were.
+fn curve(mut times: Vec<u64>, all: usize) -> Vec<f64> {
     times.sort_unstable();
-    let last = times.len().saturating_sub(1);
+    let last = all.saturating_sub(1);
     (0..=100).filter_map(|percent| times.get(last * percent / 100)).map(|time| *time as f64 / 1e6).collect()
 }
 
@@ -357,7 +358,11 @@ pub fn parted(setting: Setting, seconds: u64) -> Parted {
         agreed_ms: agreed.map(|at| at.saturating_sub(to) as f64 / 1e6),
         all_alike: known.iter().all(|of| *of == known[0]),
         facts: known[0].len(),
-        curve: curve(run.log_outs.known_after(from, to)),
+        curve: {
+            let after = run.log_outs.known_after(from, to);
+            let all = after.len();
+            curve(after, all)
+        },
         bytes_after: Bytes::of(&run.fleet, to, to + 5 * SECOND),
     }
 }
