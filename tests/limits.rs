@@ -172,6 +172,7 @@ proptest! {
         // From now on somebody asks as soon as they may. A second of each window is lost, since whole ones are told.
         let end = now + 3 * (window.seconds() + 1) * 1000;
         while now < end {
+            prop_assert!(admitted <= 4 * most, "no limit at all");
             match ask(now) {
                 None => admitted += 1,
                 Some(seconds) => {

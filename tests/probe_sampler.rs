@@ -99,6 +99,26 @@ fn figures_are_fresh_for_a_second() {
 }
 
 #[test]
+fn the_last_figures_are_told_at_once_and_new_ones_fetched() {
+    let rig = rig();
+    assert_eq!(rig.sampler.last(), None);
+    rig.started.recv().unwrap();
+    assert_eq!(rig.sampler.last(), None, "the flight is in the air");
+    rig.land.send(Some(1)).unwrap();
+    let first = rig.wait_for_landing();
+    assert_eq!(rig.sampler.last(), Some(first.clone()));
+    assert_eq!(rig.flights.load(SeqCst), 1, "they are fresh");
+
+    outlive(&first);
+    assert_eq!(rig.sampler.last(), Some(first.clone()), "however old");
+    rig.started.recv().unwrap();
+    assert_eq!(rig.sampler.last(), Some(first));
+    rig.land.send(Some(2)).unwrap();
+    assert_eq!(free(&rig.wait_for_landing()), 2);
+    assert_eq!(rig.flights.load(SeqCst), 2);
+}
+
+#[test]
 fn all_callers_share_one_flight() {
     const CALLERS: usize = 16;
     let rig = rig();

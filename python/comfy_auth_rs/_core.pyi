@@ -290,6 +290,10 @@ class AuthMiddleware:
     def follow_link(self, request: web.Request) -> Link | None:
         """What becomes of a link to the page, with a key in it or on another site's page; `None` where the page is
         shown."""
+    def metrics(self, accept: str, devices: DeviceSampler, queue: tuple[int, int] | None = None) -> tuple[str, bytes]:
+        """The content type and the page that Prometheus reads, in the format that `accept` asks for.
+
+        `queue` is how many prompts wait, and how many are executed. Never waits."""
     def site(self, request: web.Request) -> str:
         """Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing:
         `session` if it sends one, else empty."""
@@ -444,11 +448,11 @@ class SharedState:
         """The version now, and everything that counts of what is known here, that this server is there included: what a
         store may lack."""
     def merge(self, records: list[_Record]) -> int:
-        """Learns what others tell, at most 1,000 records at a time. Returns how many were news. What nobody may say who
-        doesn't know the key, or what is in another form, changes nothing."""
+        """Learns what others tell. Returns how much of it was news. What is in another form changes nothing, nor does
+        what only somebody who knows the key may say. Other threads run after each thousand."""
     def heartbeat(self) -> _Record:
-        """That this server is there, to be told every ten seconds. What is to be said again from time to time comes next
-        in `changes`."""
+        """That this server is there, to be told every ten seconds. What must be said again now and then comes next in
+        `changes`."""
     def wake(self, callback: Callable[[], object]) -> None:
         """From now on, calls back where something has begun here, or keys were loaded; and at once. It may be called by
         any thread, also by one that handles a request: it must not wait."""
@@ -467,7 +471,7 @@ def describe(record: _Record) -> dict[str, str | int | bool]:
 def revocation_record(path: str | os.PathLike[str], key_id: str) -> _Record:
     """The record that revokes the key of a file that has this id.
 
-    Raises `KeyFileError` for a file that cannot be used, and `ValueError` where it has no such key.
+    Raises `KeyFileError` for a file that cannot be used, and `KeyError` where it has no such key.
     """
 
 @final

@@ -20,6 +20,7 @@ from comfy_auth_rs.audit import require_unserved
 from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.connections import Adopt, Watch
 from comfy_auth_rs.health import Health, QueueLength, first_device, no_queue
+from comfy_auth_rs.metrics import add_metrics
 from comfy_auth_rs.page import Handler, IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import add_routes
@@ -81,8 +82,9 @@ def create_auth_middleware(
         audit=audit,
         state=os.fspath(state),
     )
+    store = make_store(os.fspath(state))
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
-    remember(middleware, make_store(os.fspath(state)))
+    remember(middleware, store)
     return middleware
 
 
@@ -105,7 +107,7 @@ def setup(
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
 ) -> AuthMiddleware:
-    """Protects `app`: the middleware, `/health`, the login page and its sessions.
+    """Protects `app`: the middleware, `/health`, the login page and its sessions, and `/metrics`, unless it is taken.
 
     Everything else needs a key, whatever its name, unless `exempt` matches it, and one that may do what `scopes` says.
     It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
@@ -136,20 +138,23 @@ def setup(
         audit=audit,
         state=os.fspath(state),
     )
+    store = make_store(os.fspath(state))
     middleware = make_middleware(settings, _key_store(settings, keys), scopes=read_scopes(scopes))
-    remembered = remember(middleware, make_store(os.fspath(state)))
+    remembered = remember(middleware, store)
     page = None
     if index is not None:
         path = Path(index)
         page = IndexPage(middleware, lambda: path)
+    health = Health(queue, first_device)
     added = add_routes(
         app,
         middleware,
-        Health(queue, first_device),
+        health,
         state=remembered,
         index=page,
         overrides=None if overrides is None else Path(overrides),
     )
+    add_metrics(app, middleware, health)
     app.middlewares.append(middleware)
     app.on_response_prepare.append(before_sending(middleware, added.pages))
     wire(app, middleware, settings, remembered)
@@ -187,7 +192,9 @@ def remember(middleware: AuthMiddleware, store: Store | None) -> State:
         return Memory()
     exchange = Exchange(middleware.shared, store)
     exchange.start(_STORE_ANSWERS_WITHIN)
-    weakref.finalize(middleware, exchange.end)
+    # Called by whatever thread collects the garbage, the exchange's own ones among them.
+    weakref.finalize(middleware, exchange.let_go).atexit = False
+    atexit.register(_end, weakref.ref(exchange))
     return exchange
 
 
@@ -199,8 +206,8 @@ async def _end_state(exchange: Exchange, app: web.Application) -> None:
     await asyncio.to_thread(exchange.end)
 
 
-def _end(middleware: weakref.ref[AuthMiddleware]) -> None:
-    if (one := middleware()) is not None:
+def _end(what: weakref.ref[AuthMiddleware] | weakref.ref[Exchange]) -> None:
+    if (one := what()) is not None:
         one.end()
 
 

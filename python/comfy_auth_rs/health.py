@@ -32,18 +32,18 @@ class Health:
     """The handler. It never waits for a driver on the event loop, nor longer than two seconds off it."""
 
     def __init__(self, queue: Callable[[], QueueLength], choose: Callable[[list[Device]], Device]) -> None:
-        self._queue = queue
+        self.queue: Callable[[], QueueLength] = queue
+        self.sampler: DeviceSampler = DeviceSampler()
         self._choose = choose
-        self._sampler = DeviceSampler()
         self._sampling: asyncio.Task[list[Device]] | None = None
         self._told: _Told | None = None
 
     async def get(self, request: web.Request) -> web.Response:
         """Answers with the guide's JSON; memory in bytes."""
-        devices = self._sampler.fresh()
+        devices = self.sampler.fresh()
         if devices is None:
             devices = await self._sample()
-        queue = self._queue()
+        queue = self.queue()
         if self._told is None or self._told.devices is not devices or self._told.queue != queue:
             self._told = _Told(devices, queue, self._tell(devices, queue))
         headers = {"Cache-Control": "no-store"}
@@ -62,7 +62,7 @@ class Health:
     async def _sample(self) -> list[Device]:
         """One thread for all who ask: anybody may, and the event loop has few, which send files too."""
         if self._sampling is None or self._sampling.done():
-            self._sampling = asyncio.create_task(asyncio.to_thread(self._sampler.sample))
+            self._sampling = asyncio.create_task(asyncio.to_thread(self.sampler.sample))
         return await asyncio.shield(self._sampling)
 
 

@@ -91,7 +91,7 @@ class SessionRoute:
 
     def __init__(self, middleware: AuthMiddleware, state: State, displaced: Sequence[str]) -> None:
         self._middleware = middleware
-        self._state = state
+        self._remembered = state
         self._displaced = displaced
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -109,7 +109,7 @@ class SessionRoute:
             }
             if "all" in who.scopes:
                 told["displaced_middlewares"] = list(self._displaced)
-                told["state"] = self._state.status()._asdict()
+                told["state"] = self._remembered.status()._asdict()
         return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def post(self, request: web.Request) -> web.StreamResponse:
@@ -165,7 +165,7 @@ class SessionRoute:
         outcome = self._middleware.log_out(request)
         if isinstance(outcome, Denial):
             return await refuse(request, outcome)
-        if not await self._state.stored(_STORED_WITHIN):
+        if not await self._remembered.stored(_STORED_WITHIN):
             response = await refuse(request, self._middleware.deny_unstored(request))
         response.headers["Cache-Control"] = "no-store"
         clear_session(request, response, outcome)

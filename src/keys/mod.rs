@@ -19,5 +19,5 @@ pub use quota::{MOST_PROMPTS, Quota, Rate, Window, prompts_in_words};
 pub use revoked::{Unheeded, revocation};
 pub use scopes::{Scope, Scopes};
 pub use set::{Entry, KeyId, Keys};
-pub use store::{KeyStore, Reload, Warning, faults_of_file};
+pub use store::{FileStatus, KeyStore, Reload, Warning, faults_of_file};
 pub use write::write_line;

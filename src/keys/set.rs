@@ -156,6 +156,12 @@ impl Keys {
         self.in_force_at(now).count()
     }
 
+    /// When those end that have not, by their labels, in seconds since 1970 (UTC).
+    pub fn ends(&self, now: Now) -> impl Iterator<Item = (Option<&str>, u64)> {
+        let in_force = self.entries.values().filter(move |entry| entry.is_in_force(now));
+        in_force.filter_map(|entry| Some((entry.label(), entry.attributes.expires?)))
+    }
+
     /// Everybody for whom there is a key, in lower case.
     pub fn users(&self) -> impl Iterator<Item = String> {
         self.entries.values().filter_map(Entry::user)

@@ -73,11 +73,24 @@ pub struct Warning {
     pub fault: ConfigError,
 }
 
+/// What became of a key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// The file.
+    pub path: PathBuf,
+    /// When the version that is in force was written.
+    pub modified: Option<SystemTime>,
+    /// Whether the last look found none that can be used, so that this one stays in force.
+    pub failed: bool,
+}
+
 /// The keys in force, and their sources.
 pub struct KeyStore {
     pub(super) inline: Vec<Record>,
     pub(super) files: Mutex<Vec<WatchedFile>>,
     pub(super) revoked: Mutex<Revoked>,
+    /// Apart from the files, which are locked while they are read.
+    statuses: ArcSwap<Vec<FileStatus>>,
     current: ArcSwap<Keys>,
     /// Next look at the files, in milliseconds of the caller's monotonic clock.
     next_check: AtomicU64,
@@ -90,6 +103,10 @@ pub(super) struct WatchedFile {
     /// The version that was judged last.
     stamp: Stamp,
     pub(super) records: Vec<Record>,
+    /// When the version in force was written.
+    modified: Option<SystemTime>,
+    /// Whether the version that was judged last has a fault.
+    is_bad: bool,
     /// When an error of the system was said last.
     said: Option<Duration>,
     /// Since when the file is empty.
@@ -135,29 +152,16 @@ impl KeyStore {
     /// Every fault of every source; also when there is no source at all, since an empty store would admit nobody and a
     /// caller who wants no authentication should not ask for it.
     pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
-        let mut faults = Vec::new();
-        let mut records = Vec::new();
-        for key in inline {
-            match parse_flag(key.expose_secret()) {
-                Ok(record) => records.push(record),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let (records, faults): (Vec<_>, Vec<_>) =
+            inline.iter().map(|key| parse_flag(key.expose_secret())).partition(Result::is_ok);
+        let records: Vec<_> = records.into_iter().flatten().collect();
+        let mut faults: Vec<_> = faults.into_iter().filter_map(Result::err).collect();
         let mut files = Vec::new();
         for path in paths {
             match read_file(path) {
                 Ok(version) if version.records.is_empty() => faults.push(no_key(path)),
                 Ok(Version { stamp, records, .. }) => {
-                    let (path, spare) = (path.clone(), Spare::take());
-                    files.push(WatchedFile {
-                        path,
-                        stamp,
-                        records,
-                        said: None,
-                        empty_since: None,
-                        ends: Vec::new(),
-                        spare,
-                    });
+                    files.push(WatchedFile::new(path.clone(), stamp, records));
                 }
                 Err(Unread::System(fault)) => faults.push(fault),
                 Err(Unread::Bad(_, more)) => faults.extend(more),
@@ -176,12 +180,12 @@ impl KeyStore {
             return Err(faults);
         }
         let revoked = Revoked::default();
-        let current = ArcSwap::from_pointee(union(&records, &files, &revoked));
         Ok(Self {
+            current: ArcSwap::from_pointee(union(&records, &files, &revoked)),
+            statuses: ArcSwap::from_pointee(files.iter().map(WatchedFile::status).collect()),
             inline: records,
             files: Mutex::new(files),
             revoked: Mutex::new(revoked),
-            current,
             next_check: AtomicU64::new(0),
             loaded: AtomicU64::new(0),
         })
@@ -204,8 +208,8 @@ impl KeyStore {
         millis(now) >= self.next_check.load(Ordering::Relaxed)
     }
 
-    /// Has the next look be due at once.
-    pub(super) fn look_soon(&self) {
+    /// Has the next look be due at once: something ends, and what is in flight is noted before.
+    pub fn look_soon(&self) {
         self.next_check.store(0, Ordering::Relaxed);
     }
 
@@ -248,7 +252,17 @@ impl KeyStore {
         } else if let Some(next) = next {
             self.current.store(next);
         }
+        let statuses: Vec<_> = files.iter().map(WatchedFile::status).collect();
+        if **self.statuses.load() != statuses {
+            self.statuses.store(Arc::new(statuses));
+        }
         events
+    }
+
+    /// What the last look at the files found. Never waits for one.
+    #[must_use]
+    pub fn statuses(&self) -> Arc<Vec<FileStatus>> {
+        self.statuses.load_full()
     }
 
     /// Things an operator should fix: short keys, files that other users of the machine can read.
@@ -267,6 +281,25 @@ impl KeyStore {
 }
 
 impl WatchedFile {
+    fn new(path: PathBuf, stamp: Stamp, records: Vec<Record>) -> Self {
+        Self {
+            path,
+            records,
+            modified: stamp.modified,
+            stamp,
+            is_bad: false,
+            said: None,
+            empty_since: None,
+            ends: Vec::new(),
+            spare: Spare::take(),
+        }
+    }
+
+    fn status(&self) -> FileStatus {
+        let failed = self.is_bad || self.said.is_some() || self.empty_since.is_some();
+        FileStatus { path: self.path.clone(), modified: self.modified, failed }
+    }
+
     fn source(&self) -> Source<'_> {
         (Some(&self.path), &self.records)
     }
@@ -286,7 +319,7 @@ impl WatchedFile {
             }
             Ok(version) => return Some(version),
             Err(Unread::Bad(stamp, faults)) => {
-                (self.stamp, self.said, self.empty_since) = (stamp, None, None);
+                (self.stamp, self.said, self.empty_since, self.is_bad) = (stamp, None, None, true);
                 events.extend(faults.into_iter().next().map(|fault| self.keep(INVALID, fault)));
             }
             Err(Unread::System(fault)) => events.extend(self.say(now, UNREADABLE, fault)),
@@ -300,6 +333,7 @@ impl WatchedFile {
     }
 
     fn accept(&mut self, version: Version) -> Reload {
+        (self.modified, self.is_bad) = (version.stamp.modified, false);
         (self.stamp, self.records) = (version.stamp, version.records);
         (self.said, self.empty_since) = (None, None);
         Reload::Loaded { path: self.path.clone(), keys: self.records.len() }

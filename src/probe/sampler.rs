@@ -70,6 +70,17 @@ impl Sampler {
         self.0.lock().fresh(now)
     }
 
+    /// The last figures, however old. Where they are not fresh, a probe takes off for whoever asks next. Never waits.
+    #[must_use]
+    pub fn last(&self) -> Option<Sample> {
+        let now = Instant::now();
+        let mut state = self.0.lock();
+        if state.fresh(now).is_none() && state.departed.is_none() && Shared::take_off(&self.0) {
+            state.departed = Some(now);
+        }
+        state.last.clone()
+    }
+
     /// Fresh figures, from the cache or from a probe: a new one, or the one that is in the air. A probe has `timeout` from
     /// its start; after that every caller gets the last known figures, at once.
     ///

@@ -14,6 +14,7 @@ use pyo3::sync::MutexExt as _;
 use pyo3::types::PyString;
 
 use crate::decision::Admission;
+use crate::metrics::Sockets;
 use crate::state::sockets::Seat;
 
 /// By the protocol object, which is the connection's own: it handles one request at a time.
@@ -166,6 +167,14 @@ impl Connections {
             ended.push(connection.ending(py));
         }
         (ended, others)
+    }
+
+    /// How many WebSockets are open.
+    pub fn sockets(&self, py: Python<'_>) -> Sockets {
+        let connections = self.lock(py);
+        let sockets = connections.values().filter_map(|connection| connection.socket.as_ref());
+        let (with, without): (Vec<_>, Vec<_>) = sockets.partition(|socket| socket.owner.is_some());
+        Sockets { with_credential: with.len(), without: without.len() }
     }
 
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, HashMap<usize, Connection>> {

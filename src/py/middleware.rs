@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyType};
+use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyType};
 
 use super::aiohttp;
 use super::clock::{Clock, unix_millis};
@@ -21,7 +21,9 @@ use super::key_store::KeyStore;
 use super::link::Link;
 use super::log;
 use super::notices::Notices;
+use super::probe::DeviceSampler;
 use super::prompts::{Asker, Limits, PromptLedger};
+use super::quiet::Quiet;
 use super::request::{Names, Reader, Request};
 use super::scopes::{Known, Scopes};
 use super::state::{SharedState, Waker};
@@ -34,6 +36,7 @@ use crate::decision::{self, Admission, Decision, Grant};
 use crate::exempt::{Application, Exemption, Exemptions, Route};
 use crate::keys::{self, Keys, Reload};
 use crate::link;
+use crate::metrics::{Figures, Format, Metrics, Queue};
 use crate::origin::OwnOrigins;
 use crate::prompt::take_place;
 use crate::request::{Field, Now, Question, Request as _, Wanted};
@@ -66,10 +69,12 @@ pub struct AuthMiddleware {
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Arc<Clock>,
+    quiet: Quiet,
     /// When the key files were looked at last.
     looked: Mutex<Option<Now>>,
     /// Whether each decision is logged.
     verbose: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 /// How long the end of the server waits for what is still to be written.
@@ -136,15 +141,15 @@ impl AuthMiddleware {
         let audit = audit.as_deref().map(|path| Audit::open(path).map(Arc::new));
         let audit = audit.transpose().map_err(|fault| config_error(&[fault]))?;
         let client_field = ClientField::parse(client_field).map_err(|fault| config_error(&[fault]))?;
-        let (state, clock) = (Arc::<State>::default(), Arc::new(Clock::start()));
-        let shared = SharedState::of(Arc::clone(&state), Arc::clone(&keys.0), Arc::clone(&clock));
+        let (shared, metrics) = (SharedState::new(keys), Arc::<Metrics>::default());
         let middleware = Self {
-            waker: Arc::clone(shared.waker()),
+            state: Arc::clone(&shared.state),
+            clock: Arc::clone(&shared.clock),
+            waker: Arc::clone(&shared.waker),
             shared: Py::new(py, shared)?,
-            ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone()))?,
+            ledger: Py::new(py, PromptLedger::new(Arc::default(), audit.clone(), Arc::clone(&metrics)))?,
             audit,
             prompts: OnceLock::new(),
-            state,
             exemptions: Exemptions::new(application, exempt).map_err(|faults| config_error(&faults))?,
             table,
             own_origins: OwnOrigins::parse(origin).map_err(|faults| config_error(&faults))?,
@@ -165,9 +170,10 @@ impl AuthMiddleware {
             answer_preflight,
             marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
-            clock,
+            quiet: Quiet::default(),
             looked: Mutex::default(),
             verbose: AtomicBool::new(false),
+            metrics,
         };
         middleware.tell_of_start();
         Ok(middleware)
@@ -175,14 +181,9 @@ impl AuthMiddleware {
 
     #[pyo3(signature = (request, /, handler))]
     fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let next = self.judge(request, Question::Access, |decision, facts, now| match decision {
-            Decision::Granted(grant) => self.admit(&grant, facts, request, now),
-            Decision::ExemptSocket => self.open_socket(None, facts, request),
-            Decision::Exempt => Ok(Next::Handler),
-            Decision::Preflight => Ok(Next::Preflight),
-            Decision::Denied(denial) => self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => self.refuse(denial, facts, Question::Access, true).map(Next::Refusal),
-        })?;
+        let call = (request, handler);
+        let next =
+            self.judge(request, Question::Access, |decision, facts, now| self.next(call, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
@@ -310,6 +311,7 @@ impl AuthMiddleware {
     ) -> PyResult<Answer<Option<SessionCookie>>> {
         self.ask(request, Question::LogIn(key), |grant, facts, now| {
             grant.map(|grant| {
+                self.metrics.session_began();
                 self.tell(|| of_request::session(Event::LogIn, &grant, facts, unix_millis()));
                 SessionCookie::issue(&grant, facts, now, remember)
             })
@@ -323,6 +325,7 @@ impl AuthMiddleware {
             let context = Context { policy: &policy, request, question: Question::LogInByLink, now };
             let link = link::follow(&context, &decision);
             if let link::Link::LogIn(grant) = &link {
+                self.metrics.session_began();
                 self.tell(|| of_request::session(Event::LogIn, grant, context.request, unix_millis()));
             }
             Link::follow(request.py(), &context, link)
@@ -355,9 +358,36 @@ impl AuthMiddleware {
                 self.note_in_flight(request.py(), now)?;
                 self.reader.connections.spare(request)?; // it is in flight, too, until this is stored
                 self.state.log_outs.add(&session, key, now);
+                self.metrics.session_ended();
             }
             Ok(Answer::Yes(Name::of(facts).to_string()))
         })
+    }
+
+    #[pyo3(signature = (accept, devices, queue = None))]
+    fn metrics<'py>(
+        &self,
+        py: Python<'py>,
+        accept: &Bound<'py, PyString>,
+        devices: &DeviceSampler,
+        queue: Option<(u64, u64)>,
+    ) -> (&'static str, Bound<'py, PyBytes>) {
+        let now = self.clock.now(|| ());
+        let (devices, devices_age) = devices.last();
+        let mut figures = Figures {
+            locks: self.state.throttle.locks(now.monotonic),
+            files: self.reader.keys.statuses(),
+            sockets: self.reader.connections.sockets(py),
+            queue: queue.map(|(pending, running)| Queue { pending, running }),
+            devices,
+            devices_age,
+            audit_lines_dropped: self.audit.as_ref().map(|audit| audit.dropped()),
+            ..Figures::default()
+        };
+        figures.look_at(&self.reader.keys.current(), now);
+        let format = Format::of(&accept.to_string_lossy());
+        let page = self.metrics.page(figures, || self.ledger.get().running(), format);
+        (format.content_type(), PyBytes::new(py, page.as_bytes()))
     }
 
     /// The application that keeps this is reached from its routes.
@@ -368,6 +398,7 @@ impl AuthMiddleware {
         visit.call(&self.shared)?;
         visit.call(&self.refuse)?;
         visit.call(&self.answer_preflight)?;
+        self.quiet.traverse(&visit)?;
         self.reader.scopes.traverse(&visit)?;
         self.reader.known.traverse(&visit)?;
         visit.call(&self.reader.our_own)?;
@@ -408,14 +439,16 @@ impl AuthMiddleware {
         &self,
         grant: &Grant<'_>,
         facts: &Request<'_, '_>,
-        request: &Bound<'_, PyAny>,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         now: Now,
     ) -> PyResult<Next> {
-        let next = if request.get_type().is(&self.marked) {
+        let is_marked = request.get_type().is(&self.marked);
+        let is_quiet = self.quiet.knows(handler);
+        let next = if is_marked {
             Next::Handler // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
-        } else if self.prompts.get().is_none() || is_a_read(facts) {
+        } else if is_quiet || self.prompts.get().is_none() || is_a_read(facts) {
             Next::Handler
         } else {
             match take_place(&self.state, grant, facts, now) {
@@ -424,9 +457,45 @@ impl AuthMiddleware {
             }
         };
         if !matches!(next, Next::Refusal(_)) {
-            self.tell_of_admitted(grant, facts, Question::Access);
+            let is_counted = matches!(next, Next::Socket(..)) || (is_marked && self.asks_itself(facts));
+            if !is_counted {
+                self.metrics.admitted();
+            }
+            if !is_quiet && self.tell_of_admitted(grant, facts, Question::Access) {
+                self.quiet.learn(request, handler)?;
+            }
         }
         Ok(next)
+    }
+
+    fn next(
+        &self,
+        (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
+        decision: &Decision<'_>,
+        facts: &Request<'_, '_>,
+        now: Now,
+    ) -> PyResult<Next> {
+        match decision {
+            Decision::Granted(grant) => self.admit(grant, facts, (request, handler), now),
+            Decision::ExemptSocket => self.open_socket(None, facts, request),
+            Decision::Exempt => {
+                if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
+                    self.metrics.exempt();
+                }
+                Ok(Next::Handler)
+            }
+            Decision::Preflight => {
+                self.metrics.preflight();
+                Ok(Next::Preflight)
+            }
+            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
+            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
+        }
+    }
+
+    /// Whether the route asks a question of its own, whose answer is counted.
+    fn asks_itself(&self, facts: &Request<'_, '_>) -> bool {
+        self.exemptions.of(facts.route(), &facts.method()) == Exemption::AsksItself
     }
 
     fn open_socket(
@@ -439,6 +508,11 @@ impl AuthMiddleware {
             Ok(seat) => seat,
             Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
         };
+        if grant.is_some() {
+            self.metrics.admitted();
+        } else {
+            self.metrics.exempt();
+        }
         let admission = grant.map(|grant| self.admission(grant, facts));
         let displaced =
             self.reader.connections.opened(request, admission, grant.map(|grant| grant.key.subject()), seat)?;
@@ -484,7 +558,7 @@ impl AuthMiddleware {
         self.judge(request, question, |decision, facts, now| {
             Ok(match decision {
                 Decision::Granted(grant) => {
-                    self.tell_of_admitted(&grant, facts, question);
+                    let _ = self.tell_of_admitted(&grant, facts, question);
                     Answer::Yes(yes(Some(grant), facts, now))
                 }
                 Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => Answer::Yes(yes(None, facts, now)),
@@ -515,6 +589,9 @@ impl AuthMiddleware {
         let policy = Policy { trace: trace.as_ref(), ..self.policy(&keys) };
         let facts = self.facts(request)?;
         let decision = decide(&policy, &facts, question, now);
+        if question != Question::Access {
+            self.metrics.answered(&decision, question);
+        }
         if let Some(audit) = &self.audit {
             for lock in self.state.throttle.begun() {
                 audit.tell(of_request::lock(&lock, unix_millis()));
@@ -545,7 +622,9 @@ impl AuthMiddleware {
     /// Looks at the key files. Who is in flight is noted before a key goes.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
+        let look = self.state.log_outs.begin_look();
         self.note_in_flight(py, now)?;
+        self.state.log_outs.noted(look);
         let before = Arc::clone(&self.reader.keys.current());
         let reloads = self.reader.keys.look(now.monotonic);
         let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(now).unwrap_or(now);
@@ -564,6 +643,7 @@ impl AuthMiddleware {
         question: Question<'_>,
         leads_to_login: bool,
     ) -> PyResult<Denial> {
+        self.metrics.refused(denial, question);
         if let Some(audit) = &self.audit {
             let line = of_request::refused(denial, &self.reader.keys.current(), facts, question, unix_millis);
             if let Some(line) = line {
@@ -579,12 +659,14 @@ impl AuthMiddleware {
         }
     }
 
-    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) {
-        if let Some(audit) = &self.audit
-            && let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis)
-        {
+    /// Whether no request like this one will ever leave a line.
+    fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) -> bool {
+        let Some(audit) = &self.audit else { return false };
+        if let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis) {
             audit.tell(line);
+            return false;
         }
+        is_a_read(facts) && facts.known_scopes().is_some()
     }
 
     fn tell_of_start(&self) {

@@ -17,6 +17,7 @@ mod notices;
 mod probe;
 mod profile;
 mod prompts;
+mod quiet;
 mod request;
 mod responses;
 mod scopes;

@@ -1,7 +1,7 @@
 //! The device probe, with the interpreter released while drivers answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
@@ -58,6 +58,16 @@ impl DeviceSampler {
             Err(_) => probe::system_devices().into(),
         });
         list(py, &devices)
+    }
+}
+
+impl DeviceSampler {
+    /// The last known figures, and their age; those that need no driver where none has answered yet. Never waits.
+    pub fn last(&self) -> (Arc<[Device]>, Duration) {
+        match self.sampler.last() {
+            Some(sample) => (sample.devices, sample.taken.elapsed()),
+            None => (probe::system_devices().into(), Duration::ZERO),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::audit::of_request::traceparent;
 use crate::audit::{Audit, Event, Fields, Line, Seconds, Who};
 use crate::decision::Grant;
 use crate::keys::KeyId;
+use crate::metrics::{Metrics, PromptStatus};
 use crate::prompt::Place;
 use crate::request::Request as _;
 use crate::state::limits::{Ticket, Turn};
@@ -120,6 +121,7 @@ impl From<Allowance> for Limits {
 pub struct PromptLedger {
     prompts: Arc<Prompts>,
     audit: Option<Arc<Audit>>,
+    metrics: Arc<Metrics>,
     began: Instant,
 }
 
@@ -131,6 +133,7 @@ impl PromptLedger {
         self.tell(Event::PromptQueued, prompt_id, asker.as_deref(), |fields| {
             fields.client = asker.as_ref().and_then(|asker| asker.client);
         });
+        self.metrics.prompt_queued(label(asker.as_deref()));
         self.prompts.queued(prompt_id, asker, turn);
         waker.inspect(|waker| waker.wake(py));
     }
@@ -146,21 +149,21 @@ impl PromptLedger {
 
     fn finished(&self, prompt_id: &str, status: &str, outputs: u64) {
         let Some(prompt) = self.prompts.finished(prompt_id) else { return };
-        let status = match status {
-            "success" => "success",
-            "interrupted" => "interrupted",
-            _ => "error",
-        };
+        let status = PromptStatus::parse(status).unwrap_or(PromptStatus::Error);
         let seconds = self.seconds(&prompt).unwrap_or_default();
+        self.metrics.prompt_ended(label(prompt.asker.as_deref()), status, seconds);
         self.tell(Event::PromptFinished, prompt_id, prompt.asker.as_deref(), |fields| {
-            fields.by = prompt.interrupted_by.filter(|_| status == "interrupted").map(|key| key.to_string());
-            (fields.seconds, fields.status, fields.outputs) = (Some(Seconds(seconds)), Some(status), Some(outputs));
+            fields.by =
+                prompt.interrupted_by.filter(|_| status == PromptStatus::Interrupted).map(|key| key.to_string());
+            (fields.seconds, fields.status, fields.outputs) =
+                (Some(Seconds(seconds)), Some(status.name()), Some(outputs));
         });
     }
 
     #[pyo3(signature = (prompt_id, asker))]
     fn cancelled(&self, prompt_id: &str, asker: Option<&Asker>) {
         let Some(prompt) = self.prompts.cancelled(prompt_id) else { return };
+        self.metrics.prompt_ended(label(prompt.asker.as_deref()), PromptStatus::Cancelled, Duration::ZERO);
         self.tell(Event::PromptCancelled, prompt_id, prompt.asker.as_deref(), |fields| {
             fields.by = asker.map(|asker| asker.who.key.to_string());
         });
@@ -168,8 +171,8 @@ impl PromptLedger {
 }
 
 impl PromptLedger {
-    pub fn new(prompts: Arc<Prompts>, audit: Option<Arc<Audit>>) -> Self {
-        Self { prompts, audit, began: Instant::now() }
+    pub fn new(prompts: Arc<Prompts>, audit: Option<Arc<Audit>>, metrics: Arc<Metrics>) -> Self {
+        Self { prompts, audit, metrics, began: Instant::now() }
     }
 
     /// What the end of the server leaves behind.
@@ -180,6 +183,12 @@ impl PromptLedger {
                 fields.seconds = seconds.map(Seconds);
             });
         }
+    }
+
+    /// The labels of those that run, and how long they have.
+    pub fn running(&self) -> Vec<(Option<String>, Duration)> {
+        let running = self.prompts.running(self.began.elapsed());
+        running.into_iter().map(|(asker, time)| (label(asker.as_deref()).map(str::to_owned), time)).collect()
     }
 
     fn seconds(&self, prompt: &Prompt) -> Option<Duration> {
@@ -197,4 +206,8 @@ impl PromptLedger {
         add(&mut fields);
         audit.tell(Line::new(unix_millis(), event, fields));
     }
+}
+
+fn label(asker: Option<&prompts::Asker>) -> Option<&str> {
+    asker?.who.label.as_deref()
 }

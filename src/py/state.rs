@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pyo3::exceptions::PyKeyError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt as _;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::clock::{Clock, unix_time};
-use super::error::{key_file_error, value_error};
+use super::error::key_file_error;
 use super::key_store::KeyStore;
 use crate::keys;
 use crate::state::State;
@@ -17,7 +18,7 @@ use crate::state::changes::Changes;
 use crate::state::fact::{Fact, Record};
 use crate::state::throttle::Budget;
 
-/// Most records of one call, and most that are made or read while no other thread may run.
+/// Most records that are made or read while no other thread may run.
 const MOST: usize = 1000;
 
 /// Name, value and end of a record.
@@ -25,27 +26,16 @@ type Row<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyAny>);
 
 #[pyclass(frozen, module = "comfy_auth_rs._core")]
 pub struct SharedState {
-    state: Arc<State>,
+    pub state: Arc<State>,
+    pub clock: Arc<Clock>,
+    pub waker: Arc<Waker>,
     keys: Arc<keys::KeyStore>,
-    clock: Arc<Clock>,
-    waker: Arc<Waker>,
 }
 
 /// Calls back when there is something to tell the others.
 pub struct Waker {
     changes: Arc<Changes>,
     callback: Mutex<Option<Py<PyAny>>>,
-}
-
-impl SharedState {
-    pub fn of(state: Arc<State>, keys: Arc<keys::KeyStore>, clock: Arc<Clock>) -> Self {
-        let waker = Waker { changes: Arc::clone(&state.changes), callback: Mutex::default() };
-        Self { state, keys, clock, waker: Arc::new(waker) }
-    }
-
-    pub fn waker(&self) -> &Arc<Waker> {
-        &self.waker
-    }
 }
 
 impl Waker {
@@ -71,8 +61,10 @@ impl Waker {
 #[pymethods]
 impl SharedState {
     #[new]
-    fn new(keys: &KeyStore) -> Self {
-        Self::of(Arc::default(), Arc::clone(&keys.0), Arc::new(Clock::start()))
+    pub fn new(keys: &KeyStore) -> Self {
+        let state = Arc::<State>::default();
+        let waker = Arc::new(Waker { changes: Arc::clone(&state.changes), callback: Mutex::default() });
+        Self { state, clock: Arc::new(Clock::start()), waker, keys: Arc::clone(&keys.0) }
     }
 
     #[getter]
@@ -100,13 +92,14 @@ impl SharedState {
         Ok((version, rows(py, &records)?))
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts lists by value")]
-    fn merge(&self, py: Python<'_>, records: Vec<Row<'_>>) -> PyResult<usize> {
-        if records.len() > MOST {
-            return Err(value_error(&format!("records: at most {MOST} at a time, please")));
+    fn merge(&self, py: Python<'_>, records: &Bound<'_, PyList>) -> PyResult<usize> {
+        let mut news = 0;
+        for start in (0..records.len()).step_by(MOST) {
+            let some: Vec<Row<'_>> = records.get_slice(start, start + MOST).extract()?;
+            let some: Vec<_> = some.iter().map(read).collect();
+            news += py.detach(|| self.state.merge(&self.keys, &some, self.clock.fresh()));
         }
-        let records: Vec<_> = records.iter().map(read).collect();
-        Ok(py.detach(|| self.state.merge(&self.keys, &records, self.clock.fresh())))
+        Ok(news)
     }
 
     fn heartbeat<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -173,10 +166,10 @@ fn rows<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyList>
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts paths by value")]
 pub fn revocation_record<'py>(py: Python<'py>, path: PathBuf, key_id: &str) -> PyResult<Bound<'py, PyAny>> {
     let found = keys::revocation(&path, key_id, unix_time().as_secs()).map_err(|faults| key_file_error(&faults))?;
-    found.map_or_else(|| Err(value_error(&format!("no key in this file has the id {key_id}"))), |found| row(py, &found))
+    found.map_or_else(|| Err(PyKeyError::new_err(key_id.to_owned())), |found| row(py, &found))
 }
 
-/// What a record tells, to whoever holds no key: whether its signature is right is not looked at.
+/// What a record tells, to those who hold no key: whether its signature is right is not looked at.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts tuples by value")]
 pub fn describe<'py>(py: Python<'py>, record: Row<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -184,39 +177,36 @@ pub fn describe<'py>(py: Python<'py>, record: Row<'py>) -> PyResult<Bound<'py, P
     let told = PyDict::new(py);
     told.set_item("until", until)?;
     let fact = Fact::parse(value).map(|(fact, _)| fact).filter(|fact| fact.until() == until);
-    let kind = match fact {
-        None => "unknown",
-        Some(Fact::LogOut { issued, expires, .. }) => {
-            told.set_item("issued", issued)?;
-            told.set_item("expires", expires)?;
-            "log_out"
-        }
-        Some(Fact::EarlierSessions { issued, .. }) => {
-            told.set_item("issued", issued)?;
-            "earlier_sessions"
-        }
-        Some(Fact::Revocation { at, .. }) => {
-            told.set_item("at", at)?;
-            "revocation"
-        }
-        Some(Fact::Lock { network, budget, .. }) => {
-            told.set_item("address", network.to_string())?;
-            told.set_item("any_page", budget == Budget::AnyPage)?;
-            "lock"
-        }
-        Some(Fact::Prompt { time, .. }) => {
-            told.set_item("at", time / 1000)?;
-            "prompt"
-        }
-        Some(Fact::Node { id, seen }) => {
-            told.set_item("node", id.to_string())?;
-            told.set_item("at", seen)?;
-            "node"
-        }
+    let Some(fact) = fact else {
+        told.set_item("kind", "unknown")?;
+        return Ok(told);
     };
+    let (kind, times) = kind_and_times(&fact);
     told.set_item("kind", kind)?;
-    if let Some(key) = fact.and_then(|fact| fact.key()) {
+    for (name, time) in times {
+        told.set_item(name, time)?;
+    }
+    if let Some(key) = fact.key() {
         told.set_item("key", key.to_string())?;
     }
+    match fact {
+        Fact::Lock { network, budget, .. } => {
+            told.set_item("address", network.to_string())?;
+            told.set_item("any_page", budget == Budget::AnyPage)?;
+        }
+        Fact::Node { id, .. } => told.set_item("node", id.to_string())?,
+        _ => {}
+    }
     Ok(told)
+}
+
+fn kind_and_times(fact: &Fact) -> (&'static str, Vec<(&'static str, u64)>) {
+    match *fact {
+        Fact::LogOut { issued, expires, .. } => ("log_out", vec![("issued", issued), ("expires", expires)]),
+        Fact::EarlierSessions { issued, .. } => ("earlier_sessions", vec![("issued", issued)]),
+        Fact::Revocation { at, .. } => ("revocation", vec![("at", at)]),
+        Fact::Lock { .. } => ("lock", vec![]),
+        Fact::Prompt { time, .. } => ("prompt", vec![("at", time / 1000)]),
+        Fact::Node { seen, .. } => ("node", vec![("at", seen)]),
+    }
 }

@@ -3,10 +3,12 @@
 //! Each is remembered until 60 seconds after it would have expired. Of one key only so many are: those that began last. Of
 //! the others the latest beginning is kept, and all sessions of that key that began until then are ended. So a flood of
 //! log-outs costs no more memory, and ends no session but older ones of its own key.
+//!
+//! What another machine has ended counts from the next look at the requests in flight on, so that those of it are noted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::changes::Changes;
 use super::fact::{Fact, Mac};
@@ -24,6 +26,9 @@ const TOLD_AFTER: u32 = 256;
 #[derive(Default)]
 pub struct LogOuts {
     keys: Mutex<HashMap<KeyId, OfKey>>,
+    /// How many looks have begun, and how many of them have noted what is in flight.
+    looks: AtomicU64,
+    noted: AtomicU64,
     changes: Arc<Changes>,
 }
 
@@ -32,8 +37,6 @@ struct OfKey {
     ended: BTreeMap<Ended, Told>,
     /// All that began until then were ended, too.
     earlier: Option<Earlier>,
-    /// The same as it was a while ago.
-    before: Option<u64>,
     /// How many have made room since that was told.
     untold: u32,
 }
@@ -49,19 +52,15 @@ struct Ended {
 /// How this machine learnt of it.
 struct Told {
     mac: Mac,
-    /// When, by its monotonic clock.
-    heard: Duration,
+    /// It counts once so many looks have noted what is in flight.
+    look: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Earlier {
     issued: u64,
     mac: Mac,
-    heard: Duration,
 }
-
-/// Longer than between two looks at the requests in flight.
-const A_WHILE: Duration = Duration::from_secs(2);
 
 impl LogOuts {
     /// None yet; what begins here is told to `changes`.
@@ -70,11 +69,11 @@ impl LogOuts {
         Self { changes, ..Self::default() }
     }
 
-    /// Ends a session of `key`, so that a copy of its cookie is worth nothing.
+    /// Ends a session of `key`, so that a copy of its cookie is worth nothing. What is in flight was noted.
     pub fn add(&self, session: &Session, key: &Entry, now: Now) {
         let fact = Ended::of(session).fact(key.id());
         let mac = fact.sign(key);
-        let (is_new, earlier) = self.insert(session, key, mac, now);
+        let (is_new, earlier) = self.insert(session, key, Told { mac, look: 0 }, now);
         if is_new {
             self.changes.add(fact, Some(mac));
         }
@@ -85,24 +84,31 @@ impl LogOuts {
 
     /// Learns of a session that another machine has ended. Returns whether that is news.
     pub fn merge(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> bool {
-        self.insert(session, key, mac, now).0
+        let look = self.looks.load(Ordering::Acquire) + 1;
+        self.insert(session, key, Told { mac, look }, now).0
     }
 
     /// Learns that all sessions were ended that began until then. Returns whether that is news.
-    pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac, now: Now) -> bool {
-        self.lock().entry(key).or_default().raise(Earlier { issued, mac, heard: now.monotonic })
+    pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac) -> bool {
+        self.lock().entry(key).or_default().raise(Earlier { issued, mac })
+    }
+
+    /// What is in flight is about to be noted. Returns what [`noted`](Self::noted) takes.
+    #[must_use]
+    pub fn begin_look(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// What is in flight was noted: what was learnt before that look began counts from now on.
+    pub fn noted(&self, look: u64) {
+        self.noted.fetch_max(look, Ordering::AcqRel);
     }
 
     /// Whether a session was ended.
     #[must_use]
     pub fn contains(&self, session: &Session) -> bool {
-        self.lock().get(&session.key).is_some_and(|of| of.ends(session))
-    }
-
-    /// Whether it had been ended by `then`, a moment of the monotonic clock not long ago.
-    #[must_use]
-    pub fn contained(&self, session: &Session, then: Duration) -> bool {
-        self.lock().get(&session.key).is_some_and(|of| of.had_ended(session, then))
+        let noted = self.noted.load(Ordering::Acquire);
+        self.lock().get(&session.key).is_some_and(|of| of.ends(session, noted))
     }
 
     /// All log-outs that count. One key after the other, so that nobody waits for long.
@@ -125,17 +131,21 @@ impl LogOuts {
     }
 
     /// Puts a session in. Returns whether it is news, and what is to be told of those that made room.
-    fn insert(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> (bool, Option<Earlier>) {
+    fn insert(&self, session: &Session, key: &Entry, told: Told, now: Now) -> (bool, Option<Earlier>) {
         let mut all = self.lock();
         let of = all.entry(key.id()).or_default();
-        if of.ends(session) {
+        if let Some(known) = of.ended.get_mut(&Ended::of(session)) {
+            known.look = known.look.min(told.look);
             return (false, None);
         }
-        of.ended.insert(Ended::of(session), Told { mac, heard: now.monotonic });
+        if of.is_earlier(session) {
+            return (false, None);
+        }
+        of.ended.insert(Ended::of(session), told);
         if of.ended.len() > MAX_OF_ONE {
             of.forget(key.id(), now);
         }
-        (true, of.make_room(key, now))
+        (true, of.make_room(key))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, OfKey>> {
@@ -156,24 +166,20 @@ impl Ended {
 }
 
 impl OfKey {
-    fn ends(&self, session: &Session) -> bool {
-        self.earlier.is_some_and(|earlier| session.issued <= earlier.issued)
-            || self.ended.contains_key(&Ended::of(session))
+    fn ends(&self, session: &Session, noted: u64) -> bool {
+        self.is_earlier(session) || self.ended.get(&Ended::of(session)).is_some_and(|told| told.look <= noted)
     }
 
-    fn had_ended(&self, session: &Session, then: Duration) -> bool {
-        let earlier =
-            self.earlier.filter(|earlier| earlier.heard < then).map_or(self.before, |known| Some(known.issued));
-        earlier.is_some_and(|earlier| session.issued <= earlier)
-            || self.ended.get(&Ended::of(session)).is_some_and(|told| told.heard < then)
+    fn is_earlier(&self, session: &Session) -> bool {
+        self.earlier.is_some_and(|earlier| session.issued <= earlier.issued)
     }
 
     /// Drops the oldest where there are too many. Returns what is to be told.
-    fn make_room(&mut self, key: &Entry, now: Now) -> Option<Earlier> {
+    fn make_room(&mut self, key: &Entry) -> Option<Earlier> {
         let (oldest, _) = self.ended.first_key_value().filter(|_| self.ended.len() > MAX_OF_ONE)?;
         let issued = oldest.issued;
         let mac = Fact::EarlierSessions { key: key.id(), issued }.sign(key);
-        self.raise(Earlier { issued, mac, heard: now.monotonic });
+        self.raise(Earlier { issued, mac });
         self.untold += 1;
         (self.untold % TOLD_AFTER == 1).then_some(self.earlier).flatten()
     }
@@ -182,9 +188,6 @@ impl OfKey {
     fn raise(&mut self, earlier: Earlier) -> bool {
         if self.earlier.is_some_and(|known| known.issued >= earlier.issued) {
             return false;
-        }
-        if let Some(known) = self.earlier.filter(|known| known.heard + A_WHILE < earlier.heard) {
-            self.before = Some(known.issued);
         }
         self.earlier = Some(earlier);
         while let Some(oldest) = self.ended.first_entry().filter(|oldest| oldest.key().issued <= earlier.issued) {

@@ -72,6 +72,14 @@ impl Prompts {
         prompt.asker.clone()
     }
 
+    /// Those that run, and how long they have.
+    #[must_use]
+    pub fn running(&self, now: Duration) -> Vec<(Option<Arc<Asker>>, Duration)> {
+        let prompts = self.lock();
+        let all = prompts.values().flatten();
+        all.filter_map(|entry| Some((entry.prompt.asker.clone(), entry.prompt.seconds(now)?))).collect()
+    }
+
     /// Somebody has asked for what runs to be interrupted.
     pub fn interrupted(&self, by: KeyId) {
         let mut prompts = self.lock();

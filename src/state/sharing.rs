@@ -17,8 +17,12 @@ impl State {
         let known = keys.current();
         let mut revocations = Vec::new();
         let told = records.iter().filter_map(|record| Fact::read(record, now));
-        let news = told.filter(|(fact, mac)| self.learn(fact, *mac, &known, &mut revocations, now)).count();
-        news + keys.revoke(&revocations, now)
+        let is_news = |(fact, mac): &(Fact, _)| self.learn(fact, *mac, &known, &mut revocations, now);
+        let news: Vec<_> = told.filter(is_news).collect();
+        if news.iter().any(|(fact, _)| matches!(fact, Fact::LogOut { .. })) {
+            keys.look_soon();
+        }
+        news.len() + keys.revoke(&revocations, now)
     }
 
     /// Learns one fact, but leaves revocations to the caller. Returns whether it is news.
@@ -34,7 +38,7 @@ impl State {
             Fact::LogOut { key, session: id, issued, expires } => {
                 self.log_outs.merge(&Session { key, id, issued, expires }, of, mac, now)
             }
-            Fact::EarlierSessions { key, issued } => self.log_outs.merge_earlier(key, issued, mac, now),
+            Fact::EarlierSessions { key, issued } => self.log_outs.merge_earlier(key, issued, mac),
             Fact::Prompt { key, time, id } => {
                 let is_limited = of.attributes().quota.is_limited();
                 is_limited && self.limits.merge(&of.subject(), Admission { time, id, key }, now.latest_millis())

@@ -4,6 +4,8 @@
 //! were good from it before still pass; of the others ten in all are evaluated. Everything is bounded: the tables forget
 //! what was not used for long. Machines that share a state tell each other their locks, but no guess.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,9 +14,9 @@ use std::time::Duration;
 
 use super::changes::Changes;
 use super::fact::Fact;
-use super::generations::Generations;
-use super::locks::{Locks, Place};
+use super::generations::{GENERATION, Generations};
 use super::network::Network;
+use super::shared_locks::{Place, SharedLocks};
 use crate::keys::KeyId;
 use crate::request::{Now, millis};
 use crate::secret::Digest;
@@ -86,9 +88,21 @@ pub struct Lock {
 #[derive(Default)]
 struct Tables {
     failing: Generations<Place, Record>,
-    locks: Locks,
+    shared: SharedLocks,
     begun: Vec<Lock>,
     good: Generations<(Network, KeyId), ()>,
+    /// When the locks in force end; no more than there is room for addresses.
+    ends: BinaryHeap<Reverse<Duration>>,
+    locks: u64,
+}
+
+/// How many locks there were.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Locks {
+    /// Since the start.
+    pub begun: u64,
+    /// That have not ended.
+    pub in_force: usize,
 }
 
 #[derive(Clone, Default)]
@@ -156,6 +170,7 @@ impl Throttle {
     /// Notes a lock that has begun here. Returns what is told of it.
     fn begin(&self, tables: &mut Tables, client: Client, budget: Budget, until: Duration, now: Now) -> Option<Fact> {
         let time = until.saturating_sub(now.monotonic);
+        tables.count(until, now.monotonic);
         if tables.begun.len() < MAX_BEGUN {
             tables.begun.push(Lock { address: client.address, budget, time });
             self.has_begun.store(true, Ordering::Relaxed);
@@ -163,7 +178,7 @@ impl Throttle {
         let (network, _) = client.place(budget);
         client.is_shared.then(|| {
             let until = now.unix.saturating_add(millis(time).div_ceil(1000));
-            tables.locks.begin((network, budget), until, now);
+            tables.shared.begin((network, budget), until, now);
             Fact::Lock { network, budget, until }
         })
     }
@@ -171,8 +186,8 @@ impl Throttle {
     /// Learns of a lock of another machine. Returns whether that is news.
     pub fn merge(&self, network: Network, budget: Budget, until: u64, now: Now) -> bool {
         let mut tables = self.lock();
-        let is_news = tables.locks.merge((network, budget), until, now);
-        let left = tables.locks.left(&(network, budget), now.monotonic);
+        let is_news = tables.shared.merge((network, budget), until, now);
+        let left = tables.shared.left(&(network, budget), now.monotonic);
         if is_news {
             self.any_locked_until.fetch_max(millis(now.monotonic + left), Ordering::Relaxed);
         }
@@ -182,7 +197,15 @@ impl Throttle {
     /// The locks that are told to other machines, or were told by them.
     #[must_use]
     pub fn facts(&self, now: Now) -> Vec<Fact> {
-        self.lock().locks.facts(now)
+        self.lock().shared.facts(now)
+    }
+
+    /// How many locks there were, and how many there are.
+    #[must_use]
+    pub fn locks(&self, now: Duration) -> Locks {
+        let mut tables = self.lock();
+        tables.forget_ended(now);
+        Locks { begun: tables.locks, in_force: tables.ends.len() }
     }
 
     /// Whether nobody is locked and `key` was lately noted for `peer`, so that neither [`permits`](Self::permits) nor
@@ -277,13 +300,27 @@ impl Tables {
         if !here.is_zero() {
             return Some((here.max(elsewhere), &mut record.evaluated));
         }
-        let evaluated = self.locks.evaluated(&client.place(budget)).filter(|_| !elsewhere.is_zero());
+        let evaluated = self.shared.evaluated(&client.place(budget)).filter(|_| !elsewhere.is_zero());
         evaluated.map(|evaluated| (elsewhere, evaluated))
     }
 
     /// What is left of a lock that began on another machine.
     fn elsewhere(&self, client: Client, budget: Budget, now: Duration) -> Duration {
-        if client.is_shared { self.locks.left(&client.place(budget), now) } else { Duration::ZERO }
+        if client.is_shared { self.shared.left(&client.place(budget), now) } else { Duration::ZERO }
+    }
+
+    fn count(&mut self, end: Duration, now: Duration) {
+        self.locks += 1;
+        self.forget_ended(now);
+        if self.ends.len() < 2 * GENERATION {
+            self.ends.push(Reverse(end));
+        }
+    }
+
+    fn forget_ended(&mut self, now: Duration) {
+        while self.ends.peek().is_some_and(|Reverse(end)| *end <= now) {
+            self.ends.pop();
+        }
     }
 }
 

@@ -346,6 +346,7 @@ describe("auth_login.js", () => {
 
     for (const [name, answer, text] of [
       ["refuses", { status: 403 }, /from here\. Its log says why/],
+      ["cannot store it", { status: 503 }, /^You are logged out here, but this could not be stored\./],
       ["is gone", null, UNREACHABLE],
     ]) {
       test(`says so where the server ${name}`, async () => {

@@ -96,9 +96,9 @@ fn what_would_have_expired_leaves_and_makes_room() {
 fn the_end_of_all_earlier_ones_is_forgotten_when_the_last_of_them_has_expired() {
     let (keys, ended) = (keys(), LogOuts::default());
     let one = key(&keys, "one");
-    assert!(ended.merge_earlier(one.id(), START + 5, [0; 16], Now::at(START + 5)));
-    assert!(!ended.merge_earlier(one.id(), START + 5, [0; 16], Now::at(START + 6)));
-    assert!(!ended.merge_earlier(one.id(), START + 4, [0; 16], Now::at(START + 6)));
+    assert!(ended.merge_earlier(one.id(), START + 5, [0; 16]));
+    assert!(!ended.merge_earlier(one.id(), START + 5, [0; 16]));
+    assert!(!ended.merge_earlier(one.id(), START + 4, [0; 16]));
     assert_eq!(told(&ended, START + 5 + 30 * DAY + 59), (vec![], Some(5)));
     assert_eq!(told(&ended, START + 5 + 30 * DAY + 60), (vec![], None));
 }
@@ -129,32 +129,28 @@ fn what_is_learnt_is_not_told_again() {
     let ended = LogOuts::new(Arc::clone(&changes));
     let merge = |number| ended.merge(&session(one, number), one, [0; 16], Now::at(START));
     assert!(merge(1) && !merge(1));
-    assert!(ended.contains(&session(one, 1)));
     log_out(&ended, one, 1);
+    assert!(ended.contains(&session(one, 1)), "it was ended here, too");
     assert_eq!(changes.version(), 0);
 }
 
 #[test]
-fn what_was_in_flight_when_it_was_ended_is_judged_as_of_then() {
+fn what_others_ended_counts_once_what_is_in_flight_was_noted() {
     let (keys, ended) = (keys(), LogOuts::default());
     let one = key(&keys, "one");
-    let at = |second| Now { monotonic: Duration::from_secs(second), ..Now::at(START) };
-    ended.add(&session(one, 50), one, at(100));
-    ended.merge_earlier(one.id(), START + 10, [0; 16], at(100));
-    ended.merge_earlier(one.id(), START + 20, [0; 16], at(110));
-    ended.merge_earlier(one.id(), START + 21, [0; 16], at(110));
-    for (number, then, expected) in [
-        (50, 99, false),
-        (50, 100, false),
-        (50, 101, true),
-        (51, 101, false),
-        (5, 109, true),
-        (20, 109, false),
-        (20, 110, false),
-        (20, 111, true),
-        (21, 111, true),
-        (22, 111, false),
-    ] {
-        assert_eq!(ended.contained(&session(one, number), Duration::from_secs(then)), expected, "{number} at {then}");
-    }
+    let merge = |number| ended.merge(&session(one, number), one, [0; 16], Now::at(START));
+    let count = |numbers: [u64; 3]| numbers.map(|number| ended.contains(&session(one, number)));
+    merge(1);
+    assert_eq!(count([1, 2, 3]), [false, false, false]);
+    let look = ended.begin_look();
+    merge(2); // what is in flight may have been noted before
+    assert_eq!(count([1, 2, 3]), [false, false, false]);
+    ended.noted(look);
+    assert_eq!(count([1, 2, 3]), [true, false, false]);
+    merge(3);
+    ended.noted(ended.begin_look());
+    assert_eq!(count([1, 2, 3]), [true, true, true]);
+    assert_eq!(told(&ended, START), (vec![1, 2, 3], None), "all are told at any time");
+    assert!(ended.merge_earlier(one.id(), START + 9, [0; 16]));
+    assert!(ended.contains(&session(one, 9)), "that counts at once");
 }

@@ -30,6 +30,7 @@ from comfy_auth_rs.comfyui.sockets import adopt, tell_who_is_addressed
 from comfy_auth_rs.comfyui.state import choose, leave, store_of
 from comfy_auth_rs.errors import PatchError, SettingError, end_process, refuse_to_start
 from comfy_auth_rs.health import Health, QueueLength
+from comfy_auth_rs.metrics import add_metrics
 from comfy_auth_rs.page import IndexPage
 from comfy_auth_rs.refusal import answer_preflight, refuse
 from comfy_auth_rs.routes import Added, add_routes
@@ -121,6 +122,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         app.on_response_prepare.append(before_sending(middleware, added.pages))
         if profiles is not None:
             profiles.answer_users(app, of_comfyui.around)
+        add_metrics(app, middleware, health, prefixes=("", _TWIN), around=of_comfyui.around)
         _say_what_is_beside(app, added, displaced)
 
     stay_first(app, middleware, displaced, before_freezing)

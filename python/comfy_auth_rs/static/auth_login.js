@@ -11,6 +11,7 @@
   const LOCKED = "Too many wrong keys from this address. Wait a few minutes, then try again.";
   const LED = "Another site may have led you here. Go on only if you want to.";
   const UNREACHABLE = "The server can't be reached. Check that it is running, then try again.";
+  const UNSTORED = "You are logged out here, but this could not be stored. Log out again later.";
   const REASONS = {
     __proto__: null,
     ended: "Your session has ended. Enter a valid key to continue.",
@@ -181,7 +182,7 @@
     try {
       const answer = await call("DELETE", "auth_session");
       if (answer.ok || hasNoSessions(answer)) say("notice", REASONS.logout);
-      else say("error", explain(answer));
+      else say("error", answer.status === 503 ? UNSTORED : explain(answer));
     } catch {
       say("error", UNREACHABLE);
     }

@@ -23,7 +23,7 @@ def make_store(state: str, *, create: bool = True) -> Store | None:
     if isinstance(place, Path):
         from comfy_auth_rs.store.sqlite import Sqlite  # late, like the other: not everybody has it
 
-        return Sqlite(place, create=create)
+        return Sqlite(place.absolute(), create=create)
     shown = without_credentials(state)
     try:
         from comfy_auth_rs.store.valkey import Valkey

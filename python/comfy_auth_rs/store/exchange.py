@@ -63,12 +63,16 @@ class Exchange:
             thread.start()
         self._tried.wait(patience)
 
-    def end(self) -> None:
-        """Carries what is left, if that is possible within a second. Safe to call twice."""
+    def let_go(self) -> None:
+        """Ends when what is left was carried, if that is possible. Waits for nothing."""
         self._ending.set()
         self._news.set()
         if (reader := self._reader) is not None:
             reader.interrupt()
+
+    def end(self) -> None:
+        """The same, and waits for it, a second at most. Safe to call twice."""
+        self.let_go()
         until = time.monotonic() + _LAST_WORDS
         for thread in self._threads:
             if thread.is_alive():

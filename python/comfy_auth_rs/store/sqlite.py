@@ -65,21 +65,23 @@ class Sqlite:
 
     kind = "sqlite"
 
+    place: str
+
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.place = str(path)
-        self._path = path
-        self._create = create
+        self._named = path
+        self._may_create = create
 
     def reader(self) -> _Reader:
-        return _Reader(self._path, self._create)
+        return _Reader(self._named, self._may_create)
 
     def writer(self) -> _Writer:
-        return _Writer(self._path, self._create)
+        return _Writer(self._named, self._may_create)
 
 
 class _Connection:
     def __init__(self, path: Path, create: bool) -> None:
-        self._path = path
+        self._named = path
         if not HAS_SQLITE:
             raise StoreError(f"{path}: this Python has no sqlite3; use another Python, or another state")
         with self._faults():
@@ -102,17 +104,17 @@ class _Connection:
     def _require_same_file(self) -> None:
         """SQLite would go on with a file that nobody else finds any more."""
         with self._faults():
-            if _identity(self._path, create=False) != self._file:
-                raise StoreError(f"{self._path}: another file is in its place")
+            if _identity(self._named, create=False) != self._file:
+                raise StoreError(f"{self._named}: another file is in its place")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise _fault(self._path, str(error)) from None
+            raise _fault(self._named, str(error)) from None
         except OSError as error:
-            raise _fault_of_system(self._path, error) from None
+            raise _fault_of_system(self._named, error) from None
 
 
 class _Reader(_Connection):

@@ -56,6 +56,7 @@ class Valkey:
     """The state in the Valkey or Redis at `address`, which people know as `place`."""
 
     kind = "valkey"
+    place: str
 
     def __init__(self, address: Address, place: str) -> None:
         self.place = place

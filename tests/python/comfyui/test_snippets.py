@@ -96,4 +96,4 @@ def test_shell(snippet: Snippet, protected: Server, key: str, copy_miniature: An
     assert result.returncode == 0, result.stdout + result.stderr
     if "curl" in code:
         assert CHALLENGE not in result.stdout
-        assert '"error"' not in result.stdout
+        assert '"error":' not in result.stdout

@@ -3,8 +3,8 @@
 from hostile.forging import forgeries
 from hostile.wire import request
 
-#: A valid value is 98 characters of base64 for these bytes: version, key, session, expiry and signature.
-LENGTH = 1 + 16 + 16 + 8 + 32
+#: A valid value is 108 characters of base64 for these bytes: version, key, session, issue, expiry, signature.
+LENGTH = 1 + 16 + 16 + 8 + 8 + 32
 
 #: What `forging` writes, and a session that was logged out.
 FORGED = (*forgeries("any"), "LOGGED-OUT")
@@ -54,7 +54,7 @@ WRITES = {
 
 ATTACKS = {
     **{f"named {name!r}": _cookie(f"{name}=@VALUE@") for name in NAMES},
-    **{f"cut to {length}": _cookie(f"@NAME@=@CUT{length}@") for length in (1, 2, 10, 40, 60, 70, 80, 90)},
+    **{f"cut to {length}": _cookie(f"@NAME@=@CUT{length}@") for length in (1, 2, 10, 40, 60, 70, 80, 90, 100)},
     **{f"byte {number} is one more": _cookie(f"@NAME@=@BYTE{number}@") for number in range(LENGTH)},
     **{f"bit {number} is flipped": _cookie(f"@NAME@=@BIT{number}@") for number in range(3, 8 * LENGTH, 5)},
     **{f"forged: {name}": _cookie(f"@NAME@=@FORGED-{name}@") for name in FORGED},

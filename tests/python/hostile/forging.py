@@ -11,13 +11,14 @@ import time
 DAY = 24 * 60 * 60
 
 
-def token(key: str, *, expires: float, version: int = 1, signing_key: bytes | None = None, framed: bool = True) -> str:
-    """A session's value for `key`: version, key id, session id, expiry, and the signature of all four."""
+def token(key: str, *, expires: float, version: int = 2, signing_key: bytes | None = None, framed: bool = True) -> str:
+    """A session's value for `key`: version, key id, session id, time of issue, expiry, and the signature of all."""
     digest = hashlib.sha256(key.encode()).digest()
     fields = [
         bytes([version]),
         _hmac(digest, b"comfy-auth-rs key id v1")[:16],
         secrets.token_bytes(16),
+        int(time.time()).to_bytes(8, "big"),
         int(expires).to_bytes(8, "big"),
     ]
     signed = b"".join(len(field).to_bytes(1, "big") * framed + field for field in fields)
@@ -34,7 +35,8 @@ def forgeries(key: str) -> dict[str, str]:
         "LONG-EXPIRED": token(key, expires=1),
         "NEVER-BEGUN": token(key, expires=0),
         "VERSION-0": token(key, expires=now + DAY, version=0),
-        "VERSION-2": token(key, expires=now + DAY, version=2),
+        "VERSION-1": token(key, expires=now + DAY, version=1),
+        "VERSION-3": token(key, expires=now + DAY, version=3),
         "VERSION-255": token(key, expires=now + DAY, version=255),
         "BY-THE-KEY": token(key, expires=now + DAY, signing_key=key.encode()),
         "BY-ITS-DIGEST": token(key, expires=now + DAY, signing_key=digest),

@@ -240,6 +240,13 @@ async def test_in_comfyui_a_route_that_nobody_knows_is_for_its_owner(comfyui):
 # Who is told what
 
 
+#: What an owner is told besides.
+OF_OWNER = {
+    "displaced_middlewares": [],
+    "state": {"kind": "memory", "place": "memory", "fault": None, "away_since": None, "nodes": 1},
+}
+
+
 def introduction(**told):
     limits = {"prompts": None, "queued": None}
     return {"label": None, "user": None, "expires": None, "source": "bearer", "limits": limits, **told}
@@ -248,13 +255,13 @@ def introduction(**told):
 async def test_a_client_is_told_who_it_is(server):
     until = "2199-02-01T00:00:00Z"
     for key, told in {
-        KEY: introduction(label="owner", scope="all", displaced_middlewares=[]),
+        KEY: introduction(label="owner", scope="all", **OF_OWNER),
         VIEWER: introduction(label="the wall = 3", scope="view"),
         RUNNER: introduction(label="bot", scope="run", user="Bob-1"),
         BOTH: introduction(label="alice", scope="run nodes", user="alice"),
         SCRAPER: introduction(label="prometheus", scope="metrics"),
         NAMELESS: introduction(scope="view"),
-        LATER: introduction(label="guest", scope="all", expires=until, displaced_middlewares=[]),
+        LATER: introduction(label="guest", scope="all", expires=until, **OF_OWNER),
     }.items():
         assert (await fetch(server, "/auth_session", bearer(key))).json == told
         cookie = {"Cookie": await log_in(server, key)}

@@ -576,7 +576,8 @@ def forge(key, expires):
 
     digest = hashlib.sha256(key.encode()).digest()
     key_id = mac(digest, b"comfy-auth-rs key id v1")[:16]
-    fields = [b"\x01", key_id, b"any session id..", expires.to_bytes(8, "big")]
+    times = [int(time.time()).to_bytes(8, "big"), expires.to_bytes(8, "big")]
+    fields = [b"\x02", key_id, b"any session id..", *times]
     framed = [part for field in fields for part in (len(field).to_bytes(1, "big"), field)]
     signature = mac(mac(digest, b"comfy-auth-rs session key v1"), *framed)
     return base64.urlsafe_b64encode(b"".join(fields) + signature).rstrip(b"=").decode()

@@ -76,7 +76,7 @@ async def test_a_key_becomes_a_cookie(server, body, remembered):
     assert (reply.status, reply.body, reply.headers["Cache-Control"]) == (204, b"", "no-store")
     name, value, attributes = cookie_of(reply)
     assert name == f"comfyui_session_{server.port}"
-    assert re.fullmatch(r"[A-Za-z0-9_-]{98}", value)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{108}", value)
     assert attributes == {"httponly": "", "samesite": "Strict"} | ({"max-age": str(30 * DAY)} if remembered else {})
     assert (await fetch(server, headers={"Cookie": f"{name}={value}"})).text == SECRET
     assert (await fetch(server, "/auth_session", {"Cookie": f"{name}={value}"})).status == 200

@@ -18,7 +18,8 @@ from support.trees import SERVER, make_tree
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "help"
 COMMANDS = [
-    "keygen", "keys", "keys list", "keys add", "keys revoke", "keys rotate", "state", "patch", "unpatch", "install-node",
+    "keygen", "keys", "keys list", "keys add", "keys revoke", "keys rotate", "state", "patch", "unpatch",
+    "install-node",
     "uninstall-node", "doctor", "probe", "run", "usage", "completion",
 ]  # fmt: skip
 

@@ -28,6 +28,7 @@ COMMANDS = [
     "patch",
     "probe",
     "run",
+    "state",
     "uninstall-node",
     "unpatch",
     "usage",

@@ -113,7 +113,8 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -
 
 def test_the_pages_show_every_file_of_deploy(pages: dict[str, Page]) -> None:
     shown = " ".join("".join(page.text for page in pages.values()).split())
-    files = [file for file in (REPOSITORY / "deploy").rglob("*") if file.is_file()]
+    # A dashboard is there to be imported: the page has a picture of it.
+    files = [file for file in (REPOSITORY / "deploy").rglob("*") if file.is_file() and file.suffix != ".json"]
     assert len(files) >= 10
     for file in files:
         assert " ".join(file.read_text(encoding="utf-8").split()) in shown, file

@@ -19,7 +19,7 @@ pub type Place = (Network, Budget);
 
 /// By their ends, as they were told.
 #[derive(Default)]
-pub struct Locks(Ranked<Place, u64, Known>);
+pub struct SharedLocks(Ranked<Place, u64, Known>);
 
 #[derive(Default)]
 struct Known {
@@ -29,7 +29,7 @@ struct Known {
     evaluated: usize,
 }
 
-impl Locks {
+impl SharedLocks {
     /// One begins here.
     pub fn begin(&mut self, place: Place, until: u64, now: Now) {
         self.insert(place, until, None, now);
@@ -74,5 +74,5 @@ impl Locks {
 }
 
 #[cfg(test)]
-#[path = "../../tests/units/state_locks.rs"]
+#[path = "../../tests/units/state_shared_locks.rs"]
 mod tests;

@@ -10,14 +10,14 @@ fn place(number: u32) -> Place {
     (std::net::IpAddr::from(number.to_be_bytes()).into(), Budget::Client)
 }
 
-fn left(locks: &Locks, number: u32, second: u64) -> u64 {
+fn left(locks: &SharedLocks, number: u32, second: u64) -> u64 {
     locks.left(&place(number), at(second).monotonic).as_secs()
 }
 
 #[test]
 fn one_ends_when_it_says_and_after_a_quarter_of_an_hour_at_the_latest() {
     for (until, expected) in [(0, 0), (1, 1), (60, 60), (899, 899), (900, 900), (901, 900), (960, 900)] {
-        let mut locks = Locks::default();
+        let mut locks = SharedLocks::default();
         assert_eq!(locks.merge(place(1), UNIX + until, at(0)), until > 0, "{until}");
         assert_eq!(left(&locks, 1, 0), expected, "{until}");
         assert_eq!(left(&locks, 2, 0), 0, "another address");
@@ -28,7 +28,7 @@ fn one_ends_when_it_says_and_after_a_quarter_of_an_hour_at_the_latest() {
 
 #[test]
 fn the_later_end_counts() {
-    let mut locks = Locks::default();
+    let mut locks = SharedLocks::default();
     assert!(locks.merge(place(1), UNIX + 100, at(0)));
     assert!(!locks.merge(place(1), UNIX + 99, at(0)));
     assert_eq!(left(&locks, 1, 0), 100);
@@ -40,7 +40,7 @@ fn the_later_end_counts() {
 
 #[test]
 fn keys_that_were_evaluated_count_until_it_ends() {
-    let mut locks = Locks::default();
+    let mut locks = SharedLocks::default();
     locks.merge(place(1), UNIX + 100, at(0));
     *locks.evaluated(&place(1)).unwrap() = 7;
     locks.merge(place(1), UNIX + 200, at(50));
@@ -52,7 +52,7 @@ fn keys_that_were_evaluated_count_until_it_ends() {
 
 #[test]
 fn one_that_began_here_is_told_but_counted_elsewhere() {
-    let mut locks = Locks::default();
+    let mut locks = SharedLocks::default();
     locks.begin(place(1), UNIX + 100, at(0));
     assert_eq!(left(&locks, 1, 0), 0);
     assert!(!locks.merge(place(1), UNIX + 100, at(1)), "it comes back");
@@ -65,7 +65,7 @@ fn one_that_began_here_is_told_but_counted_elsewhere() {
 #[test]
 fn are_bounded_and_those_that_last_longest_stay() {
     let most = u32::try_from(MAX).unwrap();
-    let mut locks = Locks::default();
+    let mut locks = SharedLocks::default();
     for number in (0..2 * most).rev() {
         let is_kept = locks.merge(place(number), UNIX + 60 + u64::from(number / most), at(0));
         assert_eq!(is_kept, number >= most, "{number}");

@@ -1,0 +1,41 @@
+//! How long prompts ran, by the labels of keys.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// By label: the time of those that ended, and what was told.
+#[derive(Default)]
+pub struct RunTimes(Mutex<BTreeMap<String, Times>>);
+
+#[derive(Default)]
+struct Times {
+    ended: Duration,
+    told: Duration,
+}
+
+impl RunTimes {
+    /// Adds the time of a prompt that ended.
+    pub fn add(&self, label: String, time: Duration) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(label).or_default().ended += time;
+    }
+
+    /// All times, with those of prompts that run: a long one must not look as if it had run in the moment in which it ends.
+    ///
+    /// One that ends meanwhile may be in neither: what was told stays, since a counter must not go back.
+    pub fn with(&self, running: impl FnOnce() -> Vec<(String, Duration)>) -> Vec<(String, Duration)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut added: HashMap<String, Duration> = HashMap::new();
+        for (label, time) in running() {
+            all.entry(label.clone()).or_default();
+            *added.entry(label).or_default() += time;
+        }
+        let tell = |(label, times): (&String, &mut Times)| {
+            let running = added.get(label).copied().unwrap_or_default();
+            times.told = times.told.max(times.ended + running);
+            (label.clone(), times.told)
+        };
+        all.iter_mut().map(tell).collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! Handlers whose every request is a read that needs no more than `view`. Of those nothing else need be asked: they queue
+//! nothing, and leave nothing in the audit log.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::aiohttp;
+use crate::exempt::without_api;
+
+/// Places, each for the handlers whose address leads to it.
+const PLACES: usize = 256;
+
+/// Most handlers that are looked at. An aiohttp that makes a new one for each request must not make that dear.
+const MOST: usize = 4 * PLACES;
+
+/// The handlers as the middleware gets them: aiohttp keeps one for each handler of a route, with the middlewares after us.
+pub struct Quiet {
+    known: Mutex<Vec<Option<Py<PyAny>>>>,
+    looked_at: AtomicUsize,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self { known: Mutex::new((0..PLACES).map(|_| None).collect()), looked_at: AtomicUsize::new(0) }
+    }
+}
+
+impl Quiet {
+    pub fn knows(&self, handler: &Bound<'_, PyAny>) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known[place(handler)].as_ref().is_some_and(|known| known.is(handler))
+    }
+
+    /// Remembers the handler of a request that is such a read, if it can get no other: the same function may answer other
+    /// methods, and other paths.
+    #[cold]
+    pub fn learn(&self, request: &Bound<'_, PyAny>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.looked_at.fetch_add(1, Ordering::Relaxed) < MOST && only_reads_one_path(request)? {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = known[place(handler)].replace(handler.clone().unbind());
+            drop(known);
+            drop(before); // what is destroyed may run Python
+        }
+        Ok(())
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever holds it is running, so nothing in it is garbage.
+        let Ok(known) = self.known.try_lock() else { return Ok(()) };
+        known.iter().flatten().try_for_each(|handler| visit.call(handler))
+    }
+}
+
+fn place(handler: &Bound<'_, PyAny>) -> usize {
+    // Objects are aligned.
+    (handler.as_ptr() as usize >> 5) % PLACES
+}
+
+fn only_reads_one_path(request: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = request.py();
+    let route = aiohttp::route(request)?;
+    let (handler, path) = (aiohttp::handler(&route)?, canonical(&route)?);
+    let router = request.getattr(intern!(py, "app"))?.getattr(intern!(py, "router"))?;
+    for other in router.call_method0(intern!(py, "routes"))?.try_iter()? {
+        let other = other?;
+        if !aiohttp::handler(&other)?.is(&handler) {
+            continue;
+        }
+        let method = other.getattr(intern!(py, "method"))?;
+        let reads = matches!(method.cast::<PyString>()?.to_str()?, "GET" | "HEAD");
+        if !reads || path.is_none() || canonical(&other)? != path {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The canonical path of its resource, without `/api`; of a resource in the application itself.
+fn canonical(route: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let resource = route.getattr(intern!(route.py(), "resource"))?;
+    if resource.is_none() {
+        return Ok(None);
+    }
+    let path: String = resource.getattr(intern!(route.py(), "canonical"))?.extract()?;
+    Ok(Some(without_api(&path).to_owned()))
+}
