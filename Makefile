@@ -132,6 +132,9 @@ PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_
 test-portable: develop-tests test-rust ## Run the tests that need nothing of the system
 	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
+# They take a minute and more, so they begin first.
+LONG_ONES := what_was_left led_here scopes login_link
+
 # The browser tests use two frontends: the one that ComfyUI 0.3.64 pins, and the newest.
 $(VENV)/.newest-frontend: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/frontends/newest comfyui-frontend-package
@@ -139,7 +142,7 @@ $(VENV)/.newest-frontend: $(VENV)/.tools
 
 .PHONY: test-browser
 test-browser: develop-tests $(VENV)/.newest-frontend
-	$(PYTEST) $(PARALLEL) --numprocesses 4 tests/browser
+	$(PYTEST) $(PARALLEL) --numprocesses 5 --no-loadscope-reorder $(LONG_ONES:%=tests/browser/test_%.py) tests/browser
 
 .PHONY: test-js
 test-js:

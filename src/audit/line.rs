@@ -10,7 +10,7 @@ use serde_json::ser::Formatter;
 use crate::date::rfc3339_millis;
 use crate::keys::{Entry, KeyId};
 
-/// Longest texts that clients choose, in characters.
+/// Longest texts that clients choose, in bytes as they are written.
 const MAX_METHOD: usize = 32;
 const MAX_TEXT: usize = 256;
 const MAX_PROMPT_ID: usize = 128;
@@ -167,10 +167,11 @@ impl Line {
             (&mut fields.prompt_id, MAX_PROMPT_ID),
         ];
         for (text, most) in texts {
-            if let Some(text) = text
-                && let Some((end, _)) = text.char_indices().nth(most)
-            {
-                text.truncate(end);
+            if let Some(long) = text {
+                let end = end_of(long, most);
+                if end < long.len() {
+                    *text = Some(long[..end].to_owned()); // a copy, since the rest would be kept
+                }
             }
         }
         let outcome = match event {
@@ -196,6 +197,24 @@ impl Line {
     }
 }
 
+/// Where a text ends of which at most so many bytes are written.
+fn end_of(text: &str, most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |&(_, c): &(usize, char)| {
+        bytes += match c {
+            '"' | '\\' => 2,
+            c if is_plain(c) => 1,
+            c => 6 * c.len_utf16(),
+        };
+        bytes <= most
+    };
+    text.char_indices().take_while(fits).last().map_or(0, |(start, c)| start + c.len_utf8())
+}
+
+fn is_plain(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
+}
+
 /// JSON as Python's `json.dumps` has it: a space after commas and colons, and visible ASCII alone, so that nothing in a text
 /// means anything to a terminal or a filter.
 struct Ascii;
@@ -210,7 +229,6 @@ impl Formatter for Ascii {
     }
 
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
         for part in fragment.split_inclusive(|c| !is_plain(c)) {
             let plain = part.trim_end_matches(|c| !is_plain(c));
             writer.write_all(plain.as_bytes())?;

@@ -10,7 +10,10 @@ use super::line::{Event, Fields, Line};
 /// Most lines in all.
 pub const CAPACITY: usize = 8192;
 
-/// Most while there is still room for log-ins, locks and changes of keys.
+/// Most while there is still room for locks and changes of keys.
+const SESSIONS: usize = 7168;
+
+/// Most while there is still room for those and for log-ins and log-outs.
 const ORDINARY: usize = 6144;
 
 /// Most of refused requests, which anybody can cause.
@@ -19,8 +22,8 @@ const REFUSED: usize = 2048;
 /// So many are written without gathering more.
 const ENOUGH: usize = 1024;
 
-/// Refused requests that are told a second, beside a reserve.
-const REFUSED_A_SECOND: f64 = 100.0;
+/// Refused requests that are told a second, beside a reserve: so that nobody without a key fills a disk.
+const REFUSED_A_SECOND: f64 = 10.0;
 
 /// That reserve.
 const RESERVE: f64 = 1000.0;
@@ -44,7 +47,8 @@ struct Inner {
     /// How many lines are missing that have not been told.
     missing: BTreeMap<Event, u64>,
     dropped: u64,
-    allowance: Option<(f64, Instant)>,
+    /// For those without a key, and for those with one.
+    allowances: [Option<(f64, Instant)>; 2],
     /// Lines that were put in, and lines that were written or given up.
     told: u64,
     done: u64,
@@ -72,8 +76,13 @@ impl Queue {
             return;
         }
         let room = match line.event {
-            Event::Refused | Event::RefusedForeign if inner.refused >= REFUSED || !inner.may_tell_of_a_refusal() => 0,
-            Event::LogIn | Event::LogOut | Event::Lock | Event::KeysRead | Event::KeyGone | Event::Started => CAPACITY,
+            Event::Refused | Event::RefusedForeign
+                if inner.refused >= REFUSED || !inner.may_tell_of_a_refusal(&line) =>
+            {
+                0
+            }
+            Event::LogIn | Event::LogOut => SESSIONS,
+            Event::Lock | Event::KeysRead | Event::KeyGone | Event::Started => CAPACITY,
             _ => ORDINARY,
         };
         if inner.lines.len() >= room || inner.closed {
@@ -177,11 +186,12 @@ impl Inner {
         true
     }
 
-    fn may_tell_of_a_refusal(&mut self) -> bool {
+    fn may_tell_of_a_refusal(&mut self, line: &Line) -> bool {
         let now = Instant::now();
-        let (left, since) = self.allowance.unwrap_or((RESERVE, now));
+        let allowance = &mut self.allowances[usize::from(line.fields.who.key.is_some())];
+        let (left, since) = allowance.unwrap_or((RESERVE, now));
         let left = RESERVE.min(left + (now - since).as_secs_f64() * REFUSED_A_SECOND);
-        self.allowance = Some((if left < 1.0 { left } else { left - 1.0 }, now));
+        *allowance = Some((if left < 1.0 { left } else { left - 1.0 }, now));
         left >= 1.0
     }
 }

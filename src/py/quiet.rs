@@ -68,7 +68,8 @@ fn only_reads_one_path(request: &Bound<'_, PyAny>) -> PyResult<bool> {
     let router = request.getattr(intern!(py, "app"))?.getattr(intern!(py, "router"))?;
     for other in router.call_method0(intern!(py, "routes"))?.try_iter()? {
         let other = other?;
-        if !aiohttp::handler(&other)?.is(&handler) {
+        // Equal, as aiohttp looks for those that it has made: a method of an object is another function each time.
+        if !aiohttp::handler(&other)?.eq(&handler)? {
             continue;
         }
         let method = other.getattr(intern!(py, "method"))?;

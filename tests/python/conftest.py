@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from comfy_auth_rs.comfyui.tree import patch
 from hypothesis import HealthCheck, settings
 from support.keys import KEY
 from support.servers import MINI_COMFYUI, WITNESS, Server, start_server
+
+# A shell has what it starts in the background ignore this, and a process hands that on to what it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time; `make soak` tries others. How long one takes says nothing on a busy machine.
 patient = settings(database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from types import SimpleNamespace
 
 
@@ -12,5 +13,8 @@ class Server(SimpleNamespace):
 class Queue(SimpleNamespace):
     """In place of ComfyUI's `PromptQueue`: nothing that is put there ever runs."""
 
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(mutex=RLock(), queue=[], **attributes)
+
     def put(self, item: object) -> None:
-        pass
+        self.queue.append(item)

@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -17,6 +17,11 @@ fn text(line: &Line) -> String {
     let mut text = Vec::new();
     line.write(&mut text);
     String::from_utf8(text).expect("ASCII")
+}
+
+/// A line with a text that is not cut.
+fn text_of(file: &str) -> String {
+    text(&Line::new(AT, Event::KeysRead, Fields { file: Some(file.to_owned()), ..Fields::default() }))
 }
 
 fn refusal(client: u32, agent: &str) -> Line {
@@ -91,10 +96,18 @@ proptest! {
         let line = text.strip_suffix('\n').expect("its end");
         prop_assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
         let read: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let cut = |text: &str, most| text.chars().take(most).collect::<String>();
-        prop_assert_eq!(&read["user_agent"], &cut(&agent, 256));
-        prop_assert_eq!(&read["label"], &cut(&label, 256));
-        prop_assert_eq!(&read["prompt_id"], &cut(&id, 128));
+        for (name, whole, most) in [("user_agent", &agent, 256), ("label", &label, 256), ("prompt_id", &id, 128)] {
+            let kept = read[name].as_str().expect("a text");
+            prop_assert!(whole.starts_with(kept));
+            let written = |text: &str| {
+                let line = text_of(text);
+                line.len() - text_of("").len()
+            };
+            prop_assert!(written(kept) <= most);
+            let next = whole[kept.len()..].chars().next();
+            let is_cut_too_soon = next.is_some_and(|next| written(&[kept, &next.to_string()].concat()) <= most);
+            prop_assert!(!is_cut_too_soon);
+        }
         prop_assert_eq!(read.as_object().expect("an object").len(), 6);
     }
 }
@@ -112,6 +125,10 @@ fn a_flood_of_refusals_displaces_nothing_else() {
     let work = queue.take(Duration::ZERO);
     let count = |event| work.lines.iter().filter(|line| line.event == event).count();
     assert!((1000..1100).contains(&count(Event::Refused)), "the reserve, and little more");
+    let mut with_key = refusal(1, "a");
+    with_key.fields.who.key = Some("k".to_owned());
+    queue.push(with_key);
+    assert_eq!(queue_takes(&queue).len(), 1, "strangers use up nothing of those who have a key");
     assert_eq!((count(Event::Lock), count(Event::Admitted)), (100, 100));
     let missing = u64::try_from(5000 - count(Event::Refused)).expect("few");
     assert_eq!(work.missing.into_iter().collect::<Vec<_>>(), [(Event::Refused, missing)]);
@@ -131,6 +148,12 @@ fn a_flood_of_admitted_requests_leaves_room_for_locks_and_log_ins() {
         lines[lines.len() - 2..].iter().map(|line| line.event).collect::<Vec<_>>(),
         [Event::Lock, Event::LogOut]
     );
+    for _ in 0..CAPACITY {
+        queue.push(Line::new(AT, Event::LogIn, Fields::default()));
+    }
+    queue.push(Line::new(AT, Event::Lock, Fields::default()));
+    let lines = queue_takes(&queue);
+    assert_eq!(lines.last().map(|line| line.event), Some(Event::Lock), "a flood of log-ins leaves room for locks");
     for _ in 0..3 * CAPACITY {
         queue.push(Line::new(AT, Event::Lock, Fields::default()));
     }
@@ -208,6 +231,18 @@ fn a_rename_is_followed() {
     assert_eq!(routes(&path), ["again"]);
 }
 
+/// When there is some.
+fn news_of(audit: &Audit) -> String {
+    let until = Instant::now() + LONG;
+    loop {
+        match audit.news() {
+            Some(news) => return news,
+            None => assert!(Instant::now() < until, "nothing is said"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn what_cannot_be_written_is_kept_and_said_once() {
     let (folder, path) = folder();
@@ -219,13 +254,13 @@ fn what_cannot_be_written_is_kept_and_said_once() {
     fs::create_dir(&path).expect("made");
     audit.tell(admitted("kept"));
     assert!(!audit.flush(Duration::from_millis(300)));
-    let news = audit.news().expect("news");
+    let news = news_of(&audit);
     assert!(news.contains("audit.jsonl cannot be written"), "{news}");
     assert_eq!(audit.news(), None);
     fs::remove_dir(&path).expect("removed");
     assert!(audit.flush(LONG));
     assert_eq!(routes(&path), ["kept"]);
-    assert!(audit.news().expect("news").ends_with("is written again"));
+    assert!(news_of(&audit).ends_with("is written again"));
 }
 
 #[cfg(unix)]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +19,9 @@ _asking: ContextVar[Asker | None] = ContextVar("comfy_auth_rs_asking", default=N
 
 #: Whether what it queues asks for another place in the queue than the last, and must not have it.
 _is_put_last: ContextVar[bool] = ContextVar("comfy_auth_rs_is_put_last", default=False)
+
+#: The methods of the queue that are being called and tell the ledger themselves.
+_telling: ContextVar[frozenset[str]] = ContextVar("comfy_auth_rs_telling", default=frozenset())
 
 
 class Prompts:
@@ -125,37 +128,72 @@ class Prompts:
         class WatchedQueue(base):  # type: ignore[misc]
             """ComfyUI's own, which tells the ledger."""
 
-            def put(self, item: Any, *args: Any, **named: Any) -> Any:
-                if _is_put_last.get():
-                    item = (next_number(), *item[1:])
-                ledger.queued(item[1], _asking.get())
-                try:
-                    return super().put(item, *args, **named)
-                except BaseException:
-                    ledger.cancelled(item[1], None)
-                    raise
+            def put(self, *args: Any, **named: Any) -> Any:
+                return self._told("put", super().put, *args, **named)
 
             def get(self, *args: Any, **named: Any) -> Any:
-                found = super().get(*args, **named)
-                if found is not None:
-                    ledger.started(found[0][1])
-                return found
+                return self._told("get", super().get, *args, **named)
 
-            def task_done(self, item_id: Any, history_result: Any, status: Any = None, *args: Any, **named: Any) -> Any:
-                running = self.currently_running.get(item_id)
-                try:
-                    return super().task_done(item_id, history_result, status, *args, **named)
-                finally:
-                    if running is not None:
-                        ledger.finished(running[1], _status(status), _outputs(history_result))
+            def task_done(self, *args: Any, **named: Any) -> Any:
+                return self._told("task_done", super().task_done, *args, **named)
 
             def wipe_queue(self, *args: Any, **named: Any) -> Any:
-                return self._cancelling(super().wipe_queue, *args, **named)
+                return self._told("wipe_queue", super().wipe_queue, *args, **named)
 
             def delete_queue_item(self, *args: Any, **named: Any) -> Any:
-                return self._cancelling(super().delete_queue_item, *args, **named)
+                return self._told("delete_queue_item", super().delete_queue_item, *args, **named)
 
-            def _cancelling(self, remove: Callable[..., Any], *args: Any, **named: Any) -> Any:
+            def __setattr__(self, name: str, value: Any) -> None:
+                """Nodes put methods of their own in place of these, which mostly call them."""
+                if name in told and callable(value):
+                    value = partial(self._told, name, value)
+                super().__setattr__(name, value)
+
+            def _told(self, name: str, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+                """Calls the method, and tells the ledger, unless one that calls it does."""
+                if name in (outer := _telling.get()):
+                    return method(*args, **named)
+                token = _telling.set(outer | {name})
+                try:
+                    return told[name](self, method, *args, **named)
+                finally:
+                    _telling.reset(token)
+
+            def _put(self, method: Callable[..., Any], item: Any, *args: Any, **named: Any) -> Any:
+                if _is_put_last.get():
+                    item = (next_number(), *item[1:])
+                with self.mutex:  # nobody takes it off before it is seen to be there
+                    ledger.queued(_id(item), _asking.get())
+                    try:
+                        return method(item, *args, **named)
+                    finally:
+                        # A node's `put` may drop it, and one that fails may have put it all the same.
+                        if all(other[1] != item[1] for other in self.queue):
+                            ledger.cancelled(_id(item), None)
+
+            def _get(self, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
+                found = method(*args, **named)
+                if found is not None:
+                    ledger.started(_id(found[0]))
+                return found
+
+            def _task_done(
+                self,
+                method: Callable[..., Any],
+                item_id: Any,
+                history_result: Any,
+                status: Any = None,
+                *args: Any,
+                **named: Any,
+            ) -> Any:
+                running = self.currently_running.get(item_id)
+                try:
+                    return method(item_id, history_result, status, *args, **named)
+                finally:
+                    if running is not None:
+                        ledger.finished(_id(running), _status(status), _outputs(history_result))
+
+            def _removed(self, remove: Callable[..., Any], *args: Any, **named: Any) -> Any:
                 with self.mutex:
                     before = list(self.queue)
                     try:
@@ -164,8 +202,15 @@ class Prompts:
                         left = {id(item) for item in self.queue}
                         for item in before:
                             if id(item) not in left:
-                                ledger.cancelled(item[1], _asking.get())
+                                ledger.cancelled(_id(item), _asking.get())
 
+        told: dict[str, Callable[..., Any]] = {
+            "put": WatchedQueue._put,
+            "get": WatchedQueue._get,
+            "task_done": WatchedQueue._task_done,
+            "wipe_queue": WatchedQueue._removed,
+            "delete_queue_item": WatchedQueue._removed,
+        }
         return wraps(base, updated=())(WatchedQueue)
 
     def _watch_interruptions(self, server: Any) -> None:
@@ -187,9 +232,16 @@ async def _asked(request: web.Request) -> Mapping[str, Any]:
     """What a prompt asks for, as ComfyUI will read it. What is no JSON stays ComfyUI's to refuse."""
     try:
         asked = await request.json()
-    except (ValueError, LookupError, RecursionError):
+    except RecursionError:
+        raise web.HTTPBadRequest(text="the prompt is nested too deeply") from None
+    except (ValueError, LookupError):
         return {}
     return asked if isinstance(asked, dict) else {}
+
+
+def _id(item: Any) -> str:
+    """The id of a prompt, as text that can be written: nodes queue by numbers, clients by halves of characters."""
+    return str(item[1]).encode(errors="replace").decode()
 
 
 def _status(status: Any) -> str:

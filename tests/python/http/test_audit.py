@@ -197,6 +197,24 @@ async def test_a_request_leaves_a_line_if_it_matters(start, log, method, target,
     assert found == [{"event": event, "outcome": outcome, "method": method, **fields}]
 
 
+async def test_a_method_that_answers_two_routes_hides_nothing(aiohttp_server, keys, log):
+    """`self.answer` is another object each time. aiohttp makes one handler of those that are equal."""
+
+    class Pages:
+        async def answer(self, request):
+            return web.Response()
+
+    app, pages = web.Application(), Pages()
+    app.router.add_get("/look", pages.answer)
+    app.router.add_post("/do", pages.answer)
+    setup(app, api_key_file=keys, scopes=NEEDS, audit=log)
+    server = await aiohttp_server(app)
+    for _ in range(2):
+        assert (await fetch(server, "/look", bearer(KEY))).status == 200
+    assert (await fetch(server, "/do", bearer(KEY), method="POST")).status == 200
+    assert [line["route"] for line in await told(server, log, "admitted")] == ["/do"]
+
+
 async def test_reads_of_an_application_without_scopes_leave_none(aiohttp_server, keys, log):
     app = web.Application()
     app.router.add_route("*", "/do", secret)

@@ -68,13 +68,17 @@ class Server:
         self.process.wait()
 
 
+#: Not the one that Hypothesis seeds alike in all processes that run tests, so that they took the same ports.
+_random = random.SystemRandom()
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody uses at this moment.
 
     It lies below the range that systems take for outgoing connections: one of those could take it in the meantime.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = _random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
