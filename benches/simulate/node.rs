@@ -273,6 +273,9 @@ impl Node {
                 }
             }
         }
+        // The next request, or the timer of the application, looks at what is in flight: from then on log-outs count.
+        let look = self.state.log_outs.begin_look();
+        self.state.log_outs.noted(look);
     }
 
     fn all(&self, now: u64) -> HashMap<Vec<u8>, Told> {
