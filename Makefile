@@ -194,6 +194,12 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
+# Nothing of it depends on how fast or busy this machine is; only how long it takes. 4 GB of memory for 1,000 nodes.
+.PHONY: simulate
+simulate: $(VENV)/.bench-tools ## Simulate fleets of 10, 100 and 1,000 nodes in one process, and plot what they do
+	cargo bench --quiet --profile tests --bench simulate -- --json target/simulate.json
+	$(BIN)/python benches/simulate_plot.py target/simulate.json docs/images/simulate.svg
+
 .PHONY: load
 load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses sockets removal strangers audit trickle", 20 minutes in all
 	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)

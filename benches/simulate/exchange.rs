@@ -1,0 +1,45 @@
+//! What the exchange does, in numbers: those of `python/comfy_auth_rs/store/`. A test compares them.
+
+use super::time::{MILLISECOND, SECOND};
+
+pub const HEARTBEAT: u64 = 10 * SECOND;
+pub const LONGEST_WAIT: u64 = SECOND;
+pub const EVERYTHING_AFTER: u64 = 600 * SECOND;
+pub const FIRST_PAUSE: u64 = 50 * MILLISECOND;
+pub const LONGEST_PAUSE: u64 = SECOND;
+
+/// How long one waits for a connection, and for an answer beyond a wait.
+pub const CONNECT_TIMEOUT: u64 = SECOND;
+pub const READ_TIMEOUT: u64 = SECOND;
+
+pub const LARGEST_BATCH: usize = 1000;
+pub const LONGEST_NEWS: usize = 2000;
+pub const IN_ONE_ENTRY: usize = 32;
+
+/// Bytes a second on the way to the store, bytes that may be saved up, and what a record costs besides its own.
+pub const RATE: u64 = 700_000;
+pub const MOST_SAVED: u64 = 250_000;
+pub const AROUND: u64 = 200;
+
+/// What might be otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Variation {
+    /// How long a reader that was woken waits for more before it reads.
+    pub breath: u64,
+    /// How long a node gathers locks before it tells the next ones.
+    pub gather: u64,
+    /// How many entries of the stream one read brings at most.
+    pub entries: usize,
+    /// Whether heartbeats go into the stream. Else a sorted set counts them, and a node asks for the number only.
+    pub beats_are_news: bool,
+}
+
+pub const AS_IS: Variation =
+    Variation { breath: 0, gather: 0, entries: LARGEST_BATCH / IN_ONE_ENTRY, beats_are_news: true };
+
+/// What 10,000 nodes would need.
+pub const GATHERED: Variation =
+    Variation { breath: 50 * MILLISECOND, gather: 200 * MILLISECOND, entries: 1000, beats_are_news: false };
+
+/// How long an answer to a log-out waits.
+pub const ANSWER_WAITS: u64 = SECOND;
