@@ -180,7 +180,8 @@ def test_refuses_bad_values(patched_miniature: Path, flag: str, value: str, word
 MISPLACED = """
 --api-k=K --api_key=K --api_key|K --api-key-fil=K --api-key-fil|K --api-key-file|K --api-keys|K --apikey=K
 -api-key|K --API-KEY|K --key=K --key|K --token|K --auth-key|K --auth-api-key=K --auth=K --auth-requ=K
---auth-require-ws=K --auth-require-ws|K --auth-url-key=K --auth-state|redis://:K@h/x --auth-st=http://K@h api_key=K K -kK --port|K
+--auth-require-ws=K --auth-require-ws|K --auth-url-key=K --auth-state|redis://:K@h/x --auth-st=http://K@h
+api_key=K K -kK --port|K
 --port=K --preview-method|K --cpu=K --auth-origin|https://any:K@host --auth-origin=https://host/?api_key=K
 --auth-exempt=K --auth-exempt|^(K --auth-ex=^/x?token=K( --auth-trusted-proxy=K --auth-client-field=K:
 --auth-client-field|X-Key:K --|K
