@@ -87,7 +87,7 @@ def test_doctor_finds_nothing_wrong(tree, key_file):
         assert checks(result, "Package") == [("ok", f"{sys.executable} imports version {__version__}")]
         assert checks(result, "Key file") == [("ok", f"{key_file}: 1 key")]
         assert checks(result, "Port")[0] == ("ok", "127.0.0.1 asks for the key")
-        assert "--auth-require-ws" in checks(result, "WebSocket")[0][1]
+        assert checks(result, "WebSocket") == [("ok", "/ws asks for the key")]
         table = run(*arguments)
     assert table.returncode == 0
     assert re.search(rf"^ok      Patch  +patched by version {re.escape(__version__)}$", table.stdout, re.MULTILINE)
