@@ -34,11 +34,13 @@ pub struct Variation {
     pub breath: u64,
     /// How long a node gathers locks before it tells the next ones.
     pub gather: u64,
+    /// How many locks a node tells at a time, at most.
+    pub locks: usize,
     /// How many entries of the stream one read brings at most.
     pub entries: usize,
 }
 
-pub const AS_IS: Variation = Variation { breath: 0, gather: GATHER, entries: ENTRIES_AT_ONCE };
+pub const AS_IS: Variation = Variation { breath: 0, gather: GATHER, locks: LARGEST_BATCH, entries: ENTRIES_AT_ONCE };
 
 /// What more nodes would need.
 pub const BREATHING: Variation = Variation { breath: 50 * MILLISECOND, ..AS_IS };

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE, ROUNDED};
+use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE, ROUNDED, Variation};
 use super::store::Told;
 use super::time::SECOND;
 
@@ -15,8 +15,9 @@ pub struct Outbox {
     /// What may leave now, in bytes.
     saved: f64,
     at: Option<u64>,
-    /// How long locks are gathered, and when the next ones may leave.
+    /// How long locks are gathered, how many leave then, and when the next ones may leave.
     gather: u64,
+    most_locks: usize,
     locks_at: u64,
     pub dropped: u64,
 }
@@ -29,8 +30,8 @@ struct Waiting {
 }
 
 impl Outbox {
-    pub fn new(gather: u64) -> Self {
-        Self { gather, ..Self::default() }
+    pub fn new(variation: Variation) -> Self {
+        Self { gather: variation.gather, most_locks: variation.locks, ..Self::default() }
     }
 
     pub fn add(&mut self, records: impl IntoIterator<Item = Told>, are_news: bool) {
@@ -56,10 +57,14 @@ impl Outbox {
         self.earn(now);
         let mut left = self.saved;
         let mut batch = Vec::new();
-        self.news.fitting(&mut left, &mut batch);
+        self.news.fitting(&mut left, &mut batch, LARGEST_BATCH);
         // Not a few at a time.
-        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) && now >= self.locks_at {
-            self.locks.fitting(&mut left, &mut batch);
+        if left >= MOST_SAVED as f64 / 2.0
+            && self.lacking.fitting(&mut left, &mut batch, LARGEST_BATCH)
+            && now >= self.locks_at
+        {
+            let most = LARGEST_BATCH.min(batch.len() + self.most_locks);
+            self.locks.fitting(&mut left, &mut batch, most);
         }
         batch
     }
@@ -104,10 +109,10 @@ impl Waiting {
     }
 
     /// Copies as many of the first as fit. Returns whether all did.
-    fn fitting(&self, left: &mut f64, batch: &mut Vec<Told>) -> bool {
+    fn fitting(&self, left: &mut f64, batch: &mut Vec<Told>, most: usize) -> bool {
         for record in &self.records {
             *left -= cost(record) as f64;
-            if *left < 0.0 || batch.len() == LARGEST_BATCH {
+            if *left < 0.0 || batch.len() == most {
                 return false;
             }
             batch.push(record.clone());
