@@ -70,6 +70,7 @@ fn options() -> Options {
             }
             "--breath" => options.variation.breath = number(&value()) * MILLISECOND,
             "--gather" => options.variation.gather = number(&value()) * MILLISECOND,
+            "--locks" => options.variation.locks = number(&value()) as usize,
             "--entries" => options.variation.entries = number(&value()) as usize,
             "--seed" => options.seed = number(&value()),
             "--only" => options.only = value().split(',').map(str::to_owned).collect(),

@@ -91,6 +91,8 @@ fn the_exchange_is_that_of_the_stores() {
         ("outbox", "_RATE", exchange::RATE as f64),
         ("outbox", "_MOST_SAVED", exchange::MOST_SAVED as f64),
         ("outbox", "_AROUND", exchange::AROUND as f64),
+        ("outbox", "_MOST_LOCKS", exchange::MOST_LOCKS as f64),
+        ("outbox", "_LOCKS_LAST", seconds(exchange::LOCKS_LAST)),
         ("outbox", "_GATHER", seconds(exchange::GATHER)),
         ("outbox", "_ROUNDED", seconds(exchange::ROUNDED)),
     ] {

@@ -23,6 +23,10 @@ pub const RATE: u64 = 700_000;
 pub const MOST_SAVED: u64 = 250_000;
 pub const AROUND: u64 = 200;
 
+/// Most locks that leave in this time.
+pub const MOST_LOCKS: u64 = 16_384;
+pub const LOCKS_LAST: u64 = 900 * SECOND;
+
 /// Between two batches of locks, and what a wait is longer than it has to be.
 pub const GATHER: u64 = 200 * MILLISECOND;
 pub const ROUNDED: u64 = MILLISECOND;
@@ -34,11 +38,13 @@ pub struct Variation {
     pub breath: u64,
     /// How long a node gathers locks before it tells the next ones.
     pub gather: u64,
+    /// How many locks a node tells at a time, at most.
+    pub locks: usize,
     /// How many entries of the stream one read brings at most.
     pub entries: usize,
 }
 
-pub const AS_IS: Variation = Variation { breath: 0, gather: GATHER, entries: ENTRIES_AT_ONCE };
+pub const AS_IS: Variation = Variation { breath: 0, gather: GATHER, locks: LARGEST_BATCH, entries: ENTRIES_AT_ONCE };
 
 /// What more nodes would need.
 pub const BREATHING: Variation = Variation { breath: 50 * MILLISECOND, ..AS_IS };

@@ -99,7 +99,7 @@ impl Pause {
 
 impl Node {
     pub fn new(keys: Rc<KeyStore>, ahead: u64, variation: Variation, seed: u64) -> Self {
-        let carry = Carry { outbox: Outbox::new(variation.gather), ..Carry::default() };
+        let carry = Carry { outbox: Outbox::new(variation), ..Carry::default() };
         Self {
             state: State::default(),
             keys,

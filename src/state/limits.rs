@@ -257,7 +257,9 @@ impl Ticket {
         });
         let changes = &self.user.limits.0.changes;
         changes.add(prompt.fact(), None);
-        outdated.iter().for_each(|outdated| changes.remove(outdated.fact(), None));
+        for outdated in outdated {
+            changes.remove(outdated.fact(), None);
+        }
         Some(Turn(self.user.clone()))
     }
 
