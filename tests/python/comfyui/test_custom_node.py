@@ -16,6 +16,7 @@ import pytest
 from comfy_auth_rs import PatchError, __version__
 from comfy_auth_rs.comfyui import custom_node
 from comfy_auth_rs.comfyui.tree import patch
+from support import warm
 from support.client import BROWSER, Answer, ask, bearer, headers_of, is_refusal
 from support.keys import KEY
 from support.servers import Server, ServerDied, free_port, start_server
@@ -44,16 +45,20 @@ def server(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         assert KEY not in server.output
 
 
-def end_of(tree: Path, *args: str, python: tuple[str, ...] = (sys.executable,), **env: str) -> str:
-    """The one line that the process ends with, without its prefix. It never listened."""
-    result = subprocess.run(
-        [*python, "main.py", "--port", str(free_port()), *args],
-        cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def end_of(tree: Path, *args: str, python: tuple[str, ...] = (), **env: str) -> str:
+    """The one line that the process ends with, without its prefix. It never listened.
+
+    `python` is another way to start Python.
+    """
+    words = ("main.py", "--port", str(free_port()), *args)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
+    if python:
+        command = [*python, *words]
+        result = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=30
+        )
+    else:
+        result = warm.run(*words, cwd=tree, env=environment, timeout=30)
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     lines = result.stderr.splitlines(keepends=True)
     (line,) = [line for line in lines if line.startswith(ERROR)]
