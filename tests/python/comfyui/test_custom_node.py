@@ -17,7 +17,7 @@ from comfy_auth_rs import PatchError, __version__
 from comfy_auth_rs.comfyui import custom_node
 from comfy_auth_rs.comfyui.tree import patch
 from support import warm
-from support.client import BROWSER, Answer, ask, bearer, headers_of, is_refusal
+from support.client import BROWSER, Answer, Visitor, ask, bearer, headers_of, is_refusal
 from support.keys import KEY
 from support.servers import Server, ServerDied, free_port, start_server
 from support.sweep import Route, odd_targets, read_routes, targets
@@ -76,20 +76,24 @@ def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniat
     patched_tree = copy_miniature()
     routes_file = patched_tree / "routes.json"
     flags = ("--api-key", KEY, "--verbose", "DEBUG")
-    with start_server(patched_tree, *flags, env={"WITNESS_ROUTES": str(routes_file)}) as patched:
+    with (
+        start_server(patched_tree, *flags, env={"WITNESS_ROUTES": str(routes_file)}) as patched,
+        Visitor(patched) as to_patched,
+        Visitor(server) as to_server,
+    ):
         routes = read_routes(routes_file)
         wanted = [("GET", target) for target in targets(routes) + odd_targets(routes)]
         wanted += [("POST", route.target("x")) for route in routes]
         different, refused = [], 0
         for method, target in wanted:
-            theirs, ours = (visible(ask(to, target, method=method)) for to in (patched, server))
+            theirs, ours = (visible(visitor.ask(target, method=method)) for visitor in (to_patched, to_server))
             if ours != theirs:
                 different.append(f"{method} {target}: {ours} instead of {theirs}")
             refused += ours[0] == 401
         assert different == []
         assert refused > 700
         for route in routes:
-            theirs, ours = (ask(to, route.target("x"), bearer(KEY)) for to in (patched, server))
+            theirs, ours = (visitor.ask(route.target("x"), bearer(KEY)) for visitor in (to_patched, to_server))
             assert (ours.status, ours.headers["X-Route"]) == (theirs.status, theirs.headers["X-Route"]), route
         assert routes_of(server) == routes
 
