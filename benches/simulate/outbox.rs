@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE};
+use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE, ROUNDED};
 use super::store::Told;
 use super::time::SECOND;
 
@@ -15,9 +15,9 @@ pub struct Outbox {
     /// What may leave now, in bytes.
     saved: f64,
     at: Option<u64>,
-    /// How long locks are gathered, and until when.
+    /// How long locks are gathered, and when the next ones may leave.
     gather: u64,
-    gathers_until: u64,
+    locks_at: u64,
     pub dropped: u64,
 }
 
@@ -58,8 +58,7 @@ impl Outbox {
         let mut batch = Vec::new();
         self.news.fitting(&mut left, &mut batch);
         // Not a few at a time.
-        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) && now >= self.gathers_until {
-            self.gathers_until = now + self.gather;
+        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) && now >= self.locks_at {
             self.locks.fitting(&mut left, &mut batch);
         }
         batch
@@ -68,15 +67,22 @@ impl Outbox {
     /// They are in the store.
     pub fn written(&mut self, batch: &[Told]) {
         self.saved -= batch.iter().map(cost).sum::<u64>() as f64;
+        if batch.iter().any(|record| record.name[0] == b'l') {
+            self.locks_at = self.at.unwrap_or(0) + self.gather;
+        }
         for waiting in [&mut self.news, &mut self.lacking, &mut self.locks] {
             waiting.remove(batch);
         }
     }
 
-    /// The time until more may leave; `None` where nothing waits.
+    /// The time from the last `take` until more may leave; `None` where nothing waits.
     pub fn delay(&self) -> Option<u64> {
-        let waits = [&self.news, &self.lacking, &self.locks].iter().any(|waiting| !waiting.records.is_empty());
-        waits.then_some(MOST_SAVED / 2 * SECOND / RATE)
+        if [&self.news, &self.lacking].iter().any(|waiting| !waiting.records.is_empty()) {
+            return Some(MOST_SAVED / 2 * SECOND / RATE);
+        }
+        let saving = (MOST_SAVED as f64 / 2.0 - self.saved) * SECOND as f64 / RATE as f64;
+        let gathering = self.locks_at.saturating_sub(self.at.unwrap_or(0));
+        (!self.locks.records.is_empty()).then_some(gathering.max(saving as u64) + ROUNDED)
     }
 
     pub fn has_news(&self) -> bool {

@@ -112,7 +112,7 @@ class Exchange:
             self._news.clear()
             now = time.monotonic()
             if now >= next_beat:
-                writer.write([Record(*self._shared.heartbeat())], durable=False)
+                writer.beat(Record(*self._shared.heartbeat()))
                 next_beat = now + _HEARTBEAT
             if is_again:
                 self._doubts.set()
@@ -120,7 +120,7 @@ class Exchange:
             with contextlib.suppress(queue.Empty):
                 load.outbox.add(self._lacking.get_nowait(), are_news=False)
             load.collect()
-            while batch := load.outbox.take(time.monotonic()):
+            while batch := load.outbox.take(time.monotonic(), gathers=not is_last):
                 writer.write(batch)
                 load.outbox.written(batch)
                 self._tell_stored(load)

@@ -70,8 +70,11 @@ class Reader(Protocol):
 class Writer(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
-        """Returns when they are there, as safe as the store makes anything; not `durable`: as is cheapest."""
+    def write(self, records: list[Record]) -> None:
+        """Returns when they are there, as safe as the store makes anything. Who waits is woken."""
+
+    def beat(self, record: Record) -> None:
+        """Writes a heartbeat, as is cheapest: others may read it ten seconds later."""
 
     def close(self) -> None:
         """Lets go of it."""

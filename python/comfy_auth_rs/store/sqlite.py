@@ -162,10 +162,16 @@ class _Reader(_Connection):
 class _Writer(_Connection):
     _tidied = -_TIDIES_AFTER
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
+    def write(self, records: list[Record]) -> None:
+        self._write(records, "FULL")
+
+    def beat(self, record: Record) -> None:
+        self._write([record], "NORMAL")
+
+    def _write(self, records: list[Record], synchronous: str) -> None:
         self._require_same_file()
         with self._faults():
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._database.execute(f"PRAGMA synchronous = {synchronous}")
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
                 self._database.executemany("REPLACE INTO facts (name, value, until) VALUES (?, ?, ?)", records)

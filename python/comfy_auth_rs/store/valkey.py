@@ -1,8 +1,8 @@
 """A Valkey or Redis, for the nodes of a fleet: a hash holds all facts, and a stream tells which are new.
 
-The three keys are in one slot of a cluster, so that one connection is enough. What is read may have been written by
-anybody. The hash's epoch is another one after a flush. A stream that is too short, or has gone back, is no help: then
-everything is read again.
+Heartbeats have a hash of their own, which wakes nobody. The four keys are in one slot of a cluster, so that one
+connection is enough. What is read may have been written by anybody. The hash's epoch is another one after a flush. A
+stream that is too short, or has gone back, is no help: then everything is read again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["Valkey"]
 
 _FACTS = b"{comfy-auth-rs}:facts"
 _NEWS = b"{comfy-auth-rs}:news"
+_NODES = b"{comfy-auth-rs}:nodes"
 _EPOCH = b"{comfy-auth-rs}:epoch"
 
 #: What an epoch of this format begins with.
@@ -34,6 +35,11 @@ _READ_TIMEOUT = 1.0  # seconds, beyond those that a blocking read waits
 _LONGEST_WAIT = 1.0  # seconds; then one looks whether it was flushed
 _LONGEST_NEWS = 2000  # entries of the stream
 _IN_ONE_ENTRY = 32  # records
+#: Entries that are read at a time. If all are full, and as long as ours may be, that is 2 MB: half of what is read.
+_ENTRIES_AT_ONCE = 250
+_NODES_AFTER = 10.0  # seconds until the heartbeats are read again
+#: However much somebody has put there, one answer is all that is read: a node counts no more.
+_ASK_NODES: list[bytes | str | int] = ["HSCAN", _NODES, 0, "COUNT", 4096]
 _TIDIES_AFTER = 600.0  # seconds
 
 _UNTIL = struct.Struct(">Q")
@@ -100,6 +106,15 @@ class _Connection:
                 raise fault
             return answers
 
+    def _scan(self, key: bytes) -> Iterator[list[bytes]]:
+        """Names and values in turn, some at a time."""
+        cursor = b"0"
+        while True:
+            ((cursor, fields),) = self._ask(["HSCAN", key, cursor, "COUNT", LARGEST_BATCH])
+            yield fields
+            if cursor == b"0":
+                return
+
     def close(self) -> None:
         with suppress(Exception):
             self._connection.disconnect()
@@ -107,6 +122,7 @@ class _Connection:
 
 class _Reader(_Connection):
     _version = _Version(b"", b"0-0")
+    _nodes_at = 0.0
 
     def about(self) -> str:
         try:
@@ -116,9 +132,9 @@ class _Reader(_Connection):
         return f"{told[1].decode().capitalize()} {told[3].decode()}"
 
     def read(self, version: _Version | None) -> Read:
-        batches = None if version is None else self._news(version)
-        if batches is not None:
-            return Read(iter(batches), self._version, False)
+        records = None if version is None else self._news(version)
+        if records is not None:
+            return Read(_batches(records), self._version, False)
         self._version = self._begin()
         return Read(self._everything(), self._version, True)
 
@@ -133,13 +149,14 @@ class _Reader(_Connection):
         self._require_format(epoch)
         return _Version(epoch, last[0][0] if last else b"0-0")
 
-    def _news(self, version: _Version) -> list[list[Record]] | None:
+    def _news(self, version: _Version) -> list[Record] | None:
         """What the stream has after this version; None where it doesn't tell everything."""
-        epoch, first, last, found = self._ask(
+        epoch, first, last, found, *nodes = self._ask(
             ["GET", _EPOCH],
             ["XRANGE", _NEWS, "-", "+", "COUNT", 1],
             ["XREVRANGE", _NEWS, "+", "-", "COUNT", 1],
-            ["XREAD", "COUNT", LARGEST_BATCH // _IN_ONE_ENTRY, "STREAMS", _NEWS, version.last],
+            ["XREAD", "COUNT", _ENTRIES_AT_ONCE, "STREAMS", _NEWS, version.last],
+            *([_ASK_NODES] if time.monotonic() >= self._nodes_at else []),
         )
         self._require_format(epoch)
         is_trimmed = bool(first) and _place_of(first[0][0]) > _place_of(version.last)
@@ -148,17 +165,16 @@ class _Reader(_Connection):
             return None
         entries = found[0][1] if found else []
         self._version = _Version(epoch, entries[-1][0]) if entries else version
-        return [_records(fields) for _, fields in entries]
+        if nodes:
+            self._nodes_at = time.monotonic() + _NODES_AFTER
+        return [record for _, fields in [*entries, *nodes] for record in _records(fields)]
 
     def _everything(self) -> Iterator[list[Record]]:
-        cursor = b"0"
-        while True:
-            ((cursor, fields),) = self._ask(["HSCAN", _FACTS, cursor, "COUNT", LARGEST_BATCH])
-            records = _records(fields)
-            for first in range(0, len(records), LARGEST_BATCH):
-                yield records[first : first + LARGEST_BATCH]
-            if cursor == b"0":
-                return
+        for fields in self._scan(_FACTS):
+            yield from _batches(_records(fields))
+        self._nodes_at = time.monotonic() + _NODES_AFTER
+        ((_, fields),) = self._ask(_ASK_NODES)
+        yield from _batches(_records(fields))
 
     def wait(self, seconds: float) -> None:
         block = max(1, int(min(seconds, _LONGEST_WAIT) * 1000))
@@ -177,18 +193,20 @@ class _Reader(_Connection):
 class _Writer(_Connection):
     _tidied = time.monotonic()
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
-        for first in range(0, len(records), LARGEST_BATCH):
-            self._write(records[first : first + LARGEST_BATCH])
+    def write(self, records: list[Record]) -> None:
+        for batch in _batches(records):
+            self._write(batch)
+
+    def beat(self, record: Record) -> None:
+        self._ask(["HSET", _NODES, *_packed(record)])
         if time.monotonic() - self._tidied >= _TIDIES_AFTER:
             self._tidied = time.monotonic()
             self._tidy(int(time.time()))
 
     def _write(self, records: list[Record]) -> None:
-        pairs = [(name, _UNTIL.pack(until) + value) for name, value, until in records]
         commands: list[list[bytes | str | int]] = []
-        for first in range(0, len(pairs), _IN_ONE_ENTRY):
-            fields = [part for pair in pairs[first : first + _IN_ONE_ENTRY] for part in pair]
+        for entry in _batches(records, _IN_ONE_ENTRY):
+            fields = [part for record in entry for part in _packed(record)]
             # In this order: who hears of it finds it.
             commands.append(["HSET", _FACTS, *fields])
             commands.append(["XADD", _NEWS, "MAXLEN", "~", _LONGEST_NEWS, "*", *fields])
@@ -196,15 +214,25 @@ class _Writer(_Connection):
 
     def _tidy(self, now: int) -> None:
         """Removes what has expired. Nodes that do it at the same time don't disturb each other."""
-        cursor = b"0"
-        while True:
-            ((cursor, fields),) = self._ask(["HSCAN", _FACTS, cursor, "COUNT", LARGEST_BATCH])
-            pairs = zip(fields[::2], fields[1::2], strict=True)
-            expired = [name for name, value in pairs if len(value) < _UNTIL.size or _UNTIL.unpack_from(value)[0] < now]
-            if expired:
-                self._ask(["HDEL", _FACTS, *expired])
-            if cursor == b"0":
-                return
+        for key in (_FACTS, _NODES):
+            for fields in self._scan(key):
+                if expired := _expired(fields, now):
+                    self._ask(["HDEL", key, *expired])
+
+
+def _batches(records: list[Record], size: int = LARGEST_BATCH) -> Iterator[list[Record]]:
+    return (records[first : first + size] for first in range(0, len(records), size))
+
+
+def _expired(fields: list[bytes], now: int) -> list[bytes]:
+    """Names of what has expired, or is none of ours."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [name for name, value in pairs if len(value) < _UNTIL.size or _UNTIL.unpack_from(value)[0] < now]
+
+
+def _packed(record: Record) -> tuple[bytes, bytes]:
+    """A field of a hash or a stream: name and value."""
+    return record.name, _UNTIL.pack(record.until) + record.value
 
 
 def _records(fields: list[bytes]) -> list[Record]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ class Scripted:
         self.log: list[Record] = []
         self.epoch = 0
         self.wholes = 0
+        #: When what was written.
+        self.writes: list[tuple[float, list[Record]]] = []
         self.changed = threading.Condition()
         #: What reading, or writing, raises.
         self.read_fault: Exception | None = None
@@ -99,7 +102,10 @@ class _Writer:
     def __init__(self, store: Scripted) -> None:
         self._store = store
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
+    def beat(self, record: Record) -> None:
+        self.write([record])
+
+    def write(self, records: list[Record]) -> None:
         assert 0 < len(records) <= 1000
         self._store.before_writing()
         if self._store.write_fault is not None:
@@ -107,6 +113,7 @@ class _Writer:
         with self._store.changed:
             self._store.records.update((record.name, record) for record in records)
             self._store.log += records
+            self._store.writes.append((time.monotonic(), records))
             self._store.changed.notify_all()
 
     def close(self) -> None:
@@ -196,10 +203,30 @@ async def test_the_answer_waits_a_second_and_no_longer(serve: Any, store: Script
 async def test_the_last_words_are_carried(serve: Any, store: Scripted) -> None:
     server = await serve()
     await soon(lambda: store.kinds() == ["node"])
-    store.before_writing = lambda: time.sleep(0.2)
+    store.before_writing = lambda: time.sleep(0.15)
     await lock(server, "203.0.113.7")
+    await soon(lambda: store.kinds() == ["lock", "node"])
+    await lock(server, "203.0.113.8")  # the outbox still gathers
     await server.close()
-    assert store.kinds() == ["lock", "node"]
+    assert store.kinds() == ["lock", "lock", "node"]
+
+
+async def test_locks_are_gathered_and_a_log_out_does_not_wait_for_them(serve: Any, store: Scripted) -> None:
+    server = await serve()
+    await soon(lambda: store.kinds() == ["node"])
+    longest = 0.0
+    for number in range(40):
+        await lock(server, f"203.0.113.{number}")
+        if number % 4 == 0:
+            cookie = await log_in(server)
+            began = time.monotonic()
+            assert (await log_out(server, cookie)).status == 204
+            longest = max(longest, time.monotonic() - began)
+    await soon(lambda: store.kinds() == ["lock"] * 40 + ["log_out"] * 10 + ["node"])
+    times = [at for at, records in store.writes if any(record.name[:1] == b"l" for record in records)]
+    assert len(times) < 30
+    assert all(later - one > 0.19 for one, later in pairwise(times))
+    assert longest < 0.15
 
 
 def test_threads_end_with_their_middleware(store: Scripted) -> None:
@@ -376,6 +403,81 @@ def test_a_flood_of_locks_sends_no_more_than_a_megabyte_a_second() -> None:
         assert sum(size for at, size in sent if begin <= at < begin + 1) <= 1_000_000
 
 
+def carry(box: Outbox, now: float) -> list[Record]:
+    """All that leaves now."""
+    left: list[Record] = []
+    while batch := box.take(now):
+        box.written(batch)
+        left += batch
+    return left
+
+
+def test_a_lock_alone_leaves_at_once_and_later_ones_together() -> None:
+    box = outbox()
+    box.add([a_lock(1)])
+    assert carry(box, 100.0) == [a_lock(1)]
+    assert box.delay() is None
+    box.add([a_lock(2)])
+    assert carry(box, 100.05) == []
+    assert box.delay() == pytest.approx(0.151)
+    box.add([a_lock(3)])
+    assert carry(box, 100.15) == []
+    assert box.delay() == pytest.approx(0.051)
+    assert carry(box, 100.15 + 0.051) == [a_lock(2), a_lock(3)]
+    box.add([a_lock(4)])
+    assert carry(box, 100.45) == [a_lock(4)]
+
+
+@pytest.mark.parametrize("each_second", [10, 100, 1000])
+def test_locks_leave_at_most_five_times_a_second_and_soon(each_second: int) -> None:
+    box, left, made, times, wakes = outbox(), [], {}, [], 0.0
+    for number in range(3 * each_second):
+        now = number / each_second
+        while wakes is not None and wakes < now:  # the writer slept as long as it was told to
+            if found := carry(box, wakes):
+                times.append(wakes)
+                left += [(wakes, record) for record in found]
+            delay = box.delay()
+            wakes = None if delay is None else wakes + delay
+        box.add([a_lock(number)])
+        made[a_lock(number)] = now
+        wakes = now if wakes is None else min(now, wakes)  # each lock wakes it
+    for begin in times:
+        assert sum(begin <= at < begin + 0.999 for at in times) <= 5
+    assert len(left) > 2 * each_second
+    assert max(at - made[record] for at, record in left) < 0.25
+
+
+def test_news_do_not_wait_for_locks_that_are_gathered_and_do_not_take_them_along() -> None:
+    box = outbox()
+    box.add([a_lock(0)])
+    assert carry(box, 0.0) == [a_lock(0)]
+    for number in range(1, 20):
+        box.add([a_lock(number), fact(number)])
+        assert box.take(number / 100) == [fact(number)]
+        assert box.delay() is not None
+        assert carry(box, number / 100) == [fact(number)]
+        assert box.delay() == pytest.approx(0.201 - number / 100)
+    assert carry(box, 0.201) == [a_lock(number) for number in range(1, 20)]
+
+
+def test_what_the_store_lacks_does_not_wait_for_locks_either() -> None:
+    box = outbox()
+    box.add([a_lock(0)])
+    carry(box, 0.0)
+    box.add([fact(1)], are_news=False)
+    box.add([a_lock(1)])
+    assert carry(box, 0.01) == [fact(1)]
+
+
+def test_at_the_end_nothing_is_gathered() -> None:
+    box = outbox()
+    box.add([a_lock(1)])
+    carry(box, 0.0)
+    box.add([a_lock(2), fact(3)])
+    assert box.take(0.01, gathers=False) == [fact(3), a_lock(2)]
+
+
 def test_a_log_out_overtakes_a_flood_of_locks_and_what_the_store_lacks() -> None:
     box = outbox()
     box.add(map(fact, range(10_000, 40_000)), are_news=False)
@@ -411,6 +513,8 @@ def test_what_was_not_written_is_taken_again() -> None:
     box.add([fact(1), fact(2)])
     first = box.take(0)
     assert first == [fact(1), fact(2)] == box.take(0)
+    box.add([a_lock(3)])
+    assert box.take(0.01) == box.take(0.02) == [*first, a_lock(3)], "the time counts from what was written"
     box.add([newer := fact(1)._replace(value=b"newer")])
     box.written(first)
-    assert box.take(1) == [newer]
+    assert box.take(1) == [newer, a_lock(3)]

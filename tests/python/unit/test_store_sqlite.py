@@ -87,7 +87,7 @@ def test_what_one_writes_another_reads(file: Path) -> None:
         read = reader.read(None)
         assert (read.is_whole, [*read.batches]) == (True, [])
         writer.write([record(1), record(2)])
-        writer.write([record(3)], durable=False)
+        writer.beat(record(3))
         after = reader.read(read.version)
         assert (after.is_whole, [*after.batches]) == (False, [[record(1), record(2), record(3)]])
         assert [*reader.read(after.version).batches] == []
@@ -143,7 +143,7 @@ with open(sys.argv[1] + ".go", "rb"): pass
 writer = Sqlite(file).writer()
 first = int(input())
 for number in range(first, first + 300):
-    writer.write([record(number)], durable=False)
+    writer.beat(record(number))
 """
     file.with_name(file.name + ".go").touch()
     others = [start(file, program) for _ in range(2)]
@@ -258,7 +258,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 try:
     for number in range(2, 1_000_000):
-        writer.write([record(number)], durable=False)
+        writer.beat(record(number))
         written = number
 except StoreError as full:
     print(written, full)
