@@ -5,6 +5,7 @@ Nothing here asks the software. Where a request leads, the witness says.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from support.client import JSON, Answer, Visitor
+from support.client import JSON, Answer, Connection
 from support.servers import Server
 from support.sweep import OURS, Route, is_exempt
 
@@ -155,12 +156,33 @@ def write_keys(file: Path) -> dict[str, str]:
 
 def visit(server: Server, label: str, key: str, wanted: Iterable[tuple[str, str]]) -> list[Visit]:
     """Each method and target, in turn, with a key."""
-    found = []
-    with Visitor(server) as visitor:
-        for method, target in wanted:
+    return asyncio.run(_visit(server, label, key, list(wanted)))
+
+
+#: Connections at the same time.
+WIDTH = 4
+
+
+async def _visit(server: Server, label: str, key: str, wanted: list[tuple[str, str]]) -> list[Visit]:
+    async def some(part: list[tuple[str, str]]) -> list[Visit]:
+        found, connection = [], Connection(server)
+        await connection.__aenter__()
+        for method, target in part:
             body = b"{}" if method in WRITES else None
             headers = {"X-API-Key": key, **(JSON if body else {})}
-            answer = visitor.ask(target, headers, method=method, body=body)
+            try:
+                answer = await connection.request(target, headers, method=method, body=body)
+            except (ConnectionError, asyncio.IncompleteReadError):  # kept too long, or closed after a bad request
+                await connection.__aexit__()
+                await connection.__aenter__()
+                answer = await connection.request(target, headers, method=method, body=body)
             route = Route.parse(answer.headers["X-Route"]) if "X-Route" in answer.headers else None
             found.append(Visit(label, method, target, answer, route))
-    return found
+            if answer.headers.get("Connection") == "close":
+                await connection.__aexit__()
+                await connection.__aenter__()
+        await connection.__aexit__()
+        return found
+
+    parts = await asyncio.gather(*(some(wanted[start::WIDTH]) for start in range(WIDTH)))
+    return [visit for part in parts for visit in part]
