@@ -18,6 +18,11 @@ _GATHER = 0.2
 #: Seconds, so that it is surely time when one has waited.
 _ROUNDED = 0.001
 
+#: Most locks that leave in a quarter of an hour, in which they all end: no node remembers more. So a flood from however
+#: many addresses takes no more room in the store.
+_MOST_LOCKS = 16_384
+_LOCKS_LAST = 900  # seconds
+
 #: What a record costs besides its name and value, which go into the hash and the stream.
 _AROUND = 200
 
@@ -37,15 +42,21 @@ class Outbox:
         self._saved = float(_MOST_SAVED)
         self._at: float | None = None
         self._locks_at = 0.0  # when the next ones may leave
+        self._locks_saved = float(_MOST_LOCKS)
 
     def add(self, records: Iterable[Record], *, are_news: bool = True) -> None:
         """Locks that couldn't leave within a second are dropped: they still hold where they were made."""
         for record in records:
             if not self._is_lock(record):
-                (self._news if are_news else self._lacking)[record.name] = record
-            elif record.name not in self._locks and self._locks_cost + _cost(record) <= _RATE:
+                waiting = self._news if are_news else self._lacking
+                waiting.pop(record.name, None)  # the later one comes later
+                waiting[record.name] = record
+            elif record.name in self._locks:
+                self._locks[record.name] = record
+            elif self._locks_cost + _cost(record) <= _RATE and self._locks_saved >= 1:
                 self._locks[record.name] = record
                 self._locks_cost += _cost(record)
+                self._locks_saved -= 1
 
     def take(self, now: float, *, gathers: bool = True) -> list[Record]:
         """What may leave now. It stays here until `written`. Unless it `gathers`, locks don't wait for more of them."""
@@ -63,7 +74,8 @@ class Outbox:
         """They are in the store."""
         for record in batch:
             self._saved -= _cost(record)
-            if self._locks.pop(record.name, None) is not None:
+            if self._locks.get(record.name) is record:
+                del self._locks[record.name]
                 self._locks_cost -= _cost(record)
                 self._locks_at = (self._at or 0.0) + _GATHER
             for waiting in (self._news, self._lacking):
@@ -86,7 +98,9 @@ class Outbox:
 
     def _earn(self, now: float) -> None:
         if self._at is not None:
-            self._saved = min(_MOST_SAVED, self._saved + (now - self._at) * _RATE)
+            passed = now - self._at
+            self._saved = min(_MOST_SAVED, self._saved + passed * _RATE)
+            self._locks_saved = min(_MOST_LOCKS, self._locks_saved + passed * _MOST_LOCKS / _LOCKS_LAST)
         self._at = now
 
 
@@ -102,4 +116,6 @@ def _fitting(waiting: Iterable[Record], room: float, most: int) -> list[Record]:
 
 
 def _cost(record: Record) -> int:
+    if not record.value:
+        return len(record.name)
     return 2 * (len(record.name) + len(record.value)) + _AROUND

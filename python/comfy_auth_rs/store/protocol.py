@@ -26,7 +26,10 @@ LARGEST_BATCH = 1000
 
 
 class Record(NamedTuple):
-    """One fact: its name in the store, what it says, and the second (Unix) from which on anyone may delete it."""
+    """One fact: its name in the store, what it says, and the second (Unix) from which on anyone may delete it.
+
+    Without a value it says to a writer: something that was written before says the same, so delete it.
+    """
 
     name: bytes
     value: bytes

@@ -7,6 +7,8 @@ stream that is too short, or has gone back, is no help: then everything is read 
 
 from __future__ import annotations
 
+import random
+import re
 import secrets
 import struct
 import time
@@ -41,6 +43,7 @@ _NODES_AFTER = 10.0  # seconds until the heartbeats are read again
 #: However much somebody has put there, one answer is all that is read: a node counts no more.
 _ASK_NODES: list[bytes | str | int] = ["HSCAN", _NODES, 0, "COUNT", 4096]
 _TIDIES_AFTER = 600.0  # seconds
+_TIDIES_FULL_AFTER = 5.0
 
 _UNTIL = struct.Struct(">Q")
 
@@ -67,16 +70,35 @@ class Valkey:
     def __init__(self, address: Address, place: str) -> None:
         self.place = place
         self._address = address
+        self._tidying = _Tidying()
 
     def reader(self) -> _Reader:
         return _Reader(self._connect(_LONGEST_WAIT + _READ_TIMEOUT), self.place)
 
     def writer(self) -> _Writer:
-        return _Writer(self._connect(_READ_TIMEOUT), self.place)
+        return _Writer(self._connect(_READ_TIMEOUT), self.place, self._tidying)
 
     def _connect(self, timeout: float) -> AbstractConnection:
         with _faults(self.place):
             return connect(self._address, timeout, _EPOCH)
+
+
+class _Tidying:
+    """When it is time to remove what has expired. Nodes that start together don't do it together."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic() - random.uniform(0, _TIDIES_AFTER)  # noqa: S311
+
+    def is_due(self, after: float = _TIDIES_AFTER) -> bool:
+        now = time.monotonic()
+        if now - self._at < after:
+            return False
+        self._at = now
+        return True
+
+
+class _FullError(StoreError):
+    pass
 
 
 class _Version(NamedTuple):
@@ -115,6 +137,12 @@ class _Connection:
             if cursor == b"0":
                 return
 
+    def _require_format(self, epoch: bytes | None) -> None:
+        if epoch is not None and not epoch.startswith(_FORMAT):
+            raise StoreError(
+                f"{self._place}: a newer comfy-auth-rs writes there; update this one, or use another database"
+            )
+
     def close(self) -> None:
         with suppress(Exception):
             self._connection.disconnect()
@@ -125,11 +153,11 @@ class _Reader(_Connection):
     _nodes_at = 0.0
 
     def about(self) -> str:
-        try:
-            (told,) = self._ask(["HELLO"])  # server, NAME, version, NUMBER, …
-        except StoreError:
-            return "its version is not known"
-        return f"{told[1].decode().capitalize()} {told[3].decode()}"
+        with suppress(StoreError):
+            match self._ask(["HELLO"])[0]:
+                case [_, bytes(name), _, bytes(version), *_] if _is_word(name) and _is_word(version):
+                    return f"{name.decode().capitalize()} {version.decode()}"
+        return "its version is not known"
 
     def read(self, version: _Version | None) -> Read:
         records = None if version is None else self._news(version)
@@ -183,34 +211,42 @@ class _Reader(_Connection):
     def interrupt(self) -> None:
         self.close()
 
-    def _require_format(self, epoch: bytes | None) -> None:
-        if epoch is not None and not epoch.startswith(_FORMAT):
-            raise StoreError(
-                f"{self._place}: a newer comfy-auth-rs writes there; update this one, or use another database"
-            )
-
 
 class _Writer(_Connection):
-    _tidied = time.monotonic()
+    def __init__(self, connection: AbstractConnection, place: str, tidying: _Tidying) -> None:
+        super().__init__(connection, place)
+        self._tidying = tidying
+        self._require_format(self._ask(["GET", _EPOCH])[0])
 
     def write(self, records: list[Record]) -> None:
         for batch in _batches(records):
             self._write(batch)
 
     def beat(self, record: Record) -> None:
-        self._ask(["HSET", _NODES, *_packed(record)])
-        if time.monotonic() - self._tidied >= _TIDIES_AFTER:
-            self._tidied = time.monotonic()
+        if self._tidying.is_due():
             self._tidy(int(time.time()))
+        self._put(["HSET", _NODES, *_packed(record)])
 
     def _write(self, records: list[Record]) -> None:
         commands: list[list[bytes | str | int]] = []
-        for entry in _batches(records, _IN_ONE_ENTRY):
+        for entry in _batches([record for record in records if record.value], _IN_ONE_ENTRY):
             fields = [part for record in entry for part in _packed(record)]
             # In this order: who hears of it finds it.
             commands.append(["HSET", _FACTS, *fields])
             commands.append(["XADD", _NEWS, "MAXLEN", "~", _LONGEST_NEWS, "*", *fields])
-        self._ask(*commands)
+        self._put(*commands)
+        if covered := [record.name for record in records if not record.value]:
+            self._ask(["HDEL", _FACTS, *covered])
+
+    def _put(self, *commands: Sequence[bytes | str | int]) -> None:
+        """Makes room first where there is none, if anything has expired: deleting needs no memory."""
+        try:
+            self._ask(*commands)
+        except _FullError:
+            if not self._tidying.is_due(_TIDIES_FULL_AFTER):
+                raise
+            self._tidy(int(time.time()))
+            self._ask(*commands)
 
     def _tidy(self, now: int) -> None:
         """Removes what has expired. Nodes that do it at the same time don't disturb each other."""
@@ -218,6 +254,11 @@ class _Writer(_Connection):
             for fields in self._scan(key):
                 if expired := _expired(fields, now):
                     self._ask(["HDEL", key, *expired])
+
+
+def _is_word(text: bytes) -> bool:
+    """Whether it can be shown in a terminal, whoever wrote it."""
+    return re.fullmatch(rb"[\w.-]{1,32}", text) is not None
 
 
 def _batches(records: list[Record], size: int = LARGEST_BATCH) -> Iterator[list[Record]]:
@@ -254,6 +295,8 @@ def _place_of(entry: bytes) -> tuple[int, int]:
 def _faults(place: str) -> Iterator[None]:
     try:
         yield
+    except exceptions.OutOfMemoryError as error:
+        raise _FullError(f"{place}: {_meaning(error)}") from None
     except (exceptions.ValkeyError, exceptions.ValkeyClusterException, OSError, ValueError) as error:
         raise StoreError(f"{place}: {_meaning(error)}") from None
 

@@ -81,6 +81,15 @@ def test_what_one_writes_another_reads(valkey: Valkey) -> None:
     assert everything(valkey.url) == set(map(record, range(2500)))
 
 
+def test_what_is_covered_is_deleted(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([*map(record, range(5))])
+        version = reader.read(None).version
+        writer.write([record(9), Record(record(3).name, b"", 0), Record(b"never there", b"", 0)])
+        assert all_of(reader.read(version)) == {record(9)}
+    assert everything(valkey.url) == {record(number) for number in (0, 1, 2, 4, 9)}
+
+
 def test_a_read_takes_many_entries_but_not_all(valkey: Valkey) -> None:
     with halves(valkey.url) as (reader, writer):
         writer.write([record(1000)])
@@ -180,7 +189,7 @@ def test_what_has_expired_is_removed(valkey: Valkey) -> None:
     with halves(valkey.url) as (_, writer):
         writer.beat(record(4, until=int(time.time()) - 1))
         assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (3, 1)
-        writer._tidied = -1e9  # it does so every ten minutes
+        writer._tidying._at -= 1e9  # it does so every ten minutes
         writer.beat(record(3))
     assert everything(valkey.url) == {record(2), record(3)}
     assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (1, 1)
@@ -271,6 +280,45 @@ def test_a_full_memory_is_a_fault_of_writing_only() -> None:
         assert everything(server.url) == {record(1), record(2)}
 
 
+@pytest.mark.parametrize("way", ["write", "beat"])
+def test_a_memory_full_of_what_has_expired_is_tidied(way: str) -> None:
+    """Else it would be full for good: nothing could be written any more, not even a heartbeat."""
+    with start_valkey("--maxmemory-policy", "noeviction") as server:
+        write(server.url, *(record(number, until=1) for number in range(20_000)), record(-1))
+        used = server.ask("INFO", "memory")["used_memory"]
+        server.ask("CONFIG", "SET", "maxmemory", used - 1_000_000)
+        with halves(server.url) as (_, writer):
+            writer._tidying._at = time.monotonic()
+            with pytest.raises(StoreError, match="its memory is full"):
+                writer.write([record(-2)])
+        with halves(server.url) as (_, writer):
+            writer._tidying._at = time.monotonic() - 60
+            getattr(writer, way)([record(-2)] if way == "write" else record(-2))
+        assert everything(server.url) == {record(-1), record(-2)}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"+canary\x1b[31m\r\n", b":7\r\n", b"*4\r\n$1\r\na\r\n$3\r\n\x1b[m\r\n:1\r\n:2\r\n"]
+)
+def test_what_a_strange_server_says_of_itself_reaches_no_terminal(answer: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                while connection.recv(1000):
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        store = make_store(f"valkey://127.0.0.1:{listener.getsockname()[1]}/")
+        assert store is not None
+        with closing(store.reader()) as reader:
+            assert reader.about() == "its version is not known"
+        thread.join()
+
+
 def test_a_replica_is_refused_by_name(valkey: Valkey) -> None:
     with start_valkey("--replicaof", "127.0.0.1", valkey.port) as replica:
         told = fault(replica.url, lambda _, writer: writer.write([record(2)]))
@@ -310,7 +358,7 @@ def test_the_commands_that_a_user_needs_are_those_in_the_documents(valkey: Valke
         read = reader.read(None)
         reader.wait(0.01)
         writer.write([record(1), record(2, until=1)])
-        writer._tidied = -1e9
+        writer._tidying._at -= 1e9
         writer.beat(record(3))
         reader._nodes_at = 0
         assert all_of(reader.read(read.version)) == {record(1), record(2, until=1), record(3)}
