@@ -27,7 +27,7 @@ impl ClientField {
         let is_token = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         if !is_token {
-            let detail = format!("{} is no name of a header field; write one such as X-Real-IP", quoted(name));
+            let detail = format!("{} is not a header name; write one such as X-Real-IP", quoted(name));
             return Err(ConfigError::new("client_field", detail));
         }
         Ok(Self { name: name.to_owned(), forwarded: name.eq_ignore_ascii_case("Forwarded") })
@@ -74,7 +74,7 @@ impl TrustedProxies {
                 Ok(net) => nets.push(net),
                 Err(_) => faults.push(ConfigError::new(
                     "trusted_proxy",
-                    format!("{} is no network; write an address or a CIDR block such as 10.0.0.0/8", quoted(block)),
+                    format!("{} is not a network; write an address or a CIDR block such as 10.0.0.0/8", quoted(block)),
                 )),
             }
         }

@@ -167,10 +167,10 @@ impl Denial {
         };
         let name = label.map_or_else(|| key.to_string(), |label| format!("{label:?}"));
         if needed == Scopes::NONE {
-            return "No API key has the scope that was asked for.".into();
+            return "The requested scope is not valid.".into();
         }
         if granted == Scopes::granted([Scope::View]) {
-            return format!("The API key {name} may only look: its scope is view, and this needs {needed}.").into();
+            return format!("The API key {name} may only view: its scope is view, and this needs {needed}.").into();
         }
         format!("The API key {name} may not do this: its scope is {granted}, and this needs {needed}.").into()
     }
@@ -226,9 +226,9 @@ impl Denial {
             Self::Quota { .. } => row(429, "too_many_requests", "quota", None, None, Debug,
                 "Your limit is reached: try again later."),
             Self::PromptIdTaken(_) => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
-                "This prompt_id is in the queue or in the history: take a new one, or leave it out."),
+                "This prompt_id is in the queue or in the history: use a new one, or leave it out."),
             Self::Unstored => row(503, "service_unavailable", "store", None, None, Warning,
-                "You are logged out here, but it could not be stored: another server, or this one after a restart, may accept this session. Log out again later."),
+                "You are logged out here, but this could not be stored: another server, or this one after a restart, may accept this session. Log out again later."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };

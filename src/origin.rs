@@ -121,7 +121,7 @@ impl OwnOrigins {
                 None => faults.push(ConfigError::new(
                     "origin",
                     format!(
-                        "{} is no origin; write scheme://host or scheme://host:port, such as https://example.com",
+                        "{} is not an origin; write scheme://host or scheme://host:port, such as https://example.com",
                         quoted(text)
                     ),
                 )),

@@ -5,7 +5,7 @@ use regex::RegexSet;
 use crate::error::{ConfigError, may_hold_a_key};
 use crate::exempt::Route;
 
-const HIDDEN: &str = "\"[redacted]\" is no pattern (it isn't shown, it may hold a key)";
+const HIDDEN: &str = "\"[redacted]\" is not a pattern (not shown, because it may contain a key)";
 
 /// Patterns in their order.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Patterns {
             return Err(faults);
         }
         let set = RegexSet::new(regexes);
-        set.map(Self).map_err(|error| vec![ConfigError::new(setting, format!("too large together: {error}"))])
+        set.map(Self).map_err(|error| vec![ConfigError::new(setting, format!("too large in total: {error}"))])
     }
 
     /// The number of the first that matches a route.
@@ -51,7 +51,7 @@ impl Patterns {
 
 fn to_regex(pattern: &str) -> Result<String, String> {
     let no_expression =
-        |error: regex::Error| format!("is no regular expression: {}", error.to_string().replace('\n', " "));
+        |error: regex::Error| format!("is not a regular expression: {}", error.to_string().replace('\n', " "));
     let regex = if let Some(expression) = pattern.strip_prefix('^') {
         // By itself first: of `a)|(b`, which is none, the parentheses below would make one that isn't anchored.
         regex::Regex::new(expression).map_err(no_expression)?;

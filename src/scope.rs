@@ -107,7 +107,7 @@ pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
     words.iter().map(AsRef::as_ref).try_fold(Scopes::NONE, |all, word| {
         let is_none = || {
             let words = Scope::EACH.map(Scope::name).join(", ");
-            ConfigError::new("scopes", format!("{} is no scope; write one of: {words}", quoted(word)))
+            ConfigError::new("scopes", format!("{} is not a scope; write one of: {words}", quoted(word)))
         };
         Scope::parse(word).map(|scope| all.and(Scopes::needed(scope))).ok_or_else(is_none)
     })

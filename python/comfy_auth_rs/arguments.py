@@ -22,7 +22,7 @@ def without_values(message: str, words: Sequence[str]) -> str:
         if len(value) >= _SHORTEST:
             for written in (value, repr(value)[1:-1]):
                 hidden = hidden.replace(written, REDACTED)
-    return hidden if hidden == message else f"{hidden} (what is not an option's name may be a key, and isn't shown)"
+    return hidden if hidden == message else f"{hidden} (values are not shown, because they may be keys)"
 
 
 def _value(word: str) -> str:

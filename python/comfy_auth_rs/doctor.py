@@ -99,7 +99,7 @@ def _comfyui(directory: Path) -> Check:
         for statement in ast.parse((directory / "comfyui_version.py").read_bytes()).body:
             if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
                 return Check("ComfyUI", "ok", f"version {ast.literal_eval(statement.value)}")
-    return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py does not tell")
+    return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py doesn't say")
 
 
 def _protected(files: Sequence[FileState], node: Path, asks: bool) -> Iterator[Check]:
@@ -119,7 +119,7 @@ def _protected(files: Sequence[FileState], node: Path, asks: bool) -> Iterator[C
     yield Check(
         _NODE,
         "note",
-        "ComfyUI does not load it, and asks for no key, when started with --disable-all-custom-nodes (but for "
+        "ComfyUI does not load it, and so doesn't ask for a key, when started with --disable-all-custom-nodes (without "
         f"--whitelist-custom-nodes {custom_node.NAME}) or with another --base-directory",
     )
 
@@ -130,7 +130,9 @@ def _patched(files: Sequence[FileState], asks: bool) -> Check:
         return Check("Patch", "unsafe", "; ".join(faults))
     if versions == {None}:
         if asks:
-            return Check("Patch", "ok", "not patched, but what listens asks for the key: `comfy-auth-rs run` does that")
+            return Check(
+                "Patch", "ok", "not patched, but the running server asks for the key (`comfy-auth-rs run` does that)"
+            )
         return Check(
             "Patch",
             "unsafe",
@@ -138,7 +140,7 @@ def _patched(files: Sequence[FileState], asks: bool) -> Check:
         )
     if None in versions:
         missing = next(file.name for file in files if file.version is None)
-        return Check("Patch", "unsafe", f"half patched: not {missing}; run `comfy-auth-rs patch DIR`")
+        return Check("Patch", "unsafe", f"half patched: {missing} is not patched; run `comfy-auth-rs patch DIR`")
     return Check("Patch", "ok", f"patched by version {' and '.join(sorted(map(str, versions)))}")
 
 
@@ -146,7 +148,7 @@ def _permissions(directory: Path, node: Path) -> Check:
     """Whoever may write these files may take the protection away."""
     name = "Permissions"
     if sys.platform == "win32":
-        return Check(name, "note", "not looked at on Windows")
+        return Check(name, "note", "not checked on Windows")
     paths = [directory, directory / SERVER, directory / CLI_ARGS, node, *node.glob("*.py")]
     modes = {path: path.stat() for path in paths if path.exists()}
     if writable := [path for path, mode in modes.items() if mode.st_mode & stat.S_IWOTH]:
@@ -223,7 +225,7 @@ def _not_run(python: str, directory: Path, foreign: Foreign) -> str:
         remedy = f"run `sudo -u {foreign.who} {python} -m comfy_auth_rs doctor {directory}`"
     folders = sorted(Path(python).parents[1].glob("lib/python3*/site-packages/comfy_auth_rs-*.dist-info"))
     found = f"its folder has version {folders[-1].name.split('-')[1].removesuffix('.dist')}" if folders else "unknown"
-    return f"{python} was not run, since {foreign.who} can change {foreign.path}; {remedy} (the package: {found})"
+    return f"{python} was not run, because {foreign.who} can change {foreign.path}; {remedy} (the package: {found})"
 
 
 def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
@@ -235,7 +237,7 @@ def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
         for entry in custom_nodes.iterdir():
             if entry.name.lower() == "comfyui-manager":
                 return Check(name, "ok", f"ComfyUI-Manager in {entry}")
-    return Check(name, "ok", "ComfyUI-Manager is not there")
+    return Check(name, "ok", "ComfyUI-Manager is not installed")
 
 
 def _absolute(python: str) -> str:
@@ -250,7 +252,7 @@ def _web_directories(custom_nodes: Path) -> Iterator[Check]:
             yield Check(
                 "Web folder",
                 "unsafe",
-                f"{node} serves {folder} to everyone, with its source, its settings and what else is there; put its "
+                f"{node} serves {folder} to everyone, with its source, its settings and everything else there; put its "
                 "scripts into a folder of their own and name that in its WEB_DIRECTORY, or remove the node",
             )
         elif source:
@@ -301,8 +303,8 @@ def _ends_of_keys(file: Path) -> Iterator[Check]:
         yield Check(
             name,
             "note",
-            f"{file}: keys that open everything and never expire, on line {', '.join(forever)}; "
-            "scope= and expires= say less",
+            f"{file}: keys that may do everything and never expire, on line {', '.join(forever)}; "
+            "limit them with scope= and expires=",
         )
 
 
@@ -314,7 +316,7 @@ def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator
         yield Check(name, "note", "log-outs, locks and revoked keys are forgotten when ComfyUI ends")
         return
     if not is_url(chosen) and not os.path.lexists(chosen):
-        yield Check(name, "note", f"{chosen} is not there; ComfyUI makes it when it starts with a key")
+        yield Check(name, "note", f"{chosen} doesn't exist yet; ComfyUI makes it when it starts with a key")
         return
     sound = [file for file in key_files if not KeyStore.faults(file)]
     try:
@@ -332,7 +334,7 @@ def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator
     )
     for place, label, key in found.unheeded:
         whose = f"{label} ({key[:8]})" if label else key[:8]
-        yield Check("Keys", "note", f"{place}: the key of {whose} is revoked, but still in this file; remove the line")
+        yield Check("Keys", "note", f"{place}: the key of {whose} is revoked but still in this file; remove the line")
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,9 @@ def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
     if answers and not any(answer.remote for answer in answers):
         yield Check(name, "ok", "other machines cannot reach it")
     if not answers:
-        yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
+        yield Check(
+            name, "note", "nothing is listening; start ComfyUI and run doctor again, with --port if it isn't there"
+        )
 
 
 def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
@@ -384,7 +388,7 @@ def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> It
         return
     key = _first_key(key_file)
     if key is None:
-        yield Check(name, "note", f"{key_file}: no key in plain text is in it; name a file with one")
+        yield Check(name, "note", f"{key_file}: it has no key in plain text; name a file that has one")
         return
     asking = next((answer for answer in answers if answer.asks and not answer.remote), None)
     if asking is None:
@@ -395,13 +399,13 @@ def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> It
     with contextlib.suppress(ValueError):
         told = json.loads(body)
     if status != 200 or not isinstance(told, dict) or "displaced_middlewares" not in told:
-        yield Check(name, "note", f"{asking.address} does not take the first key in {key_file} (status {status})")
+        yield Check(name, "note", f"{asking.address} rejects the first key in {key_file} (status {status})")
         return
     if displaced := told["displaced_middlewares"]:
         names = ", ".join(map(str, displaced))
-        yield Check(name, "note", f"custom nodes put these first; they run only once the key is checked: {names}")
+        yield Check(name, "note", f"custom nodes put these first, but they run after the key is checked: {names}")
     else:
-        yield Check(name, "ok", "no custom node put one before the key")
+        yield Check(name, "ok", "no custom node put a middleware before the key check")
     if isinstance(state := told.get("state"), dict):
         yield _running_state(state)
 

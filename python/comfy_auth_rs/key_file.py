@@ -134,7 +134,7 @@ def _target(path: Path) -> Path:
     with suppress(OSError, RuntimeError):
         if not (target := path.resolve()).is_symlink():
             return target
-    raise KeyFileFault(f"{path}: a link that leads nowhere; name the file itself")
+    raise KeyFileFault(f"{path}: a broken link; name the file itself")
 
 
 def _contents(path: Path, target: Path, *, may_be_missing: bool) -> tuple[bytes, os.stat_result | None]:
@@ -177,7 +177,7 @@ def _locked(target: Path) -> Iterator[None]:
             raise _fault(lock, error) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise KeyFileFault(f"{lock}: not a regular file, but the lock of the key file; remove it")
+                raise KeyFileFault(f"{lock}: the key file's lock must be a regular file; remove this one")
             _take(descriptor, lock, until)
             if _is_still_there(descriptor, lock):
                 yield
@@ -227,7 +227,7 @@ def _replace(target: Path, text: bytes, state: os.stat_result | None) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             if _version(target) != (state and _version_of(state)):
-                raise KeyFileFault(f"{target}: it was changed meanwhile, by an editor perhaps; try again")
+                raise KeyFileFault(f"{target}: it has changed in the meantime (an editor, perhaps); try again")
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -266,16 +266,18 @@ def _version_of(state: os.stat_result) -> tuple[int, ...]:
 def _fault(path: Path, error: OSError) -> KeyFileFault:
     if error.errno == errno.EROFS:
         return KeyFileFault(
-            f"{path}: the file system is read-only (a mounted secret of Kubernetes?); change it where it comes from"
+            f"{path}: the file system is read-only (a mounted secret of Kubernetes?); change it at its source"
         )
     if error.errno == errno.EBUSY:
-        return KeyFileFault(f"{path}: mounted by itself (into a container?); change it outside, or mount its folder")
+        return KeyFileFault(
+            f"{path}: only this file is mounted (into a container?); change it outside, or mount its folder"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return KeyFileFault(
             f"{path}: this user may not read or write it; run this as its owner, or change owner and mode"
         )
     if error.errno == errno.ELOOP:
-        return KeyFileFault(f"{path}: a link where none may be; remove it")
+        return KeyFileFault(f"{path}: a link is not allowed here; remove it")
     return KeyFileFault(
         f"{path}: cannot be read or written ({error.strerror}); check permissions and space, then try again"
     )

@@ -50,7 +50,7 @@ def add_metrics(
     paths = [prefix + _PATH for prefix in prefixes]
     taken = sorted({resource.canonical for resource in app.router.resources()} & set(paths))
     if taken:
-        _logger.info("comfy-auth-rs: the server has a route %s of its own, so ours is not there", taken[0])
+        _logger.info("comfy-auth-rs: the server has a route %s of its own, so ours is left out", taken[0])
         return
     handler = around(MetricsRoute(middleware, health).get)
 

@@ -74,7 +74,7 @@ class IndexPage:
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
         except (FileNotFoundError, IsADirectoryError):
-            raise web.HTTPNotFound(text="index.html is not there") from None
+            raise web.HTTPNotFound(text="index.html is missing") from None
         except OSError as error:
             raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None
         return self._version

@@ -87,7 +87,7 @@ def _note(found: Remembered, record: Record) -> None:
 
 def _store(state: str) -> Store:
     if (store := make_store(state, create=False)) is None:
-        raise SettingError("what is in memory is known to its process alone; name a file or a URL", "state")
+        raise SettingError("a state in memory can only be seen by its own process; name a file or a URL", "state")
     return store
 
 

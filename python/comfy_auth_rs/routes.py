@@ -199,7 +199,7 @@ async def _read_body(request: web.Request) -> bytes:
         try:
             body = await asyncio.wait_for(_read_a_little_more_than_the_most(request), _LOGIN_TIMEOUT)
         except (web.RequestPayloadError, ConnectionError):
-            raise web.HTTPBadRequest(text="the body is malformed, or not whole") from None
+            raise web.HTTPBadRequest(text="the body is malformed or incomplete") from None
         except asyncio.TimeoutError:
             raise web.HTTPRequestTimeout(text="the body did not arrive in time") from None
         if len(body) <= _MAX_LOGIN_BODY:
@@ -260,7 +260,7 @@ def add_routes(
         routes.append(web.get("/index.html", index.get))
     taken = {resource.canonical for resource in app.router.resources()} & {route.path for route in routes}
     if taken:
-        raise ValueError(f"the server already has a route {min(taken)}; comfy-auth-rs needs it for itself")
+        raise ValueError(f"the server already has a route {min(taken)}, which comfy-auth-rs needs")
     resources = {route.resource for route in app.add_routes(routes) if route.resource is not None}
     pages = set()
     for resource in resources:

@@ -126,5 +126,5 @@ def _say_once() -> None:
         _said.append(True)
         _logger.warning(
             "comfy-auth-rs: a custom node sends the page at / in pieces or compressed: the login script is not in it, "
-            "and it works only for who logs in at auth_login.html"
+            "and it works only if you log in at auth_login.html"
         )

@@ -28,7 +28,7 @@ def accept_url_keys(app: web.Application, middleware: AuthMiddleware) -> None:
     router = app.router
     for resource in router.resources():
         if resource.canonical == _PATH or resource.canonical.startswith(f"{_PATH}/"):
-            raise ValueError(f"the server already has a route {resource.canonical}, where a key in the address stands")
+            raise ValueError(f"the server already has a route {resource.canonical}, which keys in the path need")
     middleware.accept_url_keys(_KEYS)
     router.register_resource(_UrlPrefix(router))
     put_first(router)
@@ -83,10 +83,10 @@ class _UrlPrefix(web.AbstractResource):
         return await self._router.resolve(request), set()
 
     def url_for(self, **kwargs: str) -> URL:
-        raise NotImplementedError("no address is made with a key in it")
+        raise NotImplementedError("URLs are never built with a key in them")
 
     def add_prefix(self, prefix: str) -> None:
-        raise NotImplementedError("keys stand at the beginning of the whole server's paths")
+        raise NotImplementedError("a key comes first in the path, so url_key needs the main application")
 
     def get_info(self) -> Any:
         return {"formatter": self.canonical}

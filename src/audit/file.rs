@@ -24,10 +24,10 @@ impl LogFile {
         let file = open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("{shown}: its folder does not exist; make it, or name another"),
             io::ErrorKind::PermissionDenied => {
-                format!("{shown}: this user must not write there; change the owner or mode, or name another file")
+                format!("{shown}: no permission to write there; change the owner or mode, or name another file")
             }
             io::ErrorKind::InvalidInput => {
-                format!("{shown}: it is a link, a folder or another thing that is no file; name a file")
+                format!("{shown}: not a regular file (a link or a folder, perhaps); name a file")
             }
             _ => format!("{shown}: it cannot be opened: {error}"),
         })?;

@@ -101,8 +101,8 @@ impl Writer {
         match outcome {
             Err(error) if !self.fails => {
                 self.queue.say(format!(
-                    "the audit log {path} cannot be written: {error}; lines are kept until it can be, as long as there is \
-                     room, and those that are missing are counted"
+                    "the audit log {path} cannot be written: {error}; lines are kept in memory while there is \
+                     room, and lost lines are counted"
                 ));
                 self.fails = true;
             }

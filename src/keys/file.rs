@@ -96,8 +96,8 @@ pub fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, Vec<Stri
     }
 }
 
-const NO_KEY: &str = "the line begins with an attribute (NAME=VALUE) and not with a key; put the key before it (a key \
-                      that looks like this is written as its sha256: digest, or replaced by one of `comfy-auth-rs keygen`)";
+const NO_KEY: &str = "the line begins with an attribute (NAME=VALUE), not with a key; put the key first (if that \
+                      is the key, write its sha256: digest instead, or make a new key with `comfy-auth-rs keygen`)";
 
 /// What follows the key.
 fn read_rest(rest: &str) -> Result<(Option<String>, Attributes), Vec<String>> {

@@ -511,8 +511,8 @@ fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
 
 fn all_expired(file: &WatchedFile, now: u64) -> Option<Warning> {
     let has_expired = |record: &Record| record.attributes.has_expired(now);
-    let detail = "every key in this file has expired, so none of them admits anybody; \
-                  `comfy-auth-rs keys add` makes another";
+    let detail = "every key in this file has expired, so nobody gets in; `comfy-auth-rs keys \
+                  add` makes a new one";
     let fault = || ConfigError::in_key_file(file.path.to_string_lossy(), detail);
     file.records.iter().all(has_expired).then(|| Warning { kind: "all_expired", fault: fault() })
 }

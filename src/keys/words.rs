@@ -70,9 +70,12 @@ fn all_attributes(text: &str) -> Result<Vec<(&str, &str)>, String> {
     for word in text.split(SPACES).filter(|word| !word.is_empty()) {
         let Some(attribute) = as_attribute(word) else {
             word.split(char::is_whitespace).try_for_each(refuse_near_miss)?;
-            return Err("a word after the attributes, or after a label in double quotes, is no attribute; the label comes \
-                        before the attributes, in double quotes if it holds `=`, and a list has no spaces (scope=view,run)"
-                .to_owned());
+            return Err(
+                "a word after the attributes, or after a label in double quotes, is not an attribute; the label \
+                        comes before the attributes, in double quotes if it holds `=`, and a list has no spaces \
+                        (scope=view,run)"
+                    .to_owned(),
+            );
         };
         if word.contains(char::is_whitespace) {
             return Err(odd_space());

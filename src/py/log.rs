@@ -30,7 +30,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
                 logger.call_method1(intern!(py, "info"), ("%s", message))?;
             }
             Reload::Kept { fault, .. } => {
-                let message = format!("comfy-auth-rs: {fault}; the keys read before stay in force");
+                let message = format!("comfy-auth-rs: {fault}; the previous keys stay in force");
                 logger.call_method1(intern!(py, "error"), ("%s", message))?;
             }
         }

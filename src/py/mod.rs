@@ -82,7 +82,7 @@ fn generate_key() -> String {
 #[pyo3(signature = (page, source = "auth_inject.js"))]
 fn inject_script(page: &[u8], source: &str) -> PyResult<Vec<u8>> {
     if source.contains(['"', '&', '<', '>']) {
-        return Err(error::value_error(&"source: a URL with none of the characters \" & < >, please"));
+        return Err(error::value_error(&"source: must be a URL without the characters \" & < >"));
     }
     Ok(crate::inject::inject_script(page, source))
 }

@@ -14,7 +14,7 @@ def add_directory(parser: argparse.ArgumentParser, *, base: bool = False) -> Non
     parser.add_argument("directory", metavar="DIR", type=Path, help="ComfyUI's folder, which holds main.py")
     if base:
         parser.add_argument(
-            "--base-directory", metavar="BASE", type=Path, help="what ComfyUI's own flag of this name says"
+            "--base-directory", metavar="BASE", type=Path, help="the value of ComfyUI's own --base-directory"
         )
 
 

@@ -1,4 +1,4 @@
-"""Say what holds and what doesn't; exit with 1 if anything is unsafe."""
+"""Check an installation; exit with 1 if anything is unsafe."""
 
 import argparse
 import dataclasses
@@ -19,16 +19,18 @@ _COLOURS = {"ok": "32", "note": "33", "unsafe": "1;31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--python", metavar="PY", help="ComfyUI's Python (default: its venv's, else this one)")
+    parser.add_argument("--python", metavar="PY", help="ComfyUI's Python (default: the one in its venv, else this one)")
     parser.add_argument("--port", metavar="N", type=_port, default=8188, help="ComfyUI's port (default: 8188)")
     parser.add_argument(
         "--api-key-file", metavar="F", type=Path, action="append", default=[], help="a key file to check; repeatable"
     )
     parser.add_argument(
-        "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, with the first key in this file"
+        "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, using the first key in this file"
     )
     parser.add_argument(
-        "--state", metavar="STATE", help="what --auth-state says (default: COMFYUI_AUTH_STATE, else ComfyUI's own file)"
+        "--state",
+        metavar="STATE",
+        help="the value of --auth-state (default: COMFYUI_AUTH_STATE, else the file in ComfyUI's user folder)",
     )
     add_directory(parser, base=True)
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -55,7 +57,7 @@ def execute(options: argparse.Namespace) -> int:
 def _port(text: str) -> int:
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is no port; name a number from 1 to 65535")
+    raise argparse.ArgumentTypeError(f"{text} is not a port; name a number from 1 to 65535")
 
 
 def _print_table(checks: Sequence[doctor.Check]) -> None:

@@ -57,45 +57,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     action = added(
         _add,
-        description="add a key and print it, this once",
+        description="add a key and print it, only this once",
         epilog="api_key.txt --label alice\n"
         "api_key.txt --label display --scope view --from 192.168.1.0/24 --expires 2027-01-31\n"
         "api_key.txt --label laptop --scope run,nodes --user alice --expires 90d --digest\n"
         "api_key.txt --label bot --scope run --prompts 60/h --queued 3",
     )
-    action.add_argument("--label", metavar="LABEL", required=True, help="its name in lists and logs")
+    action.add_argument("--label", metavar="LABEL", required=True, help="the key's name in lists and logs")
     action.add_argument(
-        "--scope", metavar="WORDS", help="of view, run, nodes, metrics and all, with commas (default: all)"
+        "--scope", metavar="WORDS", help="comma-separated: view, run, nodes, metrics or all (default: all)"
     )
     action.add_argument("--user", metavar="NAME", help="whom it is for")
     action.add_argument(
         "--expires", metavar="WHEN", help="90d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z (default: never)"
     )
     action.add_argument(
-        "--from", dest="addresses", metavar="CIDRS", help="addresses and blocks, with commas (default: from everywhere)"
+        "--from",
+        dest="addresses",
+        metavar="CIDRS",
+        help="comma-separated addresses and CIDR blocks (default: anywhere)",
     )
-    action.add_argument("--prompts", metavar="N/h", help="at most so many prompts a minute (m), hour (h) or day (d)")
-    action.add_argument("--queued", metavar="N", help="at most so many prompts that wait or run")
+    action.add_argument("--prompts", metavar="N/h", help="at most N prompts a minute (m), hour (h) or day (d)")
+    action.add_argument("--queued", metavar="N", help="at most N prompts waiting or running at once")
     _add_how_it_is_kept(action)
 
     action = added(
         _revoke,
-        description="end a key now",
+        description="revoke a key now",
         epilog="api_key.txt alice\napi_key.txt 1f3a9c02\napi_key.txt alice --state valkey://10.0.0.5/0",
     )
     _add_word(action)
     action.add_argument(
-        "--state", metavar="STATE", help="tell every server that shares this state, whatever its own key file says"
+        "--state",
+        metavar="STATE",
+        help="revoke it on every server that shares this state, even if its key file has the key",
     )
 
     action = added(
         _rotate,
-        description="add a key in place of another, which ends a while later",
+        description="replace a key; the old one works for a while longer",
         epilog="api_key.txt alice\napi_key.txt 1f3a9c02 --grace 7d",
     )
     _add_word(action)
     action.add_argument(
-        "--grace", metavar="TIME", type=_duration, default="24h", help="until the old key ends (default: 24h)"
+        "--grace", metavar="TIME", type=_duration, default="24h", help="how long the old key still works (default: 24h)"
     )
     _add_how_it_is_kept(action)
 
@@ -189,9 +194,7 @@ def _tell(options: argparse.Namespace, entry: KeyEntry) -> None:
         tell(options.state, Record(*revocation_record(options.file, entry.id)))
     except (SettingError, StoreError, ValueError) as fault:
         detail = fault.detail if isinstance(fault, SettingError) else fault
-        raise CommandError(
-            f"{_name(entry)} is revoked in {options.file}, but the state was not told: {detail}"
-        ) from None
+        raise CommandError(f"{_name(entry)} is revoked in {options.file}, but not in the state: {detail}") from None
     print(f"Every server that shares {without_credentials(options.state)} is told.")
 
 
@@ -250,7 +253,7 @@ def _chosen(file: KeyFile, word: str, now: int) -> KeyEntry:
         )
     if len(found) > 1:
         candidates = ", ".join(f"{_name(entry, len(entry.id))} on line {entry.line}" for entry in found.values())
-        raise CommandError(f"{file.path}: several keys are meant by this: {candidates}; give more digits of the id")
+        raise CommandError(f"{file.path}: several keys match this: {candidates}; give more digits of the id")
     return next(iter(found.values()))
 
 
@@ -313,7 +316,7 @@ def _print_key(options: argparse.Namespace, key: str, new: KeyEntry, now: int, o
     print(key, flush=True)
     _say(f"the new key of {_name(new)} is in {options.file}; it is shown only this once")
     if new.opens_everything:
-        _say("it opens everything and never expires; --scope and --expires say less")
+        _say("it may do everything and never expires; limit it with --scope and --expires")
     if old is not None:
         _say(f"the old one ({old.id[:_SHORT_ID]}) is in force until {old.expires_at}")
 

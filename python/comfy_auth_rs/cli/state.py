@@ -1,6 +1,6 @@
-"""Show what is remembered: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.
+"""Show the state: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.
 
-STATE is what --auth-state says, by default what is in COMFYUI_AUTH_STATE.
+STATE is the value of --auth-state (default: COMFYUI_AUTH_STATE).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _print_table(found: Remembered) -> None:
         for row in (_COLUMNS, *sorted(rows)):
             print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if found.unknown:
-        print(f"Entries that no comfy-auth-rs of this version wrote: {found.unknown:,}")
+        print(f"Entries not written by this version of comfy-auth-rs: {found.unknown:,}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -79,13 +79,15 @@ def state(node: Path) -> NodeState | None:
         for text, fresh in zip(found.values(), contents().values(), strict=True)
     )
     remedy = "run `comfy-auth-rs install-node` again"
-    return NodeState(version, None if sound else f"{node}: it was edited, is not whole or is outdated; {remedy}")
+    return NodeState(version, None if sound else f"{node}: it was edited, is incomplete or is outdated; {remedy}")
 
 
 def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> list[Path]:
     """Write the folder and return the files that changed: none when it was there already. Raises PatchError."""
     if any(file.version for file in tree.status(directory)):
-        raise PatchError(f"{directory}: it is patched, and one of the two is enough; run `comfy-auth-rs unpatch` first")
+        raise PatchError(
+            f"{directory}: it is patched already, and one of the two is enough; run `comfy-auth-rs unpatch` first"
+        )
     node = _folder(directory, base)
     with _as_owner(node):
         if node.exists() or node.is_symlink():
@@ -107,7 +109,7 @@ def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | 
     with _as_owner(node):
         _require_ours(node)
         if others := _others(node):
-            raise PatchError(f"{node}: it holds {others[0]} too; remove it as you installed it, or by hand")
+            raise PatchError(f"{node}: it holds {others[0]} too; remove it the way you installed it, or by hand")
         try:
             for name in _FILES:  # without the first one, the second one stops ComfyUI
                 (node / name).unlink(missing_ok=True)
@@ -159,7 +161,7 @@ def _read(node: Path) -> dict[str, str | None]:
 def _require_ours(node: Path) -> None:
     """Nothing in the place of our files that somebody else wrote, which would be lost."""
     if node.is_symlink() or not node.is_dir():
-        raise PatchError(f"{node}: it exists and is no folder of ours; move it away, then try again")
+        raise PatchError(f"{node}: it exists and is not ours; move it away, then try again")
     found = {name: text for name, text in _read(node).items() if text is not None}
     foreign = [name for name, text in found.items() if not _WRITTEN_BY.match(text)]
     if not found:

@@ -67,12 +67,12 @@ def _read_flags(text: str) -> argparse.Namespace:
         raise ValueError(f"{_FLAGS}: {fault}; quote it as for a shell") from None
     for name in (word.partition("=")[0] for word in words):
         if name in map(flag, _VARIABLES):
-            raise ValueError(f"{_FLAGS}: {name} has no place here; set {_KEY_FILE} or {_KEY}")
+            raise ValueError(f"{_FLAGS}: {name} is not allowed here; set {_KEY_FILE} or {_KEY}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         # Values are left out: one of them may be a key.
         names = re.findall(r"^-[\w-]*", "\n".join(unknown), re.M)
-        raise ValueError(f"{_FLAGS}: {', '.join(names) or 'what it holds'} is no flag of comfy-auth-rs")
+        raise ValueError(f"{_FLAGS}: {', '.join(names) or 'one of its words'} is not a flag of comfy-auth-rs")
     return arguments
 
 

@@ -27,7 +27,7 @@ _HALF_PATCHED = (
     "this ComfyUI would not ask for the key: its server.py is not patched; run `comfy-auth-rs patch {}` again"
 )
 _MISSPELT = (
-    "an argument looks like --api-key, but is written otherwise, or has two values (it isn't shown, it may be a key); "
+    "an argument looks like --api-key, but is misspelled, or has two values (not shown, because it may be a key); "
     "write --api-key KEY or, better, --api-key-file PATH"
 )
 

@@ -137,7 +137,7 @@ def _verified(text: str | None) -> _Record:
     record = _parse(text or "")
     this = processes.this()
     if this is None or record.started is None:
-        raise _fault(f"this system does not tell whether process {record.pid}, whose keys it holds, started this one")
+        raise _fault(f"this system doesn't say whether process {record.pid}, whose keys it holds, started this one")
     if not any(record.is_of(process) for process in (this, *processes.ancestors())):
         raise _fault(f"process {record.pid}, whose keys it holds, has ended or did not start this one")
     return record

@@ -40,7 +40,7 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     if not (main := root / "main.py").is_file():
         raise PatchError(f"{root}: not a ComfyUI folder, it has no main.py; name the folder that holds it")
     if early := sorted(_MODULES.keys() & sys.modules.keys()):
-        raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a Python of its own")
+        raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a new Python process")
 
     redirect(main)
     _patch_workers_too(main)

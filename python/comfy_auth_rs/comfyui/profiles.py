@@ -120,7 +120,9 @@ class Profiles:
     def _known(self) -> list[tuple[str, str]]:
         users = self._manager.users
         if not isinstance(users, dict):
-            _logger.error("comfy-auth-rs: ComfyUI's users.json holds no profiles by id; repair or remove it")
+            _logger.error(
+                "comfy-auth-rs: ComfyUI's users.json must be an object of profile names by id; repair or remove it"
+            )
             raise web.HTTPServiceUnavailable(text="the profiles of this ComfyUI cannot be read")
         return [(profile, name) for profile, name in users.items() if isinstance(name, str)]
 
@@ -147,5 +149,5 @@ class Profiles:
                 del self._manager.users[profile]
             _logger.exception("comfy-auth-rs: ComfyUI's users.json cannot be written; no profile was made for %s", user)
             raise web.HTTPServiceUnavailable(text="the profile cannot be made") from None
-        _logger.info("comfy-auth-rs: made a ComfyUI profile for %s, whom a key names", user)
+        _logger.info("comfy-auth-rs: made a ComfyUI profile for %s, named by a key", user)
         return profile

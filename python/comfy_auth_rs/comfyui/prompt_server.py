@@ -44,7 +44,7 @@ _TWIN = "/api"
 _OPEN = """
 ******************************************************************************
   comfy-auth-rs: NO API KEY, and this server listens on {listen}:
-  everybody who can reach this machine can use it, read its images and run
+  anyone who can reach this machine can use it, read its images and run
   its custom nodes. Start it with --api-key-file FILE (make one with
   `comfy-auth-rs keygen -o FILE`), or listen on 127.0.0.1 only.
 ******************************************************************************"""
@@ -183,9 +183,9 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
     _logger.info("comfy-auth-rs: an API key is required (%d in force)", len(store))
     if not settings.require_ws:
         closes = flag("require_ws")
-        _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
+        _logger.info("comfy-auth-rs: /ws is open to everyone; %s closes it (recommended)", closes)
     if settings.url_key:
-        _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")
+        _logger.info("comfy-auth-rs: /key/KEY/ at the start of a path counts as a key; proxies may log it")
 
 
 async def _end_at_sigterm(middleware: AuthMiddleware, app: web.Application) -> None:
@@ -213,4 +213,4 @@ async def _require_unserved(audit: Path, spell: Spelling, app: web.Application) 
 
 
 async def _say_whose(parent: int, app: web.Application) -> None:
-    _logger.info("comfy-auth-rs: the keys are those of the ComfyUI that started this one, process %d", parent)
+    _logger.info("comfy-auth-rs: using the keys of the ComfyUI that started this one, process %d", parent)

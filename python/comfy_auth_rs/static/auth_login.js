@@ -85,7 +85,7 @@
     if (isRefusal(answer)) return WRONG;
     if (answer.status === 403) return "The server refuses this key from here. Its log says why.";
     if (answer.status !== 429) {
-      return `The server answered with an error (${answer.status}). Try again, or look into its log.`;
+      return `The server answered with an error (${answer.status}). Try again, or check its log.`;
     }
     const seconds = Number(answer.headers.get("Retry-After")) || 60;
     const wait = seconds < 90 ? `${seconds} second${seconds === 1 ? "" : "s"}` : `${Math.ceil(seconds / 60)} minutes`;

@@ -84,8 +84,8 @@ def parse(state: str) -> Address | Path | None:
     shown = without_credentials(state)
     if REDACTED in state:
         raise SettingError(
-            f"{shown}: user and password were taken out of the arguments of the process that started this one; put the "
-            "whole URL into COMFYUI_AUTH_STATE",
+            f"{shown}: the user name and password were removed from the arguments of the process that started this "
+            "one; put the whole URL into COMFYUI_AUTH_STATE",
             _SETTING,
         )
     try:
@@ -102,7 +102,7 @@ def _parse_url(url: str) -> Address:
     scheme, _, rest = url.partition("://")
     found = _SCHEME.fullmatch(scheme.lower())
     if found is None:
-        raise _BadUrlError(f"no such kind of store; write a path, memory, or a URL that begins with one of {_SCHEMES}")
+        raise _BadUrlError(f"unknown kind of store; write a path, memory, or a URL that begins with one of {_SCHEMES}")
     rest, _, query = rest.partition("?")
     options = _options(query)
     authority, _, path = rest.partition("/")
@@ -118,24 +118,24 @@ def _parse_url(url: str) -> Address:
     path = unquote(path)
     if found["name"] is None:
         if hosts or not path:
-            raise _BadUrlError("it names no socket; write unix:///PATH/OF/SOCKET")
+            raise _BadUrlError("the path of the socket is missing; write unix:///PATH/OF/SOCKET")
         return Address("socket", name=f"/{path}", db=_db(options.get("db", "")), **shared)  # type: ignore[arg-type]
     if not found["tls"] and any(name.startswith("ssl_") for name in options):
-        raise _BadUrlError("ssl_… is of no use there; write valkeys:// or rediss://")
+        raise _BadUrlError("ssl_… needs TLS; write valkeys:// or rediss://")
     if found["kind"] == "+sentinel":
         service, _, db = path.partition("/")
         if not service:
-            raise _BadUrlError("it names no service; write HOST:PORT,HOST:PORT/SERVICE")
+            raise _BadUrlError("the service name is missing; write HOST:PORT,HOST:PORT/SERVICE")
         places = _hosts(hosts, _SENTINELS_PORT)
         return Address("sentinel", places, service, _db(options.get("db", db)), **shared)  # type: ignore[arg-type]
     db = options.get("db", path)
     if found["kind"] == "+cluster":
         if db not in ("", "0"):
-            raise _BadUrlError("a cluster has no databases by number; leave it out")
+            raise _BadUrlError("a cluster has no numbered databases; leave the number out")
         return Address("cluster", _hosts(hosts, _PORT), **shared)  # type: ignore[arg-type]
     places = _hosts(hosts, _PORT)
     if len(places) > 1:
-        raise _BadUrlError("it names several hosts; one is enough, or write +sentinel or +cluster before ://")
+        raise _BadUrlError("several hosts need +sentinel or +cluster before ://; otherwise name one")
     return Address("server", places, db=_db(db), **shared)  # type: ignore[arg-type]
 
 
@@ -143,7 +143,7 @@ def _options(query: str) -> dict[str, str]:
     found = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
-            raise _BadUrlError(f"an option after the question mark is unknown; these are known: {', '.join(_OPTIONS)}")
+            raise _BadUrlError(f"unknown option after the question mark; the known ones are {', '.join(_OPTIONS)}")
         if name in found:
             raise _BadUrlError(f"{name}= is given twice; keep one of the two")
         found[name] = value
@@ -169,7 +169,7 @@ def _tls(options: dict[str, str]) -> dict[str, str | bool]:
 
 def _db(text: str) -> int:
     if not re.fullmatch(r"[0-9]{0,4}", text):
-        raise _BadUrlError("the database is a number; write it after the host: valkey://HOST/0")
+        raise _BadUrlError("the database must be a number after the host: valkey://HOST/0")
     return int(text or 0)
 
 
@@ -181,6 +181,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", text)
     if found is None or int(found[2] or port) not in range(1, 65536):
         raise _BadUrlError(
-            "it names no host, or no port; write HOST or HOST:PORT, and percent-encode / ? # @ : in user and password"
+            "the host or port is missing or wrong; write HOST or HOST:PORT, and percent-encode / ? # @ : in "
+            "the user name and password"
         )
     return found[1].strip("[]"), int(found[2] or port)

@@ -57,9 +57,9 @@ class _Bounded:
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            self._end("an answer is longer than any of ours")
+            self._end("a reply is too long to be ours")
         if time.monotonic() > self._until:
-            self._end("an answer takes too long")
+            self._end("a reply takes too long")
 
     def _end(self, why: str) -> NoReturn:
         raise OSError(why)
@@ -139,7 +139,7 @@ def _primary(address: Address, sentinel: Host, timeout: float) -> Host:
     finally:
         connection.disconnect()
     if found is None:
-        raise ConnectionError("the sentinels know no service of this name")
+        raise ConnectionError("the Sentinels don't know this service")
     return found[0].decode(), int(found[1])
 
 
@@ -161,4 +161,4 @@ def _to_owner(address: Address, host: Host, timeout: float, key: bytes) -> Abstr
             raise
         else:
             return connection
-    raise ConnectionError("the nodes of the cluster do not agree who has the state")
+    raise ConnectionError("the nodes of the cluster disagree about which one holds the state")

@@ -71,8 +71,8 @@ class Link:
                 return
             self._told, self._told_at = True, time.monotonic()
         _logger.warning(
-            "comfy-auth-rs: the state is away: %s. What is known so far holds; what happens from now on, only this "
-            "process knows until it is back",
+            "comfy-auth-rs: the state is unavailable: %s. What this server knows still counts; until the state is "
+            "back, anything new is known to this server only",
             fault,
         )
 

@@ -51,12 +51,12 @@ _LAST = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'fac
 #: What SQLite says, and what that means here.
 _MEANINGS = {
     "is full": "the disk is full; make room",
-    "disk i/o": "the disk cannot be read or written; look whether it is full or broken",
-    "readonly": "this user must not write there; change the owner or mode of the file and its folder",
-    "unable to": "it cannot be opened; look whether its folder exists, and who may write there",
-    "is locked": "another program holds it locked",
-    "not a database": "it is damaged, or no state of comfy-auth-rs; move it away, and a new one is made",
-    "malformed": "it is damaged; move it away, and a new one is made",
+    "disk i/o": "the disk cannot be read or written; check whether it is full or broken",
+    "readonly": "no permission to write there; change the owner or mode of the file and its folder",
+    "unable to": "it cannot be opened; check that its folder exists and that you may write there",
+    "is locked": "another program has locked it",
+    "not a database": "it is damaged, or not a state of comfy-auth-rs; move it away to get a new one",
+    "malformed": "it is damaged; move it away to get a new one",
 }
 
 
@@ -105,7 +105,7 @@ class _Connection:
         """SQLite would go on with a file that nobody else finds any more."""
         with self._faults():
             if _identity(self._named, create=False) != self._file:
-                raise StoreError(f"{self._named}: another file is in its place")
+                raise StoreError(f"{self._named}: the file was replaced")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -185,11 +185,11 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
             os.close(os.open(path, flags, 0o600))
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path}: it is a link, a folder or another thing that is no file; name a file")
+        raise StoreError(f"{path}: not a regular file (a link or a folder, perhaps); name a file")
     for beside in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(Path(f"{path}{beside}").lstat().st_mode):
-                raise StoreError(f"{path}{beside}: it is a link, a folder or another thing that is no file; remove it")
+                raise StoreError(f"{path}{beside}: not a regular file (a link or a folder, perhaps); remove it")
     if sys.platform != "win32" and found.st_mode & 0o077 and found.st_uid == os.geteuid():
         path.chmod(0o600)
     return found.st_dev, found.st_ino
@@ -216,9 +216,7 @@ def _has_our_table(path: Path, database: sqlite3.Connection) -> bool:
         return True
     if application == _APPLICATION:
         age = "a newer" if version > _VERSION else "an older"
-        raise StoreError(
-            f"{path}: {age} comfy-auth-rs made it; move it away, and a new one is made, or name another file"
-        )
+        raise StoreError(f"{path}: {age} comfy-auth-rs made it; move it away to get a new one, or name another file")
     if application or version or tables:
         raise StoreError(f"{path}: another program made it; name another file")
     return False

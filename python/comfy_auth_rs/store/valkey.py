@@ -41,14 +41,14 @@ _UNTIL = struct.Struct(">Q")
 #: What is said of the client's errors, the more special ones first. Never what the server said: it repeats what it was
 #: sent, and that may be a password.
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.AuthenticationError, "it does not take the user or password; look at the URL, and at its own settings"),
-    (exceptions.NoPermissionError, "its user may not do this; see which commands docs/state.md names"),
+    (exceptions.AuthenticationError, "it rejects the user name or password; check the URL and its own settings"),
+    (exceptions.NoPermissionError, "its user lacks a permission; docs/state.md lists the commands it needs"),
     (exceptions.OutOfMemoryError, "its memory is full; raise its maxmemory"),
-    (exceptions.ReadOnlyError, "it is a replica, which takes nothing; name the primary, or the sentinels"),
-    (exceptions.BusyLoadingError, "it is reading what it had before it was restarted"),
+    (exceptions.ReadOnlyError, "it is a read-only replica; name the primary or the Sentinels"),
+    (exceptions.BusyLoadingError, "it is loading its data after a restart"),
     (exceptions.ClusterDownError, "its cluster is down"),
     (exceptions.TimeoutError, "it does not answer"),
-    (exceptions.InvalidResponse, "what answers there is no Valkey or Redis"),
+    (exceptions.InvalidResponse, "the server there is not Valkey or Redis"),
 )
 
 

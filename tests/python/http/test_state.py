@@ -31,9 +31,7 @@ from support.state import (
 
 Serve = Callable[..., Awaitable[Any]]
 
-AWAY = (
-    r"the state is away: (.*)\. What is known so far holds; what happens from now on, only this process knows until it"
-)
+AWAY = r"the state is unavailable: (.*)\. What this server knows still counts; until the state is"
 
 
 @pytest.fixture

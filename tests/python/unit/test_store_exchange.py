@@ -251,7 +251,7 @@ async def test_what_fails_is_tried_again_and_told_once(
     assert len(lines(caplog)) == 2, "one of each server"
     for line in lines(caplog):
         words = "scripted: WHY" if isinstance(fault, StoreError) else f"scripted:: {type(fault).__name__}"
-        assert line.startswith(f"comfy-auth-rs: the state is away: {words}. ")
+        assert line.startswith(f"comfy-auth-rs: the state is unavailable: {words}. ")
     cookie = await log_in(one)
     assert (await log_out(one, cookie)).status == (503 if "write" in ways else 204)
     assert not await admits(one, cookie)
