@@ -1,4 +1,4 @@
-"""What holds and what doesn't in a ComfyUI that should ask for a key: the checks of `comfy-auth-rs doctor`."""
+"""The checks of `comfy-auth-rs doctor` on a ComfyUI that should ask for a key."""
 
 from __future__ import annotations
 
@@ -63,12 +63,11 @@ def examine(
     key_file: Path | None = None,
     state: str | None = None,
 ) -> list[Check]:
-    """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
+    """Checks the ComfyUI in `directory` and the server on `port` of this machine. Changes nothing.
 
-    `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
-    folder, `state` what its `--auth-state` says. With the first key in `key_file` it asks the running server for more,
-    on loopback only.
-    Raises PatchError when there is no ComfyUI.
+    `base` is its `--base-directory`, `python` the interpreter that runs it (default: the one in or beside its folder),
+    `state` its `--auth-state`. With the first key in `key_file` it asks the running server for more, on loopback only.
+    Raises PatchError if there is no ComfyUI.
     """
     files = tree.status(directory)
     node = custom_node.folder(directory, base)
@@ -145,7 +144,7 @@ def _patched(files: Sequence[FileState], asks: bool) -> Check:
 
 
 def _permissions(directory: Path, node: Path) -> Check:
-    """Whoever may write these files may take the protection away."""
+    """Anyone who can write these files can remove the protection."""
     name = "Permissions"
     if sys.platform == "win32":
         return Check(name, "note", "not checked on Windows")
@@ -158,8 +157,8 @@ def _permissions(directory: Path, node: Path) -> Check:
     return Check(name, "ok", f"the folder is {whose} (mode {stat.S_IMODE(modes[directory].st_mode):o})")
 
 
-#: Does what the inserted lines do, with the Python that will do it, and tells what else a helper would ask for. Nothing
-#: is imported from the folder that it is started in.
+#: Does what the inserted lines do, with the Python that will run them, and reports what support would ask for. Imports
+#: nothing from the current folder.
 _ASK = """
 import sys
 sys.path[:] = filter(None, sys.path)
@@ -178,7 +177,7 @@ print(json.dumps({"package": comfy_auth_rs.__version__, "manager": manager, "env
 
 @dataclass(frozen=True)
 class _Runtime:
-    """The Python that runs ComfyUI: what it answered to `_ASK`, or why it did not, or was not asked."""
+    """The Python that runs ComfyUI: its answer to `_ASK`, why it failed, or why it was not asked."""
 
     python: str
     answer: dict[str, str | None] = field(default_factory=dict)
@@ -218,7 +217,7 @@ class _Runtime:
 
 
 def _not_run(python: str, directory: Path, foreign: Foreign) -> str:
-    """Why, what its folder tells, and what to do."""
+    """Why it was not run, what to do, and the version that its folder shows."""
     if foreign.owner is None:
         remedy = f"run `chmod go-w {foreign.path}`"
     else:
@@ -229,7 +228,7 @@ def _not_run(python: str, directory: Path, foreign: Foreign) -> str:
 
 
 def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
-    """It restarts the server and has middlewares of its own, so that a helper wants to know."""
+    """ComfyUI-Manager restarts the server and has middlewares of its own, so support wants to know."""
     name = "Manager"
     if version := runtime.answer.get("manager"):
         return Check(name, "ok", f"ComfyUI-Manager {version}, which --enable-manager turns on")
@@ -241,7 +240,7 @@ def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
 
 
 def _absolute(python: str) -> str:
-    """As this process finds it: a mere name in PATH, a path from the folder that it was started in."""
+    """The absolute path: a mere name is looked up in PATH, a relative path starts in the current folder."""
     return str(Path(shutil.which(python) or python).absolute())
 
 
@@ -260,7 +259,7 @@ def _web_directories(custom_nodes: Path) -> Iterator[Check]:
 
 
 def _python_of(directory: Path) -> str:
-    """The interpreter that ComfyUI's own installers put in or beside its folder, else this one."""
+    """The interpreter that ComfyUI's installers put in or beside its folder, else this one."""
     directory = directory.absolute()
     candidates = [
         directory / venv / inner for venv in ("venv", ".venv") for inner in ("bin/python", "Scripts/python.exe")
@@ -285,7 +284,7 @@ def _keys(files: Sequence[Path]) -> Iterator[Check]:
 
 
 def _ends_of_keys(file: Path) -> Iterator[Check]:
-    """Keys that end soon, that ended long ago, and that never do."""
+    """Keys that expire soon, expired long ago, or never expire."""
     name, now = "Keys", int(time.time())
     try:
         entries = read(file).entries
@@ -309,7 +308,7 @@ def _ends_of_keys(file: Path) -> Iterator[Check]:
 
 
 def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator[Check]:
-    """What is remembered, and where; ComfyUI's own file unless another state is named."""
+    """What the state holds, and where it is; ComfyUI's own file unless you name another state."""
     name = "State"
     chosen = state or os.environ.get(VARIABLE) or str(default_file(base / "user"))
     if chosen == MEMORY:
@@ -339,7 +338,7 @@ def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator
 
 @dataclass(frozen=True)
 class _Answer:
-    """What an address that listens answers requests without a key: the HTTP status of each path, if any."""
+    """What a listening address answers to requests without a key: the HTTP status of each path, if any."""
 
     address: str
     remote: bool
@@ -382,7 +381,7 @@ def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
 
 
 def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
-    """What the running server tells an owner: of its state, and of custom nodes that put a middleware before ours."""
+    """What the running server tells its owner about its state, and about middlewares that nodes put before ours."""
     name = "Middlewares"
     if key_file is None:
         return
@@ -416,11 +415,11 @@ def _running_state(state: dict[str, object]) -> Check:
         return Check(name, "ok", f"{place}; servers that share it: {state.get('nodes')}")
     since = state.get("away_since")
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if isinstance(since, (int, float)) else "?"
-    return Check(name, "unsafe", f"away since {when}: {state.get('fault')}")
+    return Check(name, "unsafe", f"unavailable since {when}: {state.get('fault')}")
 
 
 def _first_key(file: Path) -> str | None:
-    """In plain text and in force; one that may do everything, if there is one, since it is told more."""
+    """A valid key in plain text: one that may do everything, if there is one, because it is told more."""
     with contextlib.suppress(KeyFileFault):
         found, now = read(file), int(time.time())
         in_force = [entry for entry in found.entries if not entry.has_expired(now)]
@@ -431,7 +430,7 @@ def _first_key(file: Path) -> str | None:
 
 
 def _status(address: str, port: int, path: str) -> int | None:
-    """The status of a request without a key; 0: listens, but speaks neither HTTP nor HTTPS; None: doesn't listen."""
+    """The status of a request without a key. 0 if it listens but speaks no HTTP or HTTPS; None if it doesn't listen."""
     try:
         socket.create_connection((address, port), _TIMEOUT).close()
     except OSError:
@@ -443,8 +442,8 @@ def _status(address: str, port: int, path: str) -> int | None:
 def _get(
     address: str, port: int, path: str, headers: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[int, bytes] | None:
-    """Status and body; None where it speaks neither HTTP nor HTTPS."""
-    # The certificate doesn't matter: something secret is sent only within this machine.
+    """Status and body; None if it speaks neither HTTP nor HTTPS."""
+    # The certificate doesn't matter: secrets are only sent within this machine.
     tls = ssl.create_default_context()
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
@@ -468,7 +467,7 @@ def _own_addresses() -> list[str]:
     found: set[str] = set()
     with contextlib.suppress(OSError):
         found.update(str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
-    # Where packets to elsewhere would leave from; connecting a UDP socket sends none. Addresses from RFC 5737, 3849.
+    # The address that packets to elsewhere would come from. Connecting a UDP socket sends none. RFC 5737, RFC 3849.
     for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))

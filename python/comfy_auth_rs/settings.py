@@ -1,4 +1,4 @@
-"""The settings, each named once: `setup()`, ComfyUI's flags, the custom node and the core read them here."""
+"""All settings, each named once, for `setup()`, ComfyUI's flags, the custom node and the core."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _several(flag: str, metavar: str, *, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator may set. The fields' metadata says how it is spelled as a flag of ComfyUI."""
+    """All settings. The fields' metadata has their flags for ComfyUI's command line."""
 
     api_key: tuple[str, ...] = _several(
         "--api-key",
@@ -93,22 +93,22 @@ class Settings:
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
-        """Of values as people give them: one alone where several are possible, or anything that can be iterated."""
+        """Makes settings from values as people give them: where several are possible, a single one or any iterable."""
         several = {setting.name for setting in fields(cls) if setting.default == ()}
         return cls(**{name: _listed(value) if name in several else value for name, value in given.items()})  # type: ignore[arg-type]
 
     @property
     def has_keys(self) -> bool:
-        """Whether there is any key to ask for."""
+        """Whether there are any keys."""
         return bool(self.api_key or self.api_key_file)
 
     def beside_keys(self) -> list[str]:
-        """The names of those that are set and mean nothing without a key."""
+        """The names of the settings that are set but mean nothing without a key."""
         beside = [setting for setting in fields(self) if setting.name not in KEYS]
         return [setting.name for setting in beside if getattr(self, setting.name) != setting.default]
 
 
-#: Where keys come from.
+#: The settings that give keys.
 KEYS = ("api_key", "api_key_file")
 
 _FLAGS: dict[str, str] = {setting.name: setting.metadata["flag"] for setting in fields(Settings)}

@@ -61,7 +61,7 @@ def _port(text: str) -> int:
 
 
 def _print_table(checks: Sequence[doctor.Check]) -> None:
-    """One line a check; on a terminal, in colour and folded to its width."""
+    """One line per check; on a terminal, in colour and wrapped to its width."""
     terminal = sys.stdout.isatty()
     coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = max(len(check.name) for check in checks)
@@ -71,7 +71,7 @@ def _print_table(checks: Sequence[doctor.Check]) -> None:
             state = f"\033[{_COLOURS[check.state]}m{state}\033[0m"
         indent = 6 + 2 + width + 2
         room = max(shutil.get_terminal_size().columns - indent, 40) if terminal else len(check.detail)
-        # Names of files, for one, are written by others: no escape sequences of theirs.
+        # File names, for example, come from others: print none of their escape sequences.
         detail = "".join(letter if letter.isprintable() else "?" for letter in check.detail)
         lines = textwrap.wrap(detail, room, break_long_words=False, break_on_hyphens=False)
         print(f"{state}  {check.name:{width}}  {lines[0]}", *lines[1:], sep=f"\n{' ' * indent}")

@@ -189,7 +189,7 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _tell(options: argparse.Namespace, entry: KeyEntry) -> None:
-    """Also where the file was changed before: it may have been this that failed."""
+    """Also if the file was changed before: perhaps only this step failed then."""
     try:
         tell(options.state, Record(*revocation_record(options.file, entry.id)))
     except (SettingError, StoreError, ValueError) as fault:
@@ -240,7 +240,7 @@ def _kept(key: str, as_digest: bool) -> str:
 
 
 def _chosen(file: KeyFile, word: str, now: int) -> KeyEntry:
-    """The entry that a label or the beginning of an id means. A label means the key in force, where there is one."""
+    """The entry with this label or beginning of an id. A label means the key in force, if there is one."""
     named = [entry for entry in file.entries if entry.label == word]
     in_force = [entry for entry in named if not entry.has_expired(now)]
     found = {entry.line: entry for entry in in_force or named[-1:]}
@@ -258,7 +258,7 @@ def _chosen(file: KeyFile, word: str, now: int) -> KeyEntry:
 
 
 def _moment(when: str | None, now: int) -> str | None:
-    """A duration from now, as a key file has it; anything else is for the key file to judge."""
+    """A duration from now, in the key file's format. The parser of the key file checks anything else."""
     if when is None or not re.fullmatch(r"[0-9]+[a-z]", when):
         return when
     try:
@@ -303,12 +303,12 @@ def _name(entry: KeyEntry, digits: int = _SHORT_ID) -> str:
 
 
 def _printable(text: str) -> str:
-    """Labels are written by people: nothing that turns the reading direction, for one."""
+    """Labels may hold anything, such as characters that reverse the reading direction."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _print_key(options: argparse.Namespace, key: str, new: KeyEntry, now: int, old: KeyEntry | None = None) -> None:
-    """The key alone on the standard output, so that a script can take it; the rest is for the person."""
+    """Prints only the key to standard output, for scripts, and the rest to standard error."""
     if options.json:
         told = {"key": key, **_described(new, now)}
         print(json.dumps(told if old is None else {**told, "replaces": _described(old, now)}, indent=2))

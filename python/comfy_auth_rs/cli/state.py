@@ -74,11 +74,11 @@ def _when(name: str, value: object) -> object:
 
 
 def moment(seconds: int) -> str:
-    """As everywhere else: RFC 3339, UTC."""
+    """RFC 3339 in UTC, as everywhere else."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):
-        return "never"  # what somebody wrote there
+        return "never"  # someone wrote an impossible time
 
 
 def _print_table(found: Remembered) -> None:
@@ -109,7 +109,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _prompts(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """One row a key: there may be thousands."""
+    """One row per key, because there may be thousands of prompts."""
     counts = Counter(str(entry["key"]) for entry in entries)
     latest: dict[str, int] = {}
     for entry in entries:

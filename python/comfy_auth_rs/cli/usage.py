@@ -27,11 +27,11 @@ EXAMPLES = (
     "audit.jsonl* --html usage.html",
 )
 
-#: The first bytes of a page, which another page may take the place of.
+#: The first bytes of a page, which a new page may overwrite.
 _PAGE = b"<!doctype html>"
 
 _WIDEST = 32
-#: What is longer has letters without a width.
+#: Longer text contains characters without a width.
 _LONGEST = 4 * _WIDEST
 
 _NOBODY = "(no valid key)"
@@ -121,7 +121,7 @@ def _read(paths: Sequence[Path], window: Window) -> Tally:
 
 
 def _open(paths: Sequence[Path], stack: ExitStack) -> list[tuple[Path, BufferedReader, int]]:
-    """All files before the first is read, each once, with its size where it has one."""
+    """Opens all files before the first is read, each once, with its size if it has one."""
     found: dict[tuple[int, int], tuple[Path, BufferedReader, int]] = {}
     for path in paths:
         try:
@@ -240,7 +240,7 @@ def _table(tally: Tally, by: By) -> list[str]:
     figures = range(len(names), len(names) + 4)
     table = ["  ".join(_aligned(line, widths, figures)).rstrip() for line in (head, *lines)]
     lost = usage.total(tally).unfinished
-    return [*table, *([f"prompts that were lost when the server ended: {lost:,}"] if lost else [])]
+    return [*table, *([f"prompts that were lost when the server stopped: {lost:,}"] if lost else [])]
 
 
 def _called(row: Row, by: By) -> list[str]:
@@ -270,7 +270,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int], right: range) -> list[s
 
 
 def _short(text: str) -> str:
-    """Of a label, however long: as much as fits into a column."""
+    """As much of a label as fits into a column."""
     text = legible(text)
     if len(text) > _LONGEST or _width(text) > _WIDEST:
         text = text[:_LONGEST]
@@ -281,7 +281,7 @@ def _short(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal it takes."""
+    """How many columns the text takes on a terminal."""
     return sum(
         0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
     )
@@ -300,7 +300,7 @@ def _print(text: str) -> None:
 
 
 def _check_page(file: Path) -> None:
-    """Whether a page may be written there, before much is read. `--html audit.jsonl` is easily typed."""
+    """Checks, before reading the logs, that a page may be written there. `--html audit.jsonl` is an easy mistake."""
     try:
         if file.is_file() and file.stat().st_size:
             with file.open("rb") as opened:

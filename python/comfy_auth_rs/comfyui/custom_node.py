@@ -50,7 +50,7 @@ class NodeState(NamedTuple):
 
 
 def folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path:
-    """Where it belongs: in the ComfyUI folder, or in the folder that ComfyUI's `--base-directory` names."""
+    """The custom node's folder, in the ComfyUI folder or in ComfyUI's `--base-directory`."""
     return Path(directory if base is None else base, "custom_nodes", NAME)
 
 
@@ -67,7 +67,7 @@ def contents() -> dict[str, str]:
 
 
 def state(node: Path) -> NodeState | None:
-    """What is there; None without the folder. Raises PatchError where it is not ours."""
+    """The custom node's state; None if there is no folder. Raises PatchError if it is not ours."""
     if not node.exists() and not node.is_symlink():
         return None
     found = _read(node)
@@ -83,7 +83,7 @@ def state(node: Path) -> NodeState | None:
 
 
 def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Write the folder and return the files that changed: none when it was there already. Raises PatchError."""
+    """Write the folder and return the files that changed: none if it was there already. Raises PatchError."""
     if any(file.version for file in tree.status(directory)):
         raise PatchError(
             f"{directory}: it is patched already, and one of the two is enough; run `comfy-auth-rs unpatch` first"
@@ -102,7 +102,7 @@ def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | No
 
 
 def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path | None:
-    """Remove the folder and return it: None when there was none. Raises PatchError where it holds anything else."""
+    """Remove the folder and return it, or None if there was none. Raises PatchError if it holds anything else."""
     node = _folder(directory, base)
     if not node.exists() and not node.is_symlink():
         return None
@@ -130,7 +130,7 @@ def _as_owner(node: Path) -> AbstractContextManager[None]:
 
 
 def _write(node: Path, name: str, text: str) -> bool:
-    """Whether the file had to be written. A link in its place, or in the temporary one's, is replaced, not followed."""
+    """Writes the file if it differs, and returns whether it did. A link in its place is replaced, not followed."""
     file, temporary = node / name, node / _temporary(name)
     if not file.is_symlink() and file.exists() and file.read_bytes() == text.encode():
         return False
@@ -159,7 +159,7 @@ def _read(node: Path) -> dict[str, str | None]:
 
 
 def _require_ours(node: Path) -> None:
-    """Nothing in the place of our files that somebody else wrote, which would be lost."""
+    """Raises PatchError rather than overwrite files of someone else."""
     if node.is_symlink() or not node.is_dir():
         raise PatchError(f"{node}: it exists and is not ours; move it away, then try again")
     found = {name: text for name, text in _read(node).items() if text is not None}
@@ -171,7 +171,7 @@ def _require_ours(node: Path) -> None:
 
 
 def _others(node: Path) -> list[str]:
-    """What else is in there: ComfyUI's registry adds metadata, for example."""
+    """The other files in the folder: ComfyUI's registry adds metadata, for example."""
     ours = {*_FILES, *map(_temporary, _FILES), "__pycache__"}
     return sorted({entry.name for entry in node.iterdir()} - ours)
 

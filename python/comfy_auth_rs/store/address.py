@@ -1,4 +1,4 @@
-"""What `--auth-state` says: a path, `memory` or the URL of a Valkey; and how it is shown, without credentials."""
+"""Parses `--auth-state`: a path, `memory` or the URL of a Valkey. Shows it without credentials."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SETTING = "state"
 _PORT = 6379
 _SENTINELS_PORT = 26379
 
-#: `valkeys` and `rediss` are over TLS. What follows a plus is another kind of installation.
+#: `valkeys` and `rediss` use TLS. The part after a plus is the kind of installation.
 _SCHEMES = "valkey://, valkeys://, redis://, rediss://, unix://"
 _SCHEME = re.compile(r"(?P<name>valkey|redis)(?P<tls>s?)(?P<kind>\+sentinel|\+cluster)?|unix")
 
-#: What may come after the question mark, as the client has it: files of certificates, and whom to believe.
+#: Options after the question mark, as the Valkey client names them: certificate files, and what to verify.
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _SHOWN = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname", "db")
 _OPTIONS = (*_SHOWN, "ssl_password", "username", "password", "sentinel_username", "sentinel_password")
@@ -36,26 +36,26 @@ class Address:
     """Where a Valkey or Redis is."""
 
     kind: Literal["server", "socket", "sentinel", "cluster"]
-    #: Of the server, of the sentinels, or of some nodes of the cluster.
+    #: The server, the Sentinels, or some nodes of the cluster.
     hosts: tuple[tuple[str, int], ...] = ()
-    #: The path of the Unix socket, or the name that the sentinels know the service by.
+    #: The path of the Unix socket, or the service name for the Sentinels.
     name: str = ""
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
-    #: The client's `ssl_…`; None where it is not over TLS.
+    #: The client's `ssl_…` options; None without TLS.
     tls: dict[str, str | bool] | None = field(default=None, repr=False)
 
 
 def is_url(state: str) -> bool:
-    """Whether it is neither a path nor `memory`."""
+    """Whether it is a URL, not a path or `memory`."""
     return "://" in state
 
 
 def without_credentials(state: str) -> str:
-    """The setting for people: of a URL without the user, and without any password. Whatever is wrong with it."""
+    """The setting for people: a URL without the user name or any password, even if it is malformed."""
     scheme, separator, rest = state.partition("://")
     if not separator:
         return state
@@ -69,12 +69,12 @@ def without_credentials(state: str) -> str:
 
 
 def has_credentials(state: str) -> bool:
-    """Whether something in it is not shown."""
+    """Whether it contains something that must not be shown."""
     return without_credentials(state) != state
 
 
 def parse(state: str) -> Address | Path | None:
-    """What it names; None for `memory`. Raises `SettingError`, without anything secret."""
+    """The place that it names; None for `memory`. Raises `SettingError`, whose message contains no secrets."""
     if state == MEMORY:
         return None
     if not is_url(state):

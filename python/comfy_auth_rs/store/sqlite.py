@@ -1,4 +1,4 @@
-"""A file of SQLite's, for the ComfyUIs of one machine."""
+"""An SQLite file, for the ComfyUIs of one machine."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from comfy_auth_rs.store.protocol import LARGEST_BATCH, LONGEST_NAME, LONGEST_VA
 
 try:
     import sqlite3
-except ImportError:  # a Python that somebody built without it
+except ImportError:  # a Python built without it
     HAS_SQLITE = False
 else:
     HAS_SQLITE = True
 
 __all__ = ["Sqlite"]
 
-#: Of the table below, in the file's header; and the mark by which a file of ours is known.
+#: The version of the table below, in the file's header, and the mark that identifies our files.
 _VERSION = 1
 _APPLICATION = 0x63617273
 
 _PATIENCE = 1.0  # seconds for another process to finish writing
-_INTERVAL = 0.2  # seconds between two looks whether somebody wrote
+_INTERVAL = 0.2  # seconds between two checks for writes of others
 _TIDIES_AFTER = 600.0  # seconds
 _LARGEST_LOG = 1 << 20  # bytes of the write-ahead log that stay
 
 _TABLE = """
 CREATE TABLE facts (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- a later one for each writing, even of the same name
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- a new one for each write, even of the same name
     name BLOB NOT NULL UNIQUE,
     value BLOB NOT NULL,
     until INTEGER NOT NULL
 )"""
 
-# Somebody else may have written there whatever they like.
+# Other programs may have written anything there.
 _PAGE = f"""
 SELECT seq, name, value, until FROM facts
 WHERE seq > ? AND typeof(name) = 'blob' AND length(name) <= {LONGEST_NAME}
@@ -48,7 +48,7 @@ ORDER BY seq LIMIT {LARGEST_BATCH}"""  # noqa: S608
 
 _LAST = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'facts' UNION ALL SELECT 0)"
 
-#: What SQLite says, and what that means here.
+#: SQLite's messages, and what they mean here.
 _MEANINGS = {
     "is full": "the disk is full; make room",
     "disk i/o": "the disk cannot be read or written; check whether it is full or broken",
@@ -61,7 +61,7 @@ _MEANINGS = {
 
 
 class Sqlite:
-    """The state in the file `path`, which is made where it is missing; its folder is not."""
+    """The state in the file `path`, which is made if it is missing; its folder is not."""
 
     kind = "sqlite"
 
@@ -102,7 +102,7 @@ class _Connection:
             self._database.close()
 
     def _require_same_file(self) -> None:
-        """SQLite would go on with a file that nobody else finds any more."""
+        """SQLite would go on using a file that was removed or replaced."""
         with self._faults():
             if _identity(self._named, create=False) != self._file:
                 raise StoreError(f"{self._named}: the file was replaced")
@@ -129,7 +129,7 @@ class _Reader(_Connection):
         with self._faults():
             self._seen = self._data_version()
             (last,) = self._database.execute(_LAST).fetchone()
-        # An older copy of the file may have been written over it.
+        # The file may have been overwritten with an older copy.
         is_whole = version is None or last < version
         return Read(self._pages(0 if version is None or is_whole else version), last, is_whole)
 
@@ -151,7 +151,7 @@ class _Reader(_Connection):
         self._require_same_file()
 
     def _data_version(self) -> int:
-        """Another number when another connection has written."""
+        """Changes when another connection has written."""
         number: int = self._database.execute("PRAGMA data_version").fetchone()[0]
         return number
 
@@ -175,9 +175,9 @@ class _Writer(_Connection):
 
 
 def _identity(path: Path, create: bool) -> tuple[int, int]:
-    """Which file it is, once it is there and nobody else may read it.
+    """Identifies the file, after making it if allowed, and making it private.
 
-    The file is never opened here while SQLite has it open: closing it would end the locks that SQLite holds.
+    Never opens the file while SQLite has it open: closing it would release SQLite's locks.
     """
     if create:
         with suppress(FileExistsError):
@@ -196,7 +196,7 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
 
 
 def _prepare(path: Path, database: sqlite3.Connection) -> None:
-    """Makes the table where there is nothing yet; refuses what another program or version wrote."""
+    """Makes the table in an empty file; refuses a file that another program or version wrote."""
     if _has_our_table(path, database):
         return
     database.execute("PRAGMA journal_mode = WAL")

@@ -306,7 +306,7 @@ def test_refuses_an_aiohttp_that_is_too_old(patched_miniature: Path, tmp_path: P
     [
         ("self.app.router.add_get('/health', print_nothing)", "", "the server already has a route /health"),
         ("self.app.router.add_get('/api/health', print_nothing)", "", "the server already has a route /api/health"),
-        ("self.app.router.add_get('/', print_nothing)", "", "the server already has a route /;"),
+        ("self.app.router.add_get('/', print_nothing)", "", "the server already has a route /,"),
         ("self.app.router.add_post('/auth_session', print_nothing)", "", "already has a route /auth_session"),
         ("self.app.freeze()", "", "must be called once, before ComfyUI starts to serve"),
         ("", "_comfy_auth_rs.install(self, args)", "must be called once, before ComfyUI starts to serve"),

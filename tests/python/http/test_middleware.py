@@ -1033,7 +1033,7 @@ def test_setup_where_a_route_is_taken(tmp_path, path):
     """The first of two routes would win: somebody's own /health would say nothing about a key."""
     app = web.Application()
     app.router.add_get(path, secret)
-    with pytest.raises(ValueError, match=f"already has a route {path};"):
+    with pytest.raises(ValueError, match=f"already has a route {path},"):
         setup(app, api_key=KEY, index=tmp_path / "index.html")
     assert len(app.middlewares) == 0
     assert len(app.router.resources()) == 1

@@ -194,7 +194,7 @@ async def test_when_the_file_can_be_used_again_nothing_is_lost(
         return (await log_out(server, cookie)).status == 204
 
     assert await seconds_until(is_done) < 5
-    assert f"the state is back: {damaged}" in caplog.text
+    assert f"the state is available again: {damaged}" in caplog.text
     await server.close()
     assert not await admits(await serve(damaged), cookie)
 

@@ -240,7 +240,7 @@ async def test_doctor_says_how_the_state_fares(serve: Any, file: Path, keys: Pat
     shown = await command("doctor", tree, *port, "--state", file, "--api-key-file", other, "--api-key-file", keys)
     [line] = [line for line in shown.stdout.splitlines() if "is revoked" in line]
     assert re.search(
-        rf"note    Keys .* {other}:2: the key of alice \([0-9a-f]{{8}}\) is revoked, but still in this file", line
+        rf"note    Keys .* {other}:2: the key of alice \([0-9a-f]{{8}}\) is revoked but still in this file", line
     )
     own = default_file(tree / "user")
     own.parent.mkdir(parents=True)
@@ -265,5 +265,5 @@ async def test_doctor_asks_the_running_server_how_its_state_fares(
             break
     kind, detail = found["State in use"]
     assert kind == "unsafe"
-    assert re.match(rf"away since {MOMENT}: {file}: not a regular file", detail)
+    assert re.match(rf"unavailable since {MOMENT}: {file}: not a regular file", detail)
     assert stat.S_ISDIR(file.stat().st_mode)

@@ -263,7 +263,7 @@ async def test_what_fails_is_tried_again_and_told_once(
 
     assert await seconds_until(is_known) < 5
     await soon(lambda: len(lines(caplog)) == 4)
-    assert lines(caplog)[2:] == ["comfy-auth-rs: the state is back: scripted:"] * 2
+    assert lines(caplog)[2:] == ["comfy-auth-rs: the state is available again: scripted:"] * 2
     assert "canary" not in caplog.text
     assert (await log_out(one, cookie)).status == 204
 

@@ -432,7 +432,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     [
         ("missing", "missing: cannot be read (No such file or directory); name a file"),
         (".", ": cannot be read ("),
-        ("cut.gz", "cut.gz: cannot be unpacked (it is incomplete); nothing was counted"),
+        ("cut.gz", "cut.gz: cannot be unpacked (it ends early); nothing was counted"),
         ("damaged.gz", "damaged.gz: cannot be unpacked ("),
         ("no.gz", "no.gz: cannot be unpacked ("),
     ],
@@ -558,10 +558,10 @@ def test_a_long_label_takes_no_time() -> None:
 def test_prompts_that_a_restart_lost_are_told(tmp_path: Path) -> None:
     file, page = tmp_path / "audit.jsonl", tmp_path / "usage.html"
     file.write_bytes(finished() + line("prompt_unfinished") * 3)
-    assert run("usage", file).stdout.splitlines()[-1] == "prompts that were lost when the server ended: 3"
+    assert run("usage", file).stdout.splitlines()[-1] == "prompts that were lost when the server stopped: 3"
     assert in_json(file)["total"]["unfinished"] == 3
     run("usage", file, "--html", page)
-    assert "Not among the prompts: 3 that were lost when the server ended." in page.read_text(encoding="utf-8")
+    assert "Not counted as prompts: 3 that were lost when the server stopped." in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals are POSIX")
