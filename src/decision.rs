@@ -232,7 +232,8 @@ impl Denial {
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
-        // nginx turns any other status into a 500, and our 403 would send a logged-in browser in circles.
+        // nginx turns any other status into a 500. Where a new log-in can't help, the answer stays 403, or a logged-in
+        // browser would be sent to the login page again and again.
         let forwarded = matches!(question, Question::ForwardAuth(_));
         if forwarded && !matches!(self, Self::Address(_) | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
     }

@@ -23,7 +23,7 @@ impl Patterns {
         for pattern in patterns.iter().map(AsRef::as_ref) {
             match to_regex(pattern) {
                 Ok(regex) => regexes.push(regex),
-                // What a regular expression's fault says quotes the expression.
+                // The error of a regular expression quotes the expression.
                 Err(_) if may_hold_a_key(pattern) => faults.push(ConfigError::new(setting, HIDDEN)),
                 Err(message) => faults.push(ConfigError::new(setting, format!("{pattern:?} {message}"))),
             }
@@ -53,7 +53,7 @@ fn to_regex(pattern: &str) -> Result<String, String> {
     let no_expression =
         |error: regex::Error| format!("is not a regular expression: {}", error.to_string().replace('\n', " "));
     let regex = if let Some(expression) = pattern.strip_prefix('^') {
-        // By itself first: of `a)|(b`, which is none, the parentheses below would make one that isn't anchored.
+        // On its own first: the parentheses below would turn the invalid `a)|(b` into one that isn't anchored.
         regex::Regex::new(expression).map_err(no_expression)?;
         format!("^(?:{expression})$")
     } else if pattern.starts_with('/') {

@@ -1,7 +1,7 @@
 //! What follows the key on a line: a label, then words of the form `name=value`.
 //!
-//! A word that was meant to restrict a key and is taken for part of the label would leave the key open. So what looks like
-//! an attribute and is none is a fault; a label that has such a word is put in double quotes.
+//! If a word that was meant to restrict a key counted as part of the label, the key would be unrestricted. So a word that
+//! only looks like an attribute is a fault; a label with such a word must be in double quotes.
 
 use super::attributes::NAMES;
 

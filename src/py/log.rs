@@ -11,7 +11,7 @@ use crate::keys::Reload;
 use crate::request::{Question, Request as _};
 use crate::trace::Trace;
 
-/// Where each decision is logged, where somebody wants to read it.
+/// The logger of decisions.
 const DECISIONS: &str = "comfy_auth_rs.decisions";
 
 /// What happened to the key files.
@@ -38,7 +38,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
     Ok(())
 }
 
-/// Whether each decision is to be logged.
+/// Whether to log each decision.
 #[cold]
 pub fn wants_decisions(py: Python<'_>) -> bool {
     const DEBUG: u8 = 10;

@@ -1,4 +1,4 @@
-//! The Python face of the core: `comfy_auth_rs._core`. The only files that know PyO3.
+//! The Python interface of the core: `comfy_auth_rs._core`. The only files that use PyO3.
 
 mod aiohttp;
 mod clock;
@@ -28,7 +28,7 @@ use pyo3::prelude::*;
 
 /// The compiled core of `comfy_auth_rs`. Import the package, not this module.
 ///
-/// Needs no GIL: all that is shared stands behind locks and atomics.
+/// Needs no GIL: all shared data is protected by locks and atomics.
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;

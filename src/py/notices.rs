@@ -10,7 +10,7 @@ use super::request::Request;
 use crate::client::ClientField;
 use crate::origin::page_and_address;
 
-/// Which lines are still to be said.
+/// Which lines have not been logged yet.
 #[derive(Default)]
 pub struct Notices {
     pub unnamed_proxy: Once,
@@ -18,7 +18,7 @@ pub struct Notices {
     foreign_page: Once,
 }
 
-/// Something that is said once, or not at all once it is known to be untrue.
+/// A line that is logged at most once, and never once it is known to be untrue.
 #[derive(Default)]
 pub struct Once(AtomicBool);
 
@@ -27,7 +27,7 @@ impl Once {
         !self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on there is no need to say it.
+    /// Never log it from now on.
     pub fn settle(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ impl Once {
 }
 
 impl Notices {
-    /// Somebody that nobody named passes on what others ask.
+    /// A proxy that is not trusted forwards requests of others.
     #[cold]
     pub fn unnamed_proxy(&self, py: Python<'_>, peer: IpAddr) {
         self.unnamed_proxy.say(py, || {
