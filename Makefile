@@ -62,11 +62,11 @@ INSTALL := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --qu
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
 	$(INSTALL) release
 
-# Optimised and checked alike, but not linked as a whole, which would take longer than all the rest of the build. The tests of
-# `make test-release` use what is shipped.
+# Not optimised, as what `cargo test` builds: both use the same dependencies, which would take longer than all the rest. The
+# tests of `make test-release` use what is shipped.
 .PHONY: develop-tests
 develop-tests: $(VENV)/.tools
-	$(INSTALL) tests
+	$(INSTALL) dev
 
 .PHONY: demo
 demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python
@@ -157,6 +157,10 @@ test-js:
 docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
+
+.PHONY: pictures
+pictures: develop-tests $(VENV)/.newest-frontend ## Take the documents' pictures of pages again
+	PICTURES=1 $(PYTEST) $(addprefix tests/browser/test_,accessibility.py login_flow.py scopes.py terminal.py usage_page.py)
 
 .PHONY: dashboard
 dashboard: SYSTEM_PACKAGES := prometheus=prometheus

@@ -26,7 +26,10 @@ LARGEST_BATCH = 1000
 
 
 class Record(NamedTuple):
-    """One fact: its name in the store, its content, and the Unix time in seconds after which anyone may delete it."""
+    """One fact: its name in the store, its content, and the Unix time in seconds after which anyone may delete it.
+
+    Without a value it tells a writer to delete it, because an earlier record says the same.
+    """
 
     name: bytes
     value: bytes
@@ -70,8 +73,11 @@ class Reader(Protocol):
 class Writer(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
-        """Returns when they are written, as safely as the store can if `durable`, else as cheaply."""
+    def write(self, records: list[Record]) -> None:
+        """Returns when they are written, as safely as the store can. Wakes waiting readers."""
+
+    def beat(self, record: Record) -> None:
+        """Writes a heartbeat as cheaply as possible: others may read it ten seconds later."""
 
     def close(self) -> None:
         """Lets go of it."""
