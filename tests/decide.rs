@@ -323,7 +323,7 @@ fn rule_1_one_request_carries_only_so_many_guesses() {
         ("one too many", guesses(MAX_CREDENTIALS).bearer(KEY), "invalid_credential"),
         ("one too many, in another source", guesses(MAX_CREDENTIALS).with(Field::XApiKey, KEY), "invalid_credential"),
     ]);
-    // The cookie is no guess: it bears a signature.
+    // The cookie is not a guess: it is signed.
     assert_eq!(server.outcome(&guesses(MAX_CREDENTIALS).with(Field::Cookie, session)), "Cookie");
     let behind = |forged: usize| format!("{}{}", "comfyui_session_8188=A; ".repeat(forged), server.cookie(KEY));
     assert_eq!(server.outcome(&get().with(Field::Cookie, behind(MAX_COOKIES - 1))), "Cookie");

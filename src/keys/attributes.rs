@@ -15,7 +15,7 @@ pub const NAMES: [&str; 6] = ["scope", "expires", "from", "user", "prompts", "qu
 /// Longest name of a user.
 const MAX_USER_LENGTH: usize = 64;
 
-/// What was said of one key. Without attributes it opens everything, for good, from everywhere.
+/// The attributes of one key. Without any it may do everything, from anywhere, and never expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// What it may do.

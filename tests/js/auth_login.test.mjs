@@ -513,7 +513,7 @@ describe("auth_login.js", () => {
       await until(() => page.went.length);
     });
 
-    test("tells that Caps Lock is on, and bears autofill's bare key events", () => {
+    test("tells that Caps Lock is on, and survives autofill's bare key events", () => {
       const page = open();
       const caps = page.document.getElementById("caps");
       page.field.emit("keydown", { getModifierState: (name) => name === "CapsLock" });

@@ -257,7 +257,7 @@ class _Writer(_Connection):
 
 
 def _is_word(text: bytes) -> bool:
-    """Whether it can be shown in a terminal, whoever wrote it."""
+    """Whether it can be shown in a terminal, even if a stranger wrote it."""
     return re.fullmatch(rb"[\w.-]{1,32}", text) is not None
 
 

@@ -364,7 +364,7 @@ def test_ends_where_the_server_cannot_be_patched(copy_miniature: CopyMiniature) 
 
 
 def test_ends_where_it_is_patched_too(copy_miniature: CopyMiniature) -> None:
-    """Two deliveries, two sources of keys: whoever removes one would not know which the other asks for."""
+    """Two installations have two sources of keys: after removing one, it would be unclear which the other uses."""
     tree = copy_miniature(patched=False)
     custom_node.install(tree)
     words = f"{tree} is patched, or was started with `comfy-auth-rs run`, and has the custom node too"

@@ -442,7 +442,7 @@ def test_a_health_route_of_a_node(tree: Path, way: str) -> None:
 # --- ComfyUI's registry of providers ----------------------------------------------------------------------------
 
 AUTH_MODULE = '''\
-"""Who may stand at the door: the contract of ComfyUI's registry of authentication providers."""
+"""The contract of ComfyUI's registry of authentication providers: who may come first."""
 
 import logging
 

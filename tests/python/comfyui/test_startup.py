@@ -1,4 +1,4 @@
-"""Starting the patched miniature: what stops it, what it warns of, restarts, and key files that change meanwhile."""
+"""Starting the patched miniature: what stops it, what it warns of, restarts, and changing key files."""
 
 from __future__ import annotations
 
@@ -419,7 +419,7 @@ def test_a_restart_asks_for_the_same_keys(copy_miniature: CopyMiniature, flags: 
 
 
 def restart(server: Server) -> None:
-    """As ComfyUI-Manager does it: the process executes itself anew, with its own sys.argv."""
+    """As ComfyUI-Manager does it: the process executes itself again, with its own sys.argv."""
     banners = server.output.count("To see the GUI")
     assert ask(server, "/restart", method="POST").status == 401
     with pytest.raises(OSError):  # the connection ends without an answer
@@ -439,7 +439,7 @@ def test_a_restart_keeps_sessions(copy_miniature: CopyMiniature) -> None:
         assert ask(server, "/queue", cookie).status == 200
 
 
-# --- key files that change meanwhile ----------------------------------------------------------------------------
+# --- key files that change while it runs ----------------------------------------------------------------------------
 
 
 def replace(file: Path, text: str) -> None:

@@ -662,7 +662,7 @@ def check_location(server, reply):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A link that bears the key
+# A link with the key in it
 
 
 #: As browsers send it, over TLS and on loopback.

@@ -282,7 +282,7 @@ def test_a_full_memory_is_a_fault_of_writing_only() -> None:
 
 @pytest.mark.parametrize("way", ["write", "beat"])
 def test_a_memory_full_of_what_has_expired_is_tidied(way: str) -> None:
-    """Else it would be full for good: nothing could be written any more, not even a heartbeat."""
+    """Otherwise it would be full forever: nothing could be written any more, not even a heartbeat."""
     with start_valkey("--maxmemory-policy", "noeviction") as server:
         write(server.url, *(record(number, until=1) for number in range(20_000)), record(-1))
         used = server.ask("INFO", "memory")["used_memory"]
