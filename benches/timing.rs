@@ -7,7 +7,7 @@
 //! would have gone beyond it. A sample is a handful of calls, on different candidates, because clocks are coarse. What is claimed must stay below; a deliberately naive comparison, in the same harness and
 //! on the same candidates, must go beyond, so that the harness is known to see.
 //!
-//! Candidates of both classes have the same length: the time of hashing depends on it, and whoever sent a candidate
+//! Candidates of both classes have the same length: the time of hashing depends on it, and the sender of a candidate
 //! knows how long it is.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
@@ -32,7 +32,7 @@ mod requests;
 /// What dudect takes for a leak.
 const LIMIT: f64 = 10.0;
 
-/// Times that everything is made anew: keys, stores, candidates, and so their places in memory, each of which costs its
+/// How often everything is made again: keys, stores, candidates, and so their places in memory, each of which costs its
 /// own fraction of a nanosecond.
 const ROUNDS: usize = 200;
 

@@ -1,4 +1,4 @@
-//! What a key may still queue, as its client is told.
+//! What a key may still queue, as we tell its client.
 //!
 //! The header fields are those of draft-ietf-httpapi-ratelimit-headers-10: lists of strings with parameters (RFC 9651).
 
@@ -15,14 +15,14 @@ pub struct Allowance {
     pub queued: Option<Queued>,
 }
 
-/// What is left in the present window.
+/// What is left in the current window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prompts {
     /// The limit.
     pub rate: Rate,
     /// How many more may be queued now.
     pub left: u32,
-    /// Seconds until that becomes more, rounded up; `None` where it cannot, or nobody knows when.
+    /// Seconds until more are allowed, rounded up; `None` if that can't happen or the time is unknown.
     pub reset: Option<u32>,
 }
 
@@ -53,7 +53,7 @@ pub enum Limit {
     Queued(u32),
 }
 
-/// Seconds to wait where nobody knows how long it takes: a prompt runs, or is about to be queued or refused.
+/// Seconds to wait if the time is unknown: a prompt runs, or is about to be queued or refused.
 pub const SOON: u32 = 5;
 
 impl Allowance {
@@ -68,7 +68,7 @@ impl Allowance {
         Some(Reached { limit, retry_after })
     }
 
-    /// Header fields that tell it, if there is a limit.
+    /// Header fields that say what is left, if there is a limit.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let fields = [("RateLimit-Policy", self.policy()), ("RateLimit", self.left())];
@@ -84,7 +84,7 @@ impl Allowance {
         list([prompts, self.queued.map(|queued| format!("\"queued\";q={}", queued.most))])
     }
 
-    /// The value of `RateLimit`. Nothing that it tells is later than a `Retry-After` beside it.
+    /// The value of `RateLimit`, whose times are never later than a `Retry-After` beside it.
     fn left(&self) -> Option<String> {
         let retry_after = self.reached().map(|reached| reached.retry_after);
         let prompts = self.prompts.map(|Prompts { left, reset, .. }| {
@@ -99,7 +99,7 @@ impl Allowance {
 }
 
 impl Reached {
-    /// For people, in one piece: newer pages of ComfyUI show nothing after a colon.
+    /// The message for people, without a colon: newer pages of ComfyUI show nothing after one.
     #[must_use]
     pub fn in_words(self) -> String {
         match self.limit {
@@ -119,7 +119,7 @@ fn list(items: [Option<String>; 2]) -> Option<String> {
     (!items.is_empty()).then(|| items.join(", "))
 }
 
-/// Rounded up to what people count in.
+/// A time in words, rounded up.
 fn seconds_in_words(seconds: u32) -> String {
     let some = |count: u32, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
     let minutes = seconds.div_ceil(60);

@@ -1,6 +1,6 @@
-//! Text that is nothing but visible ASCII, told eight bytes at a time: every request has some.
+//! Recognizes text that is only visible ASCII, eight bytes at a time, because every request has some.
 
-/// Whether all are visible ASCII characters, and none of them is `but`. Looks at every byte, wherever an other one is.
+/// Whether all bytes are visible ASCII, and none is `but`. Takes the same time wherever another byte is.
 #[must_use]
 pub fn is_graphic_but(bytes: &[u8], but: u8) -> bool {
     let Some(last) = bytes.last_chunk::<8>() else {
@@ -10,7 +10,7 @@ pub fn is_graphic_but(bytes: &[u8], but: u8) -> bool {
     chunks.iter().fold(others(*last, but), |found, chunk| found | others(*chunk, but)) == 0
 }
 
-/// Not 0 where any of eight bytes is no visible ASCII character, or is `but`.
+/// Not 0 if any of the eight bytes is not visible ASCII, or is `but`.
 fn others(chunk: [u8; 8], but: u8) -> u64 {
     let (bytes, eight) = (u64::from_ne_bytes(chunk), |byte| u64::from_ne_bytes([byte; 8]));
     let any_below = |bytes: u64, bound| bytes.wrapping_sub(eight(bound)) & !bytes;

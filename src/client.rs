@@ -22,12 +22,12 @@ impl ClientField {
     /// Takes the field's name.
     ///
     /// # Errors
-    /// It is no token (RFC 9110, section 5.1).
+    /// It is not a token (RFC 9110, section 5.1).
     pub fn parse(name: &str) -> Result<Self, ConfigError> {
         let is_token = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         if !is_token {
-            let detail = format!("{} is no name of a header field; write one such as X-Real-IP", quoted(name));
+            let detail = format!("{} is not a header name; write one such as X-Real-IP", quoted(name));
             return Err(ConfigError::new("client_field", detail));
         }
         Ok(Self { name: name.to_owned(), forwarded: name.eq_ignore_ascii_case("Forwarded") })
@@ -57,7 +57,7 @@ impl ClientField {
     }
 }
 
-/// The proxies that are believed when they name a client. Empty: nobody is.
+/// The proxies that are trusted to name the client. If empty, none are.
 #[derive(Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
@@ -74,14 +74,14 @@ impl TrustedProxies {
                 Ok(net) => nets.push(net),
                 Err(_) => faults.push(ConfigError::new(
                     "trusted_proxy",
-                    format!("{} is no network; write an address or a CIDR block such as 10.0.0.0/8", quoted(block)),
+                    format!("{} is not a network; write an address or a CIDR block such as 10.0.0.0/8", quoted(block)),
                 )),
             }
         }
         if faults.is_empty() { Ok(Self(nets)) } else { Err(faults) }
     }
 
-    /// Whether nobody is trusted, so that the field need not be read.
+    /// Whether no proxy is trusted, so that the field need not be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -94,15 +94,15 @@ impl TrustedProxies {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The address of the client: `peer`, or, where that is a trusted proxy, the nearest address in `value` (all values of
-    /// the field, joined in order) that is not one. What is further left was written by that client. An entry without an
-    /// address ends the search at the proxy that passed it on.
+    /// The address of the client: `peer` or, if that is a trusted proxy, the rightmost address in `value` (all values of
+    /// the field, joined in order) that is not one. The client itself may have written what is to its left. An entry
+    /// without an address ends the search at the proxy that passed it on.
     #[must_use]
     pub fn client(&self, peer: IpAddr, field: &ClientField, value: &str) -> IpAddr {
         self.search(peer, field, value).0
     }
 
-    /// The same where it is the client's, and not that of a proxy that named nobody.
+    /// The same; `None` if it would be the address of a proxy that named no client.
     #[must_use]
     pub fn known_client(&self, peer: IpAddr, field: &ClientField, value: &str) -> Option<IpAddr> {
         let (client, is_known) = self.search(peer, field, value);
@@ -199,8 +199,8 @@ fn address_of_node(node: &str) -> Option<IpAddr> {
 
 /// What is before the last `separator` that is not inside a quoted string, if there is one, and what is after it.
 ///
-/// It reads from the right: what the nearest proxy wrote is there, and well-formed. Read from the left, a quotation mark that
-/// a client opened and never closed would swallow it.
+/// It reads from the right, where the nearest proxy wrote a well-formed entry. From the left, a quotation mark that a
+/// client opened and never closed would swallow that entry.
 fn rsplit_outside_quotes(text: &str, separator: u8) -> (Option<&str>, &str) {
     let bytes = text.as_bytes();
     let mut quoted = false;

@@ -1,15 +1,15 @@
-//! Moments in UTC, as key files and answers have them (RFC 3339, whole seconds), and the audit log (with milliseconds).
+//! Times in UTC, as in key files and answers (RFC 3339, whole seconds) and in the audit log (with milliseconds).
 
 use time::{Date, Month, OffsetDateTime, Time};
 
-/// Seconds in a day; UTC as computers count it has no other days.
+/// Seconds in a day. Unix time has no leap seconds.
 const DAY: u64 = 24 * 60 * 60;
 
 /// The last second of the year 9999, the last one that four digits can say.
 const LAST: u64 = 253_402_300_799;
 
-/// A moment in seconds since 1970: `2027-01-31T12:00:00Z`, or `2027-01-31` for the end of that day, which is the midnight
-/// after it. Moments before 1970 are its beginning.
+/// A time in seconds since 1970: `2027-01-31T12:00:00Z`, or `2027-01-31` for the end of that day, which is the following
+/// midnight. Times before 1970 become 0.
 #[must_use]
 pub fn parse_end(text: &str) -> Option<u64> {
     let (date, clock) = match text.split_once('T') {
@@ -26,7 +26,7 @@ pub fn parse_end(text: &str) -> Option<u64> {
     Some(since_1970(Time::from_hms(hour?, minute?, second?).ok()?).unwrap_or(0))
 }
 
-/// The moment as [`parse_end`] reads it: by its day alone, where it is the end of one.
+/// The time as [`parse_end`] reads it: only the date, if it is the end of a day.
 #[must_use]
 pub fn write_end(unix: u64) -> Option<String> {
     match unix.checked_sub(DAY) {
@@ -35,7 +35,7 @@ pub fn write_end(unix: u64) -> Option<String> {
     }
 }
 
-/// `2027-01-31T12:00:00Z` of seconds since 1970; of what is later than the year 9999, its end.
+/// Seconds since 1970 as `2027-01-31T12:00:00Z`; later than the year 9999, the end of that year.
 #[must_use]
 pub fn rfc3339(unix: u64) -> String {
     let seconds = i64::try_from(unix.min(LAST)).unwrap_or_default();
@@ -45,7 +45,7 @@ pub fn rfc3339(unix: u64) -> String {
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
-/// The same of milliseconds since 1970, with three digits after the second.
+/// The same for milliseconds since 1970, with three decimals.
 #[must_use]
 pub fn rfc3339_millis(unix: u64) -> String {
     let mut text = rfc3339(unix / 1000);

@@ -1,19 +1,20 @@
 //! One request, one decision.
 //!
-//! 0. **Before that.** An address that decodes to [control characters](crate::legible) is refused. A CORS preflight is
-//!    answered at the gate in ComfyUI, whatever it presents; elsewhere only a handler that was made for it answers.
+//! 0. **First.** A URL that decodes to [control characters](crate::legible) is refused. In ComfyUI, a CORS preflight is
+//!    answered at the gate, with any credential or none; elsewhere only a handler registered for it answers.
 //! 1. **Credentials.** Every [place](crate::credential::Place) is looked at, in order, until one credential is valid and
 //!    passes every [check](crate::check). A bad one never vetoes a good one. An empty value, a cookie that doesn't verify, or
 //!    the token of another login in front of us counts as absent. Wrong keys count as failed attempts, unless the request is
-//!    admitted all the same.
-//! 2. **Checks.** The gravest refusal is reported. While an address is locked, nothing but the lock is told about keys: what
-//!    it holds back is looked at last, and only ten are evaluated. A log-in or log-out by another page is not looked at.
+//!    admitted anyway.
+//! 2. **Checks.** The gravest refusal is reported. While an address is locked, the answer only mentions the lock: keys that
+//!    it holds back are checked last, and only ten are evaluated. A log-in or log-out by another page is not evaluated.
 //! 3. **Exempt.** See [`crate::exempt`].
 //! 4. **Refused.** Everything else, unknown paths too, so that routes can't be enumerated. A browser loading a page is led
 //!    to the login page.
 //!
-//! What an admitted request may do beyond that is asked apart, so that other requests pay nothing for it: whether it may
-//! open a WebSocket ([`open_socket`]) or queue a prompt ([`take_place`](crate::prompt::take_place)), and whether what admitted it is still valid once it is open ([`still_admits`](crate::validity::still_admits)).
+//! Separate questions, which cost other requests nothing, decide whether an admitted request may open a WebSocket
+//! ([`open_socket`]) or queue a prompt ([`take_place`](crate::prompt::take_place)), and whether its credential is still
+//! valid once it is open ([`still_admits`](crate::validity::still_admits)).
 //!
 //! A request, a question and the time go in; there is no I/O here and no response comes out.
 
@@ -33,14 +34,14 @@ use crate::validity::{Rejected, authenticate};
 /// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
 pub const MAX_CREDENTIALS: usize = 16;
 
-/// Most session cookies of one request that are looked at: more than a browser sends, so that another server on the same
-/// host cannot end somebody's session by setting cookies of that name in front of it.
+/// Most session cookies of one request that are checked: more than a browser sends, so that another server on the same
+/// host can't end a session by setting cookies of that name before it.
 pub const MAX_COOKIES: usize = 256;
 
 /// Longest header of a WebSocket without a credential, in bytes: it stays in memory as long as the socket is open.
 pub const MAX_HEADER: usize = 16 * 1024;
 
-/// What decisions rest on.
+/// What decisions are based on.
 pub struct Policy<'a> {
     /// The keys in force.
     pub keys: &'a Keys,
@@ -52,7 +53,7 @@ pub struct Policy<'a> {
     pub scopes: &'a Table,
     /// What counts as this server's own pages.
     pub own_origins: &'a OwnOrigins,
-    /// Where the steps of the decision are written down, if anybody wants to read them.
+    /// Where to record the steps of the decision, if they are logged.
     pub trace: Option<&'a Trace>,
 }
 
@@ -76,8 +77,8 @@ pub fn decide<'k, R: Request>(policy: &Policy<'k>, request: &R, question: Questi
     }
 }
 
-/// Whether a request may open a WebSocket: nobody takes over the `clientId` of another user's, and those without a credential
-/// are few. Such a one has its seat as long as it is open.
+/// Whether a request may open a WebSocket: it must not take over another user's `clientId`, and the number of WebSockets
+/// without a credential is limited. Each of those keeps its seat while it is open.
 ///
 /// # Errors
 /// [`Denial::ClientIdTaken`], [`Denial::Sockets`], [`Denial::LongHeader`].
@@ -106,15 +107,14 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     /// Rules 1 and 2: the first credential that is valid and passes every check.
     fn grant(mut self) -> Result<Grant<'k>, Denial> {
         let Context { question, .. } = *self.context;
-        // Any page can have a browser send a form: with a key of its own, or to have the browser forget its cookie, which it
-        // doesn't send then.
+        // Any page can make a browser send a form, with a key of its own, or to clear a cookie that is then not even sent.
         let is_of_a_page = matches!(question, Question::LogIn(_) | Question::LogOut);
         if is_of_a_page && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
             return Err(Denial::CrossOrigin);
         }
         match self.walk() {
             Some(grant) if question == Question::Introduction => {
-                // A holder of one key, who is told which one counts, must not guess others beside it.
+                // The holder of one key learns which one counts, so must not guess others beside it.
                 let _ = self.tried.count(self.context);
                 Ok(grant)
             }
@@ -123,7 +123,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         }
     }
 
-    /// The cookie comes before the query, which the address of every picture has.
+    /// The cookie comes before the query, which the URL of every picture has.
     fn walk(&mut self) -> Option<Grant<'k>> {
         self.first::<Form>()
             .or_else(|| self.first::<Authorization>())
@@ -157,7 +157,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         None
     }
 
-    /// Who presents a credential; else a word for why it doesn't admit.
+    /// Whose the credential is, or why it doesn't admit the request.
     fn admit(&mut self, credential: &Credential<'_>) -> Result<Grant<'k>, &'static str> {
         let (denial, why) = match authenticate(self.context, credential) {
             Ok(grant) => match check::all(&grant, credential, self.context) {
@@ -184,12 +184,12 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     }
 }
 
-/// Rules 3 and 4, for a request that `denial` says why rules 1 and 2 did not admit it.
+/// Rules 3 and 4, for a request that rules 1 and 2 did not admit because of `denial`.
 #[cold]
 fn without_credential<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Decision<'k> {
     match context.question {
         Question::Access => exempt(context, denial).unwrap_or_else(|denial| refused(context.request, denial)),
-        // Nothing to end, or to begin: that is no reason to refuse anything.
+        // Nothing to end or begin is no reason to refuse.
         Question::LogOut | Question::LogInByLink if denial == Denial::Missing => Decision::Exempt,
         _ => Decision::Denied(denial),
     }
@@ -210,20 +210,20 @@ fn exempt<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Resul
     if admitted { Ok(Decision::Exempt) } else { Err(denial) }
 }
 
-/// Whether these hold visible ASCII and spaces alone. ComfyUI logs the first two; aiohttp answers 500 where it doesn't like the
-/// others.
+/// Whether these fields hold only visible ASCII and spaces. ComfyUI logs the first two; aiohttp answers 500 to bad values
+/// of the others.
 fn is_printable<R: Request>(request: &R) -> bool {
     let fields = [Field::Host, Field::Origin, Field::SecWebSocketKey, Field::SecWebSocketVersion];
     let mut values = fields.into_iter().flat_map(|field| request.values(field));
     values.all(|value| value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
 }
 
-/// One with other bytes than a browser's is none: whoever answers it may log them.
+/// A preflight with other bytes than a browser's doesn't count: the code that answers may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
     &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod) && is_printable(request)
 }
 
-/// Rule 4. `GET /` is always led to the login page; a WebSocket upgrade never.
+/// Rule 4. `GET /` always leads to the login page; a WebSocket upgrade never does.
 fn refused<'k, R: Request>(request: &R, denial: Denial) -> Decision<'k> {
     let is_root = || matches!(request.route(), Route::Path("/" | "/api/") | Route::Static { prefix: "", file: "" });
     let leads_to_login = matches!(denial, Denial::Missing | Denial::Invalid)

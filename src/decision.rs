@@ -17,7 +17,7 @@ pub struct Grant<'k> {
     pub key: &'k Entry,
     /// How it was presented.
     pub source: Source,
-    /// The session, where it is one.
+    /// The session, if it is one.
     pub session: Option<Session>,
 }
 
@@ -26,7 +26,7 @@ pub struct Grant<'k> {
 pub struct Admission {
     /// The key.
     pub key: KeyId,
-    /// The session, where it was one.
+    /// The session, if it was one.
     pub session: Option<Session>,
     /// What it needs.
     pub needed: Scopes,
@@ -34,7 +34,7 @@ pub struct Admission {
     pub client: Option<IpAddr>,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub enum Decision<'k> {
     /// It presents a valid credential.
     Granted(Grant<'k>),
@@ -57,9 +57,9 @@ pub enum Denial {
     Missing,
     /// At least one credential, none of them valid.
     Invalid,
-    /// Valid, but something that browsers add by themselves, in a request that another site may have made (rule 2).
+    /// Valid, but added by the browser itself to a request that another site may have made (rule 2).
     CrossOrigin,
-    /// This key is not for this address.
+    /// The key may not be used from this address.
     Address(KeyId),
     /// The key may not do this.
     Scope {
@@ -67,16 +67,16 @@ pub enum Denial {
         key: KeyId,
         /// What it may do.
         granted: Scopes,
-        /// What it would need; nothing where nobody may do this.
+        /// What it would need; empty if nobody may do this.
         needed: Scopes,
     },
     /// Another user's profile in ComfyUI (`--multi-user`): see [`crate::profile`].
     Profile,
-    /// A WebSocket asks for the `clientId` of a live one that was opened with a credential, by somebody else.
+    /// A WebSocket asks for the `clientId` of an open one that someone else opened with a credential.
     ClientIdTaken,
-    /// Too many WebSockets without a credential are open, in all or of one address.
+    /// Too many WebSockets without a credential are open, in total or from one address.
     Sockets,
-    /// A WebSocket without a credential, whose header would stay in memory as long as it is open, has a long one.
+    /// A WebSocket without a credential has a long header, which would stay in memory while it is open.
     LongHeader,
     /// A limit of the key is reached.
     Quota {
@@ -85,11 +85,11 @@ pub enum Denial {
         /// What is left of each.
         left: Allowance,
     },
-    /// A key for less than everything asks for the `prompt_id` of another prompt.
+    /// A key that lacks a scope asks for the `prompt_id` of another prompt.
     PromptIdTaken(KeyId),
-    /// The log-out holds on this server, but the store did not take it.
+    /// The log-out counts on this server, but could not be stored.
     Unstored,
-    /// The address decodes to a control character, with which it would begin a line of its own in a log.
+    /// The URL decodes to a control character, which could forge a line in a log.
     ControlCharacter,
     /// The address guessed too often.
     Locked {
@@ -98,7 +98,7 @@ pub enum Denial {
     },
 }
 
-/// How a refusal reads.
+/// The response to a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The HTTP status code (RFC 9110, section 15.5; RFC 6585, section 4).
@@ -111,9 +111,9 @@ pub struct Row {
     pub message: &'static str,
     /// The first `WWW-Authenticate` (RFC 6750, section 3).
     pub challenge: Option<&'static str>,
-    /// What the login page calls it; `None` where a form is answered like everything else.
+    /// The login page's word for it; `None` if a form gets the same answer as other requests.
     pub login_error: Option<&'static str>,
-    /// How loudly it is logged.
+    /// The log level.
     pub level: Level,
 }
 
@@ -149,7 +149,7 @@ impl Denial {
             Self::CrossOrigin => 5,
             Self::Profile | Self::Unstored | Self::ClientIdTaken | Self::Sockets | Self::LongHeader => 6,
             Self::ControlCharacter => 7,
-            // These are found out about what was admitted.
+            // These only concern requests that were admitted.
             Self::Quota { .. } | Self::PromptIdTaken(_) => 8,
         };
         if gravity(other) > gravity(self) { other } else { self }
@@ -167,16 +167,16 @@ impl Denial {
         };
         let name = label.map_or_else(|| key.to_string(), |label| format!("{label:?}"));
         if needed == Scopes::NONE {
-            return "No API key has the scope that was asked for.".into();
+            return "The requested scope is not valid.".into();
         }
         if granted == Scopes::granted([Scope::View]) {
-            return format!("The API key {name} may only look: its scope is view, and this needs {needed}.").into();
+            return format!("The API key {name} may only view: its scope is view, and this needs {needed}.").into();
         }
         format!("The API key {name} may not do this: its scope is {granted}, and this needs {needed}.").into()
     }
 
-    /// Every `WWW-Authenticate`. Programs that wait to be asked (wget, `curl --anyauth`, ffmpeg) know Basic (RFC 7617). A
-    /// proxy that asks may hold back what marks a browser.
+    /// Every `WWW-Authenticate`. Programs that wait for a challenge (wget, `curl --anyauth`, ffmpeg) support Basic
+    /// (RFC 7617). A proxy that asks may not pass on what marks a browser.
     pub fn challenges<R: Request>(
         self,
         row: &Row,
@@ -193,7 +193,7 @@ impl Denial {
         ours.into_iter().chain((asks && !is_by_a_browser(request)).then_some(BASIC.into()))
     }
 
-    /// How it reads, as the answer to a question.
+    /// Its response, as the answer to a question.
     #[must_use]
     #[rustfmt::skip]
     pub fn row(self, question: Question<'_>) -> Row {
@@ -218,7 +218,7 @@ impl Denial {
                 "This ComfyUI profile belongs to a user with a key of their own."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),
-            // Anybody may cause it: at a higher level it would use up the lines of those who guess.
+            // Anyone may cause it: at a higher level it would use up the log lines for guesses.
             Self::Sockets => row(429, "too_many_requests", "sockets", None, None, Debug,
                 "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,
@@ -226,13 +226,14 @@ impl Denial {
             Self::Quota { .. } => row(429, "too_many_requests", "quota", None, None, Debug,
                 "Your limit is reached: try again later."),
             Self::PromptIdTaken(_) => row(400, "bad_request", "prompt_id_taken", None, None, Debug,
-                "This prompt_id is in the queue or in the history: take a new one, or leave it out."),
+                "This prompt_id is in the queue or in the history: use a new one, or leave it out."),
             Self::Unstored => row(503, "service_unavailable", "store", None, None, Warning,
-                "You are logged out here, but it could not be stored: another server, or this one after a restart, may accept this session. Log out again later."),
+                "You are logged out here, but this could not be stored: another server, or this one after a restart, may accept this session. Log out again later."),
             Self::Locked { .. } => row(429, "too_many_requests", "locked", None, Some("locked"), Warning,
                 "Too many wrong API keys from this address: try again later."),
         };
-        // nginx makes a 500 of any status but these, and a browser that is logged in finds no end to a 403 of ours.
+        // nginx turns any other status into a 500. Where a new log-in can't help, the answer stays 403, or a logged-in
+        // browser would be sent to the login page again and again.
         let forwarded = matches!(question, Question::ForwardAuth(_));
         if forwarded && !matches!(self, Self::Address(_) | Self::Scope { .. }) { Row { status: 401, challenge: row.challenge.or(CHALLENGE), ..row } } else { row }
     }

@@ -1,4 +1,4 @@
-//! Which routes need no key. Judged by the resolved route, never by the client's spelling of the path.
+//! Which routes need no key. Matches the resolved route, never the path as the client spelled it.
 
 use crate::error::ConfigError;
 use crate::patterns::Patterns;
@@ -24,9 +24,9 @@ pub enum Route<'a> {
 pub enum Exemption {
     /// Not at all.
     None,
-    /// Whatever it presents.
+    /// With any credential or none.
     Open,
-    /// The route asks a question of its own, which counts what is wrong.
+    /// The route asks its own question, which counts wrong keys.
     AsksItself,
     /// Only if it presents no invalid credential, so that a login page can validate a key against it.
     UnlessInvalid,
@@ -34,7 +34,7 @@ pub enum Exemption {
     Socket,
 }
 
-/// What is protected, which says what of it is for everybody.
+/// The kind of application, which decides what is public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Application {
     /// ComfyUI: what the guide names, and every route's twin below `/api`. Preflights are answered at the gate.
@@ -42,7 +42,7 @@ pub enum Application {
         /// Whether the WebSocket needs a key, too.
         require_ws: bool,
     },
-    /// Somebody's own: `/health` and the login page. A preflight passes to a handler that was registered for it.
+    /// Any other application: `/health` and the login page. A preflight reaches a handler registered for it.
     Own,
 }
 
@@ -87,8 +87,8 @@ impl Exemptions {
         let reads = method == "GET" || method == "HEAD";
         match route {
             Route::Unmatched => Exemption::None,
-            // One makes and ends sessions, the other tells proxies, which nobody could lead to the login page, whether somebody
-            // else's request has a credential.
+            // The first starts and ends sessions. The second tells proxies, which can't use the login page, whether another
+            // request has a credential.
             Route::Path("/auth_session") if method == "POST" || method == "DELETE" => Exemption::AsksItself,
             Route::Path("/auth_verify") if reads => Exemption::AsksItself,
             Route::Path(path) => match self.of_path(path, reads) {
@@ -133,7 +133,7 @@ fn of_our_own(path: &str, reads: bool) -> Exemption {
     }
 }
 
-/// ComfyUI's static mounts that hold nobody's data: the frontend's own (by suffix), extensions, templates, documentation.
+/// ComfyUI's static mounts without user data: the frontend's own (by suffix), extensions, templates, documentation.
 fn is_public_mount(prefix: &str, file: &str) -> bool {
     match prefix {
         "" => {
@@ -150,23 +150,23 @@ fn has_suffix(file: &str) -> bool {
     name.rfind('.').is_some_and(|dot| SUFFIXES.iter().any(|suffix| name[dot..].eq_ignore_ascii_case(suffix)))
 }
 
-/// No dot segments, backslashes or control characters, and no longer than file systems take: a path that means the same
-/// to everybody. (aiohttp answers 500 where the file system says that a name is too long.)
+/// No dot segments, backslashes or control characters, and not too long for file systems: a path with only one meaning.
+/// (aiohttp answers 500 if the file system says that a name is too long.)
 fn is_plain(file: &str) -> bool {
     file.len() <= MAX_FILE
         && !file.contains(|c: char| c == '\\' || c.is_control())
         && !file.split('/').any(|segment| segment == ".." || segment == "." || segment.len() > MAX_SEGMENT)
 }
 
-/// Whether a path below a static mount can be written in one way only, so that a pattern that is compared with it sees the file
-/// that is served: `public/../x`, `x/` and `.//x` are all `x` to a file system.
+/// Whether there is only one way to write a path below a static mount, so that a pattern is compared with the file that is
+/// served: `public/../x`, `x/` and `.//x` are all `x` to a file system.
 #[must_use]
 pub fn is_spelled_plainly(file: &str) -> bool {
     is_plain(file) && (file.is_empty() || !file.split('/').any(str::is_empty))
 }
 
-/// Whether a name in it begins with a dot: what people don't mean to serve, `.env` and `.git` above all. So may a short
-/// name or a drive on Windows (`GIT~1`, `C:.env`), and a name after characters that HFS+ ignores.
+/// Whether a name in it begins with a dot, such as `.env` and `.git`, which nobody means to serve. Short names and drives
+/// on Windows (`GIT~1`, `C:.env`), and names after characters that HFS+ ignores, may do so, too.
 #[must_use]
 pub fn is_hidden(path: &str) -> bool {
     let ignored =

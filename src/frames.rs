@@ -1,21 +1,21 @@
-//! WebSocket frames (RFC 6455, section 5) of a client that nobody knows: hardly anything of them goes on.
+//! Filters the WebSocket frames (RFC 6455, section 5) of an unauthenticated client: little of them is passed on.
 //!
-//! Whatever arrives, and in whatever pieces, nothing grows: a message is measured but not kept, unless it is short and one
-//! of the first.
+//! Memory use is constant, whatever arrives in whatever pieces: a message is measured but not kept, unless it is short and
+//! one of the first.
 
 /// Longest message, in bytes.
 pub const MAX_MESSAGE: u64 = 64 * 1024;
 
-/// Longest message that is kept for somebody to look at it, in bytes.
+/// Longest message that is kept to be inspected, in bytes.
 pub const MAX_KEPT: usize = 4096;
 
 /// Most messages that are kept.
 pub const MAX_LOOKED_AT: usize = 64;
 
-/// After so many bytes the client is not read from for a while, so that nobody else waits for it.
+/// After this many bytes, reading from the client pauses, so that others don't wait.
 pub const REST_AFTER: usize = 256 * 1024;
 
-/// Why a connection is to be closed (RFC 6455, section 7.4.1).
+/// The client broke the protocol (RFC 6455, section 7.4.1).
 pub const PROTOCOL_ERROR: u16 = 1002;
 /// A message is longer than [`MAX_MESSAGE`].
 pub const TOO_LONG: u16 = 1009;
@@ -30,12 +30,12 @@ const PONG: u8 = 10;
 /// Longest payload of a control frame, in bytes.
 const MAX_CONTROL: u64 = 125;
 
-/// What is left of what arrived.
+/// What is passed on.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A control frame that is to be answered, without a mask.
+    /// A control frame to answer, unmasked.
     Control(Vec<u8>),
-    /// A text message that may be looked at.
+    /// A text message to inspect.
     Message(Vec<u8>),
     /// The connection is to be closed with this code. Nothing comes after it.
     End(u16),
@@ -70,7 +70,7 @@ struct Message {
 }
 
 impl Frames {
-    /// Takes what arrived. Of many pings only the last is answered (section 5.5.3), pongs never.
+    /// Takes new data. Of many pings only the last is answered (section 5.5.3), pongs never are.
     pub fn feed(&mut self, mut data: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         let mut ping = None;

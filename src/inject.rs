@@ -1,14 +1,14 @@
-//! A script tag into an HTML page, before every script that the page brings itself.
+//! Puts a script tag into an HTML page, before all scripts of the page itself.
 //!
-//! The tag goes where the HTML parser (WHATWG, section 13.2.6.4) is about to be "in head": behind the `<head>` tag, or, in
-//! a page without one, in front of the first thing that is neither comment, doctype, white space nor `<html>`, which is
-//! where the parser would open the head by itself. So a `<head>` inside a comment or a script is never mistaken for it.
+//! The tag goes where the HTML parser (WHATWG, section 13.2.6.4) enters "in head": after the `<head>` tag or, in a page
+//! without one, before the first thing that is not a comment, doctype, white space or `<html>`, where the parser would
+//! open the head by itself. So a `<head>` inside a comment or a script is never mistaken for it.
 
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-/// What may stand before a page's content. Comments end as the HTML parser ends them (`-->`, `--!>`, `<!-->`, `<!--->`).
+/// What may come before a page's content. Comments end as the HTML parser ends them (`-->`, `--!>`, `<!-->`, `<!--->`).
 static PREAMBLE: LazyLock<Regex> = LazyLock::new(|| {
     const ATTRIBUTES: &str = r#"(?:[\s/](?:[^>"']|"[^"]*"|'[^']*')*)?>"#;
     let pattern = format!(
@@ -17,7 +17,7 @@ static PREAMBLE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&pattern).expect("a constant pattern")
 });
 
-/// The page with `<script src="…">` as the first thing in its head. The page's bytes are otherwise unchanged.
+/// The page with `<script src="…">` at the start of its head, and otherwise unchanged.
 ///
 /// `source` must be a URL that needs no escaping inside a quoted attribute; ours is a constant.
 #[must_use]

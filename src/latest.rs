@@ -1,4 +1,4 @@
-//! The latest time that it has been. A wall clock may be set back; a key that has expired stays so all the same.
+//! The latest time so far: an expired key stays expired even if the wall clock is set back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

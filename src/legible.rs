@@ -1,7 +1,7 @@
-//! Addresses that would begin a line of their own in a log.
+//! URLs that could forge lines in a log (log injection).
 //!
-//! ComfyUI and custom nodes log paths and `clientId`s as they decode them. One that holds a line feed would forge whole
-//! lines, and an escape sequence writes over the screen of anyone who reads the log.
+//! ComfyUI and custom nodes log decoded paths and `clientId`s. A line feed in one would forge whole lines, and an escape
+//! sequence overwrites the screen of anyone who reads the log.
 
 use std::borrow::Cow;
 

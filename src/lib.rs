@@ -9,7 +9,7 @@
 //! | [`secret`] | keys and digests that never print themselves |
 //! | [`keys`] | key files: parsing, looking up, reloading |
 //! | [`request`] | what may be asked of a request |
-//! | [`legible`] | addresses that would begin a line of their own in a log |
+//! | [`legible`] | URLs that could forge lines in a log |
 //! | [`credential`] | the places in a request where a key may be |
 //! | [`session`] | the cookie that stands for a key |
 //! | [`validity`] | whether a credential is valid |
@@ -27,7 +27,7 @@
 //! | [`link`] | what a link to a page of ours may do |
 //! | [`client`] | the client's address behind trusted proxies |
 //! | [`ascii`] | text that is nothing but visible ASCII |
-//! | [`frames`] | what a WebSocket's client may send that nobody knows |
+//! | [`frames`] | what an unauthenticated WebSocket client may send |
 //! | [`profile`] | whose a profile of ComfyUI's is |
 //! | [`user_file`] | which scope a file of a ComfyUI user's needs |
 //! | [`date`] | days and moments in UTC |

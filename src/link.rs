@@ -1,4 +1,4 @@
-//! What a link to a page of ours may do. It is a GET: what another site's page can make a browser send has no effect.
+//! What a link to one of our pages may do. It is a GET, and requests that another site can cause must have no effect.
 
 use crate::check::Context;
 use zeroize::Zeroizing;
@@ -14,12 +14,12 @@ use crate::visit::{Visit, is_opened_now, visit};
 /// What `Sec-Fetch-Site` may say.
 const SITES: [&str; 4] = ["same-origin", "same-site", "cross-site", "none"];
 
-/// What becomes of a link to the page.
+/// What to do with a link to the page.
 #[derive(Clone, Copy)]
 pub enum Link<'k> {
     /// The page is shown.
     Page,
-    /// It is followed once more: from a page of ours, and without the key in it.
+    /// It is followed again, from our own page and without the key in it.
     GoOn,
     /// It logs in, and goes on.
     LogIn(Grant<'k>),
@@ -33,7 +33,7 @@ pub enum Link<'k> {
     },
 }
 
-/// What becomes of a link, once it is decided whether the key in it, if there is one, may log in.
+/// What to do with a link, after the decision whether a key in it may log in.
 #[must_use]
 pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: &Decision<'k>) -> Link<'k> {
     let request = context.request;

@@ -15,12 +15,12 @@ const OURS: [&str; 2] = ["same-origin", "none"];
 /// The page that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// Nothing says that it is a page: browsers say it with all that changes something, and with a WebSocket.
+    /// Nothing shows that it is a page: browsers do with everything that changes something, and with a WebSocket.
     Unknown,
     /// One of this server's own, or one that the operator counts as such.
     Own,
-    /// One of the same host name, at another port or by another scheme. So are our own behind a proxy that passes the host
-    /// on without its port.
+    /// One of the same host name, with another port or scheme. Our own are, too, if a proxy passes on the host without its
+    /// port.
     SameHost,
     /// One of another host, or without any.
     Foreign,
@@ -68,7 +68,7 @@ fn page_of<R: Request>(own: &OwnOrigins, request: &R, text: &str, can_be_own: bo
     }
 }
 
-/// Whether `Sec-Fetch-Site` says that a request is ours: no value but one that says so. `None` where it isn't there.
+/// Whether all values of `Sec-Fetch-Site` say that a request is ours. `None` if there are none.
 pub fn says_ours<R: Request>(request: &R) -> Option<bool> {
     let mut values = request.values(Field::SecFetchSite);
     let first = values.next()?;
@@ -121,7 +121,7 @@ impl OwnOrigins {
                 None => faults.push(ConfigError::new(
                     "origin",
                     format!(
-                        "{} is no origin; write scheme://host or scheme://host:port, such as https://example.com",
+                        "{} is not an origin; write scheme://host or scheme://host:port, such as https://example.com",
                         quoted(text)
                     ),
                 )),

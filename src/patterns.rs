@@ -5,7 +5,7 @@ use regex::RegexSet;
 use crate::error::{ConfigError, may_hold_a_key};
 use crate::exempt::Route;
 
-const HIDDEN: &str = "\"[redacted]\" is no pattern (it isn't shown, it may hold a key)";
+const HIDDEN: &str = "\"[redacted]\" is not a pattern (not shown, because it may contain a key)";
 
 /// Patterns in their order.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Patterns {
         for pattern in patterns.iter().map(AsRef::as_ref) {
             match to_regex(pattern) {
                 Ok(regex) => regexes.push(regex),
-                // What a regular expression's fault says quotes the expression.
+                // The error of a regular expression quotes the expression.
                 Err(_) if may_hold_a_key(pattern) => faults.push(ConfigError::new(setting, HIDDEN)),
                 Err(message) => faults.push(ConfigError::new(setting, format!("{pattern:?} {message}"))),
             }
@@ -32,7 +32,7 @@ impl Patterns {
             return Err(faults);
         }
         let set = RegexSet::new(regexes);
-        set.map(Self).map_err(|error| vec![ConfigError::new(setting, format!("too large together: {error}"))])
+        set.map(Self).map_err(|error| vec![ConfigError::new(setting, format!("too large in total: {error}"))])
     }
 
     /// The number of the first that matches a route.
@@ -51,9 +51,9 @@ impl Patterns {
 
 fn to_regex(pattern: &str) -> Result<String, String> {
     let no_expression =
-        |error: regex::Error| format!("is no regular expression: {}", error.to_string().replace('\n', " "));
+        |error: regex::Error| format!("is not a regular expression: {}", error.to_string().replace('\n', " "));
     let regex = if let Some(expression) = pattern.strip_prefix('^') {
-        // By itself first: of `a)|(b`, which is none, the parentheses below would make one that isn't anchored.
+        // On its own first: the parentheses below would turn the invalid `a)|(b` into one that isn't anchored.
         regex::Regex::new(expression).map_err(no_expression)?;
         format!("^(?:{expression})$")
     } else if pattern.starts_with('/') {

@@ -8,11 +8,11 @@ use crate::state::{State, limits::Ticket};
 /// How a request may queue a prompt.
 #[derive(Default)]
 pub struct Place {
-    /// What the prompt takes up, if the key has limits.
+    /// The prompt's place, if the key has limits.
     pub ticket: Option<Ticket>,
-    /// Whether its `prompt_id` must be that of no other prompt, whose results it would replace.
+    /// Whether its `prompt_id` must be new, because the prompt would replace the results of another one.
     pub by_a_new_id: bool,
-    /// Whether it goes to the end of the queue, whatever it asks for.
+    /// Whether it goes to the end of the queue, even if it asks for another place.
     pub in_turn: bool,
 }
 

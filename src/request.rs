@@ -1,4 +1,4 @@
-//! What may be asked of a request, and what it is judged for.
+//! What a decision can read of a request, and which question it answers.
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -48,7 +48,7 @@ pub trait Request {
     fn header_size(&self) -> usize;
     /// The raw query string, if there is one.
     fn query(&self) -> Option<Self::Text>;
-    /// Whether the address can be written into a log line: see [`crate::legible`].
+    /// Whether the URL can be written into a log line: see [`crate::legible`].
     fn is_legible(&self) -> bool;
     /// The keys before the path, decoded, in order. The route is that of the path without them.
     fn url_keys(&self) -> impl Iterator<Item = Self::Text>;
@@ -62,26 +62,26 @@ pub trait Request {
     fn peer(&self) -> Option<u64>;
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
-    /// The same where it is sure: a proxy that nobody named, or that names nobody, may speak for anybody.
+    /// The same if it is certain: a proxy that isn't trusted, or names no client, may speak for anyone.
     fn known_client(&self) -> Option<IpAddr>;
     /// Whether the other end of the connection is the client, and not a proxy that may speak for many.
     fn client_is_peer(&self) -> bool;
     /// Whether a proxy that the operator trusts is at the other end of the connection.
     fn proxied(&self) -> bool;
-    /// Whether this package answers it, or the page that everything else is shown in.
+    /// Whether this package answers it, or it is the start page.
     fn is_our_own(&self) -> bool;
     /// Whose code answers it.
     fn handler(&self) -> Handler;
-    /// What was remembered of its route and handler, and method.
+    /// The remembered scopes for its route, handler and method.
     fn known_scopes(&self) -> Option<Scopes>;
     /// Remembers what every such request needs.
     fn remember_scopes(&self, needed: Scopes);
     /// The files that it names in the folder of the ComfyUI user that a key is: the paths below that folder, with every link
     /// followed. `None` where that cannot be told.
     fn user_files(&self, key: &Entry) -> Option<Vec<String>>;
-    /// What it needs, in the words of the application that is protected, which has a function for that.
+    /// The scopes it needs, from the application's own function.
     fn needed_scopes(&self) -> Scopes;
-    /// Whether it asks for the `clientId` of a live socket that was opened with a credential, by somebody else than `by`.
+    /// Whether it asks for the `clientId` of an open socket that was opened with a credential of someone other than `by`.
     fn takes_over(&self, by: Option<&str>) -> bool;
 }
 
@@ -90,18 +90,18 @@ pub trait Request {
 pub enum Handler {
     /// ComfyUI's own.
     ComfyUi,
-    /// A custom node's, or that which a custom node has registered.
+    /// A custom node's, or code that a custom node registered.
     Node,
-    /// That cannot be told.
+    /// Unknown.
     Unknown,
 }
 
-/// What a request is judged for.
+/// The question about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question<'a> {
     /// May it pass?
     Access,
-    /// May the request pass that a proxy asks about (nginx's `auth_request`, Traefik's `ForwardAuth`, Caddy's
+    /// May the request that a proxy asks about pass (nginx's `auth_request`, Traefik's `ForwardAuth`, Caddy's
     /// `forward_auth`)? The proxy asks with a GET that has the original request's fields.
     ForwardAuth(Wanted),
     /// May it begin a session? A login form has its key in the request's body.
@@ -112,9 +112,9 @@ pub enum Question<'a> {
     LogOut,
     /// Who is it? Counts nothing.
     Identity,
-    /// Who is it, if that is told to whoever asks? Wrong keys count, whatever is beside them.
+    /// Who is it, for an answer to the client? A wrong key counts, even beside a valid one.
     Introduction,
-    /// What admitted this request, which is in flight? Counts nothing.
+    /// What admitted this request in flight? Counts nothing.
     Again,
 }
 
@@ -151,7 +151,7 @@ pub enum Wanted {
     Nothing,
     /// This one.
     Scope(Scope),
-    /// Several, or one that there is not: nobody has it.
+    /// Several, or an unknown one: nobody has it.
     Unknown,
 }
 
@@ -173,7 +173,7 @@ impl Now {
         Self { monotonic: Duration::ZERO, unix, ahead: unix.saturating_mul(1000) }
     }
 
-    /// Seconds since 1970 (UTC), for keys: the latest that it has been, which goes on where the wall clock is set back.
+    /// Seconds since 1970 (UTC), for keys: the latest time so far, which goes on even if the wall clock is set back.
     #[must_use]
     pub fn latest(self) -> u64 {
         self.latest_millis() / 1000
@@ -191,8 +191,8 @@ pub(crate) fn millis(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
 }
 
-/// A field's value; where it is repeated, its values with commas between them (RFC 9110, section 5.3), which none of those
-/// that may not be repeated equals.
+/// A field's value. If it is repeated, the values are joined with commas (RFC 9110, section 5.3), so that a repeated field
+/// that must not be repeated equals no valid value.
 pub fn combined<R: Request>(request: &R, field: Field) -> Option<String> {
     request.values(field).map(|value| value.to_owned()).reduce(|before, value| [&before, ", ", &value].concat())
 }
@@ -218,8 +218,8 @@ pub fn is_a_prompt<R: Request>(request: &R) -> bool {
 pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
     let reads = |method: &str| matches!(method, "GET" | "HEAD" | "OPTIONS");
     let asked_about_a_read = || {
-        // What nginx's documentation uses, and what Traefik and Caddy send. Where a proxy sets neither, a client may; so
-        // they can only make the judgement stricter.
+        // nginx's documentation uses the first, Traefik and Caddy send the second. If a proxy sets neither, a client may;
+        // so they can only make the decision stricter.
         [Field::XOriginalMethod, Field::XForwardedMethod]
             .iter()
             .all(|&field| request.values(field).all(|method| reads(&method)))
@@ -233,7 +233,7 @@ pub fn is_read<R: Request>(request: &R, question: Question<'_>) -> bool {
         && (!matches!(question, Question::ForwardAuth(_)) || asked_about_a_read())
 }
 
-/// Whether anything marks it as a browser's. A browser opens a dialog of its own when it is asked for Basic credentials, and
+/// Whether anything marks it as a browser's. Challenged for Basic credentials, a browser opens a dialog of its own, and
 /// adds them by itself from then on.
 pub fn is_by_a_browser<R: Request>(request: &R) -> bool {
     is_marked_as_a_browsers(request) || takes_html(request)

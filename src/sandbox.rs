@@ -1,15 +1,15 @@
-//! What clients can write is never a page of ours.
+//! Keeps content that clients can write from acting as one of our pages (stored XSS).
 //!
-//! A page or a script that somebody with a key left on the server would act with the rights of the person who opens it. So a
-//! browser gets it in a sandbox (CSP, directive `sandbox`), takes it for nothing but what its type says (`nosniff`), and
-//! downloads it where the type is one that a browser would run. Pictures, videos, sound and text are shown as before, and
-//! what a page loads by itself (`<img>`, `<video>`, `fetch`, a style sheet) works whatever these fields say.
+//! A page or script that someone with a key uploaded would act with the rights of the person who opens it. So browsers get
+//! it in a sandbox (CSP, directive `sandbox`), must not guess another type (`nosniff`), and download it if they would run
+//! its type. Pictures, videos, sound and text are shown as before, and what a page loads itself (`<img>`, `<video>`,
+//! `fetch`, a style sheet) works as before.
 
 /// The whole of the policy.
 const POLICY: &str = "sandbox";
 
-/// The same for sound and films. In a tab of its own, a browser asks for them a second time, and without the cookie where
-/// the tab is of no origin. Scripts do not run, either.
+/// The same for sound and films. In its own tab, a browser requests them a second time, and without the cookie if the tab
+/// has no origin. Scripts do not run here, either.
 const PLAYED: &str = "sandbox allow-same-origin";
 
 /// A type that no browser runs or shows.
@@ -23,12 +23,12 @@ pub fn answers_what_clients_write(path: &str) -> bool {
     routes.iter().any(|route| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-/// What becomes of a response's type.
+/// How a browser treats a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is shown where it was shown.
+    /// It is shown as before.
     Shown,
-    /// It is downloaded where it is opened.
+    /// It is downloaded when opened.
     Downloaded,
     /// The same, and no page can load it as its script, either.
     Disarmed,
@@ -43,7 +43,7 @@ pub fn policy(content_type: &str) -> &'static str {
     if is_played && treatment(content_type) == Treatment::Shown { PLAYED } else { POLICY }
 }
 
-/// What is done with a `Content-Type` value. What nobody knows is downloaded.
+/// What to do with a `Content-Type` value. Unknown types are downloaded.
 #[must_use]
 pub fn treatment(content_type: &str) -> Treatment {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -68,9 +68,9 @@ pub fn treatment(content_type: &str) -> Treatment {
     if is_shown { Treatment::Shown } else { Treatment::Downloaded }
 }
 
-/// A `Content-Disposition` value that has the response downloaded, under the name that it says already.
+/// A `Content-Disposition` value that makes browsers download the response, keeping its file name.
 ///
-/// ComfyUI's `/view` says the name without saying a disposition, which browsers take for `inline`.
+/// ComfyUI's `/view` sends a name without a disposition, which browsers treat as `inline`.
 #[must_use]
 pub fn as_attachment(disposition: &str) -> String {
     let (first, rest) = disposition.split_once(';').map_or((disposition, ""), |(first, rest)| (first, rest));

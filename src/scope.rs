@@ -1,7 +1,7 @@
 //! Which scopes a route needs.
 //!
-//! One table for ComfyUI's own routes, one rule for ComfyUI-Manager's, one for static mounts. What none of them names
-//! needs `all`, or `nodes` where a custom node answers it.
+//! One table for ComfyUI's own routes, one rule for ComfyUI-Manager's, one for static mounts. All other routes need `all`,
+//! or `nodes` if a custom node answers them.
 
 use crate::error::{ConfigError, quoted};
 use crate::exempt::{Route, is_hidden, is_spelled_plainly, without_api};
@@ -11,14 +11,14 @@ use crate::patterns::Patterns;
 use crate::request::{Handler, Request};
 use crate::user_file;
 
-/// Who says what a route needs. A route of which nobody says anything needs `all`.
+/// What says which scopes a route needs. A route that it doesn't name needs `all`.
 #[derive(Debug)]
 pub enum Table {
     /// The table of ComfyUI's routes.
     ComfyUi,
-    /// The author of an application of their own, by patterns: the first that matches counts.
+    /// An application's patterns: the first match counts.
     Patterns(Patterns, Vec<Scopes>),
-    /// The same, by a function.
+    /// An application's function.
     Function,
 }
 
@@ -34,14 +34,14 @@ impl Table {
         Ok(Self::Patterns(Patterns::new("scopes", &patterns)?, scopes))
     }
 
-    /// Whether nobody has said of any route what it needs.
+    /// Whether no scopes are defined for any route.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Patterns(_, scopes) if scopes.is_empty())
     }
 
-    /// What a request needs that is judged for `key`. Patterns and functions see the path as it was asked for, so a file below a
-    /// static mount needs `all` by any other spelling than its plain one.
+    /// What a request with `key` needs. Patterns and functions see the requested path, so a file below a static mount needs
+    /// `all` in any spelling but the plain one.
     #[must_use]
     pub fn needed<R: Request>(&self, request: &R, key: &Entry) -> Scopes {
         if request.is_our_own() {
@@ -65,7 +65,7 @@ impl Table {
         }
     }
 
-    /// Whether ComfyUI-Manager answers there.
+    /// Whether ComfyUI-Manager answers this route.
     #[must_use]
     pub fn is_of_the_manager(&self, route: Route<'_>) -> bool {
         matches!(self, Self::ComfyUi) && leads_to_the_manager(route)
@@ -81,13 +81,13 @@ impl Table {
     }
 }
 
-/// What the routes need that this package adds: any valid key, but for the figures of the server.
+/// What the routes that this package adds need: any valid key, except for the metrics.
 fn of_our_own(route: Route<'_>) -> Scopes {
     let tells_figures = matches!(route, Route::Path(path) if without_api(path) == METRICS);
     if tells_figures { Scopes::needed(Scope::Metrics) } else { Scopes::NONE }
 }
 
-/// Whether what a route needs is judged on the files that a request names.
+/// Whether the scopes of a route depend on the files that a request names.
 fn names_user_files(path: &str) -> bool {
     let path = without_api(path);
     path == "/userdata" || path == "/v2/userdata" || path.starts_with("/userdata/")
@@ -99,15 +99,15 @@ fn of_user_files<R: Request>(request: &R, key: &Entry) -> Scopes {
     files.iter().fold(Scopes::NONE, |all, file| all.and(user_file::needed(file, writes)))
 }
 
-/// What a request needs that needs each of these words.
+/// The set of these scopes.
 ///
 /// # Errors
-/// A word is no scope.
+/// A word is not a scope.
 pub fn needed<S: AsRef<str>>(words: &[S]) -> Result<Scopes, ConfigError> {
     words.iter().map(AsRef::as_ref).try_fold(Scopes::NONE, |all, word| {
         let is_none = || {
             let words = Scope::EACH.map(Scope::name).join(", ");
-            ConfigError::new("scopes", format!("{} is no scope; write one of: {words}", quoted(word)))
+            ConfigError::new("scopes", format!("{} is not a scope; write one of: {words}", quoted(word)))
         };
         Scope::parse(word).map(|scope| all.and(Scopes::needed(scope))).ok_or_else(is_none)
     })
@@ -125,7 +125,7 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let nodes = Scopes::needed(Scope::Nodes);
     match (by_table.map(Scopes::needed), request.handler()) {
         (Some(needed), Handler::ComfyUi) => needed,
-        // The stricter of both counts: whose it is may not be clear, but it must not need less than a node's.
+        // The stricter of both counts: if the owner is unknown, it must not need less than a node's route.
         (Some(needed), Handler::Node | Handler::Unknown) => needed.and(nodes),
         (None, Handler::Node) => nodes,
         (None, Handler::ComfyUi | Handler::Unknown) => Scopes::ALL,
@@ -165,7 +165,7 @@ const OF_COMFYUI: &[Row] = &[
     ("GET",    "/experiment/models/preview/{folder}/{path_index}/{filename}", View),
     ("GET",    "/view_metadata/{folder_name}",                          View),
     ("GET",    "/system_stats",                                         View),
-    ("POST",   "/free",                                                 All), // everybody's models leave the memory
+    ("POST",   "/free",                                                 All), // it unloads everyone's models
 
     // Prompts: queue, history, jobs.
     ("GET",    "/prompt",                                               View),
@@ -237,7 +237,7 @@ const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot",
 /// Paths that it had before its third version.
 const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
 
-/// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` where nobody has said.
+/// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` if it is not in the table.
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     if path.starts_with("/api/") {
@@ -248,7 +248,7 @@ pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     Some(row.2)
 }
 
-/// What a file below a static mount of ComfyUI's needs, by the mount's prefix without `/api`; `None` where nobody has said.
+/// What a file below a static mount of ComfyUI's needs, by the mount's prefix without `/api`; `None` if it is unknown.
 #[must_use]
 pub fn of_comfyuis_files(prefix: &str, method: &str) -> Option<Scope> {
     let is_below =
@@ -265,10 +265,10 @@ fn leads_to_the_manager(route: Route<'_>) -> bool {
     }
 }
 
-/// Whether a path, canonical or as it was asked for, is one of ComfyUI-Manager's. Who serves it makes no difference.
+/// Whether a path, canonical or as requested, is one of ComfyUI-Manager's, no matter who serves it.
 ///
-/// `/api` and `/v2` may be before it, as often as they like. Where a canonical path has names (`{name}`), it is one if any
-/// value of theirs makes it one.
+/// Any number of `/api` and `/v2` may come before it. A canonical path with names (`{name}`) is one if any value of the
+/// names makes it one.
 #[must_use]
 pub fn is_of_the_manager(path: &str) -> bool {
     const BEFORE: [&str; 2] = ["api", "v2"];

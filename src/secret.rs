@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// Longest key accepted, in characters.
 pub const MAX_KEY_LENGTH: usize = 1024;
 
-/// Keys shorter than this, in characters, can be guessed by somebody patient; they bring a warning.
+/// Keys shorter than this, in characters, can be guessed with patience; they cause a warning.
 pub const SHORT_KEY_LENGTH: usize = 32;
 
 /// Bytes of randomness in a generated key.
@@ -46,7 +46,7 @@ impl fmt::Debug for ApiKey {
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Hashes a candidate. The time depends on its length only, which whoever sent it knows.
+    /// Hashes a candidate. The time depends only on its length, which the sender knows.
     #[must_use]
     pub fn of(candidate: &[u8]) -> Self {
         Self(Sha256::digest(candidate).into())
@@ -88,14 +88,14 @@ impl fmt::Debug for Digest {
 /// A new key: 256 random bits from the operating system, as 43 URL-safe base64 characters (RFC 4648, section 5).
 ///
 /// # Panics
-/// When the operating system has no randomness to give; a predictable key would be an open door.
+/// If the operating system has no randomness: a predictable key would be an open door.
 #[must_use]
 pub fn generate_key() -> Zeroizing<String> {
     use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
     loop {
         let bytes = Zeroizing::new(random_bytes::<GENERATED_KEY_BYTES>());
         let key = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()));
-        // Behind `--api-key` a leading dash would be read as another flag.
+        // After `--api-key`, a leading dash would be read as another flag.
         if !key.starts_with('-') {
             return key;
         }

@@ -1,5 +1,5 @@
-//! Sessions: the cookie that stands for a key, so that `<img>`, `<video>`, module scripts and WebSockets work, to which
-//! no script can add a header.
+//! Sessions: a cookie that stands for a key, for `<img>`, `<video>`, module scripts and WebSockets, to which no script can
+//! add a header.
 //!
 //! Stateless: `version ‖ key id ‖ session id ‖ time of issue ‖ expiry ‖ HMAC-SHA256`, under a key derived from the API
 //! key's digest. So a session survives restarts, works on every replica with the same key file, and dies with its key. The
@@ -28,7 +28,7 @@ const SIGNED_LENGTH: usize = 1 + 16 + 16 + 8 + 8;
 const LENGTH: usize = SIGNED_LENGTH + 32;
 const ENCODED_LENGTH: usize = (LENGTH * 4).div_ceil(3);
 
-/// Names one session, at random; what a log-out ends.
+/// The random id of a session, which a log-out ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub [u8; 16]);
 

@@ -1,9 +1,9 @@
-//! The steps of a decision, for an operator who asks why a request was refused. Never a credential.
+//! The steps of a decision, to find out why a request was refused. Never contains a credential.
 
 use std::cell::RefCell;
 use std::fmt;
 
-/// Where the steps are written down.
+/// Records the steps.
 #[derive(Default)]
 pub struct Trace(RefCell<String>);
 

@@ -12,14 +12,14 @@ use crate::secret::Digest;
 pub struct Tried<'k>(Vec<Key<'k>>);
 
 enum Key<'k> {
-    /// Where it was, and which; no digest where it cannot be a key.
+    /// Its place and digest; no digest if it can't be a key.
     Wrong(Source, Option<Digest>),
-    /// A right one, which the lock of its address holds back.
+    /// A valid one, which the lock of its address holds back.
     HeldBack(Grant<'k>),
 }
 
 impl<'k> Tried<'k> {
-    /// How many they are.
+    /// How many there are.
     pub fn how_many(&self) -> usize {
         self.0.len()
     }
@@ -29,12 +29,12 @@ impl<'k> Tried<'k> {
         self.0.push(Key::Wrong(source, digest));
     }
 
-    /// Adds a right one that is held back.
+    /// Adds a valid one that is held back.
     pub fn held_back(&mut self, grant: Grant<'k>) {
         self.0.push(Key::HeldBack(grant));
     }
 
-    /// Counts wrong ones, then evaluates right ones while any are; `refused` is what was found so far.
+    /// Counts wrong ones, then evaluates valid ones while evaluations are left; `refused` is the refusal so far.
     ///
     /// # Errors
     /// The gravest refusal.
@@ -56,7 +56,7 @@ impl<'k> Tried<'k> {
         self.right().find(|grant| check::held_back(grant, context)).ok_or(refused)
     }
 
-    /// Counts wrong ones, whatever else the request presents.
+    /// Counts wrong ones, even if the request also presents a valid one.
     ///
     /// # Errors
     /// [`Denial::Locked`].

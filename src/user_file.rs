@@ -1,19 +1,19 @@
 //! Which scope a file of a ComfyUI user's needs.
 //!
-//! `/userdata` reaches the whole of a user's folder. What is in it decides what the owner's page does (`user.css`) and
-//! what the Manager installs (its `config.ini`, its startup scripts), so below `all` only these are written:
+//! `/userdata` reaches a user's whole folder. Its files decide what the owner's page does (`user.css`) and what the Manager
+//! installs (its `config.ini`, its startup scripts), so keys without `all` may only write:
 //!
 //! 1. Files in the folders where the page keeps what people make: workflows, subgraphs, and key bindings.
 //! 2. The page's own settings and templates.
 //!
-//! And everything is read but
+//! And they may read everything except
 //!
 //! 3. the Manager's folder, and
 //! 4. what would be below one of the page's own files: ComfyUI makes the folders of what it reads, so that a folder
 //!    would take the file's place.
 //!
-//! The path that is judged is the one on disk: relative to the user's folder, without links and `..`, and `/` between its
-//! names. Names that only some systems take for others need `all` wherever it runs.
+//! The path that counts is the one on disk: relative to the user's folder, without links and `..`, with `/` between names.
+//! Names that some systems treat as other names need `all` on every system.
 
 use crate::keys::{Scope, Scopes};
 
@@ -26,10 +26,10 @@ const FILES: [&str; 2] = ["comfy.settings.json", "comfy.templates.json"];
 /// What it only reads.
 const STYLE: &str = "user.css";
 
-/// Letters of the names of the Manager's folders, then and now.
+/// Letters of the names of the Manager's folders, in old and new versions.
 const MANAGER: [&str; 2] = ["comfyuimanager", "manager"];
 
-/// The scopes that a request needs that reads or writes a file or a folder, or lists one. The user's folder itself is `""`.
+/// The scopes that a request needs to read or write a file, or to list a folder. The user's folder itself is `""`.
 #[must_use]
 pub fn needed(path: &str, writes: bool) -> Scopes {
     let may = if writes { is_written_below_all(path) } else { is_read_below_all(path) };
@@ -53,7 +53,7 @@ fn is_read_below_all(path: &str) -> bool {
     !is_managers(first) && (below.is_none() || !is_file())
 }
 
-/// However it is written: without what a system leaves out of names, and as a short name (`COMFYU~1`).
+/// In any spelling: without what a system leaves out of names, and as a short name (`COMFYU~1`).
 fn is_managers(folder: &str) -> bool {
     let name = letters(folder.split(':').next().unwrap_or_default());
     let is_short = folder.split_once('~').is_some_and(|(start, number)| {
@@ -69,8 +69,8 @@ fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Whether a name is that of one file, itself, on every system: none of a device, of a stream of another file's, or with an
-/// end that is cut off.
+/// Whether a name means only the file of this name on every system: not a device, not a stream of another file, and
+/// without an ending that is cut off.
 fn means_the_same_everywhere(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
     let is_port = ["com", "lpt"].iter().any(|port| {

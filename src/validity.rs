@@ -51,8 +51,8 @@ pub fn authenticate<'k, R: Request>(
     }
 }
 
-/// Whether what admitted a connection is still valid: the key is in force, may still do that and be used from there, and its
-/// session has not ended.
+/// Whether a connection's credential is still valid: the key is in force and may still do that from there, and the session
+/// has not ended.
 #[must_use]
 pub fn still_admits(policy: &Policy<'_>, admission: &Admission, now: Now) -> bool {
     let ended = |session: &Session| now.unix >= session.expires || policy.state.log_outs.contains(session);

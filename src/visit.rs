@@ -1,9 +1,9 @@
-//! How a browser came to ask for something, as it says itself (Fetch Metadata).
+//! How a browser came to send a request, according to Fetch Metadata.
 
 use crate::origin::says_ours;
 use crate::request::{Field, Request, combined};
 
-/// How a browser came to ask for something.
+/// How a browser came to send a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
     /// It doesn't say.

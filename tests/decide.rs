@@ -323,7 +323,7 @@ fn rule_1_one_request_carries_only_so_many_guesses() {
         ("one too many", guesses(MAX_CREDENTIALS).bearer(KEY), "invalid_credential"),
         ("one too many, in another source", guesses(MAX_CREDENTIALS).with(Field::XApiKey, KEY), "invalid_credential"),
     ]);
-    // The cookie is no guess: it bears a signature.
+    // The cookie is not a guess: it is signed.
     assert_eq!(server.outcome(&guesses(MAX_CREDENTIALS).with(Field::Cookie, session)), "Cookie");
     let behind = |forged: usize| format!("{}{}", "comfyui_session_8188=A; ".repeat(forged), server.cookie(KEY));
     assert_eq!(server.outcome(&get().with(Field::Cookie, behind(MAX_COOKIES - 1))), "Cookie");
@@ -1654,7 +1654,7 @@ fn an_application_of_ones_own_says_what_it_needs() {
         assert_eq!(server.outcome(&request("POST", route).bearer(KEY)), expected, "{route:?}");
     }
     let faults = Table::of_patterns(&[words("/x", &["see"])]).unwrap_err();
-    assert_eq!(faults[0].to_string(), "scopes: \"see\" is no scope; write one of: view, run, nodes, metrics, all");
+    assert_eq!(faults[0].to_string(), "scopes: \"see\" is not a scope; write one of: view, run, nodes, metrics, all");
     let faults = Table::of_patterns(&[words("x", &[])]).unwrap_err();
     assert!(faults[0].to_string().starts_with("scopes: \"x\" must begin with /"), "{}", faults[0]);
 }
@@ -1776,7 +1776,7 @@ fn rule_4_what_a_key_would_need_is_told() {
             denial(&[Scope::View], run),
             Some("wall"),
             ", scope=\"run\"",
-            "The API key \"wall\" may only look: its scope is view, and this needs run.",
+            "The API key \"wall\" may only view: its scope is view, and this needs run.",
         ),
         (
             denial(&[Scope::Run], run.and(nodes)),
@@ -1784,7 +1784,7 @@ fn rule_4_what_a_key_would_need_is_told() {
             ", scope=\"run nodes\"",
             "The API key 00000000000000000000000000000000 may not do this: its scope is run, and this needs run,nodes.",
         ),
-        (denial(&[Scope::All], Scopes::NONE), None, "", "No API key has the scope that was asked for."),
+        (denial(&[Scope::All], Scopes::NONE), None, "", "The requested scope is not valid."),
     ] {
         let row = denial.row(Question::Access);
         assert_eq!(denial.message(&row, label), message);

@@ -57,7 +57,7 @@ def requirement(project: dict) -> str:
 
 
 def write(folder: Path) -> None:
-    """Writes the folder anew."""
+    """Writes the folder again."""
     manifest = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = manifest["project"]
     shutil.rmtree(folder, ignore_errors=True)

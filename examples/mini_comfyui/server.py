@@ -216,7 +216,7 @@ class PromptServer:
                         await self.send("feature_flags", server_features(), sid)
                     first = False
             finally:
-                # Whoever has the name by now goes on without messages.
+                # The new owner of the name goes on without messages.
                 self.sockets.pop(sid, None)
                 self.sockets_metadata.pop(sid, None)
             return ws

@@ -1,4 +1,4 @@
-//! WebSocket frames of a client that nobody knows: what goes on is short, well-formed, and the same in whatever pieces it came.
+//! WebSocket frames of an unauthenticated client: what is passed on is short, well-formed, and the same in whatever pieces it came.
 
 use comfy_auth_rs::frames::{Event, Frames, MAX_KEPT, MAX_LOOKED_AT};
 

@@ -11,7 +11,7 @@ pub fn check(page: &[u8]) {
     assert_eq!(inject_script(page, "a.js"), [&page[..at], TAG, &page[at..]].concat());
 }
 
-/// Where the head's content begins: behind everything that may stand before it.
+/// Where the head's content begins: after everything that may come before it.
 fn end_of_preamble(page: &[u8]) -> usize {
     let mut at = if page.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     while let Some(length) = piece(&page[at..]) {
@@ -20,7 +20,7 @@ fn end_of_preamble(page: &[u8]) -> usize {
     at + tag(&page[at..], b"<head").unwrap_or(0)
 }
 
-/// The length of what stands before the head: a space, a comment, a doctype, an instruction, an `<html>`.
+/// The length of what comes before the head: a space, a comment, a doctype, an instruction, an `<html>`.
 fn piece(rest: &[u8]) -> Option<usize> {
     if SPACE.contains(rest.first()?) {
         return Some(1);

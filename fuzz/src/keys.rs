@@ -104,7 +104,7 @@ fn is_what_the_rest_says(record: &Record, rest: &str) {
     }
 }
 
-/// SHA-256 of a key, or what stands in place of one.
+/// SHA-256 of a key, or what replaces one.
 fn digest_of(key: &str) -> Digest {
     let Some(digits) = key.strip_prefix("sha256:") else { return Digest::of(key.as_bytes()) };
     assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));

@@ -1,4 +1,4 @@
-"""`python -m comfy_auth_rs`: nothing is imported from the folder that it is started in, which may be anybody's."""
+"""`python -m comfy_auth_rs`: import nothing from the current folder, which may belong to anyone."""
 
 import sys
 

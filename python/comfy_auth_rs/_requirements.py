@@ -1,4 +1,4 @@
-"""What must be there before anything else of this package is imported: one line rather than a traceback from within."""
+"""Checks requirements before the rest of the package is imported: one clear line instead of a traceback."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Keeping credentials out of aiohttp's log lines, and each on a line of its own."""
+"""Keeps credentials and injected line breaks out of aiohttp's log lines."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from comfy_auth_rs._core import REDACTED
 
 _NAMES = ("api_key", "token")
 
-#: A pair of a query string, up to the next pair or to the end of the address, which may stand in quotation marks.
+#: A pair of a query string, up to the next pair or the end of the URL, which may be in quotation marks.
 _PAIR = re.compile(r'([?&])([^=&?\s]+)=([^&\s]*?)(?="?(?:[&\s]|$))')
 
-#: What stands before a key in a path, in any spelling, and the rest of the path: where it is not well formed, the key
-#: may stand anywhere in it.
+#: What comes before a key in a path, in any spelling, and the rest of the path: in a malformed one, the key may be
+#: anywhere.
 _URL_KEY = re.compile(
     r'((?:[/\\]|%2f|%5c)(?:k|%[46]b)(?:e|%[46]5)(?:y|%[57]9)(?:[/\\]|%2f|%5c))[^?#\s"]+', re.IGNORECASE
 )
 
 
 def install_filters() -> None:
-    """Has aiohttp log no credentials, in this process; calling it again changes nothing.
+    """Keeps credentials out of aiohttp's logs in this process. Calling it again changes nothing.
 
-    The access log shows each address with its query, and each `Referer`. The server's log quotes the line of a
-    malformed request that it stumbled over, which may be its `Authorization`. An application that gives aiohttp loggers
-    of its own adds `without_credentials` to them: `logger.addFilter(without_credentials)`.
+    The access log shows each URL with its query, and each `Referer`. The server log quotes the bad line of a malformed
+    request, which may be its `Authorization`. If your application gives aiohttp other loggers, add the filter to them:
+    `logger.addFilter(without_credentials)`.
     """
     access_logger.addFilter(without_credentials)
     server_logger.addFilter(_without_malformed_lines)
 
 
 def without_credentials(record: logging.LogRecord) -> bool:
-    """A filter for access logs: puts `[redacted]` in place of each `api_key` and `token` of a query. Drops nothing.
+    """A filter for access logs: replaces each `api_key` and `token` of a query with `[redacted]`. Drops no records.
 
-    Likewise `[redacted]` in place of what stands behind `/key/` in a path, whether `url_key` was asked for or not:
-    clients may send a key there all the same. Characters that would begin another line, or move the cursor, are
-    escaped: clients may send them in `User-Agent`.
+    It also replaces what follows `/key/` in a path, even without `url_key`, because clients may send a key there
+    anyway. It escapes characters that would start a new line or move the cursor: clients may send them in `User-Agent`.
     """
     record.msg, record.args = _redact(record.getMessage()), ()
     for name in ("first_request_line", "request_header"):  # for formatters that don't use the message
@@ -61,7 +60,7 @@ def _without_malformed_lines(record: logging.LogRecord) -> bool:
 
 
 def without_url_keys(text: str) -> str:
-    """A path, or a line with paths in it, with `[redacted]` in place of what stands behind `/key/`."""
+    """A path, or a line that contains paths, with `[redacted]` in place of what follows `/key/`."""
     return _URL_KEY.sub(rf"\1{REDACTED}", text)
 
 

@@ -1,4 +1,4 @@
-"""What is private in aiohttp, each name beside the public one: for what only these can do, or do at a fair price."""
+"""Everything we use of aiohttp's private API, each name beside its public fallback, which is missing or too slow."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from frozenlist import FrozenList
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-#: What a request remembers once it was asked for it.
+#: What a request caches.
 _DERIVED = ("message", "rel_url", "url", "path", "path_qs", "raw_path", "query", "query_string")
 
 
-#: What a task runs from a request's beginning until its response was sent.
+#: What a task runs from the start of a request until its response is sent.
 _HANDLE: Final = getattr(getattr(web.RequestHandler, "_handle_request", None), "__code__", object())
 
 
 def requests_in_flight(loop: asyncio.AbstractEventLoop) -> list[web.BaseRequest]:
     """The requests that are being handled, or whose responses are being sent, by any server in this event loop.
 
-    In public, a server tells its connections but not their requests.
+    aiohttp's public API lists connections, but not their requests.
     """
     handling = (task.get_coro() for task in asyncio.all_tasks(loop))
     return [
@@ -37,18 +37,18 @@ def requests_in_flight(loop: asyncio.AbstractEventLoop) -> list[web.BaseRequest]
 
 
 def applications_of(request: web.BaseRequest) -> tuple[web.Application, ...]:
-    """What `request.match_info.apps` says, and none where the request was not resolved yet."""
+    """`request.match_info.apps`, or nothing if the request has not been resolved yet."""
     match = getattr(request, "_match_info", None)
     return () if match is None else match.apps
 
 
 def state(request: web.Request) -> MutableMapping[Any, Any]:
-    """The mapping that a request is: its own `get` raises an exception inside to find nothing."""
+    """The request as a mapping. Its own `get` is slow for missing names, because it raises an exception inside."""
     return getattr(request, "_state", request)
 
 
 def drop_fields(request: web.BaseRequest, names: Iterable[str]) -> None:
-    """Makes it a request without these header fields, as `request.clone(headers=…)` does, but in place."""
+    """Removes these header fields, like `request.clone(headers=…)`, but in place."""
     headers = CIMultiDict(request.headers)
     for name in names:
         headers.popall(name, None)
@@ -57,10 +57,10 @@ def drop_fields(request: web.BaseRequest, names: Iterable[str]) -> None:
 
 
 class FilteredSocket(web.WebSocketResponse):
-    """A WebSocket on which what arrives is filtered before it is parsed."""
+    """A WebSocket whose incoming data is filtered before it is parsed."""
 
     def filtered(self, parser: Any) -> Any:
-        """What is fed in place of `parser`."""
+        """The object that gets the data in place of `parser`."""
         raise NotImplementedError
 
     def _post_start(self, request: web.BaseRequest, *about: Any) -> None:
@@ -73,9 +73,9 @@ class FilteredSocket(web.WebSocketResponse):
 
 
 def move(request: web.Request, path: str) -> None:
-    """Makes it a request for `path`, as `request.clone(rel_url=…)` does, but in place.
+    """Changes the request's path, like `request.clone(rel_url=…)`, but in place.
 
-    aiohttp writes its access log from the object that it made itself.
+    aiohttp writes its access log from its own request object, so a clone would not change the log.
     """
     old = request.rel_url
     new = URL.build(path=path, query_string=old.raw_query_string, fragment=old.raw_fragment, encoded=True)
@@ -90,13 +90,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses of its request
 
     class MarkedRequest(web.Request):
-        """A request that one of our resources resolved: it is told by its class, which costs nothing to look at."""
+        """A request that one of our resources resolved. Checking its class costs nothing."""
 
         __slots__ = ()
 
 
 def mark_requests(resource: web.AbstractResource) -> None:
-    """Has requests that `resource` resolves become marked ones."""
+    """Turns requests that `resource` resolves into `MarkedRequest`s."""
     resolve = resource.resolve
 
     async def resolve_and_mark(request: web.Request) -> Any:
@@ -109,27 +109,27 @@ def mark_requests(resource: web.AbstractResource) -> None:
 
 
 def put_first(router: web.UrlDispatcher) -> None:
-    """Makes the resource that was added last the first to be asked: what `router.resources()` begins with.
+    """Moves the resource that was added last to the front of `router.resources()`.
 
-    Only aiohttp 3.9 asks one after the other, where a folder mounted at / would answer first.
+    Only aiohttp 3.9 tries resources one after the other, so that a folder mounted at / would answer first.
     """
     if not hasattr(router, "index_resource"):
         router._resources.insert(0, router._resources.pop())
 
 
 def close_after_response(request: web.Request) -> None:
-    """Has the connection closed without reading the rest of the request's body.
+    """Closes the connection after the response, without reading the rest of the request's body.
 
-    In public, `lingering_time` is an argument of `web.AppRunner`, for all connections. It is looked at when the handler
-    is done.
+    The public `lingering_time` is an argument of `web.AppRunner`, for all connections. aiohttp reads it when the
+    handler is done.
     """
     request.protocol._lingering_time = 0.0
 
 
 def hang_up(transport: asyncio.Transport) -> None:
-    """Ends a connection as its client would: aiohttp and asyncio go on as they always do then.
+    """Ends a connection as if the client had, so that aiohttp and asyncio clean up as usual.
 
-    `transport.abort()` leaves `loop.sendfile`, which sends a `FileResponse`, waiting forever for a socket that is gone.
+    After `transport.abort()`, `loop.sendfile`, which sends a `FileResponse`, would wait forever for a closed socket.
     """
     try:
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
@@ -138,14 +138,14 @@ def hang_up(transport: asyncio.Transport) -> None:
 
 
 def file_of(response: web.FileResponse) -> Path:
-    """The file that is to be sent."""
+    """The file that a `FileResponse` will send."""
     return response._path
 
 
 def set_length(request: web.Request, response: web.Response, length: int) -> None:
-    """Corrects the length of a response whose headers are about to be sent: its body was replaced since they were made.
+    """Corrects the length of a response whose body was replaced after its headers were made.
 
-    The writer cuts off what is longer.
+    Otherwise the writer cuts off a longer body.
     """
     if hdrs.TRANSFER_ENCODING in response.headers:
         return
@@ -155,6 +155,6 @@ def set_length(request: web.Request, response: web.Response, length: int) -> Non
 
 
 def set_middlewares(app: web.Application, middlewares: Iterable[Any]) -> Any:
-    """Puts another list in the place of `app.middlewares`."""
+    """Replaces the list `app.middlewares`."""
     app._middlewares = FrozenList(middlewares)
     return app._middlewares

@@ -35,7 +35,7 @@ from comfy_auth_rs.store.exchange import Exchange, State
 from comfy_auth_rs.store.memory import Memory
 from comfy_auth_rs.url_prefix import accept_url_keys
 
-#: How long a start waits for what a store knows, in seconds.
+#: How long a start waits for the store, in seconds.
 _STORE_ANSWERS_WITHIN = 2.0
 
 #: Where `setup` keeps the middleware of an application.
@@ -58,18 +58,17 @@ def create_auth_middleware(
 ) -> AuthMiddleware:
     """A middleware that admits only requests with a valid key.
 
-    Give either a `KeyStore` or keys and key files. `exempt` are patterns of routes that need no key (`/public/*`, or a
-    regular expression that begins with `^`); beside them only `/health` and the login page need none, and a CORS
-    preflight where a handler was registered for `OPTIONS`. So `/ws` needs one, and `require_ws` changes nothing.
-    `trusted_proxy` are the networks (CIDR) of proxies that are believed: in `client_field`, and in no other field,
-    they name the client, and in `X-Forwarded-Host` and `X-Forwarded-Proto` what the browser used. Pages of each
-    `origin` (`https://example.com`) count as this server's own. `scopes` says what a key must be allowed to do:
-    patterns of routes with scopes (`{"/queue": "view", "/jobs/*": "run"}`), of which the first that matches counts, or
-    a function of the request that returns scopes. A route that it does not name needs `all`; an empty one is for any
-    valid key. `audit` is the file to which is written who did what (docs/audit.md). `setup` adds the login page and
-    `/health`.
+    Give either a `KeyStore` or keys and key files. `exempt` takes patterns of routes that need no key (`/public/*`, or
+    a regular expression that begins with `^`). Apart from these, only `/health`, the login page and CORS preflights
+    with a handler registered for `OPTIONS` need no key. So `/ws` needs one, and `require_ws` changes nothing.
+    `trusted_proxy` takes the networks (CIDR) of trusted proxies: their `client_field`, and no other header, names the
+    client, and their `X-Forwarded-Host` and `X-Forwarded-Proto` say what the browser used. Pages of each `origin`
+    (`https://example.com`) count as this server's own. `scopes` says which scopes a route needs: patterns of routes
+    with scopes (`{"/queue": "view", "/jobs/*": "run"}`), of which the first match counts, or a function of the request
+    that returns scopes. Routes that it doesn't name need `all`; an empty scope admits any valid key. `audit` is the
+    file of the audit log (docs/audit.md). `setup` adds the login page and `/health`.
 
-    Raises `KeyFileError` for keys that cannot be used, `ValueError` for other bad settings.
+    Raises `KeyFileError` for keys that cannot be used, and `ValueError` for other bad settings.
     """
     settings = Settings.of(
         api_key=api_key,
@@ -107,19 +106,19 @@ def setup(
     overrides: PathLike | None = None,
     queue: Callable[[], QueueLength] = no_queue,
 ) -> AuthMiddleware:
-    """Protects `app`: the middleware, `/health`, the login page and its sessions, and `/metrics`, unless it is taken.
+    """Protects `app`: adds the middleware, `/health`, the login page with sessions, and `/metrics` unless it is taken.
 
-    Everything else needs a key, whatever its name, unless `exempt` matches it, and one that may do what `scopes` says.
-    It also keeps what needed a credential out of shared caches, and credentials out of aiohttp's log lines.
-    `audit` is the file to which is written who did what (docs/audit.md); the application must not serve it.
-    With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that can be given nothing but an address.
+    All other routes need a key with the scopes that `scopes` names, unless `exempt` matches them. It also keeps
+    responses that needed a credential out of shared caches, and credentials out of aiohttp's log lines.
+    `audit` is the file of the audit log (docs/audit.md); the application must not serve it.
+    With `url_key`, `/key/KEY/prompt` is `/prompt` with that key, for clients that only let you set a URL.
 
     Call it before the application starts, and after adding middlewares that must see refused requests too (CORS). With
     `index`, the path of a page, `/` and `/index.html` serve that page with the login script in it. Files in the folder
-    `overrides` replace the packaged login page and scripts of the same name. `queue` tells `/health` how long the queue
-    is.
+    `overrides` replace the packaged login page and scripts of the same name. `queue` returns the length of the queue
+    for `/health`.
 
-    Raises what `create_auth_middleware` raises, `ValueError` where a route is taken, `RuntimeError` where `app` was set
+    Raises what `create_auth_middleware` raises, `ValueError` if a route is taken, and `RuntimeError` if `app` was set
     up before or has started.
     """
     if AUTH in app:
@@ -172,7 +171,7 @@ def make_middleware(
     scopes: CoreScopes = (),
     adopt: Adopt = adopt,
 ) -> AuthMiddleware:
-    """The middleware that asks for one of `keys`, and the watch over connections.
+    """The middleware that requires one of `keys`, with its watch over connections.
 
     With `RouteFacts` as `scopes`, ComfyUI's own tables say which routes need no key, and which scope the others need.
     """
@@ -184,15 +183,15 @@ def make_middleware(
 
 
 def remember(middleware: AuthMiddleware, store: Store | None) -> State:
-    """Has what must outlast a request carried to the store and back, as long as the middleware lives.
+    """Synchronizes the state with the store for as long as the middleware lives.
 
-    What the store has is known from now on, unless it takes too long.
+    Waits until the store has been read, but not for too long.
     """
     if store is None:
         return Memory()
     exchange = Exchange(middleware.shared, store)
     exchange.start(_STORE_ANSWERS_WITHIN)
-    # Called by whatever thread collects the garbage, the exchange's own ones among them.
+    # Any thread may collect the garbage and call this, even those of the exchange.
     weakref.finalize(middleware, exchange.let_go).atexit = False
     atexit.register(_end, weakref.ref(exchange))
     return exchange
@@ -212,12 +211,12 @@ def _end(what: weakref.ref[AuthMiddleware] | weakref.ref[Exchange]) -> None:
 
 
 def before_sending(middleware: AuthMiddleware, pages: set[web.AbstractResource]) -> BeforeSending:
-    """What is done to every response as the last receiver of `on_response_prepare`."""
+    """The last receiver of `on_response_prepare`, for every response."""
     return BeforeSending(middleware, leave_packed=leave_packed, pages=pages, finish_page=finish_page)
 
 
 def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings, state: State) -> None:
-    """What must go with the middleware, wherever it is among those of `app`."""
+    """Adds what the middleware needs, wherever it is in the list of `app`."""
     if settings.url_key:
         accept_url_keys(app, middleware)
     if settings.audit is not None:

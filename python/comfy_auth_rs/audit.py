@@ -1,4 +1,4 @@
-"""Where the audit log must not be."""
+"""Refuses to put the audit log where the server would serve it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from comfy_auth_rs.errors import SettingError
 
 
 async def require_unserved(path: Path, app: web.Application) -> None:
-    """Raises `SettingError` where a static resource of `app` would serve the file."""
+    """Raises `SettingError` if a static resource of `app` would serve the file."""
     require_outside(path, static_folders(app))
 
 
 def static_folders(app: web.Application) -> list[Path]:
-    """What the static resources of `app` serve."""
+    """The folders that the static resources of `app` serve."""
     static = [resource for resource in app.router.resources() if isinstance(resource, web.StaticResource)]
     return [Path(resource.get_info()["directory"]) for resource in static]
 
 
 def require_outside(path: Path, folders: Iterable[Path]) -> None:
-    """Raises `SettingError` where the file is in one of the folders, with every link followed."""
+    """Raises `SettingError` if the file is in one of the folders, following every link."""
     file = path.resolve()
     for folder in folders:
         if file.is_relative_to(folder.resolve()):

@@ -1,4 +1,4 @@
-"""Bodies that nobody reads."""
+"""Compressed request bodies that no handler reads."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from aiohttp import web
 
 from comfy_auth_rs.aiohttp_internals import close_after_response
 
-#: What may be unpacked, in bytes as they are sent: a thousand times as much takes no more than milliseconds.
+#: Compressed bytes that may be unpacked: even at a ratio of 1 to 1000 that takes only milliseconds.
 _LITTLE = 16 * 1024
 
 
 def leave_packed(request: web.Request) -> None:
-    """Has the connection closed behind a compressed body that no handler has read, without unpacking it.
+    """Closes the connection after a compressed body that no handler has read, without unpacking it.
 
-    aiohttp reads the rest of such a body for ten seconds, to keep the connection, and unpacks what it reads: two
-    megabytes of a stranger's would keep the event loop busy for seconds. Other bodies are read and dropped as ever.
-    To be called for a compressed body when the response's headers are about to be sent.
+    To keep the connection, aiohttp reads the rest of such a body for ten seconds and unpacks it: two megabytes from an
+    unauthenticated client would block the event loop for seconds. Other bodies are read and dropped as usual.
+    Call it for a compressed body just before the response's headers are sent.
     """
     if request.content.is_eof():
         return

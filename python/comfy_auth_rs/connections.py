@@ -1,4 +1,4 @@
-"""Connections while they are open: none lives longer than what admitted it."""
+"""Ends open connections when the key or session that admitted them ends."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from comfy_auth_rs.sockets import Socket
 
 _logger = logging.getLogger("comfy_auth_rs")
 
-#: How often what is in flight is looked at, in seconds.
+#: How often the requests in flight are checked, in seconds.
 _INTERVAL = 0.5
 
 #: How long a connection may take to close, in seconds.
 _PATIENCE = 0.5
 
-#: How many connections are ended before everything else has its turn: a thousand must not hold it up.
+#: How many connections are ended before other tasks run: a thousand must not block the event loop.
 _BATCH = 2
 
 _NOT_VALID = b"the API key or session is no longer valid"
 _TAKEN_OVER = b"a connection with an API key has this clientId now"
 
-#: What a WebSocket without a credential asks for in vain: compression, of which a little makes a lot, and a word of its
-#: choice in aiohttp's log.
+#: Refused to a WebSocket without a credential: compression, because small messages expand a lot, and subprotocols,
+#: because aiohttp logs them.
 _REFUSED_TO_STRANGERS = (hdrs.SEC_WEBSOCKET_EXTENSIONS, hdrs.SEC_WEBSOCKET_PROTOCOL)
 
-#: Makes a WebSocket's response of a kind of its own: see `comfy_auth_rs.sockets.adopt`.
+#: Turns a WebSocket's response into one of ours: see `comfy_auth_rs.sockets.adopt`.
 Adopt = Callable[[web.Request, web.WebSocketResponse, bool | None, Callable[[int], None]], None]
 
 
 class Watch:
-    """The WebSockets of one middleware, and its timer, which runs while what needed a credential is in flight."""
+    """The WebSockets of one middleware, and its timer, which runs while requests with a credential are in flight."""
 
     def __init__(self, middleware: AuthMiddleware, adopt: Adopt) -> None:
         self._middleware = weakref.ref(middleware)
         self._adopt = adopt
-        #: Done when the handler of the WebSocket has ended, by the id of its request.
+        #: Futures that are done when the handler of a WebSocket ends, by the id of its request.
         self._open: dict[int, asyncio.Future[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Starts the timer of this event loop, unless it runs."""
+        """Starts the timer of this event loop if it doesn't run yet."""
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             if loop is not self._loop:
@@ -64,7 +64,7 @@ class Watch:
             return []
 
     def is_ours(self, request: web.BaseRequest) -> bool:
-        """Whether it has got as far as this middleware: another server in this event loop is none of its business."""
+        """Whether the request has reached this middleware, and isn't another server's in this event loop."""
         middleware = self._middleware()
         return any(middleware is one for app in applications_of(request) for one in app.middlewares)
 
@@ -75,7 +75,7 @@ class Watch:
         has_credential: bool,
         displaced: Sequence[tuple[web.BaseRequest, web.WebSocketResponse | None]],
     ) -> web.StreamResponse:
-        """Runs the handler of a WebSocket, when the handlers of those have ended that it displaces."""
+        """Runs the handler of a WebSocket once the handlers of the ones that it displaces have ended."""
         loop = asyncio.get_running_loop()
         ended = self._open[id(request)] = loop.create_future()
         try:

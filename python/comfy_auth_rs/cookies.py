@@ -1,4 +1,4 @@
-"""The session cookie, as HTTP writes it."""
+"""Sets and clears the session cookie."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def set_session(request: web.Request, response: web.StreamResponse, cookie: Sess
 
 
 def clear_session(request: web.Request, response: web.StreamResponse, name: str) -> None:
-    """Makes the browser forget the session's cookie, and the pages that its back button would bring from a cache."""
+    """Makes the browser forget the session's cookie, and the cached pages that its back button would show."""
     response.headers["Clear-Site-Data"] = '"cache"'
     response.set_cookie(
         name,
@@ -38,15 +38,15 @@ def clear_session(request: web.Request, response: web.StreamResponse, name: str)
 def _path(request: web.Request) -> str:
     """The cookie's `Path` attribute; empty for none.
 
-    Without one the browser takes the folder of the address it used (RFC 6265, section 5.1.4), which under a proxy's
-    sub-path only it knows: so servers under different sub-paths of one host keep their own. But where a key stands in
-    that address, the folder would be the key's, and no page of ours lies there.
+    Without it the browser uses the folder of the URL (RFC 6265, section 5.1.4), which only the browser knows under a
+    proxy's sub-path. So servers under different sub-paths of one host have separate cookies. But with a key in the URL,
+    that folder would be the key's, where none of our pages is.
     """
     return "/" if url_depth(request) else ""
 
 
 def _browser_used_tls(request: web.Request) -> bool:
-    """Whether TLS ends here or at a proxy. A client that lies only keeps its own cookie from plain HTTP."""
+    """Whether the browser uses TLS, to us or to a proxy. A client that lies only keeps its cookie off plain HTTP."""
     return (
         request.secure
         or request.headers.get(hdrs.X_FORWARDED_PROTO, "").split(",")[0].strip().lower() == "https"

@@ -1,4 +1,4 @@
-"""What the device probe tells."""
+"""What the device probe returns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Device(TypedDict):
     type: str
     """`cuda`, `rocm`, `mps` or `cpu`."""
     index: int | None
-    """Its place among the visible cards, from 0."""
+    """The index among the visible cards, from 0."""
     uuid: str | None
-    """As the driver's own tools print it."""
+    """The UUID as the driver's own tools print it."""
     total: int
     """Bytes installed."""
     free: int

@@ -1,4 +1,4 @@
-"""What holds and what doesn't in a ComfyUI that should ask for a key: the checks of `comfy-auth-rs doctor`."""
+"""The checks of `comfy-auth-rs doctor` on a ComfyUI that should ask for a key."""
 
 from __future__ import annotations
 
@@ -71,12 +71,11 @@ def examine(
     key_file: Path | None = None,
     state: str | None = None,
 ) -> list[Check]:
-    """Look at the ComfyUI in `directory` and at what answers on `port` of this machine; change nothing.
+    """Checks the ComfyUI in `directory` and the server on `port` of this machine. Changes nothing.
 
-    `base` is what its `--base-directory` says, `python` the interpreter that runs it, if not the one in or beside its
-    folder, `state` what its `--auth-state` says. With the first key in `key_file` it asks the running server for more,
-    on loopback only.
-    Raises PatchError when there is no ComfyUI.
+    `base` is its `--base-directory`, `python` the interpreter that runs it (default: the one in or beside its folder),
+    `state` its `--auth-state`. With the first key in `key_file` it asks the running server for more, on loopback only.
+    Raises PatchError if there is no ComfyUI.
     """
     files = tree.status(directory)
     node = custom_node.folder(directory, base)
@@ -110,7 +109,7 @@ def _comfyui(directory: Path) -> Check:
         for statement in ast.parse((directory / "comfyui_version.py").read_bytes()).body:
             if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
                 return Check("ComfyUI", "ok", f"version {ast.literal_eval(statement.value)}")
-    return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py does not tell")
+    return Check("ComfyUI", "note", "its version is unknown: comfyui_version.py doesn't say")
 
 
 def _protected(files: Sequence[FileState], node: Path, asks: bool) -> Iterator[Check]:
@@ -130,7 +129,7 @@ def _protected(files: Sequence[FileState], node: Path, asks: bool) -> Iterator[C
     yield Check(
         _NODE,
         "note",
-        "ComfyUI does not load it, and asks for no key, when started with --disable-all-custom-nodes (but for "
+        "ComfyUI does not load it, and so doesn't ask for a key, when started with --disable-all-custom-nodes (without "
         f"--whitelist-custom-nodes {custom_node.NAME}) or with another --base-directory",
     )
 
@@ -141,7 +140,9 @@ def _patched(files: Sequence[FileState], asks: bool) -> Check:
         return Check("Patch", "unsafe", "; ".join(faults))
     if versions == {None}:
         if asks:
-            return Check("Patch", "ok", "not patched, but what listens asks for the key: `comfy-auth-rs run` does that")
+            return Check(
+                "Patch", "ok", "not patched, but the running server asks for the key (`comfy-auth-rs run` does that)"
+            )
         return Check(
             "Patch",
             "unsafe",
@@ -149,15 +150,15 @@ def _patched(files: Sequence[FileState], asks: bool) -> Check:
         )
     if None in versions:
         missing = next(file.name for file in files if file.version is None)
-        return Check("Patch", "unsafe", f"half patched: not {missing}; run `comfy-auth-rs patch DIR`")
+        return Check("Patch", "unsafe", f"half patched: {missing} is not patched; run `comfy-auth-rs patch DIR`")
     return Check("Patch", "ok", f"patched by version {' and '.join(sorted(map(str, versions)))}")
 
 
 def _permissions(directory: Path, node: Path) -> Check:
-    """Whoever may write these files may take the protection away."""
+    """Anyone who can write these files can remove the protection."""
     name = "Permissions"
     if sys.platform == "win32":
-        return Check(name, "note", "not looked at on Windows")
+        return Check(name, "note", "not checked on Windows")
     paths = [directory, directory / SERVER, directory / CLI_ARGS, node, *node.glob("*.py")]
     modes = {path: path.stat() for path in paths if path.exists()}
     if writable := [path for path, mode in modes.items() if mode.st_mode & stat.S_IWOTH]:
@@ -167,8 +168,8 @@ def _permissions(directory: Path, node: Path) -> Check:
     return Check(name, "ok", f"the folder is {whose} (mode {stat.S_IMODE(modes[directory].st_mode):o})")
 
 
-#: Does what the inserted lines do, with the Python that will do it, and tells what else a helper would ask for. Nothing
-#: is imported from the folder that it is started in.
+#: Does what the inserted lines do, with the Python that will run them, and reports what support would ask for. Imports
+#: nothing from the current folder.
 _ASK = """
 import sys
 sys.path[:] = filter(None, sys.path)
@@ -187,7 +188,7 @@ print(json.dumps({"package": comfy_auth_rs.__version__, "manager": manager, "env
 
 @dataclass(frozen=True)
 class _Runtime:
-    """The Python that runs ComfyUI: what it answered to `_ASK`, or why it did not, or was not asked."""
+    """The Python that runs ComfyUI: its answer to `_ASK`, why it failed, or why it was not asked."""
 
     python: str
     answer: dict[str, str | None] = field(default_factory=dict)
@@ -227,18 +228,18 @@ class _Runtime:
 
 
 def _not_run(python: str, directory: Path, foreign: Foreign) -> str:
-    """Why, what its folder tells, and what to do."""
+    """Why it was not run, what to do, and the version that its folder shows."""
     if foreign.owner is None:
         remedy = f"run `chmod go-w {foreign.path}`"
     else:
         remedy = f"run `sudo -u {foreign.who} {python} -m comfy_auth_rs doctor {directory}`"
     folders = sorted(Path(python).parents[1].glob("lib/python3*/site-packages/comfy_auth_rs-*.dist-info"))
     found = f"its folder has version {folders[-1].name.split('-')[1].removesuffix('.dist')}" if folders else "unknown"
-    return f"{python} was not run, since {foreign.who} can change {foreign.path}; {remedy} (the package: {found})"
+    return f"{python} was not run, because {foreign.who} can change {foreign.path}; {remedy} (the package: {found})"
 
 
 def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
-    """It restarts the server and has middlewares of its own, so that a helper wants to know."""
+    """ComfyUI-Manager restarts the server and has middlewares of its own, so support wants to know."""
     name = "Manager"
     if version := runtime.answer.get("manager"):
         return Check(name, "ok", f"ComfyUI-Manager {version}, which --enable-manager turns on")
@@ -246,11 +247,11 @@ def _manager(custom_nodes: Path, runtime: _Runtime) -> Check:
         for entry in custom_nodes.iterdir():
             if entry.name.lower() == "comfyui-manager":
                 return Check(name, "ok", f"ComfyUI-Manager in {entry}")
-    return Check(name, "ok", "ComfyUI-Manager is not there")
+    return Check(name, "ok", "ComfyUI-Manager is not installed")
 
 
 def _absolute(python: str) -> str:
-    """As this process finds it: a mere name in PATH, a path from the folder that it was started in."""
+    """The absolute path: a mere name is looked up in PATH, a relative path starts in the current folder."""
     return str(Path(shutil.which(python) or python).absolute())
 
 
@@ -261,7 +262,7 @@ def _web_directories(custom_nodes: Path) -> Iterator[Check]:
             yield Check(
                 "Web folder",
                 "unsafe",
-                f"{node} serves {folder} to everyone, with its source, its settings and what else is there; put its "
+                f"{node} serves {folder} to everyone, with its source, its settings and everything else there; put its "
                 "scripts into a folder of their own and name that in its WEB_DIRECTORY, or remove the node",
             )
         elif source:
@@ -269,7 +270,7 @@ def _web_directories(custom_nodes: Path) -> Iterator[Check]:
 
 
 def _python_of(directory: Path) -> str:
-    """The interpreter that ComfyUI's own installers put in or beside its folder, else this one."""
+    """The interpreter that ComfyUI's installers put in or beside its folder, else this one."""
     directory = directory.absolute()
     candidates = [
         directory / venv / inner for venv in ("venv", ".venv") for inner in ("bin/python", "Scripts/python.exe")
@@ -294,7 +295,7 @@ def _keys(files: Sequence[Path]) -> Iterator[Check]:
 
 
 def _ends_of_keys(file: Path) -> Iterator[Check]:
-    """Keys that end soon, that ended long ago, and that never do."""
+    """Keys that expire soon, expired long ago, or never expire."""
     name, now = "Keys", int(time.time())
     try:
         entries = read(file).entries
@@ -312,20 +313,20 @@ def _ends_of_keys(file: Path) -> Iterator[Check]:
         yield Check(
             name,
             "note",
-            f"{file}: keys that open everything and never expire, on line {', '.join(forever)}; "
-            "scope= and expires= say less",
+            f"{file}: keys that may do everything and never expire, on line {', '.join(forever)}; "
+            "limit them with scope= and expires=",
         )
 
 
 def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator[Check]:
-    """What is remembered, and where; ComfyUI's own file unless another state is named."""
+    """What the state holds, and where it is; ComfyUI's own file unless you name another state."""
     name = "State"
     chosen = state or os.environ.get(VARIABLE) or str(default_file(base / "user"))
     if chosen == MEMORY:
         yield Check(name, "note", "log-outs, locks and revoked keys are forgotten when ComfyUI ends")
         return
     if not is_url(chosen) and not os.path.lexists(chosen):
-        yield Check(name, "note", f"{chosen} is not there; ComfyUI makes it when it starts with a key")
+        yield Check(name, "note", f"{chosen} doesn't exist yet; ComfyUI makes it when it starts with a key")
         return
     sound = [file for file in key_files if not KeyStore.faults(file)]
     try:
@@ -343,12 +344,12 @@ def _state(state: str | None, base: Path, key_files: Sequence[Path]) -> Iterator
     )
     for place, label, key in found.unheeded:
         whose = f"{label} ({key[:8]})" if label else key[:8]
-        yield Check("Keys", "note", f"{place}: the key of {whose} is revoked, but still in this file; remove the line")
+        yield Check("Keys", "note", f"{place}: the key of {whose} is revoked but still in this file; remove the line")
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What an address that listens answers requests without a key: the HTTP status of each path, if any."""
+    """What a listening address answers to requests without a key: the HTTP status of each path, if any."""
 
     address: str
     remote: bool
@@ -385,17 +386,19 @@ def _port(port: int, answers: Sequence[_Answer]) -> Iterator[Check]:
     if answers and not any(answer.remote for answer in answers):
         yield Check(name, "ok", "other machines cannot reach it")
     if not answers:
-        yield Check(name, "note", "nothing listens; start ComfyUI and run doctor again, with --port if it isn't there")
+        yield Check(
+            name, "note", "nothing is listening; start ComfyUI and run doctor again, with --port if it isn't there"
+        )
 
 
 def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> Iterator[Check]:
-    """What the running server tells an owner: of its state, and of custom nodes that put a middleware before ours."""
+    """What the running server tells its owner about its state, and about middlewares that nodes put before ours."""
     name = "Middlewares"
     if key_file is None:
         return
     key = _first_key(key_file)
     if key is None:
-        yield Check(name, "note", f"{key_file}: no key in plain text is in it; name a file with one")
+        yield Check(name, "note", f"{key_file}: it has no key in plain text; name a file that has one")
         return
     asking = next((answer for answer in answers if answer.asks and not answer.remote), None)
     if asking is None:
@@ -406,13 +409,13 @@ def _running(port: int, answers: Sequence[_Answer], key_file: Path | None) -> It
     with contextlib.suppress(ValueError):
         told = json.loads(body)
     if status != 200 or not isinstance(told, dict) or "displaced_middlewares" not in told:
-        yield Check(name, "note", f"{asking.address} does not take the first key in {key_file} (status {status})")
+        yield Check(name, "note", f"{asking.address} rejects the first key in {key_file} (status {status})")
         return
     if displaced := told["displaced_middlewares"]:
         names = ", ".join(map(str, displaced))
-        yield Check(name, "note", f"custom nodes put these first; they run only once the key is checked: {names}")
+        yield Check(name, "note", f"custom nodes put these first, but they run after the key is checked: {names}")
     else:
-        yield Check(name, "ok", "no custom node put one before the key")
+        yield Check(name, "ok", "no custom node put a middleware before the key check")
     if isinstance(state := told.get("state"), dict):
         yield _running_state(state)
 
@@ -423,11 +426,11 @@ def _running_state(state: dict[str, object]) -> Check:
         return Check(name, "ok", f"{place}; servers that share it: {state.get('nodes')}")
     since = state.get("away_since")
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if isinstance(since, (int, float)) else "?"
-    return Check(name, "unsafe", f"away since {when}: {state.get('fault')}")
+    return Check(name, "unsafe", f"unavailable since {when}: {state.get('fault')}")
 
 
 def _first_key(file: Path) -> str | None:
-    """In plain text and in force; one that may do everything, if there is one, since it is told more."""
+    """A valid key in plain text: one that may do everything, if there is one, because it is told more."""
     with contextlib.suppress(KeyFileFault):
         found, now = read(file), int(time.time())
         in_force = [entry for entry in found.entries if not entry.has_expired(now)]
@@ -438,7 +441,7 @@ def _first_key(file: Path) -> str | None:
 
 
 def _status(address: str, port: int, path: str) -> int | None:
-    """The status of a request without a key; 0: listens, but speaks neither HTTP nor HTTPS; None: doesn't listen."""
+    """The status of a request without a key. 0 if it listens but speaks no HTTP or HTTPS; None if it doesn't listen."""
     try:
         socket.create_connection((address, port), _TIMEOUT).close()
     except OSError:
@@ -450,8 +453,8 @@ def _status(address: str, port: int, path: str) -> int | None:
 def _get(
     address: str, port: int, path: str, headers: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[int, bytes] | None:
-    """Status and body; None where it speaks neither HTTP nor HTTPS."""
-    # The certificate doesn't matter: something secret is sent only within this machine.
+    """Status and body; None if it speaks neither HTTP nor HTTPS."""
+    # The certificate doesn't matter: secrets are only sent within this machine.
     tls = ssl.create_default_context()
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
@@ -475,7 +478,7 @@ def _own_addresses() -> list[str]:
     found: set[str] = set()
     with contextlib.suppress(OSError):
         found.update(str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
-    # Where packets to elsewhere would leave from; connecting a UDP socket sends none. Addresses from RFC 5737, 3849.
+    # The address that packets to elsewhere would come from. Connecting a UDP socket sends none. RFC 5737, RFC 3849.
     for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))

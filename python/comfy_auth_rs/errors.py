@@ -1,4 +1,4 @@
-"""What can go wrong at the start, and ending a process that must not serve."""
+"""Errors at the start, and ending a process that must not serve."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal, NoReturn
 
 
 class _Fault(Exception):
-    """What is wrong with a setting. One line: where, what, what to do; never a key."""
+    """A fault in a setting. One line: where, what, and what to do; never a key."""
 
     def __init__(self, detail: str, setting: str | None = None, place: str | None = None) -> None:
         super().__init__(detail, setting, place)
         self.detail = detail
-        #: Its name in `Settings`.
+        #: The setting's name in `Settings`.
         self.setting = setting
-        #: `FILE` or `FILE:LINE`, where the value came from a file.
+        #: `FILE` or `FILE:LINE`, if the value came from a file.
         self.place = place
 
     def spelled(self, spell: Callable[[str], str]) -> str:
-        """The line, with the setting as its user wrote it: `spell("exempt")` is `--auth-exempt`, for example."""
+        """The line, with the setting spelled as its user wrote it: `spell("exempt")` is `--auth-exempt`."""
         where = self.place or (self.setting and spell(self.setting))
         return f"{where}: {self.detail}" if where else self.detail
 
@@ -33,11 +33,11 @@ class SettingError(_Fault, ValueError):
 
 
 class KeyFileError(SettingError):
-    """Keys that cannot be used. One line: where, what, what to do; never the key."""
+    """Keys that cannot be used. One line: where, what, and what to do; never the key."""
 
 
 class KeyWarning(_Fault, UserWarning):
-    """What an operator should fix about the keys, though the server may start."""
+    """Something to fix about the keys, although the server can start."""
 
     def __init__(
         self, detail: str, setting: str, place: str | None, kind: Literal["short_key", "readable_by_others"]
@@ -51,15 +51,15 @@ class PatchError(ValueError):
 
 
 def refuse_to_start(fault: object) -> NoReturn:
-    """Ends the process with one line and exit code 2. A server that cannot ask for the key must not start."""
+    """Ends the process with one line and exit status 2. A server that cannot ask for the key must not start."""
     print(f"comfy-auth-rs: error: {fault}", file=sys.stderr, flush=True)
     raise SystemExit(2)
 
 
 def end_process(fault: object) -> NoReturn:
-    """`refuse_to_start` where the caller would catch SystemExit and go on unprotected, or isn't the main thread."""
+    """Like `refuse_to_start`, for callers that would catch SystemExit and go on unprotected, and for other threads."""
     try:
         print(f"comfy-auth-rs: error: {fault}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-    finally:  # whatever became of those streams
+    finally:  # even if the streams are broken
         os._exit(2)

@@ -1,4 +1,4 @@
-"""Folders, as far as files are put into them that must be there after a power cut."""
+"""Makes sure that new files are still there after a power cut."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["sync_folder"]
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in it are on disk."""
+    """Waits until the folder's names are on disk."""
     if sys.platform != "win32":
-        with suppress(OSError):  # some network file systems cannot: the file is in its place all the same
+        with suppress(OSError):  # some network file systems can't; the file is in place anyway
             descriptor = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""`GET /health`: is the server up, how long is its queue, how much memory has its device."""
+"""`GET /health`: whether the server is up, how long its queue is, and how much memory its device has."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from comfy_auth_rs.devices import Device
 
 
 class QueueLength(NamedTuple):
-    """Tasks waiting and tasks being executed."""
+    """Waiting and running tasks."""
 
     pending: int
     running: int
 
 
 class _Told(NamedTuple):
-    """What was answered, and of what: the same as long as neither changes."""
+    """The last answer and the figures it was made from: reused until they change."""
 
     devices: list[Device]
     queue: QueueLength
@@ -29,7 +29,7 @@ class _Told(NamedTuple):
 
 
 class Health:
-    """The handler. It never waits for a driver on the event loop, nor longer than two seconds off it."""
+    """The handler. It never waits for a driver on the event loop, and at most two seconds in a thread."""
 
     def __init__(self, queue: Callable[[], QueueLength], choose: Callable[[list[Device]], Device]) -> None:
         self.queue: Callable[[], QueueLength] = queue
@@ -39,7 +39,7 @@ class Health:
         self._told: _Told | None = None
 
     async def get(self, request: web.Request) -> web.Response:
-        """Answers with the guide's JSON; memory in bytes."""
+        """Answers with the JSON described in the guide. Memory is in bytes."""
         devices = self.sampler.fresh()
         if devices is None:
             devices = await self._sample()
@@ -60,7 +60,7 @@ class Health:
         return json.dumps(told).encode()
 
     async def _sample(self) -> list[Device]:
-        """One thread for all who ask: anybody may, and the event loop has few, which send files too."""
+        """One thread for all requests: anyone may send them, and the event loop's few threads also send files."""
         if self._sampling is None or self._sampling.done():
             self._sampling = asyncio.create_task(asyncio.to_thread(self.sampler.sample))
         return await asyncio.shield(self._sampling)

@@ -9,16 +9,16 @@ from comfy_auth_rs.app import AUTH
 
 
 def identity(request: web.Request) -> Identity | None:
-    """Who presents a valid credential with this request: `None` for nobody, and where nothing asks for a key.
+    """Who sent this request, by its valid credential. `None` without one, and if the server doesn't ask for a key.
 
-    It is worked out when you ask, and neither counted nor logged.
+    It is computed at each call. A wrong key is neither counted nor logged.
     """
     middleware = request.config_dict.get(AUTH) or _registered(request)
     return None if middleware is None else middleware.identify(request)
 
 
 def _registered(request: web.Request) -> AuthMiddleware | None:
-    """One that `create_auth_middleware` made and the application's author registered."""
+    """The middleware that `create_auth_middleware` made, if the application's author registered it."""
     for app in request.match_info.apps:
         for middleware in app.middlewares:
             if isinstance(middleware, AuthMiddleware):

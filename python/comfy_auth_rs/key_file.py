@@ -1,4 +1,4 @@
-"""Reading a key file for a person, and changing one: whole, under a lock, and only the lines in question."""
+"""Reads key files for commands, and changes them: atomically, under a lock, and only the lines in question."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PATIENCE = 10.0  # seconds for another process to finish
 _MOST = 16 * 1024 * 1024  # bytes that a server reads
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r"
-#: No link that somebody put in the way, no waiting for the writer of a named pipe.
+#: Don't follow a link that someone put there, and don't wait for the writer of a named pipe.
 _CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class KeyFileFault(Exception):
-    """Why a key file cannot be read or changed; nothing was written. Each line says where, what, and what to do."""
+    """A key file cannot be read or changed; nothing was written. Each line says where, what, and what to do."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__(*lines)
@@ -41,7 +41,7 @@ class KeyFileFault(Exception):
 
 @dataclass(frozen=True)
 class KeyFile:
-    """One version of a key file. It may hold keys: not to be printed."""
+    """One version of a key file. Don't print it: it may hold keys."""
 
     path: Path
     text: bytes
@@ -51,11 +51,11 @@ class KeyFile:
         return f"KeyFile({str(self.path)!r}, {len(self.entries)} entries)"
 
     def key_of(self, entry: KeyEntry) -> str:
-        """The first word of its line: a key, or `sha256:` and a digest."""
+        """The first word of the entry's line: a key, or `sha256:` and a digest."""
         return _core(self.text.split(b"\n")[entry.line - 1])[1].split()[0].decode("ascii")
 
     def with_line(self, entry: KeyEntry, line: str) -> bytes:
-        """The text with another line in place of an entry's; what is around it stays."""
+        """The text with an entry's line replaced; everything around it stays the same."""
         lines = self.text.split(b"\n")
         before, _, after = _core(lines[entry.line - 1])
         lines[entry.line - 1] = before + line.encode() + after
@@ -69,7 +69,7 @@ class KeyFile:
 
 
 def _core(line: bytes) -> tuple[bytes, bytes, bytes]:
-    """What the parser reads of a line, and what is before and after that."""
+    """What comes before the part of a line that the parser reads, that part, and what comes after it."""
     rest = line.removeprefix(_BOM).lstrip(_BLANKS)
     core = rest.rstrip(_BLANKS)
     return line[: len(line) - len(rest)], core, rest[len(core) :]
@@ -81,10 +81,10 @@ def read(path: Path) -> KeyFile:
 
 
 def change(path: Path, edit: Callable[[KeyFile], bytes], *, create: bool = False) -> KeyFile:
-    """Replace the file's text by what `edit` makes of it, and return the version that is there then.
+    """Replace the file's text with what `edit` makes of it, and return the new version.
 
-    Nobody else who asks this function changes it in between. A link stays a link: its target is replaced. With `create`
-    a file that is not there is an empty one. Raises KeyFileFault.
+    No other caller of this function can change it in between. A link stays a link: its target is replaced. With
+    `create`, a missing file counts as empty. Raises KeyFileFault.
     """
     with _no_more_rights_than_its_owner(path):
         target = _target(path)
@@ -110,7 +110,7 @@ def _parsed(path: Path, text: bytes) -> KeyFile:
 
 @contextmanager
 def _no_more_rights_than_its_owner(path: Path) -> Iterator[None]:
-    """For root, where somebody else can change what is on the way there: their links lead no further than they may."""
+    """For root, if another user can change part of the path: use that user's rights, which limit their links, too."""
     foreign = foreign_part(path) if sys.platform != "win32" and os.geteuid() == 0 else None
     if foreign is None or _is_the_file_alone(foreign.path):
         yield
@@ -122,7 +122,7 @@ def _no_more_rights_than_its_owner(path: Path) -> Iterator[None]:
 
 
 def _is_the_file_alone(path: Path) -> bool:
-    """Whether it is a file in a folder of root's, where nobody can put a link in its place."""
+    """Whether only the file is another user's, in a folder of root's, where nobody can replace it with a link."""
     try:
         state, folder = path.lstat(), path.parent.stat()
     except OSError:
@@ -134,7 +134,7 @@ def _target(path: Path) -> Path:
     with suppress(OSError, RuntimeError):
         if not (target := path.resolve()).is_symlink():
             return target
-    raise KeyFileFault(f"{path}: a link that leads nowhere; name the file itself")
+    raise KeyFileFault(f"{path}: a broken link; name the file itself")
 
 
 def _contents(path: Path, target: Path, *, may_be_missing: bool) -> tuple[bytes, os.stat_result | None]:
@@ -165,7 +165,7 @@ def _contents(path: Path, target: Path, *, may_be_missing: bool) -> tuple[bytes,
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """One process at a time, by a file beside the key file, which is replaced and cannot hold the lock itself."""
+    """One process at a time, by a lock file: the key file is replaced, so it can't hold the lock itself."""
     lock = target.with_name(f".{target.name}.lock")
     until = time.monotonic() + _PATIENCE
     while True:
@@ -177,7 +177,7 @@ def _locked(target: Path) -> Iterator[None]:
             raise _fault(lock, error) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise KeyFileFault(f"{lock}: not a regular file, but the lock of the key file; remove it")
+                raise KeyFileFault(f"{lock}: the key file's lock must be a regular file; remove this one")
             _take(descriptor, lock, until)
             if _is_still_there(descriptor, lock):
                 yield
@@ -187,7 +187,7 @@ def _locked(target: Path) -> Iterator[None]:
 
 
 def _is_still_there(descriptor: int, lock: Path) -> bool:
-    """Whether nobody has removed the lock: the next process would take another one."""
+    """Whether nobody has removed the lock file: the next process would make a new one."""
     try:
         return os.path.samestat(os.fstat(descriptor), lock.lstat())
     except OSError:
@@ -214,7 +214,7 @@ def _take(descriptor: int, lock: Path, until: float) -> None:
 
 
 def _replace(target: Path, text: bytes, state: os.stat_result | None) -> None:
-    """By a file that is safely on disk, with the owner and the mode of the one that was read."""
+    """Replaces it with a file synced to disk, with the owner and mode of the file that was read."""
     temporary = target.with_name(f".{target.name}.new")
     try:
         temporary.unlink(missing_ok=True)  # of a process that was killed
@@ -227,7 +227,7 @@ def _replace(target: Path, text: bytes, state: os.stat_result | None) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             if _version(target) != (state and _version_of(state)):
-                raise KeyFileFault(f"{target}: it was changed meanwhile, by an editor perhaps; try again")
+                raise KeyFileFault(f"{target}: it has changed in the meantime (an editor, perhaps); try again")
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -266,16 +266,18 @@ def _version_of(state: os.stat_result) -> tuple[int, ...]:
 def _fault(path: Path, error: OSError) -> KeyFileFault:
     if error.errno == errno.EROFS:
         return KeyFileFault(
-            f"{path}: the file system is read-only (a mounted secret of Kubernetes?); change it where it comes from"
+            f"{path}: the file system is read-only (a mounted secret of Kubernetes?); change it at its source"
         )
     if error.errno == errno.EBUSY:
-        return KeyFileFault(f"{path}: mounted by itself (into a container?); change it outside, or mount its folder")
+        return KeyFileFault(
+            f"{path}: only this file is mounted (into a container?); change it outside, or mount its folder"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return KeyFileFault(
             f"{path}: this user may not read or write it; run this as its owner, or change owner and mode"
         )
     if error.errno == errno.ELOOP:
-        return KeyFileFault(f"{path}: a link where none may be; remove it")
+        return KeyFileFault(f"{path}: a link is not allowed here; remove it")
     return KeyFileFault(
         f"{path}: cannot be read or written ({error.strerror}); check permissions and space, then try again"
     )

@@ -11,8 +11,8 @@ from comfy_auth_rs._core import LoginOffer, strip_credentials
 from comfy_auth_rs.script import STATIC, OwnPage
 from comfy_auth_rs.url_prefix import address_without_key, path_to_root
 
-#: For a moment. A page, not a 3xx: along a redirect that another site began, a Strict cookie isn't sent, and ComfyUI
-#: answers 403.
+#: Shown for a moment. A page, not a 3xx: on a redirect that another site began, browsers don't send a Strict cookie,
+#: and ComfyUI answers 403.
 _NEXT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>ComfyUI</title>
 <meta http-equiv="refresh" content="0;url={target}"></head>
@@ -31,13 +31,13 @@ _PAGE_HEADERS = {
 
 
 def go_on(request: web.Request) -> OwnPage:
-    """Leads on to the page, from this origin and without the key."""
+    """Continues to the page, from this origin and without the key."""
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return OwnPage(_NEXT.format(target=html.escape(address_without_key(request) + _query(request))), headers)
 
 
 def ask(request: web.Request, offer: LoginOffer) -> OwnPage:
-    """Asks whether the key in the link may log in. What logs in is the form's POST."""
+    """Asks whether to log in with the key in the link. The form's POST then logs in."""
     query = _query(request)
     page = _OFFER.substitute(
         root=path_to_root(request),
@@ -45,7 +45,7 @@ def ask(request: web.Request, offer: LoginOffer) -> OwnPage:
         next=html.escape(request.rel_url.raw_path + query),
         by_itself=" data-by-itself" if offer.by_itself else "",
         key=html.escape(offer.expose_secret()),
-        button=html.escape("Log in by this link" if offer.label is None else f"Log in as {offer.label}"),
+        button=html.escape("Log in with this link" if offer.label is None else f"Log in as {offer.label}"),
     )
     return OwnPage(page, _PAGE_HEADERS)
 

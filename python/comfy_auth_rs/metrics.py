@@ -20,7 +20,7 @@ _PATH = "/metrics"
 
 
 class MetricsRoute:
-    """The handler. It waits for nothing: devices are told as they were known last."""
+    """The handler. It never waits: it reports the last known figures of the devices."""
 
     def __init__(self, middleware: AuthMiddleware, health: Health) -> None:
         self._middleware = middleware
@@ -43,14 +43,14 @@ def add_metrics(
     prefixes: Sequence[str] = ("",),
     around: Callable[[Handler], Handler] = lambda handler: handler,
 ) -> None:
-    """Adds the route, which `middleware` answers itself, unless the application has one: then it stays as it is.
+    """Adds the route, which `middleware` answers itself, unless the application has one, which then stays.
 
-    `around` is done to its handler.
+    `around` wraps its handler.
     """
     paths = [prefix + _PATH for prefix in prefixes]
     taken = sorted({resource.canonical for resource in app.router.resources()} & set(paths))
     if taken:
-        _logger.info("comfy-auth-rs: the server has a route %s of its own, so ours is not there", taken[0])
+        _logger.info("comfy-auth-rs: the server has a route %s of its own, so ours is left out", taken[0])
         return
     handler = around(MetricsRoute(middleware, health).get)
 

@@ -1,4 +1,4 @@
-"""Who else can change a file: what must not be run, nor written through, with more rights than theirs."""
+"""Finds out who else can change a file, which must not be run or written through with more rights than theirs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MOST_LINKS = 40  # on the way to one file, as Linux has it
 
 
 class Foreign(NamedTuple):
-    """A file or folder that somebody else can change; `owner` is None where it is its mode that lets them."""
+    """A file or folder that another user can change. `owner` is None if its mode allows that."""
 
     path: Path
     owner: int | None
 
     @property
     def who(self) -> str:
-        """As `sudo -u` takes it."""
+        """The user, as `sudo -u` accepts it."""
         if self.owner is None:
             return "others"
         with suppress(ImportError, KeyError):
@@ -34,7 +34,7 @@ class Foreign(NamedTuple):
 
 
 def foreign_part(path: Path) -> Foreign | None:
-    """What on the way to `path`, links followed, somebody other than root and this user can change."""
+    """The part of `path`, following links, that users other than root and this one can change."""
     if sys.platform == "win32":
         return None
     names, here, links = list(path.absolute().parts[1:]), Path("/"), 0
@@ -62,13 +62,13 @@ def _foreign(path: Path, state: os.stat_result) -> Foreign | None:
     if state.st_uid not in (0, os.geteuid()):
         return Foreign(path, state.st_uid)
     by_group = state.st_mode & stat.S_IWGRP and state.st_gid not in (0, os.getegid())
-    # In a folder such as /tmp nobody replaces what is somebody else's.
+    # In a folder such as /tmp, nobody can replace another user's files.
     sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
     return Foreign(path, None) if (by_group or state.st_mode & stat.S_IWOTH) and not sticky else None
 
 
 def foreign_part_of_python(python: Path) -> Foreign | None:
-    """The same for all that an interpreter runs when it starts and imports: its environment's packages, too."""
+    """The same for everything that an interpreter runs at startup and imports, including its environment's packages."""
     if sys.platform == "win32":
         return None
     for program in (python, python.resolve()):
@@ -81,7 +81,7 @@ def foreign_part_of_python(python: Path) -> Foreign | None:
 
 
 def _added_to(packages: Sequence[Path]) -> Iterator[Path]:
-    """Folders that are imported from besides: `pip install --editable` names one in a file."""
+    """More folders that Python imports from: `pip install --editable` names them in files."""
     for file in (file for folder in packages for file in folder.glob("*-packages/*.pth")):
         with suppress(OSError):
             for line in file.read_text("utf-8", "replace").splitlines():
@@ -90,7 +90,7 @@ def _added_to(packages: Sequence[Path]) -> Iterator[Path]:
 
 
 def _changed_below(folder: Path) -> Iterator[Path]:
-    """What is in a folder, at any depth, and is a link, lets others change it or cannot be looked at."""
+    """Everything in a folder, at any depth, that is a link, can be changed by others, or can't be checked."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(parent, name)
@@ -99,13 +99,13 @@ def _changed_below(folder: Path) -> Iterator[Path]:
                 if not stat.S_ISLNK(state.st_mode) and not _foreign(path, state):
                     continue
             except OSError:
-                pass  # whoever looks again sees why
+                pass  # the next check says why
             yield path
 
 
 @contextmanager
 def as_owner(*folders: Path) -> Iterator[None]:
-    """For root, among somebody else's folders: no more rights than theirs, so that no link of theirs leads further."""
+    """For root, in another user's folders: use only that user's rights, so that their links lead no further."""
     if sys.platform == "win32" or os.geteuid() != 0:
         yield
         return

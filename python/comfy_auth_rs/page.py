@@ -15,7 +15,7 @@ from comfy_auth_rs.cookies import set_session
 from comfy_auth_rs.link import ask, go_on
 from comfy_auth_rs.script import with_script
 
-#: No page of another origin may frame it: what a person clicks in a frame comes from this origin, with the cookie.
+#: Other origins must not frame it: a click in the frame would send requests from this origin, with the cookie.
 _HEADERS = {"Cache-Control": "no-cache", "Accept-Ranges": "bytes", "X-Frame-Options": "SAMEORIGIN"}
 
 
@@ -29,7 +29,7 @@ class _Version(NamedTuple):
 
 
 class IndexPage:
-    """Serves `index.html` with the script injected, once for each version of the file."""
+    """Serves `index.html` with the script injected, which is done once for each version of the file."""
 
     def __init__(self, middleware: AuthMiddleware, path: Callable[[], Path]) -> None:
         self._middleware = middleware
@@ -37,7 +37,7 @@ class IndexPage:
         self._version: _Version | None = None
 
     async def at_gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Follows a link with a key in it, or of another site; else it is what `handler` answers, ours or not."""
+        """Handles a link with a key in it or on another site. Otherwise returns what `handler` answers."""
         link = self._middleware.follow_link(request)
         if link is None:
             return await with_script(await handler(request))
@@ -74,7 +74,7 @@ class IndexPage:
             if self._version is None or self._version.stamp != stamp:
                 self._version = await asyncio.to_thread(_load, path, stamp)
         except (FileNotFoundError, IsADirectoryError):
-            raise web.HTTPNotFound(text="index.html is not there") from None
+            raise web.HTTPNotFound(text="index.html is missing") from None
         except OSError as error:
             raise web.HTTPServiceUnavailable(text=f"index.html cannot be read now: {error.strerror}") from None
         return self._version
@@ -94,7 +94,7 @@ def _matches(request: web.Request, etag: str) -> bool:
 
 
 def _range(request: web.Request, version: _Version) -> tuple[int, int] | None:
-    """The bytes asked for, as a half-open range; empty where they lie outside; `None` for all of them."""
+    """The requested bytes as a half-open range, which is empty if they are outside; `None` for all of them."""
     if_range = request.headers.get(hdrs.IF_RANGE)
     if request.method != "GET" or hdrs.RANGE not in request.headers:
         return None

@@ -17,7 +17,7 @@ from comfy_auth_rs.url_prefix import hide_refused_path, url_depth
 
 LOGIN_PAGE = "auth_login.html"
 
-#: Deeper paths are led to the login page by an absolute path.
+#: Deeper paths get an absolute path to the login page.
 _MAX_DEPTH = 32
 
 _logger = logging.getLogger("comfy_auth_rs")
@@ -42,7 +42,7 @@ async def refuse(request: web.Request, denial: Denial) -> web.StreamResponse:
 def _answer(
     error: str, cause: str, message: str, challenges: tuple[str, ...], is_of_a_prompt: bool
 ) -> tuple[bytes, CIMultiDict[str]]:
-    """What such refusals have in common. It is made once: a client that guesses must not make the server work."""
+    """Body and headers of such refusals, made only once: a client that guesses must cost the server little."""
     content_type = "application/json; charset=utf-8"
     headers = CIMultiDict({"Cache-Control": "no-store", "Content-Type": content_type})
     for challenge in challenges:
@@ -56,9 +56,9 @@ def _answer(
 
 
 async def answer_preflight(request: web.Request) -> web.StreamResponse:
-    """The response to a CORS preflight in place of a handler that would do for `OPTIONS` what it does for `GET`.
+    """Answers a CORS preflight instead of a handler that would treat `OPTIONS` like `GET`.
 
-    CORS middlewares in front add their headers to it, as to every other.
+    CORS middlewares in front add their headers to it, as to every response.
     """
     return web.Response(headers={"Cache-Control": "no-store"})
 
@@ -72,13 +72,13 @@ def _login_location(request: web.Request) -> str:
 
 
 def encoded_next(path: str, query: str) -> str:
-    """What the login page is told to go on to: percent-encoded, and without keys."""
+    """Where the login page leads to after the log-in: percent-encoded, and without keys."""
     query = strip_credentials(query)
     return quote(path + (f"?{query}" if query else ""), safe="", errors="replace")
 
 
 class _Allowance:
-    """Lines that may still be logged: so many a second, with a reserve."""
+    """How many lines may still be logged: a rate per second, with a reserve."""
 
     RESERVE = 100
     PER_SECOND = 10
@@ -102,12 +102,12 @@ class _Allowance:
 
 _allowance = _Allowance()
 
-#: Those at the level DEBUG have their own: whoever sends no key at all could use the other up, and guess unseen.
+#: Lines at the level DEBUG have their own: a client could use up the other one without a key, and then guess unseen.
 _quiet_allowance = _Allowance()
 
 
 def _log(request: web.Request, denial: Denial) -> None:
-    """One line a failure; never the key, never the query string."""
+    """Logs one line per refusal; never the key or the query string."""
     level = denial.level
     allowance = _quiet_allowance if level == logging.DEBUG else _allowance
     if not _logger.isEnabledFor(level) or not allowance.take():

@@ -1,4 +1,4 @@
-"""What a state holds, for people who look at it from outside: the commands `state`, `keys revoke` and `doctor`."""
+"""Reads and writes a state from outside the server, for the commands `state`, `keys revoke` and `doctor`."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from comfy_auth_rs.store.address import is_url
 
 __all__ = ["Entry", "Remembered", "look", "tell"]
 
-#: As `describe` tells it: its kind, and what goes with that.
+#: A record as `describe` returns it.
 Entry = dict[str, str | int | bool]
 
-#: Seconds within which a server has been heard of that is there.
+#: A server counts as running if its last heartbeat is no older than this, in seconds.
 _RECENT = 30
 
 
 @dataclass
 class Remembered:
-    """What was in a store when it was looked at, without anything secret."""
+    """What a store held when it was read, without secrets."""
 
     kind: str
     place: str
-    #: Which program keeps it, and its version.
+    #: The program that keeps it, and its version.
     about: str
     entries: list[Entry] = field(default_factory=list)
-    #: How many are none of ours.
+    #: How many entries are not ours.
     unknown: int = 0
-    #: Keys that were revoked, and are in a key file all the same: place, label and id.
+    #: Revoked keys that are still in a key file: place, label and id.
     unheeded: Sequence[tuple[str, str | None, str]] = ()
 
     def entries_of(self, kind: str) -> list[Entry]:
-        """Those of one kind."""
+        """The entries of one kind."""
         return [entry for entry in self.entries if entry["kind"] == kind]
 
     def entries_but(self, kind: str) -> list[Entry]:
-        """Those of all other kinds."""
+        """The entries of all other kinds."""
         return [entry for entry in self.entries if entry["kind"] != kind]
 
     @property
     def servers(self) -> int:
-        """How many share it now."""
+        """How many servers share it now."""
         since = time.time() - _RECENT
         return sum(int(entry["at"]) >= since for entry in self.entries_of("node"))
 
 
 def look(state: str, key_files: Sequence[Path] = ()) -> Remembered:
-    """Reads all of it; changes nothing. Raises `StoreError`, `SettingError`, and `KeyFileError` for bad key files."""
+    """Reads everything; changes nothing. Raises `StoreError`, `SettingError`, and `KeyFileError` for bad key files."""
     store = _store(state)
-    keys = [KeyStore(api_key_file=[file]) for file in key_files]  # apart: each may say something else of a key
+    keys = [KeyStore(api_key_file=[file]) for file in key_files]  # separately: they may disagree about a key
     shared = [*map(SharedState, keys)]
     with _as_owner_of(state), closing(store.reader()) as reader:
         found = Remembered(store.kind, store.place, reader.about())
@@ -87,13 +87,13 @@ def _note(found: Remembered, record: Record) -> None:
 
 def _store(state: str) -> Store:
     if (store := make_store(state, create=False)) is None:
-        raise SettingError("what is in memory is known to its process alone; name a file or a URL", "state")
+        raise SettingError("a state in memory can only be seen by its own process; name a file or a URL", "state")
     return store
 
 
 @contextmanager
 def _as_owner_of(state: str) -> Iterator[None]:
-    """For root, in somebody else's folder: no more rights than theirs, so that no link of theirs leads further."""
+    """For root, in another user's folder: use only that user's rights, so that their links lead no further."""
     path = None if is_url(state) or sys.platform == "win32" or os.geteuid() != 0 else Path(state)
     foreign = None if path is None else foreign_part(path)
     if foreign is None:

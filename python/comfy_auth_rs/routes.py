@@ -24,13 +24,13 @@ from comfy_auth_rs.url_prefix import address_without_key, url_depth
 
 ASSETS = (LOGIN_PAGE, "auth_login.js", "auth_link.js", "auth_inject.js")
 
-#: Largest body of a log-in, in bytes. It is read before anybody is authenticated.
+#: Largest body of a log-in, in bytes. It is read before authentication.
 _MAX_LOGIN_BODY = 16 * 1024
 
-#: How long it may take to arrive, in seconds. Whoever sends it byte by byte is not waited for.
+#: How long it may take to arrive, in seconds. Don't wait for a client that sends it byte by byte.
 _LOGIN_TIMEOUT = 10.0
 
-#: How long the answer to a log-out waits until the store has it, in seconds.
+#: How long a log-out waits for the store before it is answered, in seconds.
 _STORED_WITHIN = 1.0
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -39,18 +39,18 @@ _JSON_TYPE = "application/json"
 #: Tells a log-in whose key is in its body that something in front of this server uses `Authorization` for itself.
 _AUTHORIZATION_SEEN = "X-Auth-Authorization-Seen"
 
-#: What tells a proxy who it is. They are there even where they are empty: a proxy that copies them then replaces those
-#: that a client sent.
+#: Headers that tell a proxy who sent the request. They are sent even if empty, so that a proxy that copies them
+#: overwrites those that a client sent.
 _WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 
-#: Longest `X-Auth-Next`: proxies have little room for an answer's header.
+#: Longest `X-Auth-Next`: proxies limit the size of a response's headers.
 _MAX_NEXT = 2048
 
-#: What stays as it is in a header field: visible ASCII and the space, but not the percent sign, which begins all else.
+#: Not percent-encoded in a header: visible ASCII and the space, but not the percent sign.
 _PLAIN = string.punctuation.replace("%", "") + " "
 
-#: The login page is not to be framed, and keeps its address to this origin: with `no-referrer`, browsers would send
-#: `Origin: null` with the form, which a server cannot tell from a foreign page's.
+#: The login page must not be framed, and shows its URL only to this origin: with `no-referrer`, browsers would send
+#: `Origin: null` with the form, which a server can't tell from another site's page.
 _PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -61,7 +61,7 @@ _PAGE_HEADERS = {
 
 
 class Assets:
-    """The login page and the scripts: files of the same name in `overrides` win, so that people can brand them."""
+    """The login page and the scripts. Files of the same name in `overrides` replace them, for your own branding."""
 
     def __init__(self, middleware: AuthMiddleware, overrides: Path | None) -> None:
         self._middleware = middleware
@@ -87,7 +87,7 @@ class Assets:
 
 
 class SessionRoute:
-    """`/auth_session`: POST makes a session of a key, GET tells whose it is, DELETE ends it."""
+    """`/auth_session`: POST logs in with a key, GET says who is logged in, DELETE logs out."""
 
     def __init__(self, middleware: AuthMiddleware, state: State, displaced: Sequence[str]) -> None:
         self._middleware = middleware
@@ -95,7 +95,7 @@ class SessionRoute:
         self._displaced = displaced
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Tells who asks. This route is not exempt for reads, so the request has a valid credential."""
+        """Says who sent the request. This route is not exempt, so the request has a valid credential."""
         who = self._middleware.introduce(request)
         told: dict[str, object] = dict.fromkeys(("label", "user", "scope", "expires", "source", "limits"))
         if who is not None:
@@ -120,7 +120,7 @@ class SessionRoute:
         try:
             options = json.loads(body) if body.strip() else {}
             remember = options.get("remember", False) is True
-            # Any page can send other types without asking first (CORS).
+            # Any page can send other types without a CORS preflight.
             key = options.get("api_key", "") if request.content_type == _JSON_TYPE else ""
             key.encode()
         except (ValueError, AttributeError, RecursionError):
@@ -173,13 +173,13 @@ class SessionRoute:
 
 
 class VerifyRoute:
-    """`/auth_verify`: a proxy asks it whether a request to one of our neighbours has a valid credential."""
+    """`/auth_verify`: tells a proxy whether a request to another service has a valid credential."""
 
     def __init__(self, middleware: AuthMiddleware) -> None:
         self._middleware = middleware
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """204 with who it is, else 401; 403 where the key lacks the scope that is asked for."""
+        """204 and who it is, or 401; 403 if the key lacks the requested scope."""
         outcome = self._middleware.forward_auth(request, request.query.getall("scope", []))
         if isinstance(outcome, Denial):
             response = await refuse(request, outcome)
@@ -199,7 +199,7 @@ async def _read_body(request: web.Request) -> bytes:
         try:
             body = await asyncio.wait_for(_read_a_little_more_than_the_most(request), _LOGIN_TIMEOUT)
         except (web.RequestPayloadError, ConnectionError):
-            raise web.HTTPBadRequest(text="the body is malformed, or not whole") from None
+            raise web.HTTPBadRequest(text="the body is malformed or incomplete") from None
         except asyncio.TimeoutError:
             raise web.HTTPRequestTimeout(text="the body did not arrive in time") from None
         if len(body) <= _MAX_LOGIN_BODY:
@@ -215,13 +215,13 @@ async def _read_a_little_more_than_the_most(request: web.Request) -> bytes:
 
 
 def _safe_next(target: str) -> str:
-    """A path on this server as it came, anything else as `/`. It is followed as a path relative to our own folder."""
+    """Returns a path on this server unchanged, anything else as `/`. It is used relative to our own folder."""
     plain = target.startswith("/") and target.isascii() and target.isprintable() and not set(target) & set(' \\"<>')
     return target if plain else "/"
 
 
 class Added(NamedTuple):
-    """What was added to a router; `pages` are those that answer with the server's page."""
+    """The resources added to a router; `pages` answer with the server's page."""
 
     resources: set[web.AbstractResource]
     pages: set[web.AbstractResource]
@@ -239,9 +239,9 @@ def add_routes(
     around: Callable[[Handler], Handler] = lambda handler: handler,
     displaced: Sequence[str] = (),
 ) -> Added:
-    """Adds all routes, which `middleware` answers itself. Raises `ValueError` where one of them is taken.
+    """Adds all routes, which `middleware` answers itself. Raises `ValueError` if one of them is taken.
 
-    `around` is done to their handlers. `displaced` names the middlewares that were put before this one.
+    `around` wraps their handlers. `displaced` names the middlewares that were put before ours.
     """
     assets = Assets(middleware, overrides)
     session = SessionRoute(middleware, state, displaced)
@@ -260,7 +260,7 @@ def add_routes(
         routes.append(web.get("/index.html", index.get))
     taken = {resource.canonical for resource in app.router.resources()} & {route.path for route in routes}
     if taken:
-        raise ValueError(f"the server already has a route {min(taken)}; comfy-auth-rs needs it for itself")
+        raise ValueError(f"the server already has a route {min(taken)}, which comfy-auth-rs needs")
     resources = {route.resource for route in app.add_routes(routes) if route.resource is not None}
     pages = set()
     for resource in resources:

@@ -1,4 +1,4 @@
-"""What a route of an application of one's own needs, as its author writes it."""
+"""The scopes that the routes of your own application need, as you write them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ class RouteFacts(Protocol):
     """What ComfyUI's table of scopes asks about a request."""
 
     def origin_of(self, request: web.Request) -> Enum:
-        """Whose code answers it: its value is `comfyui`, `node` or `unknown`."""
+        """Whose code answers the request: `comfyui`, `node` or `unknown`."""
 
     def user_files(self, request: web.Request, user: str | None, scopes: tuple[str, ...]) -> list[str] | None:
-        """The files that it names in the folder of the ComfyUI user that such a key is, as paths below that folder with
-        every link followed; `None` where that cannot be told."""
+        """The files that the request names in the folder of the key's ComfyUI user, as paths below that folder with all
+        links resolved; `None` if that is unknown."""
 
 
-#: `"run"`, `"run,nodes"` or `["run", "nodes"]`: all of them are needed. Nothing: any valid key will do.
+#: `"run"`, `"run,nodes"` or `["run", "nodes"]`: all of them are needed. Empty: any valid key will do.
 Words = str | Iterable[str]
 
-#: Patterns with what they need, of which the first that matches counts, or a function of the request.
+#: Patterns with their scopes, of which the first match counts, or a function of the request.
 GivenScopes = Mapping[str, Words] | Callable[[web.Request], Words]
 
 
-#: The same as the core takes it, or what it asks where ComfyUI is protected.
+#: The same in the core's form, or what the core asks about a ComfyUI.
 CoreScopes = Sequence[tuple[str, list[str]]] | Callable[[web.Request], list[str]] | RouteFacts
 
 
 def read(given: GivenScopes) -> CoreScopes:
-    """The same as the core takes it."""
+    """Converts them to the core's form."""
     if isinstance(given, Mapping):
         return [(pattern, _words(needed)) for pattern, needed in given.items()]
     return lambda request: _words(given(request))

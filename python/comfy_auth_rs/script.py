@@ -1,4 +1,4 @@
-"""The login script in the page that `/` answers with, whoever made that page."""
+"""Puts the login script into the page at `/`, even if a custom node made that page."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _HTML = "text/html"
 
 _TAG = inject_script(b"")
 
-#: What is true of the page without the script only.
+#: Headers that are only right for the page without the script.
 _STALE = (hdrs.ETAG, hdrs.LAST_MODIFIED, hdrs.CONTENT_LENGTH)
 
 
 class OwnPage(web.Response):
-    """A page that needs no script, and that nobody may put another one in the place of."""
+    """A page that needs no script, and that nothing may replace."""
 
     def __init__(self, page: str, headers: Mapping[str, str]) -> None:
         self.page: bytes = page.encode()
@@ -35,7 +35,7 @@ class OwnPage(web.Response):
 
 
 async def with_script(response: web.StreamResponse) -> web.StreamResponse:
-    """A page that is not being sent yet, with the script in it. Everything else stays as it is."""
+    """The response with the script in it, if it is a page and not being sent yet; otherwise unchanged."""
     if response.prepared:
         return response
     if isinstance(response, web.FileResponse):
@@ -63,11 +63,11 @@ def _is_page(response: web.StreamResponse) -> bool:
 
 
 async def _inject(response: web.Response) -> bool:
-    """Whether the page has the script now, or has no content at all."""
+    """Injects the script. Returns whether the page has it now, or has no content."""
     page = response.body
     packed = hdrs.CONTENT_ENCODING in response.headers
     if isinstance(page, Payload):
-        if packed or page.size is None:  # made while it is sent
+        if packed or page.size is None:  # generated while it is sent
             return False
         response.body = page = await _read(page)
     if page is None or _TAG in page:
@@ -81,7 +81,7 @@ async def _inject(response: web.Response) -> bool:
 
 
 async def _from_file(response: web.FileResponse) -> web.StreamResponse:
-    """A file that is a page, read: aiohttp would send it as it is."""
+    """Reads a file that is a page, because aiohttp would send it without the script."""
     file = file_of(response)
     kind = response.headers.get(hdrs.CONTENT_TYPE) or mimetypes.guess_type(file.name)[0] or ""
     if response.status != 200 or not kind.startswith(_HTML):
@@ -103,7 +103,7 @@ async def _from_file(response: web.FileResponse) -> web.StreamResponse:
 
 
 class _Collected:
-    """What a payload writes."""
+    """Collects what a payload writes."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -126,5 +126,5 @@ def _say_once() -> None:
         _said.append(True)
         _logger.warning(
             "comfy-auth-rs: a custom node sends the page at / in pieces or compressed: the login script is not in it, "
-            "and it works only for who logs in at auth_login.html"
+            "and it works only if you log in at auth_login.html"
         )

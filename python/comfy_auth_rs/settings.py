@@ -1,4 +1,4 @@
-"""The settings, each named once: `setup()`, ComfyUI's flags, the custom node and the core read them here."""
+"""All settings, each named once, for `setup()`, ComfyUI's flags, the custom node and the core."""
 
 from __future__ import annotations
 
@@ -33,84 +33,82 @@ def _several(flag: str, metavar: str, *, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator may set. The fields' metadata says how it is spelled as a flag of ComfyUI."""
+    """All settings. The fields' metadata has their flags for ComfyUI's command line."""
 
     api_key: tuple[str, ...] = _several(
         "--api-key",
         "KEY",
-        help="Require this API key. Other users of this machine can see it in the list of processes; prefer "
-        "--api-key-file.",
+        help="Require this API key. Other users of this machine can see it in the process list; prefer --api-key-file.",
     )
     api_key_file: tuple[PathLike, ...] = _several(
         "--api-key-file",
         "PATH",
-        help="Require one of the API keys in this file: one a line, optionally followed by a label; read again when it "
+        help="Require one of the API keys in this file: one a line, optionally followed by a label; reloaded when it "
         "changes.",
     )
     exempt: tuple[str, ...] = _several(
         "--auth-exempt",
         "PATTERN",
-        help="Let everybody use the routes whose path matches: '/my_node/*', or a regular expression that begins "
-        "with ^.",
+        help="Let anyone use the routes whose path matches: '/my_node/*', or a regular expression that begins with ^.",
     )
     require_ws: bool = _switch(
         "--auth-require-ws",
-        help="Require the key for the WebSocket (/ws) too. Recommended; without it anybody can follow the queue.",
+        help="Require the key for the WebSocket (/ws) too. Recommended; without it anyone can follow the queue.",
     )
     trusted_proxy: tuple[str, ...] = _several(
         "--auth-trusted-proxy",
         "CIDR",
-        help="Believe this proxy or network when it says who the client is, so that failed attempts count by client.",
+        help="Trust this proxy or network to name the client, so that failed attempts count per client.",
     )
     client_field: str = _one(
         "--auth-client-field",
         "NAME",
         "X-Forwarded-For",
-        help="The one header field in which the trusted proxies name the client: X-Forwarded-For, Forwarded, X-Real-IP "
+        help="The header in which the trusted proxies name the client: X-Forwarded-For, Forwarded, X-Real-IP "
         "or another, such as CF-Connecting-IP. All others are ignored.",
     )
     origin: tuple[str, ...] = _several(
         "--auth-origin",
         "ORIGIN",
-        help="Count the pages of this origin (scheme://host or scheme://host:port) as this server's own. For gateways "
+        help="Treat pages of this origin (scheme://host or scheme://host:port) as this server's own. For gateways "
         "that change the host.",
     )
     url_key: bool = _switch(
         "--auth-url-key",
-        help="Take the key from the beginning of the path too: /key/KEY/prompt is /prompt with that key. For clients "
-        "that can be given nothing but an address; proxies on the way write addresses into their logs.",
+        help="Accept the key at the start of the path too: /key/KEY/prompt is /prompt with that key. "
+        "For clients that only let you set a URL; proxies may write URLs to their logs.",
     )
 
     audit: PathLike | None = _path(  # noqa: RUF009
         "--auth-audit",
-        help="Write who did what to this file, one JSON object a line, for `comfy-auth-rs usage` and fail2ban.",
+        help="Log who did what to this file, one JSON object a line, for `comfy-auth-rs usage` and fail2ban.",
     )
 
     state: PathLike | None = _where(  # noqa: RUF009
         "--auth-state",
-        help="Remember log-outs, locks, revoked keys and limits in this file, in memory, or in the Valkey or Redis of "
+        help="Store log-outs, locks, revoked keys and limits in this file, in memory, or in the Valkey or Redis at "
         "this URL (valkey://HOST, unix:///PATH), which several servers may share. Put a URL with a password into "
         "COMFYUI_AUTH_STATE instead. (default: comfy_auth_rs.sqlite3 in ComfyUI's user folder)",
     )
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
-        """Of values as people give them: one alone where several are possible, or anything that can be iterated."""
+        """Makes settings from values as people give them: where several are possible, a single one or any iterable."""
         several = {setting.name for setting in fields(cls) if setting.default == ()}
         return cls(**{name: _listed(value) if name in several else value for name, value in given.items()})  # type: ignore[arg-type]
 
     @property
     def has_keys(self) -> bool:
-        """Whether there is any key to ask for."""
+        """Whether there are any keys."""
         return bool(self.api_key or self.api_key_file)
 
     def beside_keys(self) -> list[str]:
-        """The names of those that are set and mean nothing without a key."""
+        """The names of the settings that are set but mean nothing without a key."""
         beside = [setting for setting in fields(self) if setting.name not in KEYS]
         return [setting.name for setting in beside if getattr(self, setting.name) != setting.default]
 
 
-#: Where keys come from.
+#: The settings that give keys.
 KEYS = ("api_key", "api_key_file")
 
 _FLAGS: dict[str, str] = {setting.name: setting.metadata["flag"] for setting in fields(Settings)}

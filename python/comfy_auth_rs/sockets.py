@@ -1,4 +1,4 @@
-"""WebSockets that nobody waits for: what a client doesn't read waits in memory, and only so much of it."""
+"""WebSockets that never block the sender: what a client doesn't read waits in memory, up to a limit."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, web
 
-#: What may wait for a client that was admitted by a credential, and for one that needed none, in bytes.
+#: How much may wait for a client with a credential, and for one that needed none, in bytes.
 MOST_UNSENT: Final = 16 * 1024 * 1024
 MOST_UNSENT_TO_STRANGERS: Final = 1024 * 1024
 
-#: Messages longer than this may be longer than all that may wait: pictures.
+#: Messages longer than this, such as pictures, may exceed that limit.
 LARGE: Final = 64 * 1024
 
-#: More than ever waits: aiohttp, which waits for a client where more does, never does.
+#: More than can ever wait, so that aiohttp itself never waits for a client.
 _NEVER: Final = 1 << 40
 
-#: How much is read of a client that sends too much, in bytes a second.
+#: How fast to read from a client that sends too much, in bytes a second.
 _READ_A_SECOND: Final = 64 * 1024
 
-#: How often a client is looked at that is waited for, in seconds.
+#: How often to check a client that we wait for, in seconds.
 _INTERVAL: Final = 0.01
 
 
 class Outbox:
-    """What waits for the client of one WebSocket, in its transport."""
+    """The data waiting in the transport for one WebSocket's client."""
 
-    #: Whether what is sent to a client that has gone is dropped; else sending fails, as it always does.
+    #: Whether to drop messages to a client that has gone; otherwise sending fails as usual.
     is_lenient = False
 
     def __init__(self, transport: asyncio.Transport, most: int) -> None:
         self._transport = transport
         self._most = most
-        #: The last large message, which may wait on top of the others.
+        #: The size of the last large message, which may wait on top of the others.
         self._large = 0
         transport.set_write_buffer_limits(_NEVER)
 
     async def has_room(self, size: int) -> bool:
-        """Whether a message of `size` bytes is to be sent. Aborts the connection of a client that is too far behind."""
+        """Whether to send a message of `size` bytes. Aborts the connection of a client that is too far behind."""
         if self._transport.is_closing():
             return not self.is_lenient
         unsent = self._transport.get_write_buffer_size()
@@ -55,11 +55,11 @@ class Outbox:
         return True
 
     async def catches_up(self, is_large: bool) -> bool:
-        """Waits for a client as long as it takes anything: who sends more than it can take is slowed down."""
+        """Waits as long as the client reads anything, which slows down a sender that is too fast for it."""
         return await self.takes(2.0, renewed=True)
 
     async def takes(self, patience: float, *, renewed: bool) -> bool:
-        """Whether a client takes enough within `patience` seconds, which may begin again when it takes any."""
+        """Whether a client reads enough within `patience` seconds, which start again if `renewed` when it reads any."""
         clock = asyncio.get_running_loop().time
         unsent, deadline = self._unsent(), clock() + patience
         while unsent > self._most:
@@ -72,7 +72,7 @@ class Outbox:
         return True
 
     def rest(self, arrived: int) -> None:
-        """Reads nothing for a while, because so many bytes arrived."""
+        """Reads nothing for a while, depending on how many bytes arrived."""
         self._transport.pause_reading()
         asyncio.get_running_loop().call_later(arrived / _READ_A_SECOND, self._transport.resume_reading)
 
@@ -85,7 +85,7 @@ class Socket(web.WebSocketResponse):
 
     outbox: Outbox
 
-    #: The code and reason that it is to be closed with, whoever closes it: in aiohttp before 3.11 its handler is first.
+    #: The close code and reason, even if the handler closes it, which in aiohttp before 3.11 comes first.
     ends_with: tuple[int, bytes] | None = None
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", **more: Any) -> bool:
@@ -93,7 +93,7 @@ class Socket(web.WebSocketResponse):
         return await super().close(code=code, message=message, **more)
 
     def is_meant(self) -> bool:
-        """Whether its client may have the message that is about to be sent."""
+        """Whether the client may get the message that is about to be sent."""
         return True
 
 
@@ -115,7 +115,7 @@ for _name, _is_message in _SENDING.items():
 
 
 def become(response: web.WebSocketResponse, kind: type[Socket], outbox: Outbox) -> None:
-    """Makes `response`, which is about to be sent, a socket of this kind."""
+    """Turns `response`, which is about to be sent, into a socket of this kind."""
     object.__setattr__(response, "__class__", _kind(kind, type(response)))
     setattr(response, "outbox", outbox)  # noqa: B010 - it is one now
 
@@ -128,14 +128,14 @@ def _kind(kind: type[Socket], base: type[web.WebSocketResponse]) -> type:
 def adopt(
     request: web.Request, response: web.WebSocketResponse, has_credential: bool | None, end: Callable[[int], None]
 ) -> None:
-    """Makes a WebSocket that is about to be opened one that nobody waits for.
+    """Turns a WebSocket that is about to be opened into one that never blocks the sender.
 
-    `has_credential` is `None` where it was never asked for one; `end` closes it with a code.
+    `has_credential` is `None` if it needed no credential; `end` closes it with a code.
     """
     if request.transport is not None:
         become(response, Socket, Outbox(request.transport, most_unsent(has_credential)))
 
 
 def most_unsent(has_credential: bool | None) -> int:
-    """What may wait for a client, in bytes."""
+    """How much may wait for a client, in bytes."""
     return MOST_UNSENT if has_credential else MOST_UNSENT_TO_STRANGERS

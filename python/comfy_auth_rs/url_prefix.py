@@ -1,7 +1,7 @@
-"""The key as the beginning of the path: `/key/KEY/prompt` is `/prompt` with that key.
+"""Keys at the start of the path: `/key/KEY/prompt` is `/prompt` with that key.
 
-The router takes the prefix off, before any middleware or handler sees the request. From there on it is a request for
-the path that is left, with the key beside it: routes, exemptions, handlers and log lines know no other path.
+The router removes the prefix before any middleware or handler sees the request. From then on it is a request for the
+remaining path, with the key kept separately: routes, exemptions, handlers and log lines know no other path.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from comfy_auth_rs.aiohttp_internals import move, put_first, state
 
 _PATH = "/key"
 
-#: Where a request's state holds its keys. Before aiohttp 3.14 all names there were strings.
+#: The name under which a request holds its keys. Before aiohttp 3.14 all names were strings.
 _KEYS: Any = (
     web.RequestKey("comfy_auth_rs_url_keys", UrlKeys) if hasattr(web, "RequestKey") else "comfy_auth_rs_url_keys"
 )
 
 
 def accept_url_keys(app: web.Application, middleware: AuthMiddleware) -> None:
-    """Has `app` take keys from the beginning of paths. Raises `ValueError` where a route is there already."""
+    """Makes `app` accept keys at the start of paths. Raises `ValueError` if a route is there already."""
     router = app.router
     for resource in router.resources():
         if resource.canonical == _PATH or resource.canonical.startswith(f"{_PATH}/"):
-            raise ValueError(f"the server already has a route {resource.canonical}, where a key in the address stands")
+            raise ValueError(f"the server already has a route {resource.canonical}, which keys in the path need")
     middleware.accept_url_keys(_KEYS)
     router.register_resource(_UrlPrefix(router))
     put_first(router)
 
 
 def url_depth(request: web.Request) -> int:
-    """How many folders deeper the address that the client used lies than the request's path; 0 without a prefix."""
+    """How many folders deeper the client's URL is than the request's path; 0 without a prefix."""
     keys = state(request).get(_KEYS)
     return keys.depth if isinstance(keys, UrlKeys) else 0
 
 
 def address_without_key(request: web.Request) -> str:
-    """A request's own path, relative to the address that the client used."""
+    """The request's own path, relative to the client's URL."""
     path = request.rel_url.raw_path
     depth = url_depth(request)
     if not depth:
@@ -50,21 +50,21 @@ def address_without_key(request: web.Request) -> str:
 
 
 def path_to_root(request: web.Request) -> str:
-    """Where this server's paths begin, relative to the address that the client used: a proxy's folder, or the root."""
+    """The root of this server's paths, which may be a proxy's folder, relative to the client's URL."""
     return "../" * (request.rel_url.raw_path.count("/") - 1 + url_depth(request))
 
 
 def hide_refused_path(request: web.Request) -> None:
-    """Takes the path off a refused request that had a key before it, for all who log it.
+    """Removes the path from a refused request that had a key before it, so that nobody logs it.
 
-    A key that isn't valid may be one whose slashes were not encoded: then what was left of the path is part of it.
+    An invalid key may have had unencoded slashes: then the remaining path is part of the key.
     """
     if url_depth(request):
         move(request, f"{_PATH}/{REDACTED}")
 
 
 class _UrlPrefix(web.AbstractResource):
-    """Answers nothing itself: it hands over to the resource of the path that is left."""
+    """Answers nothing itself: it passes requests on to the resource of the remaining path."""
 
     def __init__(self, router: web.UrlDispatcher) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class _UrlPrefix(web.AbstractResource):
         return await self._router.resolve(request), set()
 
     def url_for(self, **kwargs: str) -> URL:
-        raise NotImplementedError("no address is made with a key in it")
+        raise NotImplementedError("URLs are never built with a key in them")
 
     def add_prefix(self, prefix: str) -> None:
-        raise NotImplementedError("keys stand at the beginning of the whole server's paths")
+        raise NotImplementedError("a key comes first in the path, so url_key needs the main application")
 
     def get_info(self) -> Any:
         return {"formatter": self.canonical}

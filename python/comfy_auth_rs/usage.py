@@ -1,7 +1,7 @@
-"""What audit logs add up to: who used how much, and when.
+"""Adds up audit logs: who used how much, and when.
 
-Lines are as docs/audit.md describes them. Every figure belongs to the moment of the line that tells it: a prompt counts
-when it ends, with all its seconds.
+docs/audit.md describes the lines. Every figure belongs to the time of its line: a prompt counts when it ends, with all
+its seconds.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = [
 
 By = Literal["key", "user", "day"]
 
-#: No line of an audit log is longer. What is, is skipped without being kept in memory.
+#: No line of an audit log is longer. Longer ones are skipped without being kept in memory.
 _LONGEST = 1 << 16
 _BLOCK = 1 << 20
 
-#: What the server writes. It sorts as text.
+#: Times as the server writes them. They sort as text.
 _WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z", re.ASCII)
 
-#: What RFC 3339 allows: how programs between here and there may write it again.
+#: All times that RFC 3339 allows: other programs may have rewritten them.
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
-#: A figure that is larger is none: a billion seconds are thirty years.
+#: Larger figures are invalid: a billion seconds are thirty years.
 _LARGEST = 10**9
 
 
 class DamagedError(Exception):
-    """A file that breaks off or holds what gzip didn't write."""
+    """A file that ends early, or that gzip didn't write."""
 
 
 @dataclass
 class Sums:
-    """What is added up; `prompts` are those that ended, `failed` and `interrupted` among them."""
+    """The sums. `prompts` are those that ended, including `failed` and `interrupted` ones."""
 
     prompts: int = 0
     failed: int = 0
@@ -59,10 +59,10 @@ class Sums:
     milliseconds: int = 0
     outputs: int = 0
     refusals: int = 0
-    #: The first and last lines that tell of something done; empty where there is none.
+    #: The times of the first and last lines about something done; empty if there are none.
     first: str = ""
     last: str = ""
-    #: What the last of them calls the key and its user.
+    #: The key's label and user in the last of these lines.
     label: str = ""
     user: str = ""
 
@@ -91,7 +91,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Window:
-    """Since when, and until when; the end is not in it. Moments are written as the server writes them."""
+    """Since when, and until when, exclusive. Times are in the server's format."""
 
     since: str | None = None
     until: str | None = None
@@ -99,20 +99,20 @@ class Window:
 
 @dataclass
 class Tally:
-    """What one file, or several, have told."""
+    """The sums of one file or several."""
 
-    #: By day, key (`None`: nobody's) and user (empty: nobody).
+    #: By day, key (`None` without one) and user (empty without one).
     cells: dict[tuple[str, str | None, str], Sums] = field(default_factory=dict)
-    #: Lines that aren't empty; those of them outside the window, those that are no JSON, and those that are no event.
+    #: Lines that aren't empty; and how many of them are outside the window, are not JSON, or are not an event.
     lines: int = 0
     outside: int = 0
     no_json: int = 0
     no_event: int = 0
-    #: Files whose last line broke off.
+    #: Files whose last line is incomplete.
     halves: int = 0
     #: How many lines of each event the server could not write.
     dropped: dict[str, int] = field(default_factory=dict)
-    #: Of all that was read: the same bytes have the same.
+    #: The digest of everything that was read, to recognize copies.
     digest: bytes = b""
 
     def add(self, other: Tally) -> None:
@@ -129,7 +129,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Row:
-    """One key, user or day, with what is known of it: a key without a user is its own user."""
+    """One key, user or day. A key without a user is its own user."""
 
     sums: Sums
     key: str | None = None
@@ -178,7 +178,7 @@ def read(file: BufferedReader, window: Window, tick: Callable[[], object] = lamb
 
 
 def merged(tallies: Iterable[Tally]) -> Tally:
-    """All of them; those of the same bytes count once."""
+    """The sum of all of them. Copies count once."""
     everything = Tally()
     for tally in {tally.digest: tally for tally in tallies}.values():
         everything.add(tally)
@@ -193,11 +193,11 @@ def total(tally: Tally) -> Sums:
 
 
 def rows(tally: Tally, by: By) -> list[Row]:
-    """One for each key, user or day: days in order, others by what they used, most first."""
+    """One row for each key, user or day: days in order, others by what they used, most first."""
     folded: dict[tuple[str | None, str | None, str | None], Sums] = {}
     for (day, key, user), sums in tally.cells.items():
         by_key = by == "key" or not user
-        # Users are compared without case.
+        # User names ignore case.
         place = (day, None, None) if by == "day" else (None, key, None) if by_key else (None, None, user.lower())
         folded.setdefault(place, Sums()).add(sums)
     if by == "day":
@@ -206,7 +206,7 @@ def rows(tally: Tally, by: By) -> list[Row]:
 
 
 def as_moment(text: str) -> str | None:
-    """A moment of RFC 3339 as the server writes it, rounded up to milliseconds; `None` if it is none."""
+    """An RFC 3339 time in the server's format, rounded up to milliseconds; `None` if it is invalid."""
     match = _RFC_3339.fullmatch(text)
     if match is None:
         return None
@@ -220,7 +220,7 @@ def as_moment(text: str) -> str | None:
 
 
 def as_day(text: str, days_later: int = 0) -> str | None:
-    """When a day begins, UTC, or one so many days later; `None` if it is none."""
+    """When a day, or the one `days_later`, begins in UTC; `None` if it is invalid."""
     if not _DAY.fullmatch(text):
         return None
     try:
@@ -231,7 +231,7 @@ def as_day(text: str, days_later: int = 0) -> str | None:
 
 
 def legible(text: str) -> str:
-    """For terminals and pages: what controls them, or turns text around, is spelled out."""
+    """Text for terminals and pages, with escapes for control characters and those that reverse text."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
@@ -247,21 +247,21 @@ def _most_first(row: Row) -> tuple[Any, ...]:
 
 
 def _blocks(file: BufferedReader) -> Iterator[bytes]:
-    """What is in it, unpacked."""
+    """The file's content, unpacked if necessary."""
     source: Any = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
     try:
         while block := source.read(_BLOCK):
             yield block
     except EOFError:
-        raise DamagedError("it breaks off") from None
+        raise DamagedError("it ends early") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DamagedError(str(error)) from None
 
 
 def _taker(tally: Tally, window: Window) -> Callable[[bytes], bool]:
-    """What adds one line to `tally`; it returns whether that is JSON, or empty.
+    """Makes a function that adds one line to `tally` and returns whether the line is JSON or empty.
 
-    It runs a million times, so it looks nothing up twice.
+    The function runs a million times, so it looks nothing up twice.
     """
     parse = json.JSONDecoder().raw_decode
     since, until = window.since or "", window.until or "~"
@@ -329,7 +329,7 @@ def _milliseconds(value: Any) -> int:
 
 
 def _is_seen(sums: Sums, event: dict[str, Any]) -> None:
-    """Nothing to add up: somebody was there."""
+    """Adds nothing up: the line only shows that someone was there."""
 
 
 def _is_refused(sums: Sums, event: dict[str, Any]) -> None:

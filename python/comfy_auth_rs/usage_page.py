@@ -1,6 +1,6 @@
-"""What audit logs add up to, as one page: plots, each beside its table, and no script.
+"""The sums of audit logs as one page: plots, each beside its table, and no script.
 
-All of it that comes from an audit log is made of elements here, never of text, so it is escaped wherever it is.
+Text from an audit log only gets into the page through elements, which escape it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _TEMPLATE = Path(__file__).parent / "static" / "usage.html"
 
 _Content: TypeAlias = "Element | str"
 
-#: Of so many keys each has a colour of its own; the others share one.
+#: How many keys have a colour of their own; the others share one.
 _COLOURS = 6
-#: So many bars are told apart, on paper too.
+#: How many bars can be told apart, even on paper.
 _MOST_BARS = 62
 _MOST_KEYS = 15
 
@@ -35,7 +35,7 @@ _NOBODY = "no valid key"
 
 
 def render(tally: Tally, window: Window, now: datetime | None = None) -> str:
-    """The page, for a file of its own."""
+    """The whole page, as a self-contained file."""
     everything, keys, users = total(tally), rows(tally, "key"), rows(tally, "user")
     spans = _spans(tally, window)
     sections = [_tiles(everything, keys)]
@@ -55,7 +55,7 @@ def render(tally: Tally, window: Window, now: datetime | None = None) -> str:
 
 
 def clock(milliseconds: int) -> str:
-    """As a clock shows it: hours, minutes and seconds."""
+    """A duration as hours, minutes and seconds, like on a clock."""
     minutes, seconds = divmod((milliseconds + 500) // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,}:{minutes:02}:{seconds:02}"
@@ -65,7 +65,7 @@ def clock(milliseconds: int) -> str:
 
 
 def _e(tag: str, *content: _Content, **attributes: str) -> Element:
-    """An element. Underscores in names of attributes are dashes, `class_` is `class`."""
+    """An element. Underscores in attribute names become dashes, `class_` becomes `class`."""
     element = Element(tag, {name.rstrip("_").replace("_", "-"): legible(text) for name, text in attributes.items()})
     last: Element | None = None
     for part in content:
@@ -84,9 +84,9 @@ def _text(text: str) -> str:
 
 
 def _table(caption: str, head: Sequence[_Content], lines: Sequence[Sequence[_Content]], names: int = 1) -> Element:
-    """A table that scrolls by itself where it is too wide.
+    """A table that scrolls if it is too wide.
 
-    So many of its columns are names, the others figures. The last line is the sum of the others.
+    The first columns are names, the others figures. The last line is the sum of the others.
     """
 
     def row(line: Sequence[_Content]) -> Element:
@@ -116,7 +116,7 @@ def _cell(tag: str, content: _Content, is_name: bool, **attributes: str) -> Elem
 
 @dataclass(frozen=True)
 class _Spans:
-    """What one bar is about: a day, a week, a month or a year."""
+    """The time that one bar stands for: a day, a week, a month or a year."""
 
     unit: str
     starts: list[date]
@@ -125,13 +125,13 @@ class _Spans:
     start_of: Callable[[date], date]
 
     def name(self, start: date) -> str:
-        """Of one of them, in a table."""
+        """The name of one span in a table."""
         if self.unit == "week":
             return f"{start.isoformat()} to {date.fromordinal(min(start.toordinal() + 6, date.max.toordinal()))}"
         return start.isoformat()[: {"day": 10, "month": 7, "year": 4}[self.unit]]
 
     def short(self, start: date) -> str:
-        """Below its bar."""
+        """The name of one span below its bar."""
         month = _MONTHS[start.month - 1]
         if self.unit == "year":
             return str(start.year)
@@ -203,7 +203,7 @@ class _Series:
 
 
 def _plot(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale) -> Element:
-    """Bars over time, one colour upon another, and the table of the same figures."""
+    """Stacked bars over time, and a table with the same figures."""
     tops = [sum(one.figures[place] for one in series) for place in range(len(spans.starts))]
     axis = scale.axis(max(tops))
     height, _ = axis[-1]
@@ -254,7 +254,7 @@ def _bars(spans: _Spans, series: Sequence[_Series], height: int, scale: _Scale) 
 
 
 def _marks(spans: _Spans) -> Iterator[Element]:
-    """The names below some bars; every second gives way on a small screen."""
+    """The names below some of the bars. Small screens hide every second one."""
     count = len(spans.starts)
     step = max(math.ceil(count / 6), 1)
     for number, place in enumerate(range(0, count, step)):
@@ -294,10 +294,10 @@ def _figures(title: str, spans: _Spans, series: Sequence[_Series], scale: _Scale
 
 
 class _Scale:
-    """Numbers of things."""
+    """The scale for counts."""
 
     def axis(self, most: int) -> list[tuple[int, str]]:
-        """Round figures from nothing to the most or beyond it, seven or fewer, and what is beside them."""
+        """At most seven round figures from zero to at least `most`, with their labels."""
         return [(figure, self.say(figure)) for figure in self._steps(most, 1)]
 
     def say(self, figure: int) -> str:
@@ -315,10 +315,10 @@ class _Scale:
 
 
 class _Time(_Scale):
-    """Milliseconds, in hours, minutes or seconds."""
+    """The scale for milliseconds, shown as hours, minutes or seconds."""
 
     def axis(self, most: int) -> list[tuple[int, str]]:
-        """In one unit."""
+        """All labels are in one unit."""
         units = ((3_600_000, "h"), (60_000, "min"), (1000, "s"))
         unit, name = next((pair for pair in units if most >= pair[0]), units[-1])
         return [
@@ -405,7 +405,7 @@ def _over_time(tally: Tally, keys: Sequence[Row], spans: _Spans) -> Iterator[Ele
 
 
 def _colours(keys: Sequence[Row]) -> dict[str | None, str]:
-    """A colour for each key that used something, most first."""
+    """A colour for each key that used something, those with the most first."""
     used = [row.key for row in keys if row.sums.milliseconds]
     own = len(used) if len(used) <= _COLOURS + 1 else _COLOURS
     return {key: f"c{place}" if place < min(own, _COLOURS) else "others" for place, key in enumerate(used)}
@@ -416,7 +416,7 @@ def _called(row: Row) -> str:
 
 
 def _by_key(keys: Sequence[Row], everything: Sums) -> Element:
-    """One bar a key, and a table with everything."""
+    """One bar per key, and a table with all figures."""
     used = [row for row in keys if row.sums.milliseconds]
     colours = _colours(keys)
     bars = [(_called(row), row.sums.milliseconds, colours[row.key]) for row in used[:_MOST_KEYS]]
@@ -464,8 +464,8 @@ def _cells(sums: Sums) -> list[str]:
 
 def _notes(tally: Tally) -> Iterator[Element]:
     if lost := total(tally).unfinished:
-        yield _e("p", f"Not among the prompts: {lost:,} that were lost when the server ended.")
+        yield _e("p", f"Not counted as prompts: {lost:,} that were lost when the server stopped.")
     if skipped := tally.no_json + tally.no_event + tally.halves:
-        yield _e("p", f"Lines that could not be read, and are not counted: {skipped:,}.")
+        yield _e("p", f"Lines that could not be read and are not counted: {skipped:,}.")
     if lost := sum(tally.dropped.values()):
-        yield _e("p", f"Lines that the server could not write, and that are missing here: {lost:,}.")
+        yield _e("p", f"Lines that the server could not write and that are missing here: {lost:,}.")

@@ -1,33 +1,33 @@
-//! The file. It is followed by its name: where that is moved away, a new one is made.
+//! The log file. If it is moved away, a new one is made under its name.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Something to write lines to.
+/// The open log file.
 pub struct LogFile {
     path: PathBuf,
     file: File,
-    /// Text that is still to be written, from the beginning of a line.
+    /// Text to write, from the start of a line.
     text: Vec<u8>,
-    /// How much of it was.
+    /// How much of it is written.
     written: usize,
 }
 
 impl LogFile {
-    /// Opens or makes it.
+    /// Opens or makes the file.
     ///
     /// # Errors
-    /// What keeps it from being written to, and what to do.
+    /// Why it can't be written to, and what to do.
     pub fn open(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let file = open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("{shown}: its folder does not exist; make it, or name another"),
             io::ErrorKind::PermissionDenied => {
-                format!("{shown}: this user must not write there; change the owner or mode, or name another file")
+                format!("{shown}: no permission to write there; change the owner or mode, or name another file")
             }
             io::ErrorKind::InvalidInput => {
-                format!("{shown}: it is a link, a folder or another thing that is no file; name a file")
+                format!("{shown}: not a regular file (a link or a folder, perhaps); name a file")
             }
             _ => format!("{shown}: it cannot be opened: {error}"),
         })?;
@@ -68,7 +68,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// What is in it so far, from its beginning, or as much of its end as is worth reading.
+    /// The file's content, or its last `most` bytes.
     ///
     /// # Errors
     /// The system's.
@@ -81,22 +81,22 @@ impl LogFile {
         Ok(text)
     }
 
-    /// Keeps other servers from taking themselves for the only one that writes here; whether this is the only one.
+    /// Shows other servers that they aren't the only writer. Returns whether this one is.
     pub fn share(&self) -> bool {
         let alone = self.file.try_lock().is_ok();
         let _ = self.file.lock_shared();
         alone
     }
 
-    /// As if the system had taken so much, and then no more.
+    /// As if the system had accepted so much, and then no more.
     #[cfg(test)]
     pub fn pretend_to_have_written(&mut self, text: &[u8]) {
         assert!(self.text.starts_with(text));
         self.written = text.len();
     }
 
-    /// Opens the name again where it is another file's by now, or nobody's. A line that was written in part is written whole
-    /// to the new one.
+    /// Opens the file again if its name is gone or names another file. A line that was partly written is written whole to
+    /// the new one.
     fn follow(&mut self) -> io::Result<()> {
         let is_the_same = match fs::symlink_metadata(&self.path) {
             Ok(found) => is_same(&found, &self.file.metadata()?),
@@ -114,7 +114,7 @@ impl LogFile {
     }
 }
 
-/// Opens it for its owner alone, and ends a line that breaks off.
+/// Opens it, readable only by its owner, and ends an incomplete last line.
 fn open(path: &Path) -> io::Result<File> {
     // Asked before opening: opening a named pipe would wait for a reader.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {

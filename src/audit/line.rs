@@ -1,4 +1,4 @@
-//! One line.
+//! One line of the log.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use serde_json::ser::Formatter;
 use crate::date::rfc3339_millis;
 use crate::keys::{Entry, KeyId};
 
-/// Longest texts that clients choose, in bytes as they are written.
+/// Longest texts from clients, in bytes as written.
 const MAX_METHOD: usize = 32;
 const MAX_TEXT: usize = 256;
 const MAX_PROMPT_ID: usize = 128;
@@ -78,7 +78,7 @@ impl Who {
     }
 }
 
-/// What there is to tell, in the order in which it is written. Filters rely on that order.
+/// The fields, in the order in which they are written. Filters rely on that order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "docs/audit.md explains each")]
 pub struct Fields {
@@ -156,7 +156,7 @@ fn moment<S: Serializer>(at: &u64, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Line {
-    /// A line of something that happened `at` so many milliseconds since 1970 (UTC). What clients chose is cut.
+    /// A line about something that happened `at` this time, in milliseconds since 1970 (UTC). Cuts texts from clients.
     #[must_use]
     pub fn new(at: u64, event: Event, mut fields: Fields) -> Self {
         let texts = [
@@ -197,7 +197,7 @@ impl Line {
     }
 }
 
-/// Where a text ends of which at most so many bytes are written.
+/// Where to cut a text so that at most this many bytes are written.
 fn end_of(text: &str, most: usize) -> usize {
     let mut bytes = 0;
     let fits = |&(_, c): &(usize, char)| {
@@ -215,8 +215,8 @@ fn is_plain(c: char) -> bool {
     c == ' ' || c.is_ascii_graphic()
 }
 
-/// JSON as Python's `json.dumps` has it: a space after commas and colons, and visible ASCII alone, so that nothing in a text
-/// means anything to a terminal or a filter.
+/// JSON like Python's `json.dumps`: a space after commas and colons, and only visible ASCII, so that no text means
+/// anything to a terminal or a filter.
 struct Ascii;
 
 impl Formatter for Ascii {

@@ -1,7 +1,7 @@
 //! What people and programs did, one JSON object a line: `docs/audit.md`.
 //!
-//! Whoever has something to tell puts a [`Line`] into a bounded [queue] and goes on; a [thread](writer) of its own makes the
-//! text and writes it. So a disk that is full or slow delays nothing.
+//! Callers put a [`Line`] into a bounded [queue] and go on; a separate [thread](writer) formats and writes it. So a full
+//! or slow disk delays nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Audit {
     /// Opens the file, or makes it, and starts the thread.
     ///
     /// # Errors
-    /// The file cannot be written to, or is no file.
+    /// The file can't be written to, or is not a regular file.
     pub fn open(path: &Path) -> Result<Self, ConfigError> {
         let fault = |detail: String| ConfigError::new("audit", detail);
         let file = file::LogFile::open(path).map_err(fault)?;
@@ -42,12 +42,12 @@ impl Audit {
         Ok(Self { queue })
     }
 
-    /// Tells something. It never waits for the disk.
+    /// Logs a line. Never waits for the disk.
     pub fn tell(&self, line: Line) {
         self.queue.push(line);
     }
 
-    /// What an operator should know of the file, if there is news: one line for the log.
+    /// News about the file for the operator, as one line for the server's log.
     #[must_use]
     pub fn news(&self) -> Option<String> {
         self.queue.take_news()
@@ -59,7 +59,7 @@ impl Audit {
         self.queue.dropped()
     }
 
-    /// Has everything written that was told, for at most so long; whether that was done.
+    /// Waits until everything is written, or the time is over. Returns whether it is.
     #[must_use]
     pub fn flush(&self, patience: Duration) -> bool {
         self.queue.flush(patience)

@@ -1,4 +1,4 @@
-//! What a decision leaves in the log.
+//! The log lines of a decision.
 
 use super::line::{Event, Fields, Line, Seconds, Who};
 use crate::decision::{Denial, Grant};
@@ -8,7 +8,7 @@ use crate::request::{Field, Question, Request, Wanted};
 use crate::scope::Table;
 use crate::state::throttle::{Budget, Lock};
 
-/// An admitted request, if it needs more than `view`. Where nobody has said what routes need, reads leave nothing.
+/// An admitted request, if it needs more than `view`. If no scopes are defined for routes, reads are not logged.
 pub fn admitted<R: Request>(
     table: &Table,
     grant: &Grant<'_>,
@@ -35,7 +35,7 @@ pub fn admitted<R: Request>(
     Some(Line::new(at(), Event::Admitted, Fields { who: grant.key.into(), ..fields }))
 }
 
-/// A refused request. Questions that count nothing leave nothing.
+/// A refused request. Questions that count nothing are not logged.
 pub fn refused<R: Request>(
     denial: Denial,
     keys: &Keys,
@@ -108,7 +108,7 @@ fn of<R: Request>(request: &R) -> Fields {
     }
 }
 
-/// The client's, if it has the form of version 00 of W3C's Trace Context.
+/// The client's `traceparent`, if it is well-formed (version 00 of W3C Trace Context).
 pub fn traceparent<R: Request>(request: &R) -> Option<String> {
     let value = request.values(Field::Traceparent).next()?;
     let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

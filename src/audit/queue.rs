@@ -1,4 +1,4 @@
-//! Lines on their way to the thread that writes them. There is only so much room, some of it for what matters more.
+//! The bounded queue to the writing thread. Part of it is reserved for more important lines.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -16,23 +16,23 @@ const SESSIONS: usize = 7168;
 /// Most while there is still room for those and for log-ins and log-outs.
 const ORDINARY: usize = 6144;
 
-/// Most of refused requests, which anybody can cause.
+/// Most refused requests, which anyone can cause.
 const REFUSED: usize = 2048;
 
-/// So many are written without gathering more.
+/// This many are written without waiting for more.
 const ENOUGH: usize = 1024;
 
-/// Refused requests that are told a second, beside a reserve: so that nobody without a key fills a disk.
+/// Refused requests logged per second, plus a reserve, so that clients without a key can't fill the disk.
 const REFUSED_A_SECOND: f64 = 10.0;
 
 /// That reserve.
 const RESERVE: f64 = 1000.0;
 
-/// The queue, and what its two ends tell each other.
+/// The queue, and the signals between its two ends.
 #[derive(Default)]
 pub struct Queue {
     inner: Mutex<Inner>,
-    /// Something changed for the one who writes.
+    /// The writer has something to do.
     filled: Condvar,
     /// Something was written.
     written: Condvar,
@@ -44,7 +44,7 @@ struct Inner {
     refused: usize,
     /// Where in `lines` a refusal like this one is.
     folded: HashMap<Fields, usize>,
-    /// How many lines are missing that have not been told.
+    /// How many lines are missing that have not been reported.
     missing: BTreeMap<Event, u64>,
     dropped: u64,
     /// For those without a key, and for those with one.
@@ -57,7 +57,7 @@ struct Inner {
     news: Option<String>,
 }
 
-/// What the writer is to do.
+/// What the writer has to do.
 pub struct Work {
     /// New lines, in order.
     pub lines: Vec<Line>,
@@ -117,13 +117,13 @@ impl Queue {
         Work { lines: mem::take(&mut inner.lines), missing: mem::take(&mut inner.missing), closed: inner.closed }
     }
 
-    /// Waits for so long that lines can be written together, unless somebody waits for them.
+    /// Waits so that lines can be written together, unless someone waits for them.
     pub fn gather(&self, time: Duration) {
         let is_patient = |inner: &mut Inner| !inner.closed && !inner.wants_flush && inner.lines.len() < ENOUGH;
         drop(self.filled.wait_timeout_while(self.lock(), time, is_patient));
     }
 
-    /// Notes that so many lines were written, or given up.
+    /// Notes how many lines were written or given up.
     pub fn note(&self, lines: u64) {
         let mut inner = self.lock();
         inner.done += lines;
@@ -134,7 +134,7 @@ impl Queue {
         self.written.notify_all();
     }
 
-    /// Waits until everything is written that was put in, or `patience` is over; whether it is.
+    /// Waits until everything in the queue is written, or `patience` is over. Returns whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
         let mut inner = self.lock();
         let told = inner.told;
@@ -150,7 +150,7 @@ impl Queue {
         self.lock().closed
     }
 
-    /// Takes nothing more; what is in it is still written.
+    /// Accepts nothing more; what is in the queue is still written.
     pub fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
@@ -161,7 +161,7 @@ impl Queue {
         self.lock().dropped
     }
 
-    /// Leaves news for the log; older ones that nobody has read are replaced.
+    /// Leaves news for the server's log, replacing older news that nobody has read.
     pub fn say(&self, news: String) {
         self.lock().news = Some(news);
     }
@@ -196,7 +196,7 @@ impl Inner {
     }
 }
 
-/// What refusals have in common that share a line.
+/// What refusals must have in common to share a line.
 fn likeness(line: &Line) -> Fields {
     Fields { count: None, user_agent: None, traceparent: None, ..line.fields.clone() }
 }

@@ -1,4 +1,4 @@
-//! Prompts that the end of a server left behind.
+//! Prompts that a server had not finished when it ended.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,11 @@ struct Seen {
     traceparent: Option<String>,
 }
 
-/// A line for each prompt of which `text` tells that it was queued, but not how it ended.
+/// A line for each prompt that was queued according to `text`, but has no end there.
 pub fn lines(text: &[u8], now: u64) -> Vec<Line> {
     let mut open: HashMap<String, (usize, Seen)> = HashMap::new();
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        // Most lines are about something else, and a line may break off.
+        // Most lines are about something else, and one may be incomplete.
         let is_of_a_prompt = line.windows(11).any(|window| window == b"\"prompt_id\"");
         let Some(mut seen) = is_of_a_prompt.then(|| serde_json::from_slice::<Seen>(line).ok()).flatten() else {
             continue;

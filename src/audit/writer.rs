@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! The writing thread.
 
 use std::io;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::queue::{Queue, Work};
 use super::unfinished;
 use crate::request::millis;
 
-/// How long lines are gathered that are written together.
+/// How long to gather lines before writing them together.
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// When a file is tried again that could not be written to.
+/// When to try a file again that could not be written to.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long to wait for something to do. Nothing is due then; the thread only sees that it is still needed.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Most bytes that wait here while the file cannot be written to. What comes then stays in the queue.
+/// Most bytes that wait here while the file can't be written to. More lines stay in the queue.
 const MOST: usize = 4 * 1024 * 1024;
 
 /// Bytes of an older log that are read to find prompts that never ended.
@@ -101,8 +101,8 @@ impl Writer {
         match outcome {
             Err(error) if !self.fails => {
                 self.queue.say(format!(
-                    "the audit log {path} cannot be written: {error}; lines are kept until it can be, as long as there is \
-                     room, and those that are missing are counted"
+                    "the audit log {path} cannot be written: {error}; lines are kept in memory while there is \
+                     room, and lost lines are counted"
                 ));
                 self.fails = true;
             }

@@ -1,10 +1,10 @@
-//! A key may be for some addresses alone (`from=`).
+//! A key may be limited to some addresses (`from=`).
 
 use super::Context;
 use crate::decision::{Denial, Grant};
 use crate::request::{Question, Request};
 
-/// Where the client's address is not known, such a key is refused. Anybody may log out.
+/// If the client's address is unknown, such a key is refused. Anyone may log out.
 ///
 /// # Errors
 /// [`Denial::Address`].

@@ -1,5 +1,5 @@
-//! While an address is locked, sessions pass, and so do long keys that were good from it before. Of all other keys ten are
-//! evaluated, right or wrong, then none until the lock ends; and nothing but the lock is told about them.
+//! While an address is locked, sessions pass, and so do long keys that were valid from it before. Of all other keys, ten
+//! are evaluated, right or wrong, then none until the lock ends, and the answer only mentions the lock.
 
 use super::Context;
 use crate::client::is_local;
@@ -11,7 +11,7 @@ use crate::secret::Digest;
 use crate::state::network::is_of_one_machine;
 use crate::state::throttle::{Budget, Client};
 
-/// Whether the credential may be used from the client's address without being one of those that are evaluated.
+/// Whether the credential may be used from the client's address without counting as one of the ten.
 ///
 /// # Errors
 /// [`Denial::Locked`].
@@ -24,7 +24,7 @@ pub fn check<R: Request>(
     let throttle = &policy.state.throttle;
     let passes = grant.session.is_some() || question == Question::Again || !throttle.locks_anybody(now.monotonic);
     let Some(client) = (if passes { None } else { client(request) }) else { return Ok(()) };
-    // Its length is that of what was presented: of a key that is kept as a digest nothing else tells it.
+    // The length of the presented key: for a key that is stored as a digest, no other is known.
     let long = credential.is_long_key().then(|| grant.key.id());
     throttle.permits(client, budget(grant.source, context), long, now.monotonic).map_err(Denial::locked)
 }
@@ -37,7 +37,7 @@ pub fn evaluates<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) ->
     client(context.request).map_or(Ok(()), evaluate).is_ok()
 }
 
-/// Counts the wrong keys of a request, and where they were; one without a digest cannot be a key.
+/// Counts the wrong keys of a request by their places. One without a digest can't be a key.
 ///
 /// # Errors
 /// [`Denial::Locked`].
@@ -59,15 +59,14 @@ pub fn count<R: Request>(
     counted.map_err(Denial::locked)
 }
 
-/// Who sends a request. Its address is another client's for other machines where it is of a private network, and no proxy
-/// that the operator trusts says that it comes from there.
+/// Who sends a request. A private address that no trusted proxy confirms may mean another client on other machines.
 fn client<R: Request>(request: &R) -> Option<Client> {
     let address = request.client()?;
     let is_elsewhere = |known| !is_of_one_machine(known) && (!is_local(known) || request.proxied());
     Some(Client { address, is_shared: request.known_client().is_some_and(is_elsewhere) })
 }
 
-/// Any web page can put a key into an address, and a request of another site's page says that it is one.
+/// Any web page can put a key into a URL. Requests from another site's page have a separate budget.
 fn budget<R: Request>(source: Source, context: &Context<'_, '_, R>) -> Budget {
     let is_in_address = matches!(source, Source::Query | Source::UrlPrefix);
     if is_in_address || origin::is_of_another_site(context.policy.own_origins, context.request) {
@@ -77,7 +76,7 @@ fn budget<R: Request>(source: Source, context: &Context<'_, '_, R>) -> Budget {
     }
 }
 
-/// Remembers that the key is good from the client's address: at the first request of a client, or while somebody is locked.
+/// Remembers that the key is valid from the client's address, at a client's first request or while any address is locked.
 #[cold]
 pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
     let (throttle, request) = (&context.policy.state.throttle, context.request);
@@ -91,7 +90,7 @@ pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
     }
 }
 
-/// Whether that was done lately and nobody is locked, so that neither need be asked.
+/// Whether that was done recently and no address is locked, so that neither must be checked.
 #[must_use]
 pub fn is_known<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let throttle = &context.policy.state.throttle;

@@ -1,4 +1,4 @@
-//! What a valid credential must still pass, one check a file.
+//! The checks that a valid credential must pass, one per file.
 
 pub mod address;
 pub mod lockout;
@@ -11,15 +11,15 @@ use crate::decision::{Denial, Grant};
 use crate::origin::{self, Page};
 use crate::request::{Now, Question, Request};
 
-/// What a request is judged by.
+/// Everything that a check may need.
 pub struct Context<'a, 'k, R> {
     /// What decisions rest on.
     pub policy: &'a Policy<'k>,
     /// The request.
     pub request: &'a R,
-    /// What it is judged for.
+    /// The question about it.
     pub question: Question<'a>,
-    /// When.
+    /// The current time.
     pub now: Now,
 }
 
@@ -34,7 +34,7 @@ impl<R: Request> Context<'_, '_, R> {
 /// Every check, then the note that the key was used.
 ///
 /// # Errors
-/// The gravest refusal. While the address is locked, nothing else is told about keys.
+/// The gravest refusal. While the address is locked, nothing else is said about keys.
 pub fn all<R: Request>(
     grant: &Grant<'_>,
     credential: &Credential<'_>,
@@ -60,7 +60,7 @@ pub fn but_lock_out<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>)
     scope::check(grant, context)
 }
 
-/// The same for a right key that the lock held back, in its turn.
+/// The same for a valid key that the lock held back, when its turn comes.
 #[must_use]
 pub fn held_back<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let passes = lockout::evaluates(grant, context) && but_lock_out(grant, context).is_ok();

@@ -1,8 +1,8 @@
-//! What browsers add by themselves doesn't prove what the person wanted: it must come from our own pages.
+//! Credentials that browsers add by themselves don't prove intent (CSRF): such requests must come from our own pages.
 //!
-//! Of ComfyUI-Manager, versions that people use restart and update the server by `GET`. A key that may save settings and
-//! workflows decides which pictures and links the owner's page has. So these routes answer a script of the page's, or the
-//! person at the address bar.
+//! Versions of ComfyUI-Manager in use restart and update the server by `GET`. A key that may save settings and workflows
+//! can put pictures and links into the owner's page. So these routes only answer scripts of the page, or the person at
+//! the address bar.
 
 use super::Context;
 use crate::credential::Source;
@@ -11,16 +11,15 @@ use crate::origin::Page;
 use crate::request::{Field, Request, combined, is_by_a_browser, is_read, takes_html};
 use crate::visit::{Visit, visit};
 
-/// With the cookie, and with Basic credentials where anything marks a browser, a request that changes something, and a
-/// WebSocket, must come from this origin, and a read must not be embedded by another one. What is ComfyUI-Manager's is asked
-/// for by a script.
+/// With the cookie, and with Basic credentials from a browser, a request that changes something and a WebSocket must come
+/// from this origin, and another origin must not embed a read. ComfyUI-Manager's routes must be requested by a script.
 ///
 /// # Errors
 /// [`Denial::CrossOrigin`].
 pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     let Context { request, question, .. } = *context;
     let reads = || is_read(request, question) && visit(request) != Visit::Embedded;
-    // Nearly everything that a page asks for is by a script, and the route is dear.
+    // Check the script first: nearly all requests come from one, and looking up the route is expensive.
     let policy = context.policy;
     let is_of_the_manager = || policy.scopes.is_of_the_manager(request.route());
     let is_meant = || !policy.exemptions.in_comfyui() || is_by_a_script(request) || !is_of_the_manager();
@@ -33,7 +32,7 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     if passes { Ok(()) } else { Err(Denial::CrossOrigin) }
 }
 
-/// Whether no element of a page and no link asks for it. A browser that doesn't say so takes pictures, or pages, above all.
+/// Whether neither an element of a page nor a link asks for it. If the browser doesn't say, `Accept` shows it.
 fn is_by_a_script<R: Request>(request: &R) -> bool {
     if let Some(destination) = request.values(Field::SecFetchDest).next() {
         return &*destination == "empty" || combined(request, Field::SecFetchSite).is_some_and(|site| site == "none");

@@ -5,8 +5,8 @@ use crate::decision::{Denial, Grant};
 use crate::keys::Scopes;
 use crate::request::{Question, Request, Wanted};
 
-/// A request needs what its [route](crate::scope) does, and one that a proxy asks about what the proxy says. Our own questions
-/// are for every valid key.
+/// A request needs the scopes of its [route](crate::scope). For `/auth_verify`, the proxy names the scope. Our own
+/// questions are for every valid key.
 ///
 /// # Errors
 /// [`Denial::Scope`].

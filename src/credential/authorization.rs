@@ -40,10 +40,10 @@ pub enum Token<'a> {
 }
 
 /// Reads one `Authorization` field value (RFC 9110, section 11.6.2): scheme, spaces, credentials. Schemes other than
-/// Bearer and Basic belong to somebody else, often to a proxy, and count as absent.
+/// Bearer and Basic belong to others, often to a proxy, and count as absent.
 #[must_use]
 pub fn parse(value: &str) -> Token<'_> {
-    // What nearly everybody sends.
+    // What nearly all clients send.
     if let Some(("Bearer ", token)) = value.split_at_checked("Bearer ".len())
         && let key @ Token::Key(..) = bearer::parse(token)
     {

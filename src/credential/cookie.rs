@@ -15,7 +15,7 @@ pub struct Cookie;
 impl Place for Cookie {
     const NAME: &str = "Cookie";
 
-    /// A session made of a session would never end.
+    /// Not at a log-in: a session made from a session would never end.
     fn is_asked(question: Question<'_>) -> bool {
         !matches!(question, Question::LogIn(_) | Question::LogInByLink)
     }

@@ -25,7 +25,7 @@ pub use x_api_key::XApiKey;
 use crate::request::{Question, Request};
 use crate::secret::SHORT_KEY_LENGTH;
 
-/// Space that may stand around a value (RFC 9110, section 5.6.3).
+/// Space that may be around a value (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
 
 /// A place in a request where credentials may be.
@@ -54,7 +54,7 @@ pub enum Credential<'t> {
 }
 
 impl Credential<'_> {
-    /// Whether it is a key so long that nobody guesses it.
+    /// Whether it is a key that is too long to guess.
     #[must_use]
     pub fn is_long_key(&self) -> bool {
         matches!(self, Self::Key(_, plain) if plain.expose_secret().len() >= SHORT_KEY_LENGTH)

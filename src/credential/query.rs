@@ -30,7 +30,7 @@ impl Place for Query {
 pub const NAMES: [&str; 2] = ["api_key", "token"];
 
 /// Every non-empty key in a raw (still percent-encoded) query string, in order. HTML forms write a space as `+`, but no
-/// key holds a space: so both stand for `+`, which keys of `openssl rand -base64` hold and few people encode.
+/// key has a space: so both mean `+`, which keys of `openssl rand -base64` contain and few people encode.
 pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
     form_urlencoded::parse(query.as_bytes()).filter(|(name, value)| is_credential(name) && !value.is_empty()).map(
         |(_, value)| match value {
@@ -43,7 +43,7 @@ pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
     )
 }
 
-/// The raw query string without its credentials, for a `next` address that may be seen.
+/// The raw query string without its credentials, for a visible `next` URL.
 #[must_use]
 pub fn without_credentials(query: &str) -> String {
     let kept =

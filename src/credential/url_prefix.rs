@@ -1,4 +1,4 @@
-//! `/key/KEY/prompt`, which is `/prompt` with that key: for clients that can be given nothing but a host and a path.
+//! `/key/KEY/prompt`, which is `/prompt` with that key: for clients that only let you set a host and a path.
 
 use std::borrow::Cow;
 use std::iter::once;
@@ -29,13 +29,13 @@ impl Place for UrlPrefix {
     }
 }
 
-/// What stands before the key.
+/// What comes before the key.
 pub const PREFIX: &str = "/key/";
 
-/// Takes one prefix off a raw (still percent-encoded) path: the key, and the path that is left, which begins with `/`.
+/// Splits a raw (still percent-encoded) path into the key and the remaining path, which begins with `/`.
 ///
-/// `None` where there is no prefix, and where the key would be empty or a dot segment: servers and proxies on the way
-/// don't agree on what such a path means.
+/// `None` if there is no prefix, or the key would be empty or a dot segment: servers and proxies don't agree on what such
+/// a path means.
 #[must_use]
 pub fn parse(path: &str) -> Option<(Plain<'_>, &str)> {
     let rest = path.strip_prefix(PREFIX)?;

@@ -15,7 +15,7 @@ pub const NAMES: [&str; 6] = ["scope", "expires", "from", "user", "prompts", "qu
 /// Longest name of a user.
 const MAX_USER_LENGTH: usize = 64;
 
-/// What was said of one key. Without attributes it opens everything, for good, from everywhere.
+/// The attributes of one key. Without any it may do everything, from anywhere, and never expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// What it may do.
@@ -135,9 +135,7 @@ fn scopes(value: &str) -> Result<Scopes, String> {
                 return Err(format!("{} is written in lower case: scope={}", quoted(word), scope.name()));
             }
             _ if word.is_empty() => {
-                return Err(
-                    "scope= names no scope, or has a comma too many; write scope=view,run without spaces".into()
-                );
+                return Err("scope= is empty or has an extra comma; write scope=view,run without spaces".into());
             }
             _ => return Err(format!("unknown scope {}; use view, run, nodes, metrics or all", quoted(word))),
         };
@@ -152,7 +150,7 @@ fn scopes(value: &str) -> Result<Scopes, String> {
 fn expires(value: &str) -> Result<u64, String> {
     parse_end(value).ok_or_else(|| {
         format!(
-            "expires= takes a day of the calendar (2027-01-31: until its end) or a moment (2027-01-31T12:00:00Z), both \
+            "expires= takes a date (2027-01-31: until that day ends) or a time (2027-01-31T12:00:00Z), both \
              in UTC, not {}",
             quoted(value),
         )
@@ -163,7 +161,7 @@ fn from(value: &str) -> Result<Vec<IpNet>, String> {
     let mut blocks: Vec<IpNet> = Vec::new();
     for word in value.split(',') {
         if word.is_empty() {
-            return Err("from= names no address, or has a comma too many; write from=10.0.0.0/8,192.168.1.5 without \
+            return Err("from= is empty or has an extra comma; write from=10.0.0.0/8,192.168.1.5 without \
                         spaces"
                 .to_owned());
         }
@@ -184,7 +182,8 @@ fn block(word: &str) -> Result<IpNet, String> {
     if parsed.trunc() != parsed {
         let (network, address) = (canonical(parsed.trunc()), canonical(IpNet::from(parsed.addr())));
         return Err(format!(
-            "from= has a block whose address is not its first one; write {} for the block, or {} for the one address",
+            "from= has a block that doesn't begin with its first address; write {} for the block, or {} for the one \
+             address",
             short(&network),
             short(&address),
         ));
@@ -218,7 +217,7 @@ fn user(value: &str) -> Result<String, String> {
         ));
     }
     if value.eq_ignore_ascii_case("default") {
-        return Err("user=default is ComfyUI's own user; take another name".to_owned());
+        return Err("user=default is ComfyUI's own user; choose another name".to_owned());
     }
     Ok(value.to_owned())
 }

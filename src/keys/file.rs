@@ -16,7 +16,7 @@ const MAX_LABEL_LENGTH: usize = 256;
 /// Before a digest in place of a key.
 pub const DIGEST_PREFIX: &str = "sha256:";
 
-/// What stands in `sys.argv` in place of a key after parsing. A process that restarts itself with its own `sys.argv`
+/// What replaces a key in `sys.argv` after parsing. A process that restarts itself with its own `sys.argv`
 /// would otherwise come back with this well-known word as its key.
 pub const REDACTED: &str = "[redacted]";
 
@@ -29,7 +29,7 @@ pub struct Record {
     pub label: Option<String>,
     /// What was said of it.
     pub attributes: Attributes,
-    /// The line it stands on, from 1; 0 for a flag.
+    /// The line number in its file, from 1; 0 for a flag.
     pub line: usize,
     /// Whether the key is known to be shorter than [`SHORT_KEY_LENGTH`].
     pub short: bool,
@@ -79,7 +79,7 @@ pub fn parse_flag(value: &str) -> Result<Record, ConfigError> {
     parse_key(value, 0).map_err(|detail| fault(&detail))
 }
 
-/// One line of a file, without its end; `None` for what is no entry.
+/// One line of a file, without its end; `None` if it has no entry.
 pub fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, Vec<String>> {
     let line = std::str::from_utf8(line)
         .map_err(|_| vec!["not UTF-8 text; is this a key file? Save it as UTF-8, one key a line".to_owned()])?;
@@ -96,8 +96,8 @@ pub fn parse_line(line: &[u8], number: usize) -> Result<Option<Record>, Vec<Stri
     }
 }
 
-const NO_KEY: &str = "the line begins with an attribute (NAME=VALUE) and not with a key; put the key before it (a key \
-                      that looks like this is written as its sha256: digest, or replaced by one of `comfy-auth-rs keygen`)";
+const NO_KEY: &str = "the line begins with an attribute (NAME=VALUE), not with a key; put the key first (if that \
+                      is the key, write its sha256: digest instead, or make a new key with `comfy-auth-rs keygen`)";
 
 /// What follows the key.
 fn read_rest(rest: &str) -> Result<(Option<String>, Attributes), Vec<String>> {

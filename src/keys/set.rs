@@ -14,8 +14,8 @@ use super::jwt;
 use crate::request::Now;
 use crate::secret::{Digest, random_bytes};
 
-/// Names a key: derived from its digest, the same on every replica. It tells nothing about a key of 32 random characters or
-/// more; a shorter one can be found from it by trying.
+/// The public id of a key, derived from its digest, the same on every replica. It reveals nothing about a key of 32 random
+/// characters or more; a shorter one can be found from it by trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 16]);
 
@@ -72,7 +72,7 @@ impl Entry {
         self.label.as_deref()
     }
 
-    /// What was said of it in its file.
+    /// Its attributes from its file.
     #[must_use]
     pub fn attributes(&self) -> &Attributes {
         &self.attributes
@@ -140,7 +140,7 @@ impl Keys {
         keys
     }
 
-    /// All of them, be they accepted or not.
+    /// All of them, accepted or not.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
     }
@@ -162,14 +162,14 @@ impl Keys {
         in_force.filter_map(|entry| Some((entry.label(), entry.attributes.expires?)))
     }
 
-    /// Everybody for whom there is a key, in lower case.
+    /// All users who have a key, in lower case.
     pub fn users(&self) -> impl Iterator<Item = String> {
         self.entries.values().filter_map(Entry::user)
     }
 
-    /// Looks a candidate up. Its digest picks at most one entry, which is then compared in constant time; where there
-    /// is none the candidate is compared with itself and refused, so that an unknown key costs what a known one does. A
-    /// key that has expired is an unknown one.
+    /// Looks up a candidate. Its digest picks at most one entry, which is then compared in constant time. If there is none,
+    /// the candidate is compared with itself and refused, so that an unknown key takes as long as a known one. An expired
+    /// key is an unknown one.
     ///
     /// # Errors
     /// The candidate's digest, for counting distinct wrong ones.
@@ -196,7 +196,7 @@ impl Keys {
         self.known(id).filter(|entry| entry.is_in_force(now))
     }
 
-    /// The key with this id, be it accepted or not.
+    /// The key with this id, accepted or not.
     #[must_use]
     pub fn known(&self, id: KeyId) -> Option<&Entry> {
         self.by_id.get(&id.number()).and_then(|prefix| self.entries.get(prefix))
@@ -207,8 +207,8 @@ fn prefix(digest: &Digest) -> u128 {
     digest.halves()[0]
 }
 
-/// Where a digest goes in a table, which takes longer where seven bits of its hash are those of an entry's. Whoever sends
-/// a candidate knows its digest, but not these numbers: so the time tells nothing of the entry's digest.
+/// Hashes digests for a table, whose look-up takes longer if seven bits of the hash match an entry's. The sender of a
+/// candidate knows its digest, but not these random numbers, so the time reveals nothing about the entry's digest.
 struct Slots(u64, u64);
 
 impl Default for Slots {

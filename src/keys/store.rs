@@ -1,11 +1,11 @@
 //! The key store: where the keys come from, and noticing when a file changes.
 //!
-//! Files are looked at twice a second while a request is in flight, and at the first request after that; there is no
-//! watcher thread. A file is parsed whole, then swapped in; a bad new version keeps the last good keys and is reported once.
-//! The path is followed again each time, so that atomic renames and the symlink swaps of Kubernetes' mounted secrets are seen.
+//! Files are checked twice a second while a request is in flight, and at the first request after that; there is no watcher
+//! thread. A file is parsed as a whole, then swapped in; after a bad new version, the last good keys stay in force, which is
+//! logged once. The path is resolved again each time, to see atomic renames and the symlink swaps of Kubernetes' secrets.
 //!
-//! An error of the system (too many open files, a sharing violation, a missing folder) is no version: the file is tried
-//! again at each look, and the error is said again each minute.
+//! An error of the system (too many open files, a sharing violation, a missing folder) is not a new version: the file is
+//! read again at each check, and the error is logged again each minute.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -120,8 +120,8 @@ pub(super) struct WatchedFile {
     spare: Spare,
 }
 
-/// A descriptor that is kept to read a file with when the system has no other left: else whoever holds all the others open
-/// would keep a removed key in force.
+/// A descriptor kept for reading a file when the system has no other left. Otherwise a client could keep a removed key in
+/// force by holding all others open.
 struct Spare(Option<File>);
 
 /// Why a file gives no keys.
@@ -153,8 +153,8 @@ impl KeyStore {
     /// Reads all sources.
     ///
     /// # Errors
-    /// Every fault of every source; also when there is no source at all, since an empty store would admit nobody and a
-    /// caller who wants no authentication should not ask for it.
+    /// Every fault of every source. No source at all is a fault, too: an empty store would admit nobody, and for no
+    /// authentication, don't make a store.
     pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
         let (records, faults): (Vec<_>, Vec<_>) =
             inline.iter().map(|key| parse_flag(key.expose_secret())).partition(Result::is_ok);
@@ -226,7 +226,7 @@ impl KeyStore {
     /// Looks at the files; the next look is due half a second later.
     #[cold]
     pub fn look(&self, now: Duration) -> Vec<Reload> {
-        // Whoever holds the lock is looking already; the others go on with the keys in force.
+        // The thread that holds the lock is checking already; the others go on with the keys in force.
         let Ok(mut files) = self.files.try_lock() else { return Vec::new() };
         self.next_check.store(millis(now.saturating_add(CHECK_INTERVAL)), Ordering::Relaxed);
         let mut events = Vec::new();
@@ -494,7 +494,7 @@ fn no_key(path: &Path) -> ConfigError {
     ConfigError::in_key_file(path.to_string_lossy(), message)
 }
 
-/// Whether somebody seems to have named a key in place of a file with one.
+/// Whether this seems to be a key, given in place of a file.
 fn is_key(name: &str) -> bool {
     may_hold_a_key(name) && (name.ends_with('=') || !name.contains(['/', '\\', '.']))
 }
@@ -520,8 +520,8 @@ fn short_key(file: Option<&Path>, record: &Record) -> Option<Warning> {
 
 fn all_expired(file: &WatchedFile, now: u64) -> Option<Warning> {
     let has_expired = |record: &Record| record.attributes.has_expired(now);
-    let detail = "every key in this file has expired, so none of them admits anybody; \
-                  `comfy-auth-rs keys add` makes another";
+    let detail = "every key in this file has expired, so nobody gets in; `comfy-auth-rs keys \
+                  add` makes a new one";
     let fault = || ConfigError::in_key_file(file.path.to_string_lossy(), detail);
     file.records.iter().all(has_expired).then(|| Warning { kind: "all_expired", fault: fault() })
 }

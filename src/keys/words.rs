@@ -1,7 +1,7 @@
 //! What follows the key on a line: a label, then words of the form `name=value`.
 //!
-//! A word that was meant to restrict a key and is taken for part of the label would leave the key open. So what looks like
-//! an attribute and is none is a fault; a label that has such a word is put in double quotes.
+//! If a word that was meant to restrict a key counted as part of the label, the key would be unrestricted. So a word that
+//! only looks like an attribute is a fault; a label with such a word must be in double quotes.
 
 use super::attributes::NAMES;
 
@@ -70,9 +70,12 @@ fn all_attributes(text: &str) -> Result<Vec<(&str, &str)>, String> {
     for word in text.split(SPACES).filter(|word| !word.is_empty()) {
         let Some(attribute) = as_attribute(word) else {
             word.split(char::is_whitespace).try_for_each(refuse_near_miss)?;
-            return Err("a word after the attributes, or after a label in double quotes, is no attribute; the label comes \
-                        before the attributes, in double quotes if it holds `=`, and a list has no spaces (scope=view,run)"
-                .to_owned());
+            return Err(
+                "a word after the attributes, or after a label in double quotes, is not an attribute; the label \
+                        comes before the attributes, in double quotes if it holds `=`, and a list has no spaces \
+                        (scope=view,run)"
+                    .to_owned(),
+            );
         };
         if word.contains(char::is_whitespace) {
             return Err(odd_space());

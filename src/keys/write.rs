@@ -31,8 +31,8 @@ pub fn write_line(key: &str, label: Option<&str>, attributes: &Attributes) -> Re
         return Ok(quoted);
     }
     Err(vec![
-        "such a line would be read differently; a key must not be empty or begin with `#`, nor a label be empty, or begin \
-         or end with a space"
+        "the line would be read differently; a key must not be empty or begin with `#`, and a label must not be \
+         empty, or begin or end with a space"
             .to_owned(),
     ])
 }

@@ -1,4 +1,4 @@
-//! What is looked up when somebody asks.
+//! Figures that are looked up when Prometheus asks.
 
 use std::collections::HashMap;
 use std::fmt;

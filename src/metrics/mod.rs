@@ -1,7 +1,7 @@
 //! What is counted, and the text that Prometheus reads.
 //!
-//! Counters that a request changes are found once, when they are made: an admitted request costs one addition. Everything
-//! else is looked up when somebody asks.
+//! Counters that a request changes are looked up once, when they are made: an admitted request costs one addition.
+//! Everything else is looked up when Prometheus asks.
 //!
 //! A request is counted once, by the answer that it gets. Where its route asks a question of its own (a log-in, a log-out,
 //! a proxy's `/auth_verify`), that is the answer to this question.

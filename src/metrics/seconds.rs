@@ -23,7 +23,7 @@ impl RunTimes {
 
     /// All times, with those of prompts that run: a long one must not look as if it had run in the moment in which it ends.
     ///
-    /// One that ends meanwhile may be in neither: what was told stays, since a counter must not go back.
+    /// One that ends in the meantime may be in neither: the reported value stays, because a counter must not go back.
     pub fn with(&self, running: impl FnOnce() -> Vec<(String, Duration)>) -> Vec<(String, Duration)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut added: HashMap<String, Duration> = HashMap::new();

@@ -17,7 +17,7 @@ use super::{Device, DeviceKind, Environment, visible};
 /// AMD's PCI vendor number.
 const VENDOR: &str = "0x1002";
 
-/// The visible AMD cards. What isn't a complete AMD card is none: on most machines sysfs shows something else, or nothing.
+/// The visible AMD cards. Anything incomplete is skipped: on most machines sysfs shows other cards, or none.
 pub(super) fn devices(environment: &Environment) -> Vec<Device> {
     let cards: Vec<_> = folders(&environment.sys).iter().filter_map(|folder| card(folder)).collect();
     let uuids: Vec<_> = cards.iter().map(|card| card.uuid.clone().unwrap_or_default()).collect();

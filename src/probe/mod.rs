@@ -11,7 +11,7 @@
 //! RTX card with a Ryzen's built-in GPU.
 //!
 //! An `index` counts as CUDA and HIP count, if they count in PCI order. CUDA's default is fastest first
-//! (`CUDA_DEVICE_ORDER`), which NVML can't tell: who knows a card's UUID should look it up by that.
+//! (`CUDA_DEVICE_ORDER`), which NVML doesn't know: if you know a card's UUID, look it up by that.
 
 mod amd;
 mod nvml;
@@ -106,7 +106,7 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
-/// Asks the drivers. Takes milliseconds, or seconds where a driver must first wake a card, or forever where one hangs:
+/// Asks the drivers. Takes milliseconds, or seconds if a driver must first wake a card, or forever if one hangs:
 /// on a server, go through a [`Sampler`].
 #[must_use]
 pub fn probe(environment: &Environment) -> Report {
@@ -123,8 +123,7 @@ pub fn probe_devices() -> Vec<Device> {
     probe(&Environment::from_process()).devices
 }
 
-/// The devices that need no driver's answer: Apple's GPU and the CPU. What to show while a driver hangs that has never
-/// answered.
+/// The devices that need no driver: Apple's GPU and the CPU. To show while a driver hangs that has never answered.
 #[must_use]
 pub fn system_devices() -> Vec<Device> {
     let memory = system::memory();

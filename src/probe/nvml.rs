@@ -1,9 +1,9 @@
 //! NVIDIA cards, from the driver's management library.
 //!
-//! NVML is initialised for each probe and shut down after it. That costs some milliseconds, once a second at most behind a
-//! [`Sampler`](super::Sampler), and in return there is no state to go stale: a driver can be unloaded and replaced while the
-//! server runs, a card that is plugged in or partitioned is seen, a forked worker has no parent's handles, and a probe that
-//! hangs holds no lock that another one needs.
+//! NVML is initialised for each probe and shut down after it. That costs a few milliseconds, with a
+//! [`Sampler`](super::Sampler) at most once a second, but no state can go stale: a driver can be replaced while the server
+//! runs, a card that is plugged in or partitioned is seen, a forked worker has none of its parent's handles, and a probe
+//! that hangs holds no lock that another one needs.
 //!
 //! [NVML API reference](https://docs.nvidia.com/deploy/nvml-api/index.html)
 
@@ -27,8 +27,8 @@ const LIBRARIES: &[&str] = if cfg!(windows) {
 
 /// The visible NVIDIA cards; `None` where NVML knows of no card at all.
 ///
-/// A card that can't be reached isn't counted, for CUDA can't either; one whose memory can't be read keeps its number and is
-/// left out. Both are told in `faults`. A missing library is no fault, but the usual sign of a machine without such cards.
+/// A card that can't be reached isn't counted, because CUDA can't reach it either. One whose memory can't be read keeps its
+/// number and is left out. `faults` reports both. A missing library is not a fault: most machines have no such cards.
 pub(super) fn devices(list: Option<&str>, faults: &mut Vec<String>) -> Option<Vec<Device>> {
     let mut fault = |what: &str, error: NvmlError| faults.push(format!("NVML: {what}: {error}"));
     let nvml = open().map_err(|error| fault("start", error)).ok()??;
@@ -70,7 +70,7 @@ pub(super) fn devices(list: Option<&str>, faults: &mut Vec<String>) -> Option<Ve
 fn open() -> Result<Option<Nvml>, NvmlError> {
     for name in LIBRARIES {
         match Nvml::builder().lib_path(OsStr::new(name)).init() {
-            // The loader tells a missing file from a broken one in words only; Windows' words don't come through.
+            // Only the loader's message tells a missing file from a broken one, and on Windows there is none.
             Err(NvmlError::LibloadingError(error)) if cfg!(windows) || error.to_string().contains("No such file") => {}
             outcome => return outcome.map(Some),
         }

@@ -1,4 +1,4 @@
-//! A probe behind a cache, for a server whose health check must answer even when a driver doesn't.
+//! A cached probe, for a server whose health check must answer even if a driver doesn't.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,7 +70,7 @@ impl Sampler {
         self.0.lock().fresh(now)
     }
 
-    /// The last figures, however old. Where they are not fresh, a probe takes off for whoever asks next. Never waits.
+    /// The last figures, however old. If they are not fresh, a probe starts for the next caller. Never waits.
     #[must_use]
     pub fn last(&self) -> Option<Sample> {
         let now = Instant::now();
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     fn fly(&self) {
-        // A panic has been printed by its hook; here it is a flight that brought nothing.
+        // A panic was already printed by its hook; here it is a probe without a result.
         let devices = catch_unwind(AssertUnwindSafe(|| (self.probe)())).ok();
         let mut state = self.lock();
         state.departed = None;

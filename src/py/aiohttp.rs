@@ -1,7 +1,7 @@
-//! What is private in aiohttp, each name beside the public one that costs more or is asked where it is missing.
+//! Everything we use of aiohttp's private API, each name beside its public fallback.
 //!
-//! The private attributes are slots of C objects or of instances; the public ones are Python functions, each of which costs
-//! more than everything else that an admitted request is asked.
+//! The private attributes are slots of C objects or instances. The public ones are Python functions, each of which costs
+//! more than all other checks of an admitted request together.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -48,8 +48,8 @@ pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     route.getattr(intern!(py, "_resource")).or_else(|_| route.getattr(intern!(py, "resource")))
 }
 
-/// Whether one of our own resources resolved a request, which `aiohttp_internals.mark_requests` tells by its class. Every
-/// request is asked: its route would cost more.
+/// Whether one of our own resources resolved a request, which its class shows (`aiohttp_internals.mark_requests`). This
+/// runs for every request, and looking up the route would cost more.
 pub fn is_marked(request: &Bound<'_, PyAny>) -> bool {
     marked(request.py()).is_ok_and(|marked| request.get_type_ptr() == marked.as_type_ptr())
 }
@@ -71,7 +71,7 @@ pub fn peer_address<'py>(request: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny
     name.cast::<PyTuple>().ok()?.get_item(0).ok()
 }
 
-/// What a request keeps under a name; `None` where it keeps nothing.
+/// What a request holds under a name, if anything.
 pub fn state<'py>(request: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = request.py();
     let state = request.getattr(intern!(py, "_state")).unwrap_or_else(|_| request.clone());

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use crate::latest::Latest;
 use crate::request::{Now, millis};
 
-/// Tells the time since some moment, and the wall clock's. Only sessions ask for the latter, in whole seconds, so it is
-/// looked at no more than once a second.
+/// A monotonic clock and the wall clock. Only sessions use the latter, in whole seconds, so it is read at most once a
+/// second.
 pub struct Clock {
     monotonic: Monotonic,
     unix: AtomicU64,
@@ -25,24 +25,24 @@ impl Clock {
         }
     }
 
-    /// Has the next call see a second begin.
+    /// Makes the next call begin a second.
     pub fn begin_second(&self) {
         self.looked_at.store(u64::MAX, Ordering::Release);
     }
 
-    /// The latest that it has been since 1970 (UTC), in milliseconds. It sees no second begin.
+    /// The latest time so far since 1970 (UTC), in milliseconds. Never begins a second.
     pub fn latest_millis(&self) -> u64 {
         Now { monotonic: self.monotonic.elapsed(), unix: 0, ahead: self.latest.ahead() }.latest_millis()
     }
 
-    /// The time as the clocks tell it now. It sees no second begin.
+    /// The exact time now. Never begins a second.
     pub fn fresh(&self) -> Now {
         let (monotonic, unix) = (self.monotonic.elapsed(), unix_time());
         self.latest.saw(monotonic, unix);
         Now { monotonic, unix: unix.as_secs(), ahead: self.latest.ahead() }
     }
 
-    /// The time; `each_second` is called once a second, in the call that sees it begin.
+    /// The time. Calls `each_second` once a second, in the call that begins it.
     pub fn now(&self, each_second: impl FnOnce()) -> Now {
         let monotonic = self.monotonic.elapsed();
         if self.looked_at.load(Ordering::Acquire) != monotonic.as_secs() {
@@ -56,7 +56,7 @@ impl Clock {
     }
 }
 
-/// Since 1970 (UTC). A clock that stands before that is no clock: nothing is valid by it.
+/// Since 1970 (UTC). By a clock that is before 1970, nothing is valid.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
 }
@@ -66,7 +66,7 @@ pub fn unix_millis() -> u64 {
     millis(unix_time())
 }
 
-/// Linux's coarse clock: the time of the kernel's last tick, a few milliseconds ago, for a fraction of the price.
+/// Linux's coarse clock: the time of the kernel's last tick, a few milliseconds ago, at a fraction of the cost.
 #[cfg(target_os = "linux")]
 struct Monotonic;
 

@@ -1,9 +1,9 @@
 //! The requests in flight, and what each was admitted by.
 //!
-//! WebSockets are noted when they are opened; other requests only if they are still in flight when somebody looks.
+//! WebSockets are noted when they are opened, other requests only if they are still in flight at the next check.
 //!
-//! ComfyUI gives a socket that asks for a `clientId` everything that was meant for the socket that had it before. Nobody
-//! must get at somebody else's pictures this way, so the table also tells who owns which `clientId`.
+//! ComfyUI sends a socket that asks for a `clientId` everything that was meant for the previous socket with that id. To
+//! keep users from getting each other's pictures this way, the table also records who owns which `clientId`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::state::sockets::Seat;
 
 /// By the protocol object, which is the connection's own: it handles one request at a time.
 ///
-/// Asking a transport whether it is open may let another thread run: whoever waits for the lock gives up the interpreter.
+/// Asking a transport whether it is open may let another thread run, so release the interpreter to wait for the lock.
 #[derive(Default)]
 pub struct Connections(Mutex<HashMap<usize, Connection>>);
 
@@ -31,7 +31,7 @@ struct Connection {
 }
 
 struct Socket {
-    /// Whose it is: a user or a key. `None`: it needs no credential, and has its seat as long as it is open.
+    /// The owner, a user or a key. `None`: it needs no credential, and keeps its seat while it is open.
     owner: Option<String>,
     client_id: Option<String>,
     _seat: Option<Seat>,
@@ -102,7 +102,7 @@ impl Connections {
         }))
     }
 
-    /// Notes who is in flight, as `admitted_by` says, and forgets who no longer is. Sockets stay until they are closed.
+    /// Notes the requests in flight, as `admitted_by` says, and forgets all others. Sockets stay until they are closed.
     pub fn note<'py>(
         &self,
         py: Python<'py>,
@@ -126,7 +126,7 @@ impl Connections {
             }
             connections.retain(|protocol, connection| connection.socket.is_some() || seen.contains(protocol));
         }
-        // Without the lock: it reads the request, which is Python's.
+        // Without the lock, because reading the request runs Python.
         let found: Vec<_> = unknown.iter().map(|(_, request)| admitted_by(request)).collect();
         let mut connections = self.lock(py);
         for ((protocol, request), admitted_by) in unknown.into_iter().zip(found) {
@@ -136,14 +136,14 @@ impl Connections {
         Ok(())
     }
 
-    /// Forgets what was noted of a request. It is judged again at the next look.
+    /// Forgets a request. It is judged again at the next check.
     pub fn forget(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = protocol(request)?;
         self.lock(request.py()).remove(&protocol);
         Ok(())
     }
 
-    /// From now on a request gets its answer, whatever becomes of what admitted it.
+    /// From now on a request gets its answer, even if its key or session ends.
     pub fn spare(&self, request: &Bound<'_, PyAny>) -> PyResult<()> {
         let protocol = protocol(request)?;
         let spared = Connection { request: request.clone().unbind(), admitted_by: None, socket: None };
@@ -151,8 +151,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Those whose admission is no longer valid, each told once; and whether there are others to look at later. Sockets
-    /// that are closed are forgotten.
+    /// Those whose admission is no longer valid, each returned once; and whether there are others to check later. Forgets
+    /// closed sockets.
     pub fn ended(&self, py: Python<'_>, is_valid: impl Fn(&Admission) -> bool) -> (Vec<Ending>, bool) {
         let (mut ended, mut others) = (Vec::new(), false);
         let mut connections = self.lock(py);
@@ -203,7 +203,7 @@ fn client_id(request: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     Ok(id.ok().filter(|id| !id.is_empty()))
 }
 
-/// Whether a request's connection is there. In doubt it is.
+/// Whether a request's connection is open. If in doubt, it is.
 fn is_open(request: &Bound<'_, PyAny>) -> bool {
     let py = request.py();
     let is_open = || {

@@ -1,4 +1,4 @@
-//! What arrives from a WebSocket's client that nobody knows, on its way to aiohttp's parser.
+//! Filters what an unauthenticated WebSocket client sends, before aiohttp's parser.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! One interpreter a process.
+//! One interpreter per process.
 //!
 //! PyO3 keeps types and interned strings for the whole process, and an object of one interpreter must not be used in
 //! another. Python refuses sub-interpreters with a GIL of their own by itself, but lets those in that share one.

@@ -1,4 +1,4 @@
-//! What becomes of a link to the page, as Python sees it.
+//! What to do with a link to the page, as Python sees it.
 
 use pyo3::prelude::*;
 

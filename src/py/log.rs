@@ -11,7 +11,7 @@ use crate::keys::Reload;
 use crate::request::{Question, Request as _};
 use crate::trace::Trace;
 
-/// Where each decision is logged, where somebody wants to read it.
+/// The logger of decisions.
 const DECISIONS: &str = "comfy_auth_rs.decisions";
 
 /// What happened to the key files.
@@ -30,7 +30,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
                 logger.call_method1(intern!(py, "info"), ("%s", message))?;
             }
             Reload::Kept { fault, .. } => {
-                let message = format!("comfy-auth-rs: {fault}; the keys read before stay in force");
+                let message = format!("comfy-auth-rs: {fault}; the previous keys stay in force");
                 logger.call_method1(intern!(py, "error"), ("%s", message))?;
             }
         }
@@ -38,7 +38,7 @@ pub fn reloads(py: Python<'_>, events: &[Reload]) -> PyResult<()> {
     Ok(())
 }
 
-/// Whether each decision is to be logged.
+/// Whether to log each decision.
 #[cold]
 pub fn wants_decisions(py: Python<'_>) -> bool {
     const DEBUG: u8 = 10;

@@ -1,4 +1,4 @@
-//! The Python face of the core: `comfy_auth_rs._core`. The only files that know PyO3.
+//! The Python interface of the core: `comfy_auth_rs._core`. The only files that use PyO3.
 
 mod aiohttp;
 mod clock;
@@ -28,7 +28,7 @@ use pyo3::prelude::*;
 
 /// The compiled core of `comfy_auth_rs`. Import the package, not this module.
 ///
-/// Needs no GIL: all that is shared stands behind locks and atomics.
+/// Needs no GIL: all shared data is protected by locks and atomics.
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
@@ -82,7 +82,7 @@ fn generate_key() -> String {
 #[pyo3(signature = (page, source = "auth_inject.js"))]
 fn inject_script(page: &[u8], source: &str) -> PyResult<Vec<u8>> {
     if source.contains(['"', '&', '<', '>']) {
-        return Err(error::value_error(&"source: a URL with none of the characters \" & < >, please"));
+        return Err(error::value_error(&"source: must be a URL without the characters \" & < >"));
     }
     Ok(crate::inject::inject_script(page, source))
 }

@@ -10,7 +10,7 @@ use super::request::Request;
 use crate::client::ClientField;
 use crate::origin::page_and_address;
 
-/// Which lines are still to be said.
+/// Which lines have not been logged yet.
 #[derive(Default)]
 pub struct Notices {
     pub unnamed_proxy: Once,
@@ -18,7 +18,7 @@ pub struct Notices {
     foreign_page: Once,
 }
 
-/// Something that is said once, or not at all once it is known to be untrue.
+/// A line that is logged at most once, and never once it is known to be untrue.
 #[derive(Default)]
 pub struct Once(AtomicBool);
 
@@ -27,7 +27,7 @@ impl Once {
         !self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on there is no need to say it.
+    /// Never log it from now on.
     pub fn settle(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -41,14 +41,14 @@ impl Once {
 }
 
 impl Notices {
-    /// Somebody that nobody named passes on what others ask.
+    /// A proxy that is not trusted forwards requests of others.
     #[cold]
     pub fn unnamed_proxy(&self, py: Python<'_>, peer: IpAddr) {
         self.unnamed_proxy.say(py, || {
             format!(
-                "comfy-auth-rs: {peer} passes on requests of others, but is no trusted proxy: all its clients count as one \
-                 address, and one that guesses keys locks the others out. Start with --auth-trusted-proxy {peer}, and with \
-                 --auth-client-field and the one field in which it names the client"
+                "comfy-auth-rs: {peer} forwards requests of other clients, but is not a trusted proxy: all its clients \
+                 count as one address, and one that guesses keys locks out the others. Start with --auth-trusted-proxy \
+                 {peer}, and name the header in which it sends the client's address with --auth-client-field"
             )
         });
     }
@@ -58,9 +58,9 @@ impl Notices {
     pub fn no_client(&self, py: Python<'_>, peer: IpAddr, field: &ClientField) {
         self.no_client.say(py, || {
             format!(
-                "comfy-auth-rs: the trusted proxy {peer} names no client in {}: all its clients count as one address, and \
-                 one that guesses keys locks the others out. Have it set that field, or name the field that it sets with \
-                 --auth-client-field",
+                "comfy-auth-rs: the trusted proxy {peer} doesn't name the client in {}: all its clients count as one \
+                 address, and one that guesses keys locks out the others. Have it set that field, or name the \
+                 field that it sets with --auth-client-field",
                 field.name()
             )
         });
@@ -72,8 +72,8 @@ impl Notices {
         let Some((page, address)) = page_and_address(request).filter(|_| self.foreign_page.is_due()) else { return };
         self.foreign_page.say(request.py(), || {
             format!(
-                "comfy-auth-rs: a page of {page} was refused, because its request was for {address}. If {page} is where you \
-                 open this server, have the proxy pass the host on (nginx: proxy_set_header Host $http_host), or send it \
+                "comfy-auth-rs: a page from {page} was refused, because its request was for {address}. If {page} is \
+                 where you open this server, have the proxy pass the host on (nginx: proxy_set_header Host $http_host), or send it \
                  in X-Forwarded-Host and be named with --auth-trusted-proxy; or start with --auth-origin {page}"
             )
         });

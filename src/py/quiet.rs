@@ -1,5 +1,5 @@
-//! Handlers whose every request is a read that needs no more than `view`. Of those nothing else need be asked: they queue
-//! nothing, and leave nothing in the audit log.
+//! Handlers that only get reads that need no more than `view`. They need no other checks: they queue nothing, and are not in
+//! the audit log.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::exempt::without_api;
 /// Places, each for the handlers whose address leads to it.
 const PLACES: usize = 256;
 
-/// Most handlers that are looked at. An aiohttp that makes a new one for each request must not make that dear.
+/// Most handlers that are checked, in case an aiohttp makes a new one for each request.
 const MOST: usize = 4 * PLACES;
 
 /// The handlers as the middleware gets them: aiohttp keeps one for each handler of a route, with the middlewares after us.
@@ -50,7 +50,7 @@ impl Quiet {
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Whoever holds it is running, so nothing in it is garbage.
+        // The thread that holds it is running, so nothing in it is garbage.
         let Ok(known) = self.known.try_lock() else { return Ok(()) };
         known.iter().flatten().try_for_each(|handler| visit.call(handler))
     }

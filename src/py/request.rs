@@ -206,7 +206,7 @@ impl<'a, 'py> Request<'a, 'py> {
         self.error.take()
     }
 
-    /// Tells the operator of a page that was refused.
+    /// Tells the operator about a page that was refused.
     pub fn tell_of_foreign_page(&self) {
         self.reader.notices.foreign_page(self);
     }
@@ -231,7 +231,7 @@ impl<'a, 'py> Request<'a, 'py> {
         all.cast_into().ok()
     }
 
-    /// Whether the request line holds no `?`, so that the address need not be taken apart to find no query.
+    /// Whether the request line has no `?`, so that the URL need not be parsed to find no query.
     fn has_no_query(&self) -> bool {
         let target = aiohttp::target(self.object).ok().and_then(Text::of);
         target.is_some_and(|target| memchr(b'?', target.as_bytes()).is_none())
@@ -316,7 +316,7 @@ impl<'py> Values<'_, '_, 'py> {
                 self.all = self.request.getall(name);
                 self.listed()
             }
-            // Hardly any request lacks them that is asked for them: an exception is dear, but rare.
+            // Requests rarely lack these fields: an exception is slow, but rare.
             Field::Host | Field::Cookie => match headers.get_item(name) {
                 Err(error) if error.is_instance_of::<PyKeyError>(headers.py()) => None,
                 first => self.request.read(|| first),
@@ -467,7 +467,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn client_is_peer(&self) -> bool {
-        // A middleware in front of this one may have put another address there.
+        // A middleware before ours may have put another address there.
         let (Some(peer), Ok(remote)) = (aiohttp::peer_address(self.object), self.remote_name()) else { return false };
         self.reader.trusted.is_empty() && remote.eq(peer).unwrap_or(false)
     }

@@ -14,14 +14,14 @@ use crate::sandbox::{BYTES, Treatment, as_attachment, is_sandboxed, policy, trea
 pub struct BeforeSending {
     middleware: Py<AuthMiddleware>,
     leave_packed: Py<PyAny>,
-    /// The resources whose page gets the login script, and what sees to it.
+    /// The resources whose page gets the login script, and the function that adds it.
     pages: Py<PySet>,
     finish_page: Py<PyAny>,
     cache_control: Py<PyAny>,
     content_encoding: Py<PyAny>,
     ordinary: Py<PyAny>,
     socket: Py<PyAny>,
-    /// Whether everybody may have what a resource answers, for those whose every answer is alike.
+    /// Whether a resource's answers are public, for those whose answers are all alike.
     public: Py<PyDict>,
     /// Whether a resource answers what clients can write.
     written: Py<PyDict>,
@@ -122,7 +122,7 @@ impl BeforeSending {
     }
 }
 
-/// Keeps a browser from running what clients can write. Refusals are all alike, and errors hold none of it.
+/// Keeps browsers from running content that clients can write, which neither refusals nor errors contain.
 fn sandbox(response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
     let all =
         |name: &str| headers.call_method1("getall", (name, PyList::empty(headers.py())))?.extract::<Vec<String>>();
@@ -132,7 +132,7 @@ fn sandbox(response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<
     }
     headers.set_item("X-Content-Type-Options", "nosniff")?;
     let content_type = all("Content-Type")?.join(",");
-    // A second field: each of them must be kept to, so the handler's own policy stays as it is.
+    // A second field: browsers enforce each of them, so the handler's own policy stays as it is.
     if !is_sandboxed(&all("Content-Security-Policy")?.join(",")) {
         headers.call_method1("add", ("Content-Security-Policy", policy(&content_type)))?;
     }

@@ -1,4 +1,4 @@
-//! Who says what a request needs.
+//! Where the scopes that a request needs come from.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;

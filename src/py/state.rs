@@ -1,4 +1,4 @@
-//! `SharedState`: what a server tells others that have the same keys, and learns from them.
+//! `SharedState`: what a server shares with others that have the same keys.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,7 +169,7 @@ pub fn revocation_record<'py>(py: Python<'py>, path: PathBuf, key_id: &str) -> P
     found.map_or_else(|| Err(PyKeyError::new_err(key_id.to_owned())), |found| row(py, &found))
 }
 
-/// What a record tells, to those who hold no key: whether its signature is right is not looked at.
+/// What a record says, for programs without the keys: its signature is not checked.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "PyO3 extracts tuples by value")]
 pub fn describe<'py>(py: Python<'py>, record: Row<'py>) -> PyResult<Bound<'py, PyDict>> {

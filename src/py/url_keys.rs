@@ -28,7 +28,7 @@ impl UrlKeys {
     }
 }
 
-// No path that comes out begins with a key. Bytes that are not UTF-8 make it no path of ours.
+// The returned path never begins with a key. A path that is not UTF-8 is not one of ours.
 #[pyfunction]
 pub fn split_url_keys(path: &Bound<'_, PyString>) -> Option<(UrlKeys, String)> {
     let path = path.to_str().ok()?;

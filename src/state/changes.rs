@@ -1,4 +1,4 @@
-//! What this machine has to tell the others, in order, until it is told.
+//! The facts that this machine must share with the others, in order, until they are stored.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fact::{Fact, Mac};
 
-/// Most facts that wait to be told, and most locks besides. Of what is forgotten, all but locks can be found in the state.
+/// Most facts that wait to be shared, and the same number of locks. Forgotten facts, except locks, are still in the state.
 pub const MAX: usize = 4096;
 
-/// The facts that began here. Each raises the version by one.
+/// The facts from this machine. Each raises the version by one.
 #[derive(Default)]
 pub struct Changes {
     log: Mutex<Log>,
@@ -21,19 +21,19 @@ pub struct Changes {
 struct Log {
     version: u64,
     facts: VecDeque<Change>,
-    /// Apart from the others, so that no flood of them makes anything else forgotten.
+    /// Kept separately, so that a flood of locks pushes out nothing else.
     locks: VecDeque<Change>,
     /// The latest of the others that is in the log no more.
     forgotten: u64,
 }
 
-/// A fact that began here, with its signature where it has one already.
+/// A fact from this machine, with its signature if it has one already.
 #[derive(Clone, Copy)]
 pub struct Change {
     version: u64,
     /// What happened.
     pub fact: Fact,
-    /// It is signed when it is told, if it must be and was not before.
+    /// It is signed when it is shared, if it must be and was not before.
     pub mac: Option<Mac>,
     /// The store can forget it: something else says the same.
     pub is_covered: bool,
@@ -69,8 +69,8 @@ impl Changes {
         self.has_news.store(true, Ordering::Release);
     }
 
-    /// The facts that have begun since a version, and the version that they lead to. `None` where some are forgotten: then only
-    /// the whole state tells them.
+    /// The facts since a version, and the version that they lead to. `None` if some are forgotten: then share the whole
+    /// state.
     #[must_use]
     pub fn since(&self, version: u64) -> Option<(u64, Vec<Change>)> {
         let log = self.lock();
@@ -82,13 +82,13 @@ impl Changes {
         Some((log.version, later.copied().collect()))
     }
 
-    /// How many facts have begun here so far.
+    /// How many facts this machine has made so far.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.lock().version
     }
 
-    /// Whether any has begun since the last call.
+    /// Whether there are new ones since the last call.
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.has_news.load(Ordering::Relaxed) && self.has_news.swap(false, Ordering::Acquire)

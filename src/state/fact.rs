@@ -1,8 +1,8 @@
-//! What machines tell each other: facts, and how a store keeps them.
+//! Facts, which machines share, and how a store keeps them.
 //!
-//! A fact never changes, so two writers never contradict each other. A store needs to know no more of one than its name, and
-//! when anybody may delete it. One that ends a key or a session, or counts against a limit, is signed under a key derived
-//! from the digest of the API key that it is about: who knows that key may say so, and nobody else.
+//! A fact never changes, so two writers never contradict each other. A store only needs to know a fact's name, and when
+//! anyone may delete it. A fact that ends a key or a session, or counts against a limit, is signed under a key derived
+//! from the digest of its API key, so that only holders of that key can make it.
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -20,16 +20,16 @@ pub const MAX_NAME: usize = 64;
 /// Longest value of a record, in bytes.
 pub const MAX_VALUE: usize = 160;
 
-/// How much the clocks of two machines may differ, in seconds. An entry is ignored from so long after its own end.
+/// How much the clocks of two machines may differ, in seconds. An entry is ignored this long after its end.
 pub const TOLERANCE: u64 = 60;
 
-/// How far ahead the clock of a machine may be whose log-outs are believed, in seconds.
+/// How far ahead the clock of a machine may be for its log-outs to count, in seconds.
 pub const MAX_AHEAD: u64 = 24 * 60 * 60;
 
 /// The longest that a revocation is kept, in seconds.
 pub const MAX_REVOKED: u64 = 400 * 24 * 60 * 60;
 
-/// Within how many seconds a machine that is there was heard of.
+/// A machine counts as running if its last heartbeat is no older than this, in seconds.
 pub const HEARD_WITHIN: u64 = 30;
 
 /// No fact is kept for longer than this, in seconds.
@@ -40,11 +40,11 @@ const VERSION: u8 = 1;
 /// What a store keeps of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Record<B = Vec<u8>> {
-    /// Names the fact in a store. The first byte is that of its kind.
+    /// The fact's name in a store. The first byte is its kind.
     pub name: B,
     /// The fact.
     pub value: B,
-    /// From when on anybody may delete it, in seconds since 1970 (UTC).
+    /// When anyone may delete it, in seconds since 1970 (UTC).
     pub until: u64,
 }
 
@@ -73,7 +73,7 @@ pub enum Fact {
         /// When it would have ended.
         expires: u64,
     },
-    /// All sessions of a key were ended that began at this time, in seconds, or before.
+    /// All sessions of a key that began at this time or before, in seconds, were ended.
     EarlierSessions {
         /// The key.
         key: KeyId,

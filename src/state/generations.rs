@@ -1,13 +1,13 @@
-//! A map that forgets, so that it is bounded.
+//! A bounded map that forgets entries.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Entries a generation, so that at most twice as many are kept.
+/// Entries per generation. At most twice as many are kept.
 pub const GENERATION: usize = 32_768;
 
-/// Forgets what was not used while [`GENERATION`] other entries were: when the young generation is full, the old one is
-/// dropped. So what is used stays, and a flood of entries costs no more memory.
+/// Forgets entries that were not used while [`GENERATION`] others were: when the young generation is full, the old one is
+/// dropped. So entries in use stay, and a flood of entries costs no more memory.
 pub struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,

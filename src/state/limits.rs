@@ -1,13 +1,13 @@
 //! How much each user has queued.
 //!
-//! A limit is the set of the prompts that were queued, each with its time. A prompt leaves the set after the window, so no
-//! window ever holds more. Keys of one user share the set, and each is judged by its own limits.
+//! A limit counts the set of queued prompts, each with its time. A prompt leaves the set after the window, so no window
+//! ever holds more (a sliding window). Keys of one user share the set, but each has its own limits.
 //!
-//! A place is reserved before ComfyUI looks at a prompt. It counts from then on. It becomes a prompt when ComfyUI queues it,
+//! A place is reserved before ComfyUI checks a prompt, and counts from then on. It becomes a prompt when ComfyUI queues it,
 //! or is given back.
 //!
-//! Machines that share a state tell each other their prompts, and the union counts. While the store is away they cannot:
-//! then what is left of a limit is divided among those that were there.
+//! Machines that share a state exchange their prompts, and the union counts. While the store is unavailable they can't: then
+//! what is left of a limit is divided among the machines that were running.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct Accounts {
     alone: Option<Alone>,
 }
 
-/// The store is away.
+/// The store is unavailable.
 #[derive(Clone, Copy)]
 struct Alone {
     /// Since when, in milliseconds since 1970.
@@ -43,18 +43,18 @@ struct Alone {
     machines: usize,
 }
 
-/// What one user has queued.
+/// The places and prompts of one user.
 #[derive(Default)]
 struct Account {
     admitted: Admitted,
-    /// Places that ComfyUI has not answered yet.
+    /// Places whose prompts ComfyUI has not answered yet.
     reserved: usize,
     /// Prompts that wait or run.
     queued: usize,
 }
 
-/// The prompts that were queued, in order. It is a set that grows until its entries expire. The union of those of two
-/// machines is what both have admitted.
+/// The queued prompts, in order: a set that grows until its entries expire. The union of two machines' sets is what both
+/// have admitted.
 #[derive(Default)]
 struct Admitted(VecDeque<Admission>);
 
@@ -69,7 +69,7 @@ pub struct Admission {
     pub key: KeyId,
 }
 
-/// A place for one prompt. It is given back when this is dropped, if nothing was queued.
+/// A place for one prompt. Dropping it gives the place back if nothing was queued.
 pub struct Ticket {
     user: User,
     key: KeyId,
@@ -80,7 +80,7 @@ pub struct Ticket {
 /// Counts as a prompt that waits or runs until it is dropped.
 pub struct Turn(User);
 
-/// Whose account it is. One with places is never forgotten.
+/// A user's account. One with places is never forgotten.
 #[derive(Clone)]
 struct User {
     limits: Limits,
@@ -88,7 +88,7 @@ struct User {
 }
 
 impl Limits {
-    /// Nothing was queued; what is queued here is told to `changes`.
+    /// Nothing was queued. Prompts queued here are added to `changes`.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Self {
         Self(Arc::new(Inner { accounts: Mutex::default(), changes }))
@@ -98,7 +98,7 @@ impl Limits {
     /// back.
     ///
     /// # Errors
-    /// What is left, where a limit is reached.
+    /// What is left, if a limit is reached.
     pub fn reserve(&self, key: KeyId, subject: &str, quota: Quota, now: u64) -> Result<Ticket, Allowance> {
         let mut accounts = self.lock();
         let alone = accounts.alone;
@@ -119,7 +119,7 @@ impl Limits {
         account.unwrap_or(&Account::default()).allowance(quota, accounts.alone, now)
     }
 
-    /// Learns of a prompt of `subject` that another machine has queued. Returns whether that is news.
+    /// Merges a prompt of `subject` that another machine has queued. Returns whether it is new.
     #[must_use]
     pub fn merge(&self, subject: &str, prompt: Admission, now: u64) -> bool {
         let mut accounts = self.lock();
@@ -127,7 +127,7 @@ impl Limits {
         admitted.add(prompt, now).is_some_and(|outdated| !outdated.contains(&prompt))
     }
 
-    /// The prompts that were queued here and elsewhere, and count.
+    /// The prompts, queued here or elsewhere, that still count.
     #[must_use]
     pub fn prompts(&self, now: u64) -> Vec<Admission> {
         let subjects: Vec<_> = self.lock().by_subject.keys().cloned().collect();
@@ -140,7 +140,7 @@ impl Limits {
         prompts
     }
 
-    /// The store is away, and so many machines share what is left of each limit; or it is back.
+    /// The store is unavailable, and this many machines share what is left of each limit; or it is available again.
     pub fn divide(&self, machines: Option<usize>, now: u64) {
         let mut accounts = self.lock();
         accounts.alone = match (machines, accounts.alone) {
@@ -177,14 +177,14 @@ impl Account {
 
     fn prompts(&self, rate: Rate, now: u64) -> Prompts {
         let admitted = self.admitted.within(rate.window, now);
-        // There is room for one more when so many of them are left.
+        // There is room for one more when this many of them have left.
         let room = (rate.most as usize).saturating_sub(self.reserved);
         let next = self.admitted.newest(admitted.min(room));
         let reset = next.map(|prompt| prompt.seconds_left(rate.window, now));
         Prompts { rate, left: left(rate.most, self.reserved + admitted), reset }
     }
 
-    /// The same while the store is away: a part of what was left, for what is queued here from then on.
+    /// The same while the store is unavailable: this machine's part of what was left.
     fn share(&self, rate: Rate, alone: Alone, now: u64) -> Prompts {
         let admitted = self.admitted.within(rate.window, now);
         let inside = self.admitted.0.range(self.admitted.0.len() - admitted..);
@@ -195,7 +195,7 @@ impl Account {
             left(share, here + self.reserved)
         };
         let now_left = left_of(earlier, admitted - earlier);
-        // They leave in order: those from before the store went away, then the others.
+        // They leave in order: first those from before the store became unavailable.
         let mut leaving = inside
             .zip(1..)
             .filter(|(_, gone)| left_of(earlier.saturating_sub(*gone), admitted - earlier.max(*gone)) > now_left);
@@ -221,8 +221,8 @@ impl Admission {
 }
 
 impl Admitted {
-    /// Only as many are kept as a limit may name: an older one changes no judgement. Returns those that are not kept, and
-    /// `None` where it is known already.
+    /// Keeps only as many as the highest possible limit: older ones make no difference. Returns those that are dropped, or
+    /// `None` if it is known already.
     fn add(&mut self, prompt: Admission, now: u64) -> Option<Vec<Admission>> {
         let at = self.0.binary_search(&prompt).err()?;
         self.0.insert(at, prompt);
@@ -243,7 +243,7 @@ impl Admitted {
 }
 
 impl Ticket {
-    /// ComfyUI queues the prompt. `None` where it has queued one by this ticket, or the place was given back.
+    /// ComfyUI queues the prompt. `None` if this ticket was used already, or its place was given back.
     pub fn queued(&mut self, now: u64) -> Option<Turn> {
         if !std::mem::replace(&mut self.is_open, false) {
             return None;

@@ -1,10 +1,10 @@
 //! Sessions that were ended before they expire.
 //!
-//! Each is remembered until 60 seconds after it would have expired. Of one key only so many are: those that began last. Of
-//! the others the latest beginning is kept, and all sessions of that key that began until then are ended. So a flood of
-//! log-outs costs no more memory, here or in a store, and ends no session but older ones of its own key.
+//! Each is remembered until 60 seconds after it would have expired. Only the newest sessions of each key are remembered
+//! one by one. Of the others, only the latest start is kept, and all sessions of that key that began until then are ended.
+//! So a flood of log-outs costs no more memory, here or in a store, and only ends older sessions of the same key.
 //!
-//! What another machine has ended counts from the next look at the requests in flight on, so that those of it are noted.
+//! A log-out from another machine counts from the next check of the requests in flight on, which notes the session's own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +19,17 @@ use crate::session::{Session, SessionId};
 /// Most log-outs of one key that are remembered one by one.
 pub const MAX_OF_ONE: usize = 1024;
 
-/// How many more of one key are told before the others are told what ends them all.
+/// How many more of one key are shared one by one before a single fact that ends them all is.
 const TOLD_AFTER: usize = 256;
 
 /// Only holders of a key can make sessions to end.
 #[derive(Default)]
 pub struct LogOuts {
     keys: Mutex<HashMap<KeyId, OfKey>>,
-    /// How many looks have begun, and how many of them have noted what is in flight.
+    /// How many checks have begun, and how many of them have noted what is in flight.
     looks: AtomicU64,
     noted: AtomicU64,
-    /// The look from which on the latest that was learnt counts.
+    /// The check from which on the latest log-out from others counts.
     latest: AtomicU64,
     changes: Arc<Changes>,
 }
@@ -39,13 +39,13 @@ struct OfKey {
     ended: BTreeMap<Ended, Told>,
     /// All that began until then were ended, too.
     earlier: Option<Earlier>,
-    /// The latest of those that was told here.
+    /// The latest of those that was shared from here.
     told: Option<Earlier>,
     /// What has made room since then. A store can forget it as soon as it has the next one.
     covered: Vec<(Ended, Mac)>,
 }
 
-/// A session that was ended. In this order they make room.
+/// A session that was ended. The lowest in this order make room.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Ended {
     issued: u64,
@@ -56,7 +56,7 @@ struct Ended {
 /// How this machine learnt of it.
 struct Told {
     mac: Mac,
-    /// It counts once so many looks have noted what is in flight.
+    /// It counts once this many checks have noted what is in flight.
     look: u64,
 }
 
@@ -67,13 +67,13 @@ struct Earlier {
 }
 
 impl LogOuts {
-    /// None yet; what begins here is told to `changes`.
+    /// None yet. Log-outs on this machine are added to `changes`.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Self {
         Self { changes, ..Self::default() }
     }
 
-    /// Ends a session of `key`, so that a copy of its cookie is worth nothing. What is in flight was noted.
+    /// Ends a session of `key`, so that copies of its cookie are worthless. What is in flight was noted.
     pub fn add(&self, session: &Session, key: &Entry, now: Now) {
         let fact = Ended::of(session).fact(key.id());
         let mac = fact.sign(key);
@@ -83,7 +83,7 @@ impl LogOuts {
         }
     }
 
-    /// Learns of a session that another machine has ended. Returns whether that is news.
+    /// Merges a session that another machine has ended. Returns whether it is new.
     pub fn merge(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> bool {
         let look = self.looks.load(Ordering::Acquire) + 1;
         let is_news = self.insert(session, key, Told { mac, look }, now);
@@ -93,12 +93,12 @@ impl LogOuts {
         is_news
     }
 
-    /// Learns that all sessions were ended that began until then. Returns whether that is news.
+    /// Merges the end of all sessions that began until then. Returns whether it is new.
     pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac) -> bool {
         self.lock().entry(key).or_default().raise(Earlier { issued, mac }).is_some()
     }
 
-    /// Whether something was learnt that does not count yet, so that it is time for a look.
+    /// Whether a log-out from others does not count yet, so that a check is due.
     #[must_use]
     pub fn some_wait(&self) -> bool {
         self.noted.load(Ordering::Relaxed) < self.latest.load(Ordering::Relaxed)
@@ -110,7 +110,7 @@ impl LogOuts {
         self.looks.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// What is in flight was noted: what was learnt before that look began counts from now on.
+    /// What is in flight was noted: log-outs merged before that check began count from now on.
     pub fn noted(&self, look: u64) {
         self.noted.fetch_max(look, Ordering::AcqRel);
     }
@@ -122,7 +122,7 @@ impl LogOuts {
         self.lock().get(&session.key).is_some_and(|of| of.ends(session, noted))
     }
 
-    /// All log-outs that count. One key after the other, so that nobody waits for long.
+    /// All log-outs that count, one key after the other, so that no thread waits for long.
     #[must_use]
     pub fn facts(&self, now: Now) -> Vec<(Fact, Mac)> {
         let keys: Vec<_> = self.lock().keys().copied().collect();
@@ -141,7 +141,7 @@ impl LogOuts {
         facts
     }
 
-    /// Tells what ends all those that made room, if it is time for that.
+    /// Shares the fact that ends all those that made room, if it is due.
     fn tell_earlier(&self, key: KeyId) {
         let mut all = self.lock();
         let Some(of) = all.get_mut(&key).filter(|of| of.has_to_tell()) else { return };
@@ -156,7 +156,7 @@ impl LogOuts {
         }
     }
 
-    /// Puts a session in. Returns whether it is news.
+    /// Inserts a session. Returns whether it is new.
     fn insert(&self, session: &Session, key: &Entry, told: Told, now: Now) -> bool {
         let mut all = self.lock();
         let of = all.entry(key.id()).or_default();
@@ -201,7 +201,7 @@ impl OfKey {
         self.earlier.is_some_and(|earlier| session.issued <= earlier.issued)
     }
 
-    /// Drops the oldest where there are too many.
+    /// Drops the oldest if there are too many.
     fn make_room(&mut self, key: &Entry) {
         let oldest = self.ended.first_key_value().filter(|_| self.ended.len() > MAX_OF_ONE);
         let Some(issued) = oldest.map(|(oldest, _)| oldest.issued) else { return };

@@ -1,6 +1,6 @@
 //! What is remembered from one request to the next.
 //!
-//! What other machines must know, too, is told them in [facts](fact): see [`sharing`](State::merge).
+//! What other machines must know is shared as [facts](fact): see [`sharing`](State::merge).
 
 pub mod changes;
 pub mod fact;
@@ -20,7 +20,7 @@ pub mod throttle;
 
 use std::sync::Arc;
 
-/// All of it, but for the keys that were revoked, which the [`KeyStore`](crate::keys::KeyStore) has.
+/// All of it, except revoked keys, which are in the [`KeyStore`](crate::keys::KeyStore).
 pub struct State {
     /// Sessions that were ended.
     pub log_outs: log_outs::LogOuts,
@@ -32,9 +32,9 @@ pub struct State {
     pub sockets: sockets::Sockets,
     /// The machines that share the state.
     pub nodes: nodes::Nodes,
-    /// Where others find it.
+    /// Whether others can read it.
     pub store: store::Store,
-    /// What the other machines are to be told.
+    /// What must be shared with the other machines.
     pub changes: Arc<changes::Changes>,
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What one client is given: an IPv4 address, or an IPv6 /64, all of whose addresses it can use; and all of loopback, whose
-/// addresses every program on this machine can use.
+/// The addresses that one client can use: an IPv4 address, an IPv6 /64, or all of loopback, which every program on this
+/// machine can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network(u128);
 
@@ -24,7 +24,7 @@ impl Network {
         self.0.to_be_bytes()
     }
 
-    /// What [`to_bytes`](Self::to_bytes) has made, if it is no network that each machine has one of.
+    /// The network from [`to_bytes`](Self::to_bytes), unless it is one that every machine has.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         let network = Self(u128::from_be_bytes(bytes));
@@ -38,7 +38,7 @@ impl Network {
     }
 }
 
-/// Whether it is another machine's address for another machine: loopback, link-local.
+/// Whether the address means different machines for different machines: loopback, link-local.
 #[must_use]
 pub fn is_of_one_machine(address: IpAddr) -> bool {
     match address.to_canonical() {

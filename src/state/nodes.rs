@@ -1,4 +1,4 @@
-//! The machines that share the state, by what each says of itself every few seconds.
+//! The machines that share the state, by their heartbeats every few seconds.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use super::ranked::Ranked;
 use crate::request::Now;
 use crate::secret::random_bytes;
 
-/// Most machines that are remembered: those that were there last.
+/// Most machines that are remembered: those with the latest heartbeats.
 pub const MAX: usize = 4096;
 
-/// Names a machine, at random. It has another one after each start.
+/// The random id of a machine, which is new after each start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub [u8; 16]);
 
@@ -26,7 +26,7 @@ impl fmt::Display for NodeId {
 /// This machine, and the others.
 pub struct Nodes {
     own: NodeId,
-    /// By the time that each said it was there, with the time at which that was heard.
+    /// By the time in each heartbeat, with the time at which it arrived.
     others: Mutex<Ranked<NodeId, u64, Duration>>,
 }
 
@@ -37,13 +37,13 @@ impl Default for Nodes {
 }
 
 impl Nodes {
-    /// What this machine says of itself.
+    /// The heartbeat of this machine.
     #[must_use]
     pub fn heartbeat(&self, now: Now) -> Fact {
         Fact::Node { id: self.own, seen: now.unix }
     }
 
-    /// Another one is there. Returns whether that is news.
+    /// Merges another machine's heartbeat. Returns whether it is new.
     pub fn merge(&self, id: NodeId, seen: u64, now: Now) -> bool {
         let mut others = self.lock();
         if id == self.own || others.get(&id).is_some_and(|(known, _)| known >= seen) {
@@ -54,15 +54,15 @@ impl Nodes {
         others.get(&id).is_some()
     }
 
-    /// How many there are, this one included: those of which news came lately. The clocks of others may be wrong, so the time
-    /// that they tell is only compared with the one before.
+    /// How many are running, including this one: those with a recent heartbeat. Other clocks may be wrong, so the time in a
+    /// heartbeat is only compared with the previous one.
     #[must_use]
     pub fn count(&self, now: Now) -> usize {
         let within = Duration::from_secs(HEARD_WITHIN);
         1 + self.lock().iter().filter(|(.., heard)| now.monotonic.saturating_sub(**heard) < within).count()
     }
 
-    /// What the others have said.
+    /// The heartbeats of the others.
     #[must_use]
     pub fn facts(&self, now: Now) -> Vec<Fact> {
         let others = self.lock();

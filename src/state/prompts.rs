@@ -9,12 +9,12 @@ use crate::audit::Who;
 use crate::keys::KeyId;
 use crate::state::limits::Turn;
 
-/// Whose request something was done for.
+/// Who sent the request that something was done for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The key.
     pub key: KeyId,
-    /// What the log says of it.
+    /// How the log names it.
     pub who: Who,
     /// The client's address.
     pub client: Option<IpAddr>,
@@ -25,7 +25,7 @@ pub struct Asker {
 /// One prompt.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// Who asked for it; `None` where a node queued it by itself.
+    /// Who asked for it; `None` if a node queued it by itself.
     pub asker: Option<Arc<Asker>>,
     /// Since when it runs.
     started: Option<Duration>,
@@ -34,7 +34,7 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// How long it has run; `None` where it hasn't begun.
+    /// How long it has run; `None` if it hasn't started.
     #[must_use]
     pub fn seconds(&self, now: Duration) -> Option<Duration> {
         self.started.map(|started| now.saturating_sub(started))
@@ -54,18 +54,18 @@ struct Entry {
 }
 
 impl Prompts {
-    /// It was put into the queue.
+    /// The prompt was queued.
     pub fn queued(&self, id: &str, asker: Option<Arc<Asker>>, turn: Option<Turn>) {
         let entry = Entry { prompt: Prompt { asker, ..Prompt::default() }, _turn: turn };
         self.lock().entry(id.to_owned()).or_default().push(entry);
     }
 
-    /// It runs. Whose it is.
+    /// The prompt runs. Returns who asked for it.
     pub fn started(&self, id: &str, now: Duration) -> Option<Arc<Asker>> {
         let mut prompts = self.lock();
         let of_id = prompts.entry(id.to_owned()).or_default();
         if of_id.iter().all(|entry| entry.prompt.started.is_some()) {
-            of_id.push(Entry::default()); // it was put past us
+            of_id.push(Entry::default()); // it was queued without our knowledge
         }
         let prompt = of_id.iter_mut().map(|entry| &mut entry.prompt).find(|prompt| prompt.started.is_none())?;
         prompt.started = Some(now);
@@ -80,7 +80,7 @@ impl Prompts {
         all.filter_map(|entry| Some((entry.prompt.asker.clone(), entry.prompt.seconds(now)?))).collect()
     }
 
-    /// Somebody has asked for what runs to be interrupted.
+    /// Someone has asked to interrupt the running prompt.
     pub fn interrupted(&self, by: KeyId) {
         let mut prompts = self.lock();
         for prompt in
@@ -90,12 +90,12 @@ impl Prompts {
         }
     }
 
-    /// It ran, and has ended.
+    /// The prompt ran, and has ended.
     pub fn finished(&self, id: &str) -> Option<Prompt> {
         self.take(id, |prompt| prompt.started.is_some())
     }
 
-    /// It was taken off the queue.
+    /// The prompt was removed from the queue.
     pub fn cancelled(&self, id: &str) -> Option<Prompt> {
         self.take(id, |prompt| prompt.started.is_none())
     }

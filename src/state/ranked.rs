@@ -1,6 +1,6 @@
 //! A map whose entries have ranks, so that the lowest can make room.
 //!
-//! Kept to its highest so many, it is the same in whatever order the entries came, and however often.
+//! Limited to its highest entries, it is the same in whatever order and however often the entries came.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -36,7 +36,7 @@ impl<K: Copy + Eq + Hash + Ord, R: Copy + Ord, V> Ranked<K, R, V> {
         self.ranks.insert((rank, key));
     }
 
-    /// Takes the lowest out until none is left that `is_out`.
+    /// Removes the lowest until none is left that `is_out`.
     pub fn drop_while(&mut self, is_out: impl Fn(R) -> bool) {
         while let Some((rank, key)) = self.ranks.first().copied().filter(|(rank, _)| is_out(*rank)) {
             self.ranks.remove(&(rank, key));
@@ -44,7 +44,7 @@ impl<K: Copy + Eq + Hash + Ord, R: Copy + Ord, V> Ranked<K, R, V> {
         }
     }
 
-    /// Takes out all but the highest `most`.
+    /// Removes all but the highest `most`.
     pub fn keep(&mut self, most: usize) {
         while self.ranks.len() > most
             && let Some((_, key)) = self.ranks.pop_first()

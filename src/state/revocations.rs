@@ -1,7 +1,7 @@
-//! Keys that were revoked, before a key file says so on each machine.
+//! Revoked keys that may still be in key files of some machines.
 //!
-//! A revoked key stays so for a year after the last machine had it in a key file: while one has it, it says so again each
-//! week.
+//! A key stays revoked for a year after the last machine had it in a key file: while one has it, it renews the revocation
+//! each week.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::request::Now;
 const WEEK: u64 = 7 * 24 * 60 * 60;
 const YEAR: u64 = 365 * 24 * 60 * 60;
 
-/// The latest word on each. Only who knows a key can revoke it, so there are no more than there were keys.
+/// The latest revocation of each key. Only holders of a key can revoke it, so there are no more than there were keys.
 #[derive(Default)]
 pub struct Revocations(HashMap<KeyId, Revocation>);
 
@@ -29,7 +29,7 @@ pub struct Revocation {
     pub mac: Mac,
 }
 
-/// What a word on a key brings.
+/// What a merged revocation changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     /// Nothing.
@@ -41,7 +41,7 @@ pub enum News {
 }
 
 impl Revocation {
-    /// Revokes a key that was revoked `at` that time. Machines that say so in the same week say the same.
+    /// A revocation `at` that time. Machines that make it in the same week make the same one.
     #[must_use]
     pub fn new(key: &Entry, at: u64, now: u64) -> Self {
         let (id, until) = (key.id(), until(now));
@@ -49,7 +49,7 @@ impl Revocation {
         Self { key: id, at, until, mac }
     }
 
-    /// It, and its signature.
+    /// The fact and its signature.
     #[must_use]
     pub fn fact(&self) -> (Fact, Mac) {
         let Self { key, at, until, mac } = *self;
@@ -61,7 +61,7 @@ impl Revocation {
         now.unix < self.fact().0.until()
     }
 
-    /// The same for another year, if it is time for that and `key` is the one that it revokes.
+    /// The same for another year, if renewal is due and it revokes this `key`.
     #[must_use]
     pub fn renewed(&self, key: &Entry, now: u64) -> Option<Self> {
         (key.id() == self.key && self.until < until(now)).then(|| Self::new(key, self.at, now))
@@ -74,7 +74,7 @@ fn until(now: u64) -> u64 {
 }
 
 impl Revocations {
-    /// Learns of one. The one that is remembered for longest counts.
+    /// Merges a revocation. The one that is remembered longest counts.
     pub fn merge(&mut self, revocation: Revocation, now: Now) -> News {
         self.0.retain(|_, known| known.lasts(now));
         let lasts = |revocation: &Revocation| (revocation.until, revocation.at);

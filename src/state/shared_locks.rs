@@ -1,7 +1,7 @@
-//! Locks that machines tell each other: of addresses that are the same client's for all of them.
+//! Locks that machines share, of addresses that mean the same client for all of them.
 //!
-//! They are apart from what is counted here. So nothing that others say makes this machine forget a guess or a lock of its
-//! own.
+//! They are kept separate from this machine's own counts, so that records of others can't make it forget a guess or a lock
+//! of its own.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ pub struct SharedLocks(Ranked<Place, u64, Known>);
 
 #[derive(Default)]
 struct Known {
-    /// The end by the monotonic clock of this machine; `None` of a lock that began here, which is counted elsewhere.
+    /// The end by this machine's monotonic clock; `None` for a lock that began here, which is counted elsewhere.
     until: Option<Duration>,
-    /// Keys that were evaluated meanwhile.
+    /// Keys that were evaluated during the lock.
     evaluated: usize,
 }
 
 impl SharedLocks {
-    /// One begins here.
+    /// A lock begins here.
     pub fn begin(&mut self, place: Place, until: u64, now: Now) {
         self.insert(place, until, None, now);
     }
 
-    /// One began elsewhere. It ends here when it says, but after a quarter of an hour at the latest, however often it is told.
-    /// Returns whether that is news.
+    /// A lock began elsewhere. It ends here at its own end, but after a quarter of an hour at the latest, however often it
+    /// arrives. Returns whether it is new.
     pub fn merge(&mut self, place: Place, until: u64, now: Now) -> bool {
         let left = Duration::from_secs(until.saturating_sub(now.unix)).min(MAX_LOCK);
         !left.is_zero() && self.insert(place, until, Some(now.monotonic + left), now)

@@ -1,7 +1,7 @@
-//! What machines tell each other of the state, and what each learns.
+//! What machines share of the state, and how each merges it.
 //!
-//! Every kind of fact is a set that grows until its entries are over, or a maximum. So it does not matter in what order they
-//! arrive, and how often. What is told by nobody who may say so, or is not in our form, changes nothing.
+//! Every kind of fact is a set that grows until its entries end, or a maximum. So facts may arrive in any order, and more
+//! than once. Facts without the required signature, or malformed ones, change nothing.
 
 use super::State;
 use super::fact::{Fact, Mac, Record};
@@ -12,7 +12,7 @@ use crate::request::Now;
 use crate::session::Session;
 
 impl State {
-    /// Learns what others have told. Returns how much of it is news.
+    /// Merges the records of others. Returns how many are new.
     pub fn merge<B: AsRef<[u8]>>(&self, keys: &KeyStore, records: &[Record<B>], now: Now) -> usize {
         let known = keys.current();
         let mut revocations = Vec::new();
@@ -21,7 +21,7 @@ impl State {
         news + keys.revoke(&revocations, now)
     }
 
-    /// Learns one fact, but leaves revocations to the caller. Returns whether it is news.
+    /// Merges one fact, but leaves revocations to the caller. Returns whether it is new.
     fn learn(&self, fact: &Fact, mac: Option<Mac>, keys: &Keys, revocations: &mut Vec<Revocation>, now: Now) -> bool {
         match *fact {
             Fact::Lock { network, budget, until } => return self.throttle.merge(network, budget, until, now),
@@ -47,11 +47,11 @@ impl State {
         }
     }
 
-    /// Everything that counts of what this machine knows, for a store that may know less, and the version that it tells. Other
-    /// machines say themselves that they are there.
+    /// Every valid fact that this machine knows, for a store that may know less, and their version. Other machines send
+    /// their own heartbeats.
     #[must_use]
     pub fn all(&self, keys: &KeyStore, now: Now) -> (u64, Vec<Record>) {
-        let version = self.changes.version(); // first: what begins meanwhile is told twice
+        let version = self.changes.version(); // first: facts made in the meantime are sent twice
         let known = keys.current();
         let signed = keys.revocations(now).into_iter().chain(self.log_outs.facts(now));
         let mut records: Vec<_> = signed.map(|(fact, mac)| fact.record(Some(&mac))).collect();

@@ -1,4 +1,4 @@
-//! The open WebSockets that need no credential: only so many in all, and from one address.
+//! Limits the open WebSockets without a credential, in total and per address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::network::Network;
 
-/// Most of them in all.
+/// Most of them in total.
 pub const MAX: usize = 512;
 
-/// Most of one address. Loopback is excepted: it may be a proxy that passes many clients on.
+/// Most from one address, except loopback, which may be a proxy of many clients.
 pub const MAX_OF_ONE: usize = 32;
 
-/// Counts them. An address is what the throttle counts as one.
+/// Counts them. Addresses count as one as in the throttle.
 #[derive(Default)]
 pub struct Sockets(Arc<Mutex<Counts>>);
 
@@ -29,7 +29,7 @@ pub struct Seat {
 }
 
 impl Sockets {
-    /// A seat for one more of `client`, which is `None` where it has no address; `None` where there is no room.
+    /// A seat for one more from `client`, which is `None` without an address. `None` if there is no room.
     #[must_use]
     pub fn enter(&self, client: Option<IpAddr>) -> Option<Seat> {
         let network = client.filter(|client| !client.to_canonical().is_loopback()).map(Network::from);

@@ -1,8 +1,8 @@
 //! Addresses that guess: ten distinct wrong keys within a minute lock an address.
 //!
-//! A misconfigured client that repeats one value, or sends none, is no attack. While an address is locked, long keys that
-//! were good from it before still pass; of the others ten in all are evaluated. Everything is bounded: the tables forget
-//! what was not used for long. Machines that share a state tell each other their locks, but no guess.
+//! A misconfigured client that repeats one value, or sends none, is not an attack. While an address is locked, long keys
+//! that were valid from it before still pass; of all others, ten in total are evaluated. All tables are bounded: they forget
+//! what was unused for long. Machines that share a state share their locks, but not the guesses.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -30,25 +30,25 @@ pub const MAX_EVALUATED: usize = 10;
 /// The time within which wrong keys count.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// The first lock; each further one is twice as long.
+/// The first lock; each later one is twice as long.
 pub const FIRST_LOCK: Duration = Duration::from_secs(60);
 
 /// The longest lock.
 pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 
-/// Who was noted lately is found without the tables. Far fewer than a generation's entries, so that whoever is dropped
-/// from the tables was overwritten here before, and is noted again.
+/// Clients that were noted recently are found without the tables. Far fewer than a generation's entries, so that a client
+/// that is dropped from the tables was overwritten here before, and is noted again.
 const RECENT: usize = 1024;
 
 /// Most locks that wait to be taken.
 const MAX_BEGUN: usize = 1024;
 
-/// What is counted apart, with a lock of its own.
+/// Failures that are counted separately, each kind with a lock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Budget {
-    /// What no web page can have its visitor's browser send.
+    /// What no web page can make its visitor's browser send.
     Client,
-    /// What any web page can: no page can lock its visitor out of the other.
+    /// What any web page can make it send: so no page can lock its visitor out of the other.
     AnyPage,
 }
 
@@ -57,7 +57,7 @@ pub enum Budget {
 pub struct Client {
     /// Its address.
     pub address: IpAddr,
-    /// Whether it has this address for other machines, too, so that locks of it are told, and those of others count.
+    /// Whether the address means this client for other machines, too, so that its locks are shared in both directions.
     pub is_shared: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Client {
 pub struct Throttle {
     tables: Mutex<Tables>,
     hasher: RandomState,
-    /// End of the longest lock, in milliseconds: before it somebody may be locked.
+    /// End of the longest lock, in milliseconds: after it, no address is locked.
     any_locked_until: AtomicU64,
     /// Hashes of peers and keys, each in the place that it gives.
     recent: Box<[AtomicU64]>,
@@ -129,7 +129,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Nobody is locked. Locks that begin here are told to `changes`.
+    /// No address is locked. Locks that begin here are added to `changes`.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Self {
         Self { changes, ..Self::default() }
@@ -138,7 +138,7 @@ impl Throttle {
     /// Counts the wrong keys that a client presented in one request.
     ///
     /// # Errors
-    /// The time left, where the address is locked already; then they are of those that are evaluated.
+    /// The time left, if the address is locked already; then they count among those that are evaluated.
     pub fn failed(&self, client: Client, budget: Budget, wrong: &[Digest], now: Now) -> Result<(), Duration> {
         let mut tables = self.lock();
         if let Some((left, evaluated)) = tables.lock_of(client, budget, now.monotonic) {
@@ -167,7 +167,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// Notes a lock that has begun here. Returns what is told of it.
+    /// Notes a lock that has begun here. Returns what to share.
     fn begin(&self, tables: &mut Tables, client: Client, budget: Budget, until: Duration, now: Now) -> Option<Fact> {
         let time = until.saturating_sub(now.monotonic);
         tables.count(until, now.monotonic);
@@ -183,7 +183,7 @@ impl Throttle {
         })
     }
 
-    /// Learns of a lock of another machine. Returns whether that is news.
+    /// Merges a lock of another machine. Returns whether it is new.
     pub fn merge(&self, network: Network, budget: Budget, until: u64, now: Now) -> bool {
         let mut tables = self.lock();
         let is_news = tables.shared.merge((network, budget), until, now);
@@ -194,7 +194,7 @@ impl Throttle {
         is_news
     }
 
-    /// The locks that are told to other machines, or were told by them.
+    /// The locks shared with or by other machines.
     #[must_use]
     pub fn facts(&self, now: Now) -> Vec<Fact> {
         self.lock().shared.facts(now)
@@ -208,22 +208,21 @@ impl Throttle {
         Locks { begun: tables.locks, in_force: tables.ends.len() }
     }
 
-    /// Whether nobody is locked and `key` was lately noted for `peer`, so that neither [`permits`](Self::permits) nor
-    /// [`succeeded`](Self::succeeded) need be asked.
+    /// Whether no address is locked and `key` was recently noted for `peer`, so that you need to call neither
+    /// [`permits`](Self::permits) nor [`succeeded`](Self::succeeded).
     #[must_use]
     pub fn knows(&self, peer: u64, key: KeyId, now: Duration) -> bool {
         let (hash, place) = self.recent(peer, key);
         place.load(Ordering::Relaxed) == hash && !self.locks_anybody(now)
     }
 
-    /// Notes that `key` was remembered as good from the address that the caller calls `peer`, a number that is evenly
-    /// spread.
+    /// Notes that `key` was remembered as valid from the address `peer`, which is an evenly distributed number.
     pub fn note(&self, peer: u64, key: KeyId) {
         let (hash, place) = self.recent(peer, key);
         place.store(hash, Ordering::Relaxed);
     }
 
-    /// Whether any address is locked. Nothing else need be asked where none is.
+    /// Whether any address is locked. If none is, nothing else need be checked.
     #[must_use]
     pub fn locks_anybody(&self, now: Duration) -> bool {
         millis(now) < self.any_locked_until.load(Ordering::Relaxed)
@@ -238,11 +237,11 @@ impl Throttle {
         std::mem::take(&mut self.lock().begun)
     }
 
-    /// Whether a client may use a key without it being one of those that are evaluated. `long` names it where nobody could
-    /// guess it.
+    /// Whether a client may use a key without it counting as one of those that are evaluated. `long` is its id if nobody
+    /// could guess it.
     ///
     /// # Errors
-    /// The time left, where the address is locked and no such key was good from it before.
+    /// The time left, if the address is locked and no such key was valid from it before.
     pub fn permits(&self, client: Client, budget: Budget, long: Option<KeyId>, now: Duration) -> Result<(), Duration> {
         let place = client.place(budget);
         let tables = self.lock();
@@ -255,7 +254,7 @@ impl Throttle {
     /// Takes one of the evaluations that an address has while it is locked.
     ///
     /// # Errors
-    /// The time left, where none is left.
+    /// The time left, if all are used up.
     pub fn evaluate(&self, client: Client, budget: Budget, now: Duration) -> Result<(), Duration> {
         match self.lock().lock_of(client, budget, now) {
             Some((left, evaluated)) if *evaluated >= MAX_EVALUATED => Err(left),
@@ -267,7 +266,7 @@ impl Throttle {
         }
     }
 
-    /// Remembers that `key` is good from `address`.
+    /// Remembers that `key` is valid from `address`.
     pub fn succeeded(&self, address: IpAddr, key: KeyId) {
         self.lock().good.get_or_default((address.into(), key));
     }
@@ -279,7 +278,7 @@ impl Throttle {
     #[expect(clippy::cast_possible_truncation, reason = "hashes may lose bits")]
     fn recent(&self, peer: u64, key: KeyId) -> (u64, &AtomicU64) {
         let key = u128::from_le_bytes(key.0);
-        // 0 is a place where nobody was noted.
+        // 0 marks an empty place.
         let hash = (peer ^ (key >> 64 ^ key) as u64).max(1);
         (hash, &self.recent[hash as usize % RECENT])
     }
@@ -330,7 +329,7 @@ impl Record {
     }
 
     fn lock(&mut self, now: Duration) {
-        // A quiet quarter of an hour after a lock is forgiven.
+        // After a quiet quarter of an hour, a lock is forgiven.
         if now > self.locked_until + MAX_LOCK {
             self.locks = 0;
         }

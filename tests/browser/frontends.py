@@ -19,7 +19,7 @@ PICTURE = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "picture"}},
 }
 
-#: So that nothing stands before the graph: no tour, no dialog about missing models, no map, no figures.
+#: So that nothing covers the graph: no tour, no dialog about missing models, no map, no figures.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.ShowMissingNodesWarning": False,

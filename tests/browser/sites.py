@@ -40,7 +40,7 @@ class Site:
         return [(int(status), method, path) for status, method, path in found]
 
     def set_keys(self, *keys: str) -> None:
-        """Write the key file anew and wait until the server has looked at it (once a second)."""
+        """Write the key file again and wait until the server has checked it (once a second)."""
         (self.tree / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
         time.sleep(1.1)
 

@@ -64,7 +64,7 @@ def test_a_screen_reader_is_told_what_is_there(login: Page) -> None:
           - textbox "API key"
           - button "Show key"
           - paragraph:
-            - text: "The key that the server was started with:"
+            - text: "A key of this server: from"
             - code: "--api-key"
             - text: or
             - code: "--api-key-file"
@@ -82,7 +82,7 @@ def test_a_screen_reader_is_told_what_went_wrong(login: Page) -> None:
     expect(login.get_by_role("alert")).to_have_text(WRONG)
     expect(key_field(login)).to_have_attribute("aria-invalid", "true")
     expect(key_field(login)).to_have_accessible_description(
-        f"{WRONG} The key that the server was started with: --api-key or --api-key-file."
+        f"{WRONG} A key of this server: from --api-key or --api-key-file."
     )
 
 

@@ -16,7 +16,7 @@ def complaints(traffic: Traffic) -> list[str]:
     return [message.text for message in traffic.console if "Content Security Policy" in message.text]
 
 
-#: The handlers that stand in the page itself, and its scripts.
+#: The inline handlers of the page, and its scripts.
 _INLINE = """() => [...document.querySelectorAll("*")].flatMap((element) => [
   ...element.getAttributeNames().filter((name) => name.startsWith("on")),
   ...(element.matches("script:not([src])") ? ["script"] : []),

@@ -255,7 +255,7 @@ def test_a_link_on_a_foreign_page_asks_before_it_logs_out(attack: Attack, elsewh
         page.goto(f"{attack.page.url.rstrip('/')}/out")
         page.get_by_role("link").click()
         expect(page.get_by_role("button", name="Log out")).to_be_visible()
-        expect(page.get_by_role("status").filter(has_text="Another site may have led you here.")).to_be_visible()
+        expect(page.get_by_role("status").filter(has_text="Another site may have sent you here.")).to_be_visible()
     page.goto(f"{victim.url}/api/queue")
     expect(page).to_have_url(f"{victim.url}/api/queue")
     page.close()

@@ -265,7 +265,7 @@ def test_no_page_logs_a_browser_in(scene: Scene) -> None:
     for base in (scene.another_site, scene.another_port):
         scene.embed(link, base)
         scene.lead(link, base)
-        expect(page.get_by_role("button", name="Log in by this link")).to_be_visible()
+        expect(page.get_by_role("button", name="Log in with this link")).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert scene.session() == []
     page.get_by_role("button").click()

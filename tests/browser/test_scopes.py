@@ -119,7 +119,7 @@ def test_a_key_that_may_look_is_told_at_run(wall: Desk, frontend: Frontend) -> N
     traffic.mark()
     run(page)
     dialog = page.get_by_role("dialog")
-    told = dialog.get_by_text('The API key "Wall display" may only look: its scope is view, and this needs run')
+    told = dialog.get_by_text('The API key "Wall display" may only view: its scope is view, and this needs run')
     expect(told.first).to_be_visible()
     shoot(page, f"may-only-look-{frontend.name}")
     page.keyboard.press("Escape")

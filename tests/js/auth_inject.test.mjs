@@ -411,7 +411,7 @@ describe("auth_inject.js", () => {
     });
 
     for (const name of ["Authorization", "AUTHORIZATION", "x-api-key"]) {
-      test(`keeps the caller's ${name}, until it is opened anew`, () => {
+      test(`keeps the caller's ${name}, until it is opened again`, () => {
         const request = open({ stored }).xhr("GET", "/queue");
         request.setRequestHeader(name, "mine");
         request.send();

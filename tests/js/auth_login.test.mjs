@@ -326,7 +326,7 @@ describe("auth_login.js", () => {
         await settled();
         assert.deepEqual([calls(), page.cookies.size, page.kept().session, page.went], [[], 1, KEY, []]);
         assert.equal(button.hidden, false);
-        assert.match(page.notice(), /^Another site may have led you here\./);
+        assert.match(page.notice(), /^Another site may have sent you here\./);
         button.emit("click");
         await until(() => page.notice() === "You are logged out.");
         assert.deepEqual([calls(), page.cookies.size, page.kept().session], [["DELETE /auth_session"], 0, null]);
@@ -345,7 +345,7 @@ describe("auth_login.js", () => {
     });
 
     for (const [name, answer, text] of [
-      ["refuses", { status: 403 }, /from here\. Its log says why/],
+      ["refuses", { status: 403 }, /from here\. Check its log/],
       ["cannot store it", { status: 503 }, /^You are logged out here, but this could not be stored\./],
       ["is gone", null, UNREACHABLE],
     ]) {
@@ -513,7 +513,7 @@ describe("auth_login.js", () => {
       await until(() => page.went.length);
     });
 
-    test("tells that Caps Lock is on, and bears autofill's bare key events", () => {
+    test("tells that Caps Lock is on, and survives autofill's bare key events", () => {
       const page = open();
       const caps = page.document.getElementById("caps");
       page.field.emit("keydown", { getModifierState: (name) => name === "CapsLock" });

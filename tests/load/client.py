@@ -41,7 +41,7 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time. Made anew where the server closed it. `closing` closes it."""
+    """One connection, one request at a time. Opened again if the server closed it. `closing` closes it."""
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
         self._port = port

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 #: A version is in force this long after it was written at the latest, in seconds: files are looked at once a second.
 INTERVAL = 1.0
 
-#: Clocks count in milliseconds. Whoever is judged later than this has had the file looked at before: the look is part
+#: Clocks count in milliseconds. A request judged later than this was preceded by a check of the file: the look is part
 #: of judging, so it doesn't matter how busy the machine is.
 SLACK = 0.02
 

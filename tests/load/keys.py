@@ -19,7 +19,7 @@ CONNECTIONS = 64
 #: Seconds between two changes: longer than a version may take to be in force, so that most requests have one judge.
 PERIOD = 3.0
 
-#: Keys that stand in each version beside those that matter, so that reading the file takes its time.
+#: Keys in each version beside those that matter, so that reading the file takes its time.
 OTHERS = 500
 
 EVEN, ODD, STEADY, NEVER = (f"{name:x<40}" for name in ("even", "odd", "steady", "never"))

@@ -30,7 +30,7 @@ def memory(server: Server) -> int:
     for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return 1024 * int(line.split()[1])
-    raise RuntimeError("this system does not tell")
+    raise RuntimeError("this system doesn't say")
 
 
 def open_files(server: Server) -> int:

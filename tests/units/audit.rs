@@ -274,8 +274,8 @@ fn it_is_for_its_owner_alone_and_no_link() {
     symlink(&path, &link).expect("a link");
     let none = folder.path().join("none").join("audit");
     for (name, path, expected) in [
-        ("a link", &*link, "it is a link"),
-        ("a folder", folder.path(), "it is a link"),
+        ("a link", &*link, "not a regular file"),
+        ("a folder", folder.path(), "not a regular file"),
         ("no folder", &none, "its folder"),
     ] {
         let fault = Audit::open(path).err().unwrap_or_else(|| panic!("{name}"));

@@ -34,10 +34,10 @@ fn scopes_are_words_with_commas_between_them() {
         assert_eq!(words.first().map(|(_, value)| value.as_str()), written, "{value}");
     }
     for (value, expected) in [
-        ("", "scope= names no scope, or has a comma too many"),
-        ("view,", "scope= names no scope, or has a comma too many"),
-        (",view", "scope= names no scope, or has a comma too many"),
-        ("view,,run", "scope= names no scope, or has a comma too many"),
+        ("", "scope= is empty or has an extra comma"),
+        ("view,", "scope= is empty or has an extra comma"),
+        (",view", "scope= is empty or has an extra comma"),
+        ("view,,run", "scope= is empty or has an extra comma"),
         ("view,view", "scope= names view twice"),
         ("VIEW", "\"VIEW\" is written in lower case: scope=view"),
         ("view,Run", "\"Run\" is written in lower case: scope=run"),
@@ -59,7 +59,7 @@ fn expires_takes_days_and_moments() {
     assert_eq!(read("2001-01-01"), Some(978_393_600), "the past is no fault");
     for value in ["", "never", "2027-02-29", "2027-01-31T12:00:00+01:00", "90d", "1801440000", "2027-01-31,2028-01-31"]
     {
-        assert!(fault("expires", value).starts_with("expires= takes a day"), "{value}");
+        assert!(fault("expires", value).starts_with("expires= takes a date"), "{value}");
     }
 }
 
@@ -81,18 +81,18 @@ fn from_takes_addresses_and_blocks() {
         assert_eq!(attributes.words().unwrap(), [("from", written.to_owned())], "{value}");
     }
     for (value, expected) in [
-        ("", "from= names no address"),
-        ("10.0.0.1,", "from= names no address"),
+        ("", "from= is empty"),
+        ("10.0.0.1,", "from= is empty"),
         (
             "10.0.0.5/8",
-            "from= has a block whose address is not its first one; write 10.0.0.0/8 for the block, or 10.0.0.5 for",
+            "from= has a block that doesn't begin with its first address; write 10.0.0.0/8 for the block, or 10.0.0.5 for",
         ),
         (
             "fd00::1/8",
-            "from= has a block whose address is not its first one; write fd00::/8 for the block, or fd00::1 for",
+            "from= has a block that doesn't begin with its first address; write fd00::/8 for the block, or fd00::1 for",
         ),
-        ("::ffff:10.0.0.5/104", "from= has a block whose address is not its first one; write 10.0.0.0/8 for"),
-        ("::ffff:0:0/95", "from= has a block whose address is not its first one; write ::fffe:0:0/95 for"),
+        ("::ffff:10.0.0.5/104", "from= has a block that doesn't begin with its first address; write 10.0.0.0/8 for"),
+        ("::ffff:0:0/95", "from= has a block that doesn't begin with its first address; write ::fffe:0:0/95 for"),
         ("10.0.0.1,10.0.0.1/32", "from= names 10.0.0.1 twice"),
         ("10.0.0.1,::ffff:10.0.0.1", "from= names 10.0.0.1 twice"),
         ("10.0.0.0/33", "from= takes addresses and CIDR blocks"),

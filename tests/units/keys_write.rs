@@ -40,21 +40,21 @@ fn refuses_what_would_be_read_differently_and_never_shows_the_key() {
     let long = "a".repeat(257);
     for (key, label, attributes, expected) in [
         ("", None, &view, "the line begins with an attribute"),
-        ("", Some("a"), &view, "such a line"),
-        ("#canary", None, &view, "such a line"),
+        ("", Some("a"), &view, "the line would"),
+        ("#canary", None, &view, "the line would"),
         ("canary x", None, &view, "character 7 of the key"),
         ("canary\n", None, &view, "character 7 of the key"),
         ("canary=x", None, &view, "the line begins with an attribute"),
         ("sha256:canary", None, &view, "sha256: must"),
-        (KEY, Some(""), &view, "such a line"),
-        (KEY, Some(" a"), &view, "such a line"),
+        (KEY, Some(""), &view, "the line would"),
+        (KEY, Some(" a"), &view, "the line would"),
         (KEY, Some("a\nb"), &view, "the label holds a control"),
         (KEY, Some(&long), &view, "the label is longer"),
         (KEY, Some("\"a\" b"), &view, "a label in double quotes cannot"),
         (KEY, Some("a \"b=c\" d=e"), &view, "a label in double quotes cannot"),
-        (KEY, Some("\"a\""), &Attributes::default(), "such a line"),
+        (KEY, Some("\"a\""), &Attributes::default(), "the line would"),
         (KEY, None, &late, "a key expires in the year 9999"),
-        (KEY, None, &nothing, "scope= names no scope"),
+        (KEY, None, &nothing, "scope= is empty"),
         (KEY, None, &user, "user= takes"),
     ] {
         let faults = write_line(key, label, attributes).unwrap_err();

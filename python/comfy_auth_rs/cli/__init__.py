@@ -26,10 +26,10 @@ _NEXT = """\
 comfy-auth-rs: API keys and a login page for ComfyUI.
 
 What to do next (PATH/TO/ComfyUI is the folder that holds main.py):
-  comfy-auth-rs patch PATH/TO/ComfyUI          let ComfyUI take --api-key and --api-key-file
+  comfy-auth-rs patch PATH/TO/ComfyUI          make ComfyUI accept --api-key and --api-key-file
   comfy-auth-rs keygen -o api_key.txt          make a key
-  python3 main.py --api-key-file api_key.txt   start ComfyUI as ever, in its folder
-  comfy-auth-rs doctor PATH/TO/ComfyUI         see whether all is well
+  python3 main.py --api-key-file api_key.txt   start ComfyUI as usual, in its folder
+  comfy-auth-rs doctor PATH/TO/ComfyUI         check that all is well
 
 `comfy-auth-rs --help` lists all commands, `comfy-auth-rs COMMAND --help` explains one.
 """

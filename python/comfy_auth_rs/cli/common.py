@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Shared by several commands."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ def add_directory(parser: argparse.ArgumentParser, *, base: bool = False) -> Non
     parser.add_argument("directory", metavar="DIR", type=Path, help="ComfyUI's folder, which holds main.py")
     if base:
         parser.add_argument(
-            "--base-directory", metavar="BASE", type=Path, help="what ComfyUI's own flag of this name says"
+            "--base-directory", metavar="BASE", type=Path, help="the value of ComfyUI's own --base-directory"
         )
 
 
@@ -23,7 +23,7 @@ def add_changes_as_json(parser: argparse._ActionsContainer) -> None:
 
 
 def print_changes(options: argparse.Namespace, changed: Sequence[Path], done: str, nothing: str) -> None:
-    """What a command did to files, for a person or, with `--json`, for a program."""
+    """Prints which files a command changed, for people or, with `--json`, for programs."""
     if options.json:
         print(json.dumps({"changed": [str(path) for path in changed]}, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""Say what holds and what doesn't; exit with 1 if anything is unsafe."""
+"""Check an installation; exit with 1 if anything is unsafe."""
 
 import argparse
 import dataclasses
@@ -19,16 +19,18 @@ _COLOURS = {"ok": "32", "note": "33", "unsafe": "1;31"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--python", metavar="PY", help="ComfyUI's Python (default: its venv's, else this one)")
+    parser.add_argument("--python", metavar="PY", help="ComfyUI's Python (default: the one in its venv, else this one)")
     parser.add_argument("--port", metavar="N", type=_port, default=8188, help="ComfyUI's port (default: 8188)")
     parser.add_argument(
         "--api-key-file", metavar="F", type=Path, action="append", default=[], help="a key file to check; repeatable"
     )
     parser.add_argument(
-        "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, with the first key in this file"
+        "--key-file", metavar="F", type=Path, help="ask the running ComfyUI for more, using the first key in this file"
     )
     parser.add_argument(
-        "--state", metavar="STATE", help="what --auth-state says (default: COMFYUI_AUTH_STATE, else ComfyUI's own file)"
+        "--state",
+        metavar="STATE",
+        help="the value of --auth-state (default: COMFYUI_AUTH_STATE, else the file in ComfyUI's user folder)",
     )
     add_directory(parser, base=True)
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -55,11 +57,11 @@ def execute(options: argparse.Namespace) -> int:
 def _port(text: str) -> int:
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is no port; name a number from 1 to 65535")
+    raise argparse.ArgumentTypeError(f"{text} is not a port; name a number from 1 to 65535")
 
 
 def _print_table(checks: Sequence[doctor.Check]) -> None:
-    """One line a check; on a terminal, in colour and folded to its width."""
+    """One line per check; on a terminal, in colour and wrapped to its width."""
     terminal = sys.stdout.isatty()
     coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = max(len(check.name) for check in checks)
@@ -69,7 +71,7 @@ def _print_table(checks: Sequence[doctor.Check]) -> None:
             state = f"\033[{_COLOURS[check.state]}m{state}\033[0m"
         indent = 6 + 2 + width + 2
         room = max(shutil.get_terminal_size().columns - indent, 40) if terminal else len(check.detail)
-        # Names of files, for one, are written by others: no escape sequences of theirs.
+        # File names, for example, come from others: print none of their escape sequences.
         detail = "".join(letter if letter.isprintable() else "?" for letter in check.detail)
         lines = textwrap.wrap(detail, room, break_long_words=False, break_on_hyphens=False)
         print(f"{state}  {check.name:{width}}  {lines[0]}", *lines[1:], sep=f"\n{' ' * indent}")

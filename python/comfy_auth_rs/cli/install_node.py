@@ -1,8 +1,8 @@
-"""Protect a ComfyUI by a custom node instead of the patch.
+"""Protect a ComfyUI with a custom node instead of the patch.
 It takes its keys from the environment variable COMFYUI_API_KEY_FILE or
-COMFYUI_API_KEY, and other flags of a patched ComfyUI from COMFYUI_AUTH_FLAGS.
-Started with --disable-all-custom-nodes, ComfyUI does not load it and asks for
-no key.
+COMFYUI_API_KEY, and the other flags of a patched ComfyUI from COMFYUI_AUTH_FLAGS.
+With --disable-all-custom-nodes, ComfyUI does not load it and does not ask for
+a key.
 """
 
 import argparse

@@ -23,7 +23,7 @@ def execute(options: argparse.Namespace) -> int:
         print(generate_key())
         return 0
     try:
-        # O_EXCL: never over a file that exists, never through a link that somebody put there.
+        # O_EXCL: never overwrite a file, and never follow a link that someone put there.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise CommandError(f"{file} exists, and a key is never overwritten; choose another name") from None

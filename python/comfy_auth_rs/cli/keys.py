@@ -57,45 +57,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     action = added(
         _add,
-        description="add a key and print it, this once",
+        description="add a key and print it, only this once",
         epilog="api_key.txt --label alice\n"
         "api_key.txt --label display --scope view --from 192.168.1.0/24 --expires 2027-01-31\n"
         "api_key.txt --label laptop --scope run,nodes --user alice --expires 90d --digest\n"
         "api_key.txt --label bot --scope run --prompts 60/h --queued 3",
     )
-    action.add_argument("--label", metavar="LABEL", required=True, help="its name in lists and logs")
+    action.add_argument("--label", metavar="LABEL", required=True, help="the key's name in lists and logs")
     action.add_argument(
-        "--scope", metavar="WORDS", help="of view, run, nodes, metrics and all, with commas (default: all)"
+        "--scope", metavar="WORDS", help="comma-separated: view, run, nodes, metrics or all (default: all)"
     )
     action.add_argument("--user", metavar="NAME", help="whom it is for")
     action.add_argument(
         "--expires", metavar="WHEN", help="90d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z (default: never)"
     )
     action.add_argument(
-        "--from", dest="addresses", metavar="CIDRS", help="addresses and blocks, with commas (default: from everywhere)"
+        "--from",
+        dest="addresses",
+        metavar="CIDRS",
+        help="comma-separated addresses and CIDR blocks (default: anywhere)",
     )
-    action.add_argument("--prompts", metavar="N/h", help="at most so many prompts a minute (m), hour (h) or day (d)")
-    action.add_argument("--queued", metavar="N", help="at most so many prompts that wait or run")
+    action.add_argument("--prompts", metavar="N/h", help="at most N prompts a minute (m), hour (h) or day (d)")
+    action.add_argument("--queued", metavar="N", help="at most N prompts waiting or running at once")
     _add_how_it_is_kept(action)
 
     action = added(
         _revoke,
-        description="end a key now",
+        description="revoke a key now",
         epilog="api_key.txt alice\napi_key.txt 1f3a9c02\napi_key.txt alice --state valkey://10.0.0.5/0",
     )
     _add_word(action)
     action.add_argument(
-        "--state", metavar="STATE", help="tell every server that shares this state, whatever its own key file says"
+        "--state",
+        metavar="STATE",
+        help="revoke it on every server that shares this state, even if its key file has the key",
     )
 
     action = added(
         _rotate,
-        description="add a key in place of another, which ends a while later",
+        description="replace a key; the old one works for a while longer",
         epilog="api_key.txt alice\napi_key.txt 1f3a9c02 --grace 7d",
     )
     _add_word(action)
     action.add_argument(
-        "--grace", metavar="TIME", type=_duration, default="24h", help="until the old key ends (default: 24h)"
+        "--grace", metavar="TIME", type=_duration, default="24h", help="how long the old key still works (default: 24h)"
     )
     _add_how_it_is_kept(action)
 
@@ -184,14 +189,12 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _tell(options: argparse.Namespace, entry: KeyEntry) -> None:
-    """Also where the file was changed before: it may have been this that failed."""
+    """Also if the file was changed before: perhaps only this step failed then."""
     try:
         tell(options.state, Record(*revocation_record(options.file, entry.id)))
     except (SettingError, StoreError, ValueError) as fault:
         detail = fault.detail if isinstance(fault, SettingError) else fault
-        raise CommandError(
-            f"{_name(entry)} is revoked in {options.file}, but the state was not told: {detail}"
-        ) from None
+        raise CommandError(f"{_name(entry)} is revoked in {options.file}, but not in the state: {detail}") from None
     print(f"Every server that shares {without_credentials(options.state)} is told.")
 
 
@@ -237,7 +240,7 @@ def _kept(key: str, as_digest: bool) -> str:
 
 
 def _chosen(file: KeyFile, word: str, now: int) -> KeyEntry:
-    """The entry that a label or the beginning of an id means. A label means the key in force, where there is one."""
+    """The entry with this label or beginning of an id. A label means the key in force, if there is one."""
     named = [entry for entry in file.entries if entry.label == word]
     in_force = [entry for entry in named if not entry.has_expired(now)]
     found = {entry.line: entry for entry in in_force or named[-1:]}
@@ -250,12 +253,12 @@ def _chosen(file: KeyFile, word: str, now: int) -> KeyEntry:
         )
     if len(found) > 1:
         candidates = ", ".join(f"{_name(entry, len(entry.id))} on line {entry.line}" for entry in found.values())
-        raise CommandError(f"{file.path}: several keys are meant by this: {candidates}; give more digits of the id")
+        raise CommandError(f"{file.path}: several keys match this: {candidates}; give more digits of the id")
     return next(iter(found.values()))
 
 
 def _moment(when: str | None, now: int) -> str | None:
-    """A duration from now, as a key file has it; anything else is for the key file to judge."""
+    """A duration from now, in the key file's format. The parser of the key file checks anything else."""
     if when is None or not re.fullmatch(r"[0-9]+[a-z]", when):
         return when
     try:
@@ -300,12 +303,12 @@ def _name(entry: KeyEntry, digits: int = _SHORT_ID) -> str:
 
 
 def _printable(text: str) -> str:
-    """Labels are written by people: nothing that turns the reading direction, for one."""
+    """Labels may hold anything, such as characters that reverse the reading direction."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _print_key(options: argparse.Namespace, key: str, new: KeyEntry, now: int, old: KeyEntry | None = None) -> None:
-    """The key alone on the standard output, so that a script can take it; the rest is for the person."""
+    """Prints only the key to standard output, for scripts, and the rest to standard error."""
     if options.json:
         told = {"key": key, **_described(new, now)}
         print(json.dumps(told if old is None else {**told, "replaces": _described(old, now)}, indent=2))
@@ -313,7 +316,7 @@ def _print_key(options: argparse.Namespace, key: str, new: KeyEntry, now: int, o
     print(key, flush=True)
     _say(f"the new key of {_name(new)} is in {options.file}; it is shown only this once")
     if new.opens_everything:
-        _say("it opens everything and never expires; --scope and --expires say less")
+        _say("it may do everything and never expires; limit it with --scope and --expires")
     if old is not None:
         _say(f"the old one ({old.id[:_SHORT_ID]}) is in force until {old.expires_at}")
 

@@ -1,4 +1,4 @@
-"""Let a ComfyUI ask for a key."""
+"""Make a ComfyUI ask for a key."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     if custom_node.state(custom_node.folder(directory)):
         raise PatchError(
-            f"{directory}: it has the custom node, and one of the two is enough; "
+            f"{directory}: it already has the custom node, and one of the two is enough; "
             "run `comfy-auth-rs uninstall-node` first"
         )
     changed = tree.patch(directory)

@@ -1,5 +1,5 @@
 """Start a ComfyUI with the patch in memory only; its files stay as they are.
-What follows -- goes to its main.py, which runs in DIR with this Python: relative
+Arguments after -- go to its main.py, which runs in DIR with this Python: relative
 paths in ARGS start there.
 """
 

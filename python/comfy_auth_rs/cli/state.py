@@ -1,6 +1,6 @@
-"""Show what is remembered: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.
+"""Show the state: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.
 
-STATE is what --auth-state says, by default what is in COMFYUI_AUTH_STATE.
+STATE is the value of --auth-state (default: COMFYUI_AUTH_STATE).
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def _when(name: str, value: object) -> object:
 
 
 def moment(seconds: int) -> str:
-    """As everywhere else: RFC 3339, UTC."""
+    """RFC 3339 in UTC, as everywhere else."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):
-        return "never"  # what somebody wrote there
+        return "never"  # someone wrote an impossible time
 
 
 def _print_table(found: Remembered) -> None:
@@ -91,7 +91,7 @@ def _print_table(found: Remembered) -> None:
         for row in (_COLUMNS, *sorted(rows)):
             print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if found.unknown:
-        print(f"Entries that no comfy-auth-rs of this version wrote: {found.unknown:,}")
+        print(f"Entries not written by this version of comfy-auth-rs: {found.unknown:,}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _prompts(entries: Sequence[Entry]) -> list[tuple[str, ...]]:
-    """One row a key: there may be thousands."""
+    """One row per key, because there may be thousands of prompts."""
     counts = Counter(str(entry["key"]) for entry in entries)
     latest: dict[str, int] = {}
     for entry in entries:

@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     removed = custom_node.uninstall(options.directory, options.base_directory)
     changed = [] if removed is None else [removed]
-    print_changes(options, changed, "Removed", f"{options.directory} has no custom node of ours; nothing changed.")
+    print_changes(options, changed, "Removed", f"{options.directory} doesn't have our custom node; nothing changed.")
     return 0

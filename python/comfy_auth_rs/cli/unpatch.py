@@ -1,4 +1,4 @@
-"""Take the patch out again, byte for byte."""
+"""Remove the patch; the files are as they were, byte for byte."""
 
 import argparse
 

@@ -1,6 +1,6 @@
 """Add up an audit log: who used how much, and when.
 
-A prompt counts when it ends, with all its seconds. Days, and all times, are UTC.
+A prompt counts when it ends, with all its seconds. All days and times are UTC.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ EXAMPLES = (
     "audit.jsonl* --html usage.html",
 )
 
-#: The first bytes of a page, which another page may take the place of.
+#: The first bytes of a page, which a new page may overwrite.
 _PAGE = b"<!doctype html>"
 
 _WIDEST = 32
-#: What is longer has letters without a width.
+#: Longer text contains characters without a width.
 _LONGEST = 4 * _WIDEST
 
 _NOBODY = "(no valid key)"
@@ -43,14 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="AUDIT",
         type=Path,
         nargs="+",
-        help="what --auth-audit has written; rotated and gzipped files, too, in any order",
+        help="files written by --auth-audit, rotated and gzipped ones too, in any order",
     )
     parser.add_argument(
-        "--since", metavar="WHEN", type=_since, help="from this day, or moment, on: 2026-11-01 or 2026-11-01T08:00:00Z"
+        "--since", metavar="WHEN", type=_since, help="from this day or time on: 2026-11-01 or 2026-11-01T08:00:00Z"
     )
-    parser.add_argument("--until", metavar="WHEN", type=_until, help="to the end of this day, or until this moment")
-    parser.add_argument("--by", choices=("key", "user", "day"), default="key", help="a row for each (default: key)")
-    parser.add_argument("--json", action="store_true", help="for programs: more figures, times in full")
+    parser.add_argument("--until", metavar="WHEN", type=_until, help="to the end of this day, or until this time")
+    parser.add_argument("--by", choices=("key", "user", "day"), default="key", help="one row for each (default: key)")
+    parser.add_argument("--json", action="store_true", help="for programs: more figures, and full times")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with plots, for a report")
 
 
@@ -86,7 +86,7 @@ def _when(text: str, day: str | None) -> str:
     when = day or usage.as_moment(text)
     if when is None:
         raise argparse.ArgumentTypeError(
-            f"{text} is no time; write a day, 2026-11-01, or a moment with its zone, 2026-11-01T08:00:00Z"
+            f"{text} is not a time; write a day, 2026-11-01, or a moment with its zone, 2026-11-01T08:00:00Z"
         )
     return when
 
@@ -107,7 +107,7 @@ def _read(paths: Sequence[Path], window: Window) -> Tally:
             notes += _notes(path, tally)
             first, _ = tallies.setdefault(tally.digest, (path, tally))
             if first is not path and tally.lines:
-                notes.append(f"{path}: counted once (it holds the same as {first})")
+                notes.append(f"{path}: counted once (it has the same content as {first})")
         if progress:
             progress.clear()
     everything = usage.merged(tally for _, tally in tallies.values())
@@ -121,7 +121,7 @@ def _read(paths: Sequence[Path], window: Window) -> Tally:
 
 
 def _open(paths: Sequence[Path], stack: ExitStack) -> list[tuple[Path, BufferedReader, int]]:
-    """All files before the first is read, each once, with its size where it has one."""
+    """Opens all files before the first is read, each once, with its size if it has one."""
     found: dict[tuple[int, int], tuple[Path, BufferedReader, int]] = {}
     for path in paths:
         try:
@@ -163,7 +163,7 @@ def _notes(path: Path, tally: Tally) -> list[str]:
     if tally.no_event:
         notes.append(f"{path}: skipped {tally.no_event:,} of {tally.lines:,} lines (no event with a time)")
     if tally.halves:
-        notes.append(f"{path}: skipped its last line (it breaks off)")
+        notes.append(f"{path}: skipped its last line (it is incomplete)")
     return notes
 
 
@@ -240,7 +240,7 @@ def _table(tally: Tally, by: By) -> list[str]:
     figures = range(len(names), len(names) + 4)
     table = ["  ".join(_aligned(line, widths, figures)).rstrip() for line in (head, *lines)]
     lost = usage.total(tally).unfinished
-    return [*table, *([f"prompts that were lost when the server ended: {lost:,}"] if lost else [])]
+    return [*table, *([f"prompts that were lost when the server stopped: {lost:,}"] if lost else [])]
 
 
 def _called(row: Row, by: By) -> list[str]:
@@ -270,7 +270,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int], right: range) -> list[s
 
 
 def _short(text: str) -> str:
-    """Of a label, however long: as much as fits into a column."""
+    """As much of a label as fits into a column."""
     text = legible(text)
     if len(text) > _LONGEST or _width(text) > _WIDEST:
         text = text[:_LONGEST]
@@ -281,7 +281,7 @@ def _short(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal it takes."""
+    """How many columns the text takes on a terminal."""
     return sum(
         0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
     )
@@ -300,12 +300,14 @@ def _print(text: str) -> None:
 
 
 def _check_page(file: Path) -> None:
-    """Whether a page may be written there, before much is read. `--html audit.jsonl` is easily typed."""
+    """Checks, before reading the logs, that a page may be written there. `--html audit.jsonl` is an easy mistake."""
     try:
         if file.is_file() and file.stat().st_size:
             with file.open("rb") as opened:
                 if opened.read(len(_PAGE)).lower() != _PAGE:
-                    raise CommandError(f"{legible(str(file))} exists and is no page; choose another name for the page")
+                    raise CommandError(
+                        f"{legible(str(file))} exists and is not a usage page; choose another name for the page"
+                    )
     except OSError as error:
         raise _unwritable(file, error.strerror) from None
 

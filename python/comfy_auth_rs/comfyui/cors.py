@@ -1,4 +1,4 @@
-"""ComfyUI's own middlewares for requests of other origins, around what is answered before they are reached."""
+"""Applies ComfyUI's own CORS middlewares to what we answer before they run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Answer = Callable[..., Awaitable[web.StreamResponse]]
 
 
 class OfComfyUI(NamedTuple):
-    """Those of its middlewares, where they are in the list."""
+    """ComfyUI's middlewares for other origins, if they are in the list."""
 
-    #: Made for `--enable-cors-header`: it gives every response its headers.
+    #: The one for `--enable-cors-header`, which adds headers to every response.
     cors: Any
-    #: Made without that flag: it answers 403 to other origins.
+    #: The one without that flag, which answers 403 to other origins.
     origin_only: Any
 
     @classmethod
     def among(cls, middlewares: Iterable[Any]) -> OfComfyUI:
-        """By the functions that make them."""
+        """Recognizes them by the functions that make them."""
         made_by = {getattr(each, "__qualname__", "").partition(".")[0]: each for each in middlewares}
         return cls(made_by.get("create_cors_middleware"), made_by.get("create_origin_only_middleware"))
 
@@ -32,7 +32,7 @@ class OfComfyUI(NamedTuple):
         return answer if self.cors is None else partial(self._with_headers, answer)
 
     def preflight(self, answer: Answer) -> Answer:
-        """What ComfyUI answers a preflight with, else `answer`."""
+        """ComfyUI's answer to a preflight, if it has one, else `answer`."""
         first = self.cors or self.origin_only
         return answer if first is None else partial(first, handler=answer)
 
@@ -43,14 +43,14 @@ class OfComfyUI(NamedTuple):
             return response
 
         passed = await self.cors(request, answered)
-        if passed is not response:  # it answers OPTIONS without asking anybody
+        if passed is not response:  # it answers OPTIONS without calling the handler
             theirs = passed.headers.items()
             response.headers.update((name, value) for name, value in theirs if name.startswith("Access-Control-"))
         return response
 
 
 async def allow_api_key_header(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: `X-API-Key` joins the header fields that ComfyUI lets other origins send."""
+    """For `on_response_prepare`: adds `X-API-Key` to the headers that ComfyUI allows other origins to send."""
     allowed = response.headers.get(hdrs.ACCESS_CONTROL_ALLOW_HEADERS)
     if allowed is not None and "x-api-key" not in allowed.lower() and allowed.strip() != "*":
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = f"{allowed}, X-API-Key"

@@ -50,7 +50,7 @@ class NodeState(NamedTuple):
 
 
 def folder(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path:
-    """Where it belongs: in the ComfyUI folder, or in the folder that ComfyUI's `--base-directory` names."""
+    """The custom node's folder, in the ComfyUI folder or in ComfyUI's `--base-directory`."""
     return Path(directory if base is None else base, "custom_nodes", NAME)
 
 
@@ -67,7 +67,7 @@ def contents() -> dict[str, str]:
 
 
 def state(node: Path) -> NodeState | None:
-    """What is there; None without the folder. Raises PatchError where it is not ours."""
+    """The custom node's state; None if there is no folder. Raises PatchError if it is not ours."""
     if not node.exists() and not node.is_symlink():
         return None
     found = _read(node)
@@ -79,13 +79,15 @@ def state(node: Path) -> NodeState | None:
         for text, fresh in zip(found.values(), contents().values(), strict=True)
     )
     remedy = "run `comfy-auth-rs install-node` again"
-    return NodeState(version, None if sound else f"{node}: it was edited, is not whole or is outdated; {remedy}")
+    return NodeState(version, None if sound else f"{node}: it was edited, is incomplete or is outdated; {remedy}")
 
 
 def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Write the folder and return the files that changed: none when it was there already. Raises PatchError."""
+    """Write the folder and return the files that changed: none if it was there already. Raises PatchError."""
     if any(file.version for file in tree.status(directory)):
-        raise PatchError(f"{directory}: it is patched, and one of the two is enough; run `comfy-auth-rs unpatch` first")
+        raise PatchError(
+            f"{directory}: it is patched already, and one of the two is enough; run `comfy-auth-rs unpatch` first"
+        )
     node = _folder(directory, base)
     with _as_owner(node):
         if node.exists() or node.is_symlink():
@@ -100,14 +102,14 @@ def install(directory: str | os.PathLike[str], base: str | os.PathLike[str] | No
 
 
 def uninstall(directory: str | os.PathLike[str], base: str | os.PathLike[str] | None = None) -> Path | None:
-    """Remove the folder and return it: None when there was none. Raises PatchError where it holds anything else."""
+    """Remove the folder and return it, or None if there was none. Raises PatchError if it holds anything else."""
     node = _folder(directory, base)
     if not node.exists() and not node.is_symlink():
         return None
     with _as_owner(node):
         _require_ours(node)
         if others := _others(node):
-            raise PatchError(f"{node}: it holds {others[0]} too; remove it as you installed it, or by hand")
+            raise PatchError(f"{node}: it holds {others[0]} too; remove it the way you installed it, or by hand")
         try:
             for name in _FILES:  # without the first one, the second one stops ComfyUI
                 (node / name).unlink(missing_ok=True)
@@ -128,7 +130,7 @@ def _as_owner(node: Path) -> AbstractContextManager[None]:
 
 
 def _write(node: Path, name: str, text: str) -> bool:
-    """Whether the file had to be written. A link in its place, or in the temporary one's, is replaced, not followed."""
+    """Writes the file if it differs, and returns whether it did. A link in its place is replaced, not followed."""
     file, temporary = node / name, node / _temporary(name)
     if not file.is_symlink() and file.exists() and file.read_bytes() == text.encode():
         return False
@@ -157,9 +159,9 @@ def _read(node: Path) -> dict[str, str | None]:
 
 
 def _require_ours(node: Path) -> None:
-    """Nothing in the place of our files that somebody else wrote, which would be lost."""
+    """Raises PatchError rather than overwrite files of someone else."""
     if node.is_symlink() or not node.is_dir():
-        raise PatchError(f"{node}: it exists and is no folder of ours; move it away, then try again")
+        raise PatchError(f"{node}: it exists and is not ours; move it away, then try again")
     found = {name: text for name, text in _read(node).items() if text is not None}
     foreign = [name for name, text in found.items() if not _WRITTEN_BY.match(text)]
     if not found:
@@ -169,7 +171,7 @@ def _require_ours(node: Path) -> None:
 
 
 def _others(node: Path) -> list[str]:
-    """What else is in there: ComfyUI's registry adds metadata, for example."""
+    """The other files in the folder: ComfyUI's registry adds metadata, for example."""
     ours = {*_FILES, *map(_temporary, _FILES), "__pycache__"}
     return sorted({entry.name for entry in node.iterdir()} - ours)
 

@@ -12,7 +12,7 @@ _CARDS = ("cuda", "rocm")
 
 
 def chosen_device(devices: list[Device]) -> Device:
-    """The device that ComfyUI runs on, not simply the first one; ComfyUI's own figures where the probe can't see it."""
+    """The device that ComfyUI runs on, with ComfyUI's own figures if the probe can't see it."""
     management = sys.modules.get("comfy.model_management")
     if management is None:
         return first_device(devices)

@@ -1,4 +1,4 @@
-"""What the flags of a patched ComfyUI say, for one that isn't patched: from environment variables."""
+"""Reads the flags of a patched ComfyUI from environment variables, for one that isn't patched."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read_arguments() -> argparse.Namespace:
-    """The values of all our flags. Raises `ValueError`, one line that names the variable, where no key may be required.
+    """The values of all our flags. Raises `ValueError`, one line that names the variable, if there is no usable key.
 
-    Everything that this process starts sees its environment, and every custom node: so the key in it is replaced by its
-    digest, which does as well for a restart, and the file's path by one that is good in any folder.
+    Child processes and custom nodes see the environment. So the key in it is replaced by its digest, which is enough
+    for a restart, and the key file's path by an absolute one.
     """
     given = {name: os.environ[variable] for name, variable in _VARIABLES.items() if variable in os.environ}
     if not given and not inheritance.is_offered():
@@ -67,12 +67,12 @@ def _read_flags(text: str) -> argparse.Namespace:
         raise ValueError(f"{_FLAGS}: {fault}; quote it as for a shell") from None
     for name in (word.partition("=")[0] for word in words):
         if name in map(flag, _VARIABLES):
-            raise ValueError(f"{_FLAGS}: {name} has no place here; set {_KEY_FILE} or {_KEY}")
+            raise ValueError(f"{_FLAGS}: {name} is not allowed here; set {_KEY_FILE} or {_KEY}")
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         # Values are left out: one of them may be a key.
         names = re.findall(r"^-[\w-]*", "\n".join(unknown), re.M)
-        raise ValueError(f"{_FLAGS}: {', '.join(names) or 'what it holds'} is no flag of comfy-auth-rs")
+        raise ValueError(f"{_FLAGS}: {', '.join(names) or 'one of its words'} is not a flag of comfy-auth-rs")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""Importing ComfyUI's modules with the lines of `transform` in them, while the files stay as they are."""
+"""Imports ComfyUI's modules patched by `transform`, without changing the files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Loader(SourceFileLoader):
         return insert(self._file, data) if path == self.path else data
 
     def path_stats(self, path: str) -> NoReturn:
-        # Without a time stamp importlib neither reads nor writes a .pyc: the unpatched one stays as it is.
+        # Without a time stamp, importlib neither reads nor writes a .pyc, so the unpatched one stays as it is.
         raise OSError(f"{path} differs from what runs")
 
     def exec_module(self, module: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""First in line: before every middleware of a custom node, which insert theirs at position 0."""
+"""Keeps our middleware first, although custom nodes insert theirs at position 0."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["name_of", "stay_first"]
 def stay_first(
     app: web.Application, middleware: Any, displaced: list[str], before_freezing: Callable[[], None]
 ) -> None:
-    """Puts `middleware` first among those of `app`, for whoever reads the list and when it is frozen.
+    """Keeps `middleware` first in the list of `app`, both for code that reads the list and when it is frozen.
 
-    It gets there before others that were put before it, whose names `displaced` collects, and into a list that replaces
-    the first one. `before_freezing` is called while the application's signals and routes can still be changed.
+    It also moves before middlewares that were inserted before it, whose names `displaced` collects, and into a list
+    that replaces the original one. `before_freezing` is called while signals and routes can still be changed.
     """
     base: Any = type(app)
     were_there = list(app.middlewares)
@@ -60,7 +60,7 @@ def _is_new_style(middleware: Any) -> bool:
 
 
 def _in_new_style(app: web.Application, factory: Any) -> Any:
-    """One in aiohttp's old style makes a handler of the next one: aiohttp would call it before any other runs."""
+    """Wraps an old-style middleware, a factory of handlers: aiohttp would call the factory before any other runs."""
 
     @web.middleware
     async def made_when_it_is_its_turn(request: web.Request, handler: Any) -> Any:
@@ -70,6 +70,6 @@ def _in_new_style(app: web.Application, factory: Any) -> Any:
 
 
 def name_of(callable: Any) -> str:
-    """Where a middleware or a handler comes from: its module and its name there."""
+    """The module and name of a middleware or handler."""
     named = callable if hasattr(callable, "__qualname__") else getattr(callable, "func", type(callable))
     return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"

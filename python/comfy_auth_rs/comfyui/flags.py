@@ -1,4 +1,4 @@
-"""The flags in ComfyUI's own `--help`, and taking the keys out of `sys.argv`."""
+"""Adds our flags to ComfyUI's command line, and removes keys from `sys.argv`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from comfy_auth_rs.errors import KeyFileError, PatchError, refuse_to_start
 from comfy_auth_rs.settings import Settings, flag
 from comfy_auth_rs.store.address import without_credentials
 
-#: How the values were given, if not by flags: `SPELLING` among them says how to write the name of a setting.
+#: Under this name, the values say how settings are spelled if they were not given as flags.
 SPELLING = "auth_spelling"
 Spelling = Callable[[str], str]
 
@@ -27,12 +27,12 @@ _HALF_PATCHED = (
     "this ComfyUI would not ask for the key: its server.py is not patched; run `comfy-auth-rs patch {}` again"
 )
 _MISSPELT = (
-    "an argument looks like --api-key, but is written otherwise, or has two values (it isn't shown, it may be a key); "
+    "an argument looks like --api-key, but is misspelled, or has two values (not shown, because it may be a key); "
     "write --api-key KEY or, better, --api-key-file PATH"
 )
 
 
-#: URLs with a password that were in `sys.argv`, and what is there now.
+#: URLs with a password that were in `sys.argv`, and what replaced them.
 _taken_out: dict[str, str] = {}
 
 
@@ -51,7 +51,7 @@ class Secret:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags. Bad keys end the process with one line and exit code 2, before anything else has started."""
+    """Adds the flags. Bad keys end the process with one line and exit status 2, before anything else starts."""
     add_flags(parser)
     parse_args, error = parser.parse_args, parser.error
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parsed: argparse.Namespace = parse_args(*args, **named)
         settings = read_settings(parsed)
         if settings.has_keys:
-            # Now, since custom nodes may restart ComfyUI before it makes its server.
+            # Not later, because custom nodes may restart ComfyUI before it makes its server.
             inheritance.hand_on(settings)
             if settings.state is not None:
                 state.leave(os.fspath(settings.state))
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags, and nothing that follows from them."""
+    """Only adds the flags to the parser."""
     group = parser.add_argument_group("authentication (comfy-auth-rs)")
     for setting in fields(Settings):
         name, about = flag(setting.name), setting.metadata
@@ -100,7 +100,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_settings(args: argparse.Namespace) -> Settings:
-    """What the flags said."""
+    """The settings that the flags give."""
     given: dict[str, Any] = {setting.name: getattr(args, destination(setting.name)) for setting in fields(Settings)}
     given["api_key"] = dict.fromkeys(secret.expose_secret() for secret in given["api_key"])
     return Settings.of(**given)
@@ -126,15 +126,15 @@ def _take_key_file(value: str) -> list[Path]:
 
 def _take_state(value: str) -> str:
     shown = without_credentials(value)
-    if shown != value:  # whatever stands before it: argparse takes the beginning of a flag for the flag
+    if shown != value:  # replace it anywhere in an argument: argparse accepts abbreviated flags
         _taken_out[value] = shown
         sys.argv[1:] = [argument.replace(value, shown) for argument in sys.argv[1:]]
     left = os.environ.get(state.VARIABLE, "")
-    # What it was before this process, or its parent, took it out of the arguments.
+    # The value before this process, or its parent, removed it from the arguments.
     return left if value == shown and shown == without_credentials(left) else state.absolute(value)
 
 
-#: What one value of a flag stands for, once it is known to be good.
+#: Checks and converts one value of a flag.
 _TAKE: dict[str, Callable[[str], Any]] = {
     "api_key": _take_key,
     "api_key_file": _take_key_file,
@@ -152,7 +152,7 @@ def _check(keys: list[str], files: list[str]) -> None:
 
 
 def _require_patched_server() -> None:
-    """A key was given, but would anybody ask for it? A tree with only cli_args.py patched would serve everything."""
+    """Makes sure that a given key is required: a tree with only cli_args.py patched would serve everything."""
     from comfy_auth_rs.comfyui import launcher
     from comfy_auth_rs.comfyui.transform import SERVER
     from comfy_auth_rs.comfyui.tree import status
@@ -169,7 +169,7 @@ def _require_patched_server() -> None:
 
 
 def _redact(value: str) -> None:
-    """Takes a key out of `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
+    """Removes a key from `sys.argv`, which ComfyUI's `/system_stats` shows to every client."""
     option = flag("api_key")
     for index, argument in enumerate(sys.argv):
         if index and argument == value and sys.argv[index - 1] == option:
@@ -179,7 +179,7 @@ def _redact(value: str) -> None:
 
 
 def _may_hold_a_key(words: list[str]) -> bool:
-    """Whether they begin with a misspelt `--api-key`, or one with several values: argparse would print them."""
+    """Whether they begin with a misspelled `--api-key`, or one with several values: argparse would print those."""
     name = words[0].partition("=")[0]
     if name == flag("api_key"):
         after = words[1:] if "=" in words[0] else words[2:]

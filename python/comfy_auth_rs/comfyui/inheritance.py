@@ -1,7 +1,7 @@
-"""What a ComfyUI leaves to the ComfyUIs that its custom nodes start, and to itself when it restarts.
+"""Passes settings to ComfyUIs that custom nodes start, and to this one when it restarts.
 
-It goes through the environment, which everything below this process sees and other programs may keep. So it names the
-process that it is from, and counts only for that process and its descendants.
+They go through the environment, which all child processes see and other programs may keep. So they name the process
+that they come from, and count only for that process and its descendants.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["VARIABLE", "digest_of", "hand_on", "inherited_keys", "is_offered", "
 
 VARIABLE = "COMFY_AUTH_RS_PARENT"
 
-#: What this process was started with: it soon leaves settings of its own there.
+#: The variable as this process found it, before setting its own.
 _offered = os.environ.get(VARIABLE)
 
-#: Of what the variable holds. Anything that this version doesn't understand is refused: it may restrict a key.
+#: The format of the variable. Anything that this version doesn't understand is refused: it may restrict a key.
 _FORMAT = 1
 
 _REMEDY = f"give --api-key-file FILE (with the custom node, COMFYUI_API_KEY_FILE), or unset {VARIABLE}"
@@ -37,7 +37,7 @@ _DEFAULTS = Settings()
 
 @dataclass(frozen=True)
 class _Record:
-    """What the variable holds: whose settings, and which. Of each key the digest, as a line of a key file has it."""
+    """The variable's content: the process and its settings, with the digest of each key as in a key file."""
 
     pid: int
     started: str | None
@@ -48,22 +48,22 @@ class _Record:
 
 
 def is_offered() -> bool:
-    """Whether this process was started with something to inherit, be it for this process or not."""
+    """Whether this process was started with settings to inherit, even if they are for another process."""
     return _offered is not None
 
 
 def inherited_keys() -> tuple[str, ...]:
-    """The digests of the `--api-key`s of the ComfyUI that started this one, or that this one was."""
+    """The digests of the `--api-key`s of the ComfyUI that started this one, or of this one before it restarted."""
     with suppress(SettingError):
         return _verified(_offered).settings.api_key
     return ()
 
 
 def take_over(own: Settings) -> tuple[Settings, int | None]:
-    """The settings that count, which are handed on, and the number of the process if their keys are another ComfyUI's.
+    """The settings in force, which are passed on, and the process id of the ComfyUI that their keys come from, if any.
 
-    Keys of its own count alone. Else those of the ComfyUI that started this one do, and with them its settings that are
-    at their default here. Raises `SettingError` where those are not for this process.
+    If this ComfyUI has keys of its own, only those count. Otherwise it takes the keys of the ComfyUI that started it,
+    and those of its settings that are at their default here. Raises `SettingError` if they are not for this process.
     """
     record, settings = None, own
     if not own.has_keys:
@@ -80,12 +80,12 @@ def take_over(own: Settings) -> tuple[Settings, int | None]:
 
 
 def hand_on(settings: Settings) -> None:
-    """Leaves them to what this process starts, and to this process when it restarts."""
+    """Passes them to child processes, and to this process when it restarts."""
     process = processes.this()
     os.environ[VARIABLE] = json.dumps(
         {
             "format": _FORMAT,
-            # Without a start time nobody inherits, and nobody starts without keys either.
+            # Without a start time nothing can be inherited. Children then refuse to start without keys.
             "pid": process.pid if process else os.getpid(),
             "started": process.started if process else None,
             "settings": _portable(settings),
@@ -94,12 +94,12 @@ def hand_on(settings: Settings) -> None:
 
 
 def digest_of(key: str) -> str:
-    """What does as well as the key, in the place of it."""
+    """The digest of a key, which can be given in its place."""
     return key if key.startswith("sha256:") else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _portable(settings: Settings) -> dict[str, Any]:
-    """Those that were set, without keys in plain text, and whatever folder they are read in."""
+    """The settings that were set, with digests for keys and absolute paths."""
     found = {}
     for setting in fields(Settings):
         value = getattr(settings, setting.name)
@@ -127,17 +127,17 @@ def _keys(settings: Settings) -> list[Any]:
 
 
 def _beside(own: Settings, theirs: Settings) -> dict[str, Any]:
-    """Of theirs, those that are at their default in `own`."""
+    """Those of `theirs` that are at their default in `own`."""
     names = [setting.name for setting in fields(Settings)]
     return {name: getattr(theirs, name) for name in names if getattr(own, name) == getattr(_DEFAULTS, name)}
 
 
 def _verified(text: str | None) -> _Record:
-    """What is for this process: from itself before it restarted, or from an ancestor that is still running."""
+    """The record if it is for this process: from itself before it restarted, or from an ancestor that still runs."""
     record = _parse(text or "")
     this = processes.this()
     if this is None or record.started is None:
-        raise _fault(f"this system does not tell whether process {record.pid}, whose keys it holds, started this one")
+        raise _fault(f"this system doesn't say whether process {record.pid}, whose keys it holds, started this one")
     if not any(record.is_of(process) for process in (this, *processes.ancestors())):
         raise _fault(f"process {record.pid}, whose keys it holds, has ended or did not start this one")
     return record

@@ -1,4 +1,4 @@
-"""`comfy-auth-rs run DIR`: ComfyUI patched as it is imported, while the files stay as they are."""
+"""`comfy-auth-rs run DIR`: patches ComfyUI as it is imported, without changing its files."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def is_active() -> bool:
 
 
 def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
-    """Do what `python3 main.py ARGV` would do in `directory`, this folder being the working directory, but patched.
+    """Does what `python3 main.py ARGV` would do with `directory` as the working directory, but patched.
 
-    Returns or exits as main.py does. Raises PatchError before anything has run if the folder cannot be patched.
+    Returns or exits like main.py. Raises PatchError before anything has run if the folder cannot be patched.
     """
     root = Path(directory).absolute()
     for name in (SERVER, CLI_ARGS):
@@ -40,7 +40,7 @@ def run(directory: str | os.PathLike[str], argv: Sequence[str]) -> None:
     if not (main := root / "main.py").is_file():
         raise PatchError(f"{root}: not a ComfyUI folder, it has no main.py; name the folder that holds it")
     if early := sorted(_MODULES.keys() & sys.modules.keys()):
-        raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a Python of its own")
+        raise PatchError(f"{early[0]}: imported before ComfyUI was started; start it in a new Python process")
 
     redirect(main)
     _patch_workers_too(main)
@@ -60,7 +60,7 @@ def _run_patched(main: Path, name: str) -> dict[str, Any]:
 
 
 def _patch_workers_too(main: Path) -> None:
-    """Let processes that `multiprocessing` spawns import a patched main.py: they parse our arguments too."""
+    """Lets processes that `multiprocessing` spawns import a patched main.py: they parse our arguments too."""
     os.environ[_MAIN] = str(main)
     get_preparation_data = spawn.get_preparation_data
 

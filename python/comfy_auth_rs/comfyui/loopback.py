@@ -1,4 +1,4 @@
-"""Whether a name is this machine's, answered without asking anybody for its address."""
+"""Whether a host name means this machine, without a DNS lookup."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 __all__ = ["ask_no_resolver", "is_loopback"]
 
-#: What `server.py` calls its own question.
+#: The name of ComfyUI's own function in `server.py`.
 _NAME = "is_loopback"
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether an address, or the name that every system has for one, leads to this machine only."""
+    """Whether an address, or the name `localhost`, is this machine's loopback."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -21,10 +21,10 @@ def is_loopback(host: str | None) -> bool:
 
 
 def ask_no_resolver(server: Any) -> None:
-    """Has ComfyUI judge the `Host` of a request like this, where it does.
+    """Makes ComfyUI use this function to check the `Host` of a request.
 
-    It would ask the system's resolver in the event loop, and anybody may name a host whose servers never answer. What
-    its check of `Origin` misses of other names is left to ours.
+    ComfyUI's own calls the system's resolver in the event loop, and a client may name a host whose DNS servers never
+    answer. Other names are left to our own check of `Origin`.
     """
     module = sys.modules.get(type(server).__module__)
     if hasattr(module, _NAME):

@@ -1,4 +1,4 @@
-"""Whose routes are whose: whether a custom node's code answers a request, or added the route that does."""
+"""Tells whether a custom node's code answers a request, or added the route that does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from comfy_auth_rs._core import scope_of
 
 __all__ = ["Origin", "origin_of", "origin_of_route", "watch"]
 
-#: Most functions and classes that are looked at for one route.
+#: How many functions and classes are inspected for one route at most.
 _MOST: Final = 100
 
 _PACKAGE: Final = os.path.realpath(Path(__file__).parents[1])
@@ -31,10 +31,10 @@ _PYTHONS: Final = [
 
 
 class Origin(Enum):
-    """Whose a route is.
+    """Whose code a route is.
 
-    Of what is `UNKNOWN` that cannot be told: native code, code without a file, a package that isn't ComfyUI's own. It
-    must never need less than a node's: on a path of the table it counts as a node's, on any other it needs `all`.
+    `UNKNOWN` is native code, code without a file, and packages that aren't ComfyUI's own. It must never need less than
+    a node's route: on a path of the table it counts as a node's, on any other it needs `all`.
     """
 
     COMFYUI = "comfyui"
@@ -42,17 +42,17 @@ class Origin(Enum):
     UNKNOWN = "unknown"
 
 
-#: Where code is from. Packages, and Python's own, say nothing of who uses them: None.
+#: Where code comes from. None for packages and Python itself, which don't tell who uses them.
 _Place = Origin | None
 
 
 def watch(app: web.Application, root: Path | None) -> None:
-    """Has `app` remember from now on whose code adds its routes. `root` is ComfyUI's own folder."""
+    """Records from now on whose code adds routes to `app`. `root` is ComfyUI's own folder."""
     app[_WATCHED] = _Watched(_Folders(root), app.router)
 
 
 def origin_of(request: web.BaseRequest) -> Origin:
-    """Whose the route is that the router found for this request."""
+    """Whose code the route of this request is."""
     if not isinstance(request, web.Request):
         return Origin.UNKNOWN
     watched = request.config_dict.get(_WATCHED)
@@ -60,12 +60,12 @@ def origin_of(request: web.BaseRequest) -> Origin:
 
 
 def origin_of_route(app: web.Application, route: web.AbstractRoute) -> Origin:
-    """Whose a route of `app` is."""
+    """Whose code a route of `app` is."""
     return app[_WATCHED].origin(route) if _WATCHED in app else Origin.UNKNOWN
 
 
 class _Folders:
-    """Which files are ComfyUI's, and which are a custom node's."""
+    """Tells ComfyUI's files from those of custom nodes."""
 
     def __init__(self, root: Path | None) -> None:
         self._root = None if root is None else os.path.realpath(root)
@@ -75,7 +75,7 @@ class _Folders:
         self._places: dict[str, _Place] = {}
 
     def place(self, file: str) -> _Place:
-        """Where a file is, by its name and by what it really is: a node may be a link, and be imported by either."""
+        """Where a file is, both by its name and with links resolved: a node may be a link and be imported by either."""
         self._look_again()
         if file not in self._places:
             self._places[file] = self._find(file)
@@ -86,7 +86,7 @@ class _Folders:
             return None if file.startswith("<frozen ") else Origin.UNKNOWN
         names = {os.path.normpath(file), os.path.realpath(file)}
         if any(_is_in(name, _PACKAGE) for name in names):
-            return Origin.COMFYUI  # the protection is no node's, wherever it was installed
+            return Origin.COMFYUI  # our own code is not a node's, wherever it is installed
         if any(_is_in(name, home) for name in names for home in self._homes):
             return Origin.NODE
         inside = [Path(name).relative_to(self._root) for name in names if self._root and _is_in(name, self._root)]
@@ -96,7 +96,7 @@ class _Folders:
         return Origin.COMFYUI if inside else Origin.UNKNOWN
 
     def _look_again(self) -> None:
-        """Nodes may add folders for more of them."""
+        """Reads the list of folders again: nodes may add folders for more nodes."""
         folders: tuple[str, ...] = ()
         with suppress(AttributeError, KeyError, TypeError):
             found = sys.modules["folder_paths"].get_folder_paths("custom_nodes")
@@ -108,13 +108,13 @@ class _Folders:
             self._places, self._of_nodes = {}, folders
 
     def _homes_in(self, folder: str) -> Iterator[str]:
-        """The folder, and what is linked into it."""
+        """The folder, and the targets of links in it."""
         real = os.path.realpath(folder)
         yield from (str(Path(folder).absolute()), real)
         with suppress(OSError):
             for entry in os.scandir(folder):
                 target = os.path.realpath(entry.path)
-                # Where it leads to all of ComfyUI, or more, only what is imported by the link's name is the node's.
+                # If the link leads to all of ComfyUI, or more, only what is imported by the link's name is the node's.
                 if not _is_in(target, real) and not (self._root and _is_in(self._root, target)):
                     yield target
 
@@ -137,17 +137,17 @@ class _Watched:
             register(resource)
             self._watch(resource)
 
-        # Whatever adds a path, a folder or an application comes by here.
+        # Everything that adds a path, a folder or an application goes through here.
         setattr(router, "register_resource", register_resource)  # noqa: B010 - a method
 
     def origin(self, route: web.AbstractRoute) -> Origin:
-        """By the handler's code and by the code that added the route."""
+        """Judges by the handler's code and by the code that added the route."""
         handler = route.handler
         known = self._known.get(route)
         if known is None or known[0] is not handler:  # nodes put other handlers into routes
             try:
                 origin = self._judge(route)
-            except Exception:  # what handlers are made of may raise anything when it is looked at
+            except Exception:  # inspecting a handler may raise anything
                 origin = Origin.UNKNOWN
             known = self._known[route] = handler, origin
         return known[1]
@@ -161,7 +161,7 @@ class _Watched:
         if Origin.COMFYUI in places and Origin.UNKNOWN not in places:
             return Origin.COMFYUI
         if isinstance(resource, web.StaticResource) and adder is Origin.COMFYUI:
-            # ComfyUI adds folders of nodes, and those that nodes put into its list of routes.
+            # ComfyUI adds the folders of nodes, and the routes that nodes put into its list.
             is_in_table = scope_of(resource.canonical, "GET", is_folder=True) is not None
             folder = self._folders.place(str(resource.get_info()["directory"]))
             return Origin.NODE if folder is Origin.NODE and not is_in_table else Origin.COMFYUI
@@ -178,7 +178,7 @@ class _Watched:
                 register(route)
                 self._added_by[route] = _adder(self._folders)
 
-            # Another may add to it: aiohttp goes on with the last resource where the next route has the same path.
+            # Others may add to it: aiohttp reuses the last resource if the next route has the same path.
             setattr(resource, "register_route", register_route)  # noqa: B010 - a method
 
 
@@ -186,7 +186,7 @@ _WATCHED: Final = web.AppKey("comfy_auth_rs.node_routes", _Watched)
 
 
 def _adder(folders: _Folders) -> Origin:
-    """Whose code is at work: the nearest of ComfyUI's and the nodes'. ComfyUI loads nodes, and they use packages."""
+    """Whose code is running: the nearest frame of ComfyUI or a node. ComfyUI loads nodes, and both use packages."""
     frame: FrameType | None = sys._getframe(1)
     nearest: set[_Place] = {None}
     while frame is not None:
@@ -202,14 +202,14 @@ def _adder(folders: _Folders) -> Origin:
 
 
 def _namespace(frame: FrameType) -> dict[str, Any]:
-    """The module's that runs; of one in native code, which has no frame of its own, the frame of its import tells."""
+    """The namespace of the running module; for native code, which has no frame, that of the frame importing it."""
     if frame.f_code.co_filename.startswith("<frozen importlib"):
         return getattr(frame.f_locals.get("module"), "__dict__", {})
     return frame.f_globals
 
 
 def _place(code: CodeType, namespace: dict[str, Any], folders: _Folders) -> _Place:
-    """Where code is from: what it says itself, and what its module says, whose code may be from elsewhere."""
+    """Where code comes from, by its own file name and by its module, which may differ."""
     file = namespace.get("__file__")
     by_module = folders.place(file) if isinstance(file, str) else Origin.UNKNOWN
     by_code = folders.place(code.co_filename)
@@ -217,7 +217,7 @@ def _place(code: CodeType, namespace: dict[str, Any], folders: _Folders) -> _Pla
 
 
 def _places_of(handler: Any, folders: _Folders) -> Iterator[_Place]:
-    """Where all code is from that a handler may run: its own, and what it wraps, binds, keeps or closes over."""
+    """Where all code that a handler may run comes from: its own, and what it wraps, binds, keeps or closes over."""
     waiting: list[Any] = [handler]
     seen: dict[int, Any] = {}
     while waiting:
@@ -238,7 +238,7 @@ def _places_of(handler: Any, folders: _Folders) -> Iterator[_Place]:
 
 
 def _is_function(found: Any) -> bool:
-    """One in native code has these, too."""
+    """Functions in native code have these attributes, too."""
     is_code = isinstance(getattr(found, "__code__", None), CodeType)
     return is_code and isinstance(getattr(found, "__globals__", None), dict)
 
@@ -263,7 +263,7 @@ def _inside(found: Any) -> Iterator[Any]:
 
 
 def _places_of_class(base: type, folders: _Folders) -> Iterator[_Place]:
-    """A view's, or an object's that is called."""
+    """The same for the class of a view or of a callable object."""
     if base.__module__ in sys.builtin_module_names:
         return
     file = getattr(sys.modules.get(base.__module__), "__file__", None)

@@ -1,9 +1,9 @@
-"""What the custom node calls: `protect` before ComfyUI makes its server, `confirm` when it loads its nodes.
+"""Called by the custom node: `protect` before ComfyUI makes its server, `confirm` when it loads its nodes.
 
 ComfyUI runs the prestartup scripts of custom nodes after it has read its command line, and before it imports its
-`server.py`. From then on that module can only be had with the lines of `transform` in it, so that all is as if it were
-patched: the middleware stands at the same place, and our routes come first. Both functions end the process where
-anything is wrong, since ComfyUI catches what a custom node raises and would start without protection.
+`server.py`. From then on that module can only be imported with the lines of `transform` in it, as if it were patched:
+the middleware is in the same place, and our routes come first. Both functions end the process if anything is wrong,
+because ComfyUI catches what a custom node raises and would start without protection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WITHOUT_NODE = "`comfy-auth-rs patch` works without a custom node"
 
 
 def protect() -> None:
-    """Has ComfyUI ask for the keys that the environment names."""
+    """Makes ComfyUI ask for the keys that the environment names."""
     try:
         _protect()
     except BaseException as fault:
@@ -35,7 +35,7 @@ def protect() -> None:
 
 
 def confirm() -> None:
-    """Makes sure that it does: that the server, which has been made in the meantime, is protected."""
+    """Makes sure that the server, which has been made in the meantime, is protected."""
     try:
         _confirm()
     except BaseException as fault:
@@ -69,6 +69,6 @@ def _confirm() -> None:
 
 def _end(fault: BaseException) -> None:
     if isinstance(fault, SystemExit):
-        os._exit(2)  # whoever raised it has said why
+        os._exit(2)  # the reason was printed already
     known = isinstance(fault, (ValueError, RuntimeError, OSError))
     end_process(" ".join(str(fault).split()) if known else f"{type(fault).__name__} in the custom node: {fault!r}")

@@ -1,4 +1,4 @@
-"""Which process this is and which ones it descends from, by number and start time: numbers are used again."""
+"""This process and its ancestors, by process id and start time, because process ids are reused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROC = "/proc"
 
 
 class Process(NamedTuple):
-    """A process as the system tells of it. Its start time is a word to compare, nothing more."""
+    """A process. Its start time is only for comparing."""
 
     pid: int
     parent: int
@@ -22,13 +22,13 @@ class Process(NamedTuple):
 
 
 def this() -> Process | None:
-    """This process; None where the system doesn't tell, as on Windows."""
-    # Not `os.getpid()`: in a namespace of processes, /proc may be that of the one outside.
+    """This process; None if the system doesn't say, as on Windows."""
+    # Not `os.getpid()`: in a PID namespace, /proc may be the one from outside.
     return _look_up("self" if sys.platform == "linux" else str(os.getpid()))
 
 
 def ancestors() -> Iterator[Process]:
-    """The process that started this one, the one that started that, and so on, as far as the system tells."""
+    """The process that started this one, the one that started that, and so on, as far as the system says."""
     process = this()
     while process is not None and process.parent > 0:
         process = _look_up(str(process.parent))
@@ -48,8 +48,8 @@ def _look_up(pid: str) -> Process | None:
 def _from_proc(pid: str) -> Process:
     with open(f"{_PROC}/{pid}/stat", "rb") as file:
         number, _, rest = file.read().partition(b" (")
-    fields = rest.rpartition(b")")[2].split()  # of the name, which may hold anything, nothing is left
-    # Of proc(5) fields 4 and 22; the first of these is 3.
+    fields = rest.rpartition(b")")[2].split()  # drops the name, which may hold anything
+    # Fields 4 and 22 of proc(5). The list begins with field 3.
     return Process(int(number), int(fields[1]), fields[19].decode())
 
 

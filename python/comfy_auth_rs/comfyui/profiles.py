@@ -24,16 +24,16 @@ __all__ = ["Profiles", "judging"]
 _logger = logging.getLogger("comfy_auth_rs")
 
 
-#: Whom a key is for, and what it may do.
+#: The user of a key, and its scopes.
 _Holder = tuple[str | None, tuple[str, ...]]
 
-#: Whose key is being judged: it has not admitted the request yet, and another one may.
+#: The key that is being checked: it has not admitted the request yet, and another key may.
 _judged: ContextVar[_Holder | None] = ContextVar("comfy_auth_rs.judged", default=None)
 
 
 @contextmanager
 def judging(user: str | None, scopes: tuple[str, ...]) -> Iterator[None]:
-    """Has ComfyUI take requests for those of this key, until it is judged."""
+    """Makes ComfyUI treat the request as one of this key while it is being checked."""
     token = _judged.set((user, scopes))
     try:
         yield
@@ -52,7 +52,7 @@ class Profiles:
 
     @classmethod
     def install(cls, server: Any, args: argparse.Namespace, middleware: AuthMiddleware) -> Profiles | None:
-        """`None` where there is one profile for all."""
+        """Installs itself; `None` if ComfyUI has one profile for everyone."""
         if not getattr(args, "multi_user", False):
             return None
         profiles = cls(server.user_manager, middleware)
@@ -60,9 +60,9 @@ class Profiles:
         return profiles
 
     def of_request(self, request: web.Request) -> str:
-        """The id of the profile that a request is for, in place of ComfyUI's own method.
+        """The id of the profile that a request is for. Replaces ComfyUI's own method.
 
-        Raises `KeyError`, as that does, for an unknown one, and `HTTPForbidden` for another user's.
+        Raises `KeyError`, like that method, for an unknown profile, and `HTTPForbidden` for another user's.
         """
         user, scopes = _judged.get() or self._admitted(request)
         if user is not None:
@@ -79,7 +79,7 @@ class Profiles:
         return (None, ()) if who is None else (who.user, who.scopes)
 
     def answer_users(self, app: web.Application, around: Any) -> None:
-        """Has `GET /users` answered at the gate. `around` is done to what we answer ourselves."""
+        """Answers `GET /users` at the gate. `around` wraps our own answers."""
         ours: Answer = around(self._users)
         for resource in app.router.resources():
             if resource.canonical in ("/users", "/api/users"):
@@ -97,7 +97,7 @@ class Profiles:
         return answer
 
     async def _users(self, request: web.Request) -> web.StreamResponse:
-        """To a key's user as a server with one profile, so that the page goes straight in. To others, who is left."""
+        """Tells a key's user that there is one profile, so that the page opens at once; tells others what is left."""
         who = self._middleware.identify(request)
         if who is not None and who.user is not None:
             folder = self._manager.get_request_user_filepath(request, None, create_dir=False)
@@ -120,12 +120,14 @@ class Profiles:
     def _known(self) -> list[tuple[str, str]]:
         users = self._manager.users
         if not isinstance(users, dict):
-            _logger.error("comfy-auth-rs: ComfyUI's users.json holds no profiles by id; repair or remove it")
+            _logger.error(
+                "comfy-auth-rs: ComfyUI's users.json must be an object of profile names by id; repair or remove it"
+            )
             raise web.HTTPServiceUnavailable(text="the profiles of this ComfyUI cannot be read")
         return [(profile, name) for profile, name in users.items() if isinstance(name, str)]
 
     def _read_again(self) -> None:
-        """Another ComfyUI may have the same folder: it has made one, or would lose one that it made."""
+        """Reads users.json again: another ComfyUI with the same folder may have added profiles, which would be lost."""
         try:
             found = json.loads(Path(self._manager.get_users_file()).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -142,10 +144,10 @@ class Profiles:
         try:
             profile: str = self._manager.add_user(user)
         except OSError:
-            # Only in memory it would be another one after a restart.
+            # A profile only in memory would have another id after a restart.
             for profile in set(self._manager.users) - before:
                 del self._manager.users[profile]
             _logger.exception("comfy-auth-rs: ComfyUI's users.json cannot be written; no profile was made for %s", user)
             raise web.HTTPServiceUnavailable(text="the profile cannot be made") from None
-        _logger.info("comfy-auth-rs: made a ComfyUI profile for %s, whom a key names", user)
+        _logger.info("comfy-auth-rs: made a ComfyUI profile for %s, named by a key", user)
         return profile

@@ -1,4 +1,4 @@
-"""Putting the protection into ComfyUI's `PromptServer`."""
+"""Protects ComfyUI's `PromptServer`."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _TWIN = "/api"
 _OPEN = """
 ******************************************************************************
   comfy-auth-rs: NO API KEY, and this server listens on {listen}:
-  everybody who can reach this machine can use it, read its images and run
+  anyone who can reach this machine can use it, read its images and run
   its custom nodes. Start it with --api-key-file FILE (make one with
   `comfy-auth-rs keygen -o FILE`), or listen on 127.0.0.1 only.
 ******************************************************************************"""
 
 
 def install(server: Any, args: argparse.Namespace) -> None:
-    """Protects `server.app` as `args` ask. Called in `PromptServer.__init__` as soon as the application exists.
+    """Protects `server.app` as `args` say. Called in `PromptServer.__init__` as soon as the application exists.
 
-    Whatever keeps it from doing so ends the process: one line, exit code 2.
+    If it can't, it ends the process with one line and exit status 2.
     """
-    # The custom node's environment has spellings of its own.
+    # The custom node's environment variables spell settings differently.
     spell: Spelling = getattr(args, SPELLING, flag)
     try:
         _install(server, args, spell)
@@ -74,7 +74,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
     settings, parent = take_over(own)
     if not settings.has_keys:
         for name in settings.beside_keys():
-            # Whoever asks for a stricter WebSocket believes that there is a key; without one the server would be open.
+            # A stricter WebSocket suggests that there is a key, but without one the server is open.
             raise SettingError("nothing asks for a key yet; give --api-key-file FILE too, or leave it out", name)
         app.add_routes(
             [web.get(path, partial(_health_unless_taken, health)) for path in ("/health", f"{_TWIN}/health")]
@@ -161,7 +161,7 @@ def _queue_length(server: Any) -> QueueLength:
 
 
 async def _health_unless_taken(health: Health, request: web.Request) -> web.StreamResponse:
-    """Without a key everything is as it was: a `/health` of a custom node's, though added after ours, comes first."""
+    """Without a key nothing changes: a custom node's own `/health` comes first, although it was added after ours."""
     ours = request.match_info.route.resource
     for resource in request.app.router.resources():
         if resource is not ours and ours is not None and resource.canonical == ours.canonical:
@@ -183,13 +183,13 @@ async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Ap
     _logger.info("comfy-auth-rs: an API key is required (%d in force)", len(store))
     if not settings.require_ws:
         closes = flag("require_ws")
-        _logger.info("comfy-auth-rs: /ws is open to everybody; %s closes it (recommended)", closes)
+        _logger.info("comfy-auth-rs: /ws is open to everyone; %s closes it (recommended)", closes)
     if settings.url_key:
-        _logger.info("comfy-auth-rs: /key/KEY/ before a path counts as a key: proxies on the way may log it")
+        _logger.info("comfy-auth-rs: /key/KEY/ at the start of a path counts as a key; proxies may log it")
 
 
 async def _end_at_sigterm(middleware: AuthMiddleware, app: web.Application) -> None:
-    """ComfyUI has no handler for the signal by which services and containers end it."""
+    """Handles SIGTERM, with which services and containers stop ComfyUI, because ComfyUI doesn't."""
 
     def end(number: int, frame: object) -> None:
         middleware.end()
@@ -202,7 +202,7 @@ async def _end_at_sigterm(middleware: AuthMiddleware, app: web.Application) -> N
 
 
 async def _require_unserved(audit: Path, spell: Spelling, app: web.Application) -> None:
-    """Nodes have added their folders by now, too."""
+    """Checks this at startup, when nodes have added their folders, too."""
     folders = sys.modules.get("folder_paths")
     names = ("get_input_directory", "get_output_directory", "get_temp_directory", "get_user_directory")
     served = [Path(getattr(folders, name)()) for name in names if hasattr(folders, name)]
@@ -213,4 +213,4 @@ async def _require_unserved(audit: Path, spell: Spelling, app: web.Application) 
 
 
 async def _say_whose(parent: int, app: web.Application) -> None:
-    _logger.info("comfy-auth-rs: the keys are those of the ComfyUI that started this one, process %d", parent)
+    _logger.info("comfy-auth-rs: using the keys of the ComfyUI that started this one, process %d", parent)

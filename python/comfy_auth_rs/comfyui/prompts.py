@@ -1,4 +1,4 @@
-"""Who queued which prompt, and what became of it: ComfyUI's `PromptQueue` tells. And who may queue which."""
+"""Watches ComfyUI's `PromptQueue`: who queued which prompt, what became of it, and who may queue which."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aiohttp import web
 from comfy_auth_rs._core import Asker, AuthMiddleware, Denial
 from comfy_auth_rs.page import Handler
 
-#: Whose request is being handled. What a handler queues belongs to them, in whatever task it does.
+#: Who sent the request being handled. Prompts that its handler queues are theirs, whichever task queues them.
 _asking: ContextVar[Asker | None] = ContextVar("comfy_auth_rs_asking", default=None)
 
-#: Whether what it queues asks for another place in the queue than the last, and must not have it.
+#: Whether the prompt asks for another place in the queue than the last, which it must not get.
 _is_put_last: ContextVar[bool] = ContextVar("comfy_auth_rs_is_put_last", default=False)
 
-#: The methods of the queue that are being called and tell the ledger themselves.
+#: The queue methods now running that update the ledger themselves.
 _telling: ContextVar[frozenset[str]] = ContextVar("comfy_auth_rs_telling", default=frozenset())
 
 
@@ -37,7 +37,7 @@ class Prompts:
         self._middleware = middleware
         self._ledger = middleware.ledger
         self._refuse = refuse
-        #: Ids of prompts that are about to be put.
+        #: Ids of prompts that are about to be queued.
         self._claimed: set[str] = set()
 
     @classmethod
@@ -47,7 +47,7 @@ class Prompts:
         middleware: AuthMiddleware,
         refuse: Callable[[web.Request, Denial], Awaitable[web.StreamResponse]],
     ) -> Prompts:
-        """Watches the queue of `server`, or the one that it is about to get."""
+        """Watches the queue of `server`, even if it has none yet."""
         prompts = cls(server, middleware, refuse)
         if (queue := getattr(server, "prompt_queue", None)) is not None:
             queue.__class__ = prompts._watched(type(queue))
@@ -57,7 +57,7 @@ class Prompts:
         return prompts
 
     async def ask(self, request: web.Request, handler: Handler, asker: Asker) -> web.StreamResponse:
-        """Handles a request that may queue prompts, cancel or interrupt them."""
+        """Handles a request that may queue, cancel or interrupt prompts."""
         token = _asking.set(asker)
         try:
             if asker.is_limited or asker.by_a_new_id:
@@ -67,7 +67,7 @@ class Prompts:
             _asking.reset(token)
 
     async def _queue(self, request: web.Request, handler: Handler, asker: Asker) -> web.StreamResponse:
-        """The same for a prompt of a key that has limits, or less than every scope."""
+        """The same for a prompt of a key that has limits or lacks a scope."""
         try:
             try:
                 response = await self._queue_as_it_may(request, handler, asker)
@@ -94,7 +94,7 @@ class Prompts:
 
     @contextmanager
     def _claiming(self, asked: Mapping[str, Any]) -> Iterator[bool]:
-        """Whether a prompt may have the id that it asks for, which no other gets until it is put."""
+        """Whether a prompt may have the id that it asks for. Reserves the id until the prompt is queued."""
         prompt_id = str(asked.get("prompt_id"))
         if "prompt_id" not in asked:
             yield True
@@ -117,7 +117,7 @@ class Prompts:
             return prompt_id in queue.history or any(item[1] == prompt_id for item in items)
 
     def _next_number(self) -> float:
-        """As ComfyUI numbers prompts that ask for nothing."""
+        """The number that ComfyUI gives to a prompt that asks for no place."""
         number: float = self._server.number
         self._server.number += 1
         return number
@@ -126,7 +126,7 @@ class Prompts:
         ledger, next_number = self._ledger, self._next_number
 
         class WatchedQueue(base):  # type: ignore[misc]
-            """ComfyUI's own, which tells the ledger."""
+            """ComfyUI's own queue, which also updates the ledger."""
 
             def put(self, *args: Any, **named: Any) -> Any:
                 return self._told("put", super().put, *args, **named)
@@ -144,13 +144,13 @@ class Prompts:
                 return self._told("delete_queue_item", super().delete_queue_item, *args, **named)
 
             def __setattr__(self, name: str, value: Any) -> None:
-                """Nodes put methods of their own in place of these, which mostly call them."""
+                """Wraps methods that nodes put in place of these. Most of them call the originals."""
                 if name in told and callable(value):
                     value = partial(self._told, name, value)
                 super().__setattr__(name, value)
 
             def _told(self, name: str, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
-                """Calls the method, and tells the ledger, unless one that calls it does."""
+                """Calls the method and updates the ledger, unless its caller does."""
                 if name in (outer := _telling.get()):
                     return method(*args, **named)
                 token = _telling.set(outer | {name})
@@ -162,12 +162,12 @@ class Prompts:
             def _put(self, method: Callable[..., Any], item: Any, *args: Any, **named: Any) -> Any:
                 if _is_put_last.get():
                     item = (next_number(), *item[1:])
-                with self.mutex:  # nobody takes it off before it is seen to be there
+                with self.mutex:  # nothing removes it before it is found there
                     ledger.queued(_id(item), _asking.get())
                     try:
                         return method(item, *args, **named)
                     finally:
-                        # A node's `put` may drop it, and one that fails may have put it all the same.
+                        # A node's `put` may drop the prompt, and one that fails may still have queued it.
                         if all(other[1] != item[1] for other in self.queue):
                             ledger.cancelled(_id(item), None)
 
@@ -229,7 +229,7 @@ class Prompts:
 
 
 async def _asked(request: web.Request) -> Mapping[str, Any]:
-    """What a prompt asks for, as ComfyUI will read it. What is no JSON stays ComfyUI's to refuse."""
+    """The prompt's body as ComfyUI will read it. Refusing invalid JSON is left to ComfyUI."""
     try:
         asked = await request.json()
     except RecursionError:
@@ -240,7 +240,7 @@ async def _asked(request: web.Request) -> Mapping[str, Any]:
 
 
 def _id(item: Any) -> str:
-    """The id of a prompt, as text that can be written: nodes queue by numbers, clients by halves of characters."""
+    """A prompt's id as valid text: nodes use numbers as ids, and clients may send lone surrogates."""
     return str(item[1]).encode(errors="replace").decode()
 
 
@@ -252,7 +252,7 @@ def _status(status: Any) -> str:
 
 
 def _outputs(history_result: Any) -> int:
-    """How many pictures, videos, sounds and texts its outputs are. Flags beside them are booleans."""
+    """How many pictures, videos, sounds and texts were made. Flags beside them are booleans."""
     found = history_result.get("outputs") if isinstance(history_result, dict) else None
     kinds = [kind for output in (found or {}).values() if isinstance(output, dict) for kind in output.values()]
     return sum(isinstance(one, (dict, str)) for kind in kinds if isinstance(kind, (list, tuple)) for one in kind)

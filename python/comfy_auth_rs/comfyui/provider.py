@@ -1,4 +1,4 @@
-"""ComfyUI's registry of authentication providers (`comfy/auth.py`, `--require-auth`), where it has one."""
+"""Registers with ComfyUI's authentication providers (`comfy/auth.py`, `--require-auth`), if it has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["register"]
 
 
 def register(middleware: Any) -> None:
-    """Names `middleware` to ComfyUI: with `--require-auth` it starts only if a registered one is the first of all."""
+    """Registers `middleware`. With `--require-auth`, ComfyUI starts only if a registered middleware is the first."""
     try:
         from comfy import auth  # type: ignore[import-not-found, unused-ignore]
     except ImportError:

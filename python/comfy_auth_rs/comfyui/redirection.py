@@ -1,4 +1,4 @@
-"""While `comfy-auth-rs run` runs a main.py: whatever would start that one with this Python comes back by `run`."""
+"""Under `comfy-auth-rs run`, makes code that starts the same main.py with this Python go through `run`, too."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from comfy_auth_rs.comfyui.inheritance import VARIABLE
 
 __all__ = ["redirect"]
 
-#: The functions of `os` that take a program and, after it, its arguments, and at which place. The others call these.
+#: The functions of `os` that take a program followed by its arguments, and its position. All others call these.
 _STARTS = {"execv": 0, "execve": 0, "posix_spawn": 0, "posix_spawnp": 0}
 _STARTS_ON_WINDOWS = {"execv": 0, "execve": 0, "spawnv": 1, "spawnve": 1}
 
-#: Python's options that take the next word.
+#: Python's options that take a value.
 _WITH_VALUE = "WX"
 #: With these it runs no script.
 _NO_SCRIPT = "cm"
 
 
 def redirect(main: Path) -> None:
-    """For ComfyUI-Manager's restart, and for custom nodes that start further ComfyUIs.
+    """For ComfyUI-Manager's restart, and for custom nodes that start more ComfyUIs.
 
-    By other means, such as a shell, an unpatched ComfyUI starts, which refuses `--api-key` and `--api-key-file`.
+    Other ways, such as a shell, start an unpatched ComfyUI, which rejects `--api-key` and `--api-key-file`.
     """
     windows = os.name == "nt"
     for name, place in (_STARTS_ON_WINDOWS if windows else _STARTS).items():
@@ -48,7 +48,7 @@ def _redirected(start: Callable[..., Any], place: int, main: Path, *, quoted: bo
 
 
 def _redirect_subprocess(main: Path) -> None:
-    """Its class itself, of which others have subclasses and names of their own; asyncio uses it, too."""
+    """Patches the class `Popen` itself: others subclass it or import it by name, and asyncio uses it, too."""
     start = subprocess.Popen.__init__
 
     def redirected(self: Any, args: Any, bufsize: int = -1, executable: Any = None, *rest: Any, **named: Any) -> None:
@@ -62,21 +62,21 @@ def _redirect_subprocess(main: Path) -> None:
 
 
 def _handing_on(environment: Any) -> Any:
-    """An environment of the child's own may lack what it inherits."""
+    """Adds what the child must inherit to an environment made for it."""
     if isinstance(environment, Mapping) and VARIABLE in os.environ:
         return {**environment, VARIABLE: os.environ[VARIABLE]}
     return environment
 
 
 def _by_run(program: Any, words: Sequence[Any], main: Path, folder: str) -> list[str] | None:
-    """What to start in place of `program` with `words` in `folder`; None if that doesn't start this main.py.
+    """What to start instead of `program` with `words` in `folder`; None if that doesn't start this main.py.
 
-    Another program may start it: `nice`, or a script that restarts what dies. Then a path names this Python; a mere
-    `python` before `main.py` may be anything.
+    Another program may start it, such as `nice` or a script that restarts it. Then this Python must be given as a path:
+    a mere `python` before `main.py` may be anything.
     """
     try:
         program, words = os.fsdecode(program), [os.fsdecode(word) for word in words]
-    except TypeError:  # no words: whoever starts it will be told
+    except TypeError:  # not a sequence: starting it will fail
         return None
     for first in range(len(words)):
         if first > 0:
@@ -94,7 +94,7 @@ def _by_run(program: Any, words: Sequence[Any], main: Path, folder: str) -> list
 
 
 def _is_this_python(program: str, folder: str) -> bool:
-    """By any name in its own folder: an environment's is the same file as that of the system, but another Python."""
+    """By any name in the same folder: a venv's Python is the same file as the system's, but another Python."""
     ours = Path(sys.executable)
     found = Path(folder, program) if Path(program).name != program else Path(shutil.which(program) or os.devnull)
     return _same(found, ours) and _same(found.parent, ours.parent)
@@ -108,7 +108,7 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _place_of_script(words: Sequence[str], first: int) -> int | None:
-    """Where a command line of Python's, which begins at `first`, names the script or `-m main`; None without one."""
+    """Where a Python command line that begins at `first` names the script or `-m main`; None if it doesn't."""
     at = first + 1
     while at < len(words) and words[at].startswith("-"):
         word = words[at]

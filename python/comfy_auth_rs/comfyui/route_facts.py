@@ -1,4 +1,4 @@
-"""What the table of scopes asks about a request to ComfyUI."""
+"""Answers what the table of scopes asks about a request to ComfyUI."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["RouteFacts"]
 
 
 class RouteFacts:
-    """What is behind a route of `server`, and which files a request names."""
+    """Whose code a route of `server` is, and which files a request names."""
 
     def __init__(self, server: Any) -> None:
         self._user_files = UserFiles(server)
 
     def origin_of(self, request: web.Request) -> Origin:
-        """Whose code answers it."""
+        """Whose code answers the request."""
         return origin_of(request)
 
     def user_files(self, request: web.Request, user: str | None, scopes: tuple[str, ...]) -> list[str] | None:
-        """The files that it names in the folder of the ComfyUI user that such a key is, as they are on disk.
+        """The files that the request names in the folder of the key's ComfyUI user, as they are on disk.
 
-        `None` where that cannot be told.
+        `None` if that is unknown.
         """
         with judging(user, scopes):
             return self._user_files(request)

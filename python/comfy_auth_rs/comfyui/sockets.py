@@ -1,4 +1,4 @@
-"""ComfyUI's WebSocket: who hears what there, and what those without a credential may say."""
+"""ComfyUI's WebSocket: who gets which messages, and what clients without a credential may send."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["adopt", "is_welcome", "tell_who_is_addressed"]
 
 _PATHS: Final = frozenset({"/ws", "/api/ws"})
 
-#: How long everybody waits when pictures come faster than a client can take them, in seconds.
+#: How long all clients wait if pictures come faster than one client can take them, in seconds.
 _PATIENCE: Final = 0.25
 
-#: How many messages are sent without a break.
+#: How many messages are sent before other tasks run.
 _BATCH: Final = 32
 
-#: Most flags of a client, and what their names and texts are made of: nothing that looks like a line of a log.
+#: How many flags a client may send, and the characters of their names and texts: nothing that can fake a log line.
 _MOST_FLAGS: Final = 64
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,64}")
 
-#: Whether those without a credential may have what is being sent.
+#: Whether clients without a credential may get the message being sent.
 _is_for_strangers: ContextVar[bool] = ContextVar("is_for_strangers", default=False)
 
 
 class PromptOutbox(sockets.Outbox):
-    """ComfyUI sends to one after the other: who is waited for holds everybody up. And who has gone fills its log."""
+    """ComfyUI sends to one client after the other, so a slow one delays all others, and one that left fills the log."""
 
     is_lenient = True
 
@@ -45,7 +45,7 @@ class PromptOutbox(sockets.Outbox):
 
 
 class StrangersSocket(FilteredSocket, sockets.Socket):
-    """One that was opened without a credential."""
+    """A WebSocket that was opened without a credential."""
 
     end: Callable[[int], None]
 
@@ -63,7 +63,7 @@ class StrangersSocket(FilteredSocket, sockets.Socket):
 def adopt(
     request: web.Request, response: web.WebSocketResponse, has_credential: bool | None, end: Callable[[int], None]
 ) -> None:
-    """What `comfy_auth_rs.sockets.adopt` does, by ComfyUI's rules for its own WebSocket."""
+    """Like `comfy_auth_rs.sockets.adopt`, with ComfyUI's rules for its own WebSocket."""
     resource = request.match_info.route.resource
     if resource is None or resource.canonical not in _PATHS:
         sockets.adopt(request, response, has_credential, end)
@@ -75,7 +75,7 @@ def adopt(
 
 
 def tell_who_is_addressed(server: Any) -> None:
-    """Has `server` say who a message is for while it sends it."""
+    """Makes `server` record who a message is for while it sends it."""
     sent = itertools.count(1)
     for name in ("send_json", "send_bytes"):
         setattr(server, name, partial(_send, server, name, sent))
@@ -84,12 +84,12 @@ def tell_who_is_addressed(server: Any) -> None:
 async def _send(server: Any, name: str, sent: Iterator[int], event: Any, data: Any, sid: str | None = None) -> None:
     token = _is_for_strangers.set(sid is not None or event == "status")
     try:
-        # Custom nodes may have replaced it meanwhile.
+        # Custom nodes may have replaced it in the meantime.
         await getattr(type(server), name)(server, event, data, sid)
     finally:
         _is_for_strangers.reset(token)
     if next(sent) % _BATCH == 0 or name == "send_bytes":
-        # In the middle of a thousand messages transports must have their turn, or clients fall behind that do read.
+        # Let transports run amid a thousand messages, or even clients that read fall behind.
         await asyncio.sleep(0)
 
 

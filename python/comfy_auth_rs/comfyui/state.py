@@ -1,4 +1,4 @@
-"""Where a ComfyUI keeps its state, and what it leaves of that to those that it starts."""
+"""Where a ComfyUI keeps its state, and how it passes that on to the ComfyUIs that it starts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FILE = "comfy_auth_rs.sqlite3"
 
 
 def choose(own: Settings, settings: Settings) -> Settings:
-    """`settings` with the state that counts: that of our `own` flags, the environment, the parent, or ComfyUI's own."""
+    """`settings` with the state in force: from our `own` flags, the environment, the parent, or ComfyUI's own file."""
     state = os.environ.get(VARIABLE, settings.state) if own.state is None else own.state
     return replace(settings, state=_default() if state is None else absolute(os.fspath(state)))
 
 
 def store_of(own: Settings, settings: Settings) -> Store | None:
-    """The store that it names. Raises `SettingError` with the name of what says so."""
+    """The store that the setting names. Raises `SettingError` with the name of the flag or variable."""
     try:
         return make_store(os.fspath(settings.state or MEMORY))
     except SettingError as fault:
@@ -39,18 +39,18 @@ def store_of(own: Settings, settings: Settings) -> Store | None:
 
 
 def absolute(state: str) -> str:
-    """Good in any folder."""
+    """The setting with an absolute path."""
     return state if state in ("", MEMORY) or is_url(state) else str(Path(state).absolute())
 
 
 def leave(state: str) -> None:
-    """Leaves it to what this process starts, and to this process when it restarts: credentials have no other way."""
+    """Passes it to child processes, and to this process when it restarts: arguments must not hold credentials."""
     if VARIABLE in os.environ or has_credentials(state):
         os.environ[VARIABLE] = state
 
 
 def default_file(user_directory: Path) -> Path:
-    """Where it is unless something says otherwise, in a ComfyUI that doesn't name such a folder itself."""
+    """The default file, for a ComfyUI that doesn't name a folder for it."""
     return user_directory / f"__{_NAME}" / _FILE
 
 

@@ -1,8 +1,8 @@
-"""The lines that turn ComfyUI's `server.py` and `comfy/cli_args.py` into ones that ask for the key.
+"""The lines that make ComfyUI's `server.py` and `comfy/cli_args.py` ask for the key.
 
-Source bytes to source bytes: `insert` finds its place in the syntax tree, `remove` finds the block by its marker lines
-and gives back exactly the bytes that were there before. `tree` applies them to the files of a ComfyUI folder;
-`finder` applies `insert` in memory.
+These functions turn source bytes into source bytes: `insert` finds its place in the syntax tree; `remove` finds the
+block by its marker lines and returns exactly the bytes from before. `tree` applies them to the files of a ComfyUI
+folder, `finder` applies `insert` in memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["CLI_ARGS", "SERVER", "insert", "remove", "same_but_for_version", "ve
 SERVER = "server.py"
 CLI_ARGS = "comfy/cli_args.py"
 
-# Deliberately no path and no key in here: the logic lives in the package, so that an upgrade needs no new patch.
-# Where a version of the package lacks what the lines call, or cannot be imported for whatever reason, the process ends.
+# Deliberately no path and no key in here: the logic is in the package, so that an upgrade needs no new patch.
+# If the package can't be imported, or its version lacks what the lines call, the process ends.
 _BLOCK = """\
 # >>> comfy-auth-rs >>>
 # Written by comfy-auth-rs {version}; `comfy-auth-rs unpatch` takes these lines out again.
@@ -49,9 +49,9 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def insert(name: str, source: bytes) -> bytes:
-    """Return `source`, the contents of the file called `name`, with the block of this version in its place.
+    """Return `source`, the contents of the file called `name`, with the block of this version in it.
 
-    A block that is there already is replaced, so inserting twice is inserting once. Raises PatchError.
+    An existing block is replaced, so inserting twice changes nothing more. Raises PatchError.
     """
     source = remove(name, source)
     tree = _parse(name, source)
@@ -88,7 +88,7 @@ def remove(name: str, source: bytes) -> bytes:
 
 
 def version_of(name: str, source: bytes) -> str | None:
-    """Which version of the package wrote the block in `source`; None without one. Raises PatchError."""
+    """Which version of the package wrote the block in `source`; None if there is none. Raises PatchError."""
     if (span := _block_span(name, source)) is None:
         return None
     written_by = _WRITTEN_BY.search(source, *span)
@@ -96,7 +96,7 @@ def version_of(name: str, source: bytes) -> str | None:
 
 
 def same_but_for_version(source: bytes, other: bytes) -> bool:
-    """Whether two patched sources differ in nothing but the version that wrote the block."""
+    """Whether two patched sources differ only in the version that wrote the block."""
     return _WRITTEN_BY.sub(b"", source, count=1) == _WRITTEN_BY.sub(b"", other, count=1)
 
 
@@ -151,7 +151,7 @@ def _application_statements(tree: ast.Module) -> list[ast.stmt]:
 
 
 def _parsing_statements(tree: ast.Module) -> list[ast.stmt]:
-    """The top-level statements that call `parser.parse_args` when they run: defining a function calls nothing."""
+    """The top-level statements that call `parser.parse_args` when they run, so not definitions of functions."""
     return [
         statement
         for statement in tree.body
@@ -163,7 +163,7 @@ def _parsing_statements(tree: ast.Module) -> list[ast.stmt]:
 
 
 def _takes_effect(name: str, patched: bytes) -> bool:
-    """Whether the block has become statements beside the anchor: not the inside of a string, for example."""
+    """Whether the block became statements beside the anchor and not, for example, the inside of a string."""
     try:
         tree = _parse(name, patched)
         anchor = _find_anchor(name, tree)

@@ -1,4 +1,4 @@
-"""Patching the files of a ComfyUI folder, and looking at them."""
+"""Patches the files of a ComfyUI folder, and checks them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["FileState", "diff", "patch", "read", "status", "unpatch"]
 
 @dataclass(frozen=True)
 class FileState:
-    """One file of a tree: the `version` that patched it (None: not patched) and, if it is unsound, its `fault`."""
+    """One file of a tree: the `version` that patched it (None if not patched), and its `fault` if it has one."""
 
     name: str
     version: str | None
@@ -32,18 +32,18 @@ class FileState:
 
 
 def patch(directory: str | os.PathLike[str]) -> list[Path]:
-    """Patch a ComfyUI folder and return the files that changed: none when it was patched by this version already.
+    """Patch a ComfyUI folder and return the files that changed: none if this version had patched it already.
 
-    Each file is replaced as a whole, so a kill leaves it old or new. `server.py` comes first: a tree where only that
-    one is patched refuses to start. Raises PatchError: nothing was written, unless the disk failed between the two.
+    Each file is replaced atomically, so a kill leaves it old or new. `server.py` comes first: if only that one is
+    patched, ComfyUI refuses to start. After a PatchError, nothing was written unless the disk failed between the two.
     """
     return _rewrite(directory, insert, (SERVER, CLI_ARGS))
 
 
 def unpatch(directory: str | os.PathLike[str]) -> list[Path]:
-    """Take the patch out again and return the files that changed: none when there was no patch.
+    """Remove the patch and return the files that changed: none if there was no patch.
 
-    `server.py` comes last, for the reason that it comes first in `patch`. Raises PatchError.
+    `server.py` comes last, for the same reason that it comes first in `patch`. Raises PatchError.
     """
     return _rewrite(directory, remove, (CLI_ARGS, SERVER))
 
@@ -64,7 +64,7 @@ def diff(directory: str | os.PathLike[str]) -> bytes:
 
 
 def status(directory: str | os.PathLike[str]) -> list[FileState]:
-    """The state of each of the two files. Raises PatchError when the folder is no ComfyUI."""
+    """The state of each of the two files. Raises PatchError if the folder is not a ComfyUI."""
     states = []
     for name in (SERVER, CLI_ARGS):
         source = read(directory, name)
@@ -135,7 +135,7 @@ def _locked(directory: str | os.PathLike[str]) -> Iterator[None]:
     """One process at a time per folder: they share the temporary file's name."""
     with ExitStack() as stack:
         if sys.platform != "win32":  # where a file that another process has open cannot be replaced
-            with suppress(OSError):  # a file system without locks: so be it
+            with suppress(OSError):  # a file system without locks
                 descriptor = os.open(directory, os.O_RDONLY)
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -147,7 +147,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _stage(path: Path, content: bytes) -> None:
-    """Write the file's successor beside it, safely on disk, with its mode and, where that is allowed, its owner."""
+    """Write the new file beside the old one, synced to disk, with its mode and, if allowed, its owner."""
     old = path.stat()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with open(os.open(_temporary(path), flags, 0o600), "wb") as file:

@@ -1,4 +1,4 @@
-"""Which of its user's files a request to ComfyUI's `/userdata` names, as they are on disk."""
+"""Which files a request to ComfyUI's `/userdata` names, as they are on disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["UserFiles"]
 
 
 class UserFiles:
-    """Asks ComfyUI itself what it takes a name for: how it decodes one, and in whose folder it is."""
+    """Asks ComfyUI itself how it decodes a name, and in whose folder it looks."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
 
     def __call__(self, request: web.Request) -> list[str] | None:
-        """The files and folders that it reads, writes or lists.
+        """The files and folders that the request reads, writes or lists.
 
-        Each is relative to the user's folder, with `/` between names and without links; the folder itself is "". `None`
-        where nobody can tell, or where one is outside.
+        Each is relative to the user's folder, with `/` between names and links resolved; the folder itself is "".
+        `None` if that is unknown, or if one is outside.
         """
         try:
             return self._named(request)
@@ -42,7 +42,7 @@ class UserFiles:
                 return [self._found(request, request.match_info["file"])]
             case "/userdata/{file}/move/{dest}":
                 source, target = (self._on_disk(request, request.match_info[name]) for name in ("file", "dest"))
-                # Into a folder, it is moved under its own name.
+                # A file moved into a folder keeps its name.
                 paths = [source, target, *([target / source.name] if target.is_dir() else [])]
                 root = self._on_disk(request, None)
                 return [_resolved(root, path) for path in paths]
@@ -54,28 +54,28 @@ class UserFiles:
         root = self._on_disk(request, None)
         if found or not recurses or not root.is_dir():
             return [found]
-        # All folders of the user's are shown, too.
+        # This lists all of the user's folders, too.
         return ["", *(path.name for path in root.iterdir() if path.is_dir())]
 
     def _found(self, request: web.Request, name: str) -> str:
         return _resolved(self._on_disk(request, None), self._on_disk(request, name))
 
     def _on_disk(self, request: web.Request, name: str | None) -> Path:
-        """What ComfyUI makes of a name, but without making its folder. `None` and "" are the user's folder."""
+        """The path that ComfyUI finds for a name, without making its folder. `None` and "" are the user's folder."""
         manager = self._server.user_manager
         if hasattr(manager, "get_request_user_filepath"):
             path = manager.get_request_user_filepath(request, name or None, create_dir=False)
             if path is None:
-                raise ValueError(name)  # it is outside of the user's folder
+                raise ValueError(name)  # it is outside the user's folder
             return Path(os.path.abspath(path))  # noqa: PTH100 - links count after dots, as in ComfyUI
         folder = Path(sys.modules["folder_paths"].get_user_directory(), "default")
         return Path(os.path.abspath(folder / unquote(name or "")))  # noqa: PTH100
 
 
 def _resolved(root: Path, path: Path) -> str:
-    """`path` as it is on disk, below `root`. What the owner put elsewhere by a link in `root` is where the link is.
+    """`path` as it is on disk, below `root`. A link in `root` that leads elsewhere counts as being where the link is.
 
-    Raises `ValueError` for what is outside.
+    Raises `ValueError` if it is outside.
     """
     real_root, real = root.resolve(), path.resolve()
     if real.is_relative_to(real_root):
@@ -85,7 +85,7 @@ def _resolved(root: Path, path: Path) -> str:
 
 
 def _as_on_disk(root: Path, path: Path) -> str:
-    """With the first name as it is in the folder, where the file system takes others for the same."""
+    """`path` with its first name spelled as on disk, for file systems that ignore case, for example."""
     first, *rest = path.parts or [""]
     asked = root / first
     if first and asked.exists():

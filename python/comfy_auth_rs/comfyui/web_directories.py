@@ -1,4 +1,4 @@
-"""What custom nodes serve below `/extensions/` to everyone: read from their source, which is not run."""
+"""Finds out what custom nodes serve below `/extensions/` to everyone, by reading their source without running it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import NamedTuple
 __all__ = ["WebDirectory", "find"]
 
 _NAME = "WEB_DIRECTORY"
-_TABLE = "EXTENSION_WEB_DIRS"  # where nodes enter further folders by themselves
+_TABLE = "EXTENSION_WEB_DIRS"  # where nodes register more folders
 _MOST = 1 << 22  # bytes of a file that are read
 _MOST_FILES = 20_000  # in a folder that is served
 #: `[tool.comfy] web = "…"`. Python 3.10 has no parser for TOML.
 _WEB = re.compile(r"""^\[tool\.comfy\]\s*?$(?:(?!^\[).)*?^web\s*=\s*["']([^"']+)["']""", re.M | re.S)
-#: Functions and methods that give a path back as the path that they were given, near enough.
+#: Functions and methods that return their path unchanged, near enough.
 _SAME = {"realpath", "abspath", "normpath", "Path", "str", "fspath", "resolve", "absolute"}
 
 
 class WebDirectory(NamedTuple):
-    """A folder that `node` serves. `own`: the node's source, settings and whatever else is there are in it."""
+    """A folder that `node` serves. `own` if the node itself is in it, with its source and settings."""
 
     node: Path
     folder: Path
     own: bool
-    #: A file in it that is not meant for browsers.
+    #: A file in the folder that is not meant for browsers.
     source: Path | None
 
 
 def find(custom_nodes: Path) -> Iterator[WebDirectory]:
-    """Those of a folder of custom nodes, as far as they can be told without running them."""
+    """The folders that custom nodes serve, as far as their source shows."""
     for node in sorted(custom_nodes.iterdir()) if custom_nodes.is_dir() else ():
         if node.name.endswith(".disabled") or not (node.is_dir() or node.suffix == ".py"):
             continue
-        # A node of one file is at home among all the others.
+        # A node that is a single file is in the same folder as all the others.
         module = node / "__init__.py" if node.is_dir() else node
         home = module.parent.resolve()
         for value in dict.fromkeys([*_values(module), *_WEB.findall(_text(node / "pyproject.toml"))]):
@@ -54,7 +54,7 @@ def _text(file: Path) -> str:
 
 
 def _values(module: Path, depth: int = 3) -> Iterator[str]:
-    """What the module calls WEB_DIRECTORY or enters in ComfyUI's table, or imports by that name from beside it."""
+    """What the module calls WEB_DIRECTORY, registers in ComfyUI's table, or imports by that name from beside it."""
     statements: list[ast.AST] = []
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         statements = list(ast.walk(ast.parse(_text(module))))
@@ -77,7 +77,7 @@ def _values(module: Path, depth: int = 3) -> Iterator[str]:
 
 
 def _path(value: ast.expr, assigned: Mapping[str, ast.expr], depth: int = 20) -> str | None:
-    """A path that is written out, or built from `__file__` by `os.path` or `pathlib`."""
+    """A path that is a literal, or built from `__file__` with `os.path` or `pathlib`."""
 
     def parts(*values: ast.expr) -> list[str]:
         found = [_path(part, assigned, depth - 1) for part in values] if depth else []

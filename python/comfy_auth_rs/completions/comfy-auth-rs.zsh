@@ -11,16 +11,16 @@
 _shtab_comfy_auth_rs_commands() {
   local _commands=(
     completion:'Print the completion script of a shell.'
-    doctor:'Say what holds and what doesn'"'"'t; exit with 1 if anything is unsafe.'
-    install-node:'Protect a ComfyUI by a custom node instead of the patch.'
+    doctor:'Check an installation; exit with 1 if anything is unsafe.'
+    install-node:'Protect a ComfyUI with a custom node instead of the patch.'
     keygen:'Make an API key: 256 random bits, URL-safe.'
     keys:'List, add, revoke and rotate the keys of a key file.'
-    patch:'Let a ComfyUI ask for a key.'
+    patch:'Make a ComfyUI ask for a key.'
     probe:'Show the GPUs and their memory, without loading torch.'
     run:'Start a ComfyUI with the patch in memory only; its files stay as they are.'
-    state:'Show what is remembered: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.'
+    state:'Show the state: log-outs, revoked keys, locks, prompts of limited keys, and the servers that share it.'
     uninstall-node:'Remove that custom node.'
-    unpatch:'Take the patch out again, byte for byte.'
+    unpatch:'Remove the patch; the files are as they were, byte for byte.'
     usage:'Add up an audit log: who used how much, and when.'
   )
   _describe 'comfy-auth-rs commands' _commands
@@ -28,10 +28,10 @@ _shtab_comfy_auth_rs_commands() {
 
 _shtab_comfy_auth_rs_keys_commands() {
   local _commands=(
-    add:'Add a key and print it, this once.'
+    add:'Add a key and print it, only this once.'
     list:'Show what each key may do, never the key.'
-    revoke:'End a key now.'
-    rotate:'Add a key in place of another, which ends a while later.'
+    revoke:'Revoke a key now.'
+    rotate:'Replace a key; the old one works for a while longer.'
   )
   _describe 'comfy-auth-rs keys commands' _commands
 }
@@ -54,12 +54,12 @@ _shtab_comfy_auth_rs_completion_defaults_added=0
 
 _shtab_comfy_auth_rs_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--python[ComfyUI\'s Python (default\: its venv\'s, else this one)]:PY:_files"
+  "--python[ComfyUI\'s Python (default\: the one in its venv, else this one)]:PY:_files"
   "--port[ComfyUI\'s port (default\: 8188)]:N:"
   "*--api-key-file[a key file to check\; repeatable]:F:_files"
-  "--key-file[ask the running ComfyUI for more, with the first key in this file]:F:_files"
-  "--state[what --auth-state says (default\: COMFYUI_AUTH_STATE, else ComfyUI\'s own file)]:STATE:"
-  "--base-directory[what ComfyUI\'s own flag of this name says]:BASE:_files -/"
+  "--key-file[ask the running ComfyUI for more, using the first key in this file]:F:_files"
+  "--state[the value of --auth-state (default\: COMFYUI_AUTH_STATE, else the file in ComfyUI\'s user folder)]:STATE:"
+  "--base-directory[the value of ComfyUI\'s own --base-directory]:BASE:_files -/"
   "--json[for programs]"
   ":ComfyUI\'s folder, which holds main.py:_files -/"
 )
@@ -69,7 +69,7 @@ _shtab_comfy_auth_rs_doctor_defaults_added=0
 
 _shtab_comfy_auth_rs_install_node_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--base-directory[what ComfyUI\'s own flag of this name says]:BASE:_files -/"
+  "--base-directory[the value of ComfyUI\'s own --base-directory]:BASE:_files -/"
   "--json[for programs\: the files that changed]"
   ":ComfyUI\'s folder, which holds main.py:_files -/"
 )
@@ -94,13 +94,13 @@ _shtab_comfy_auth_rs_keys_defaults_added=0
 
 _shtab_comfy_auth_rs_keys_add_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--label[its name in lists and logs]:LABEL:"
-  "--scope[of view, run, nodes, metrics and all, with commas (default\: all)]:WORDS:"
+  "--label[the key\'s name in lists and logs]:LABEL:"
+  "--scope[comma-separated\: view, run, nodes, metrics or all (default\: all)]:WORDS:"
   "--user[whom it is for]:NAME:"
   "--expires[90d, 12h, 2027-01-31 or 2027-01-31T12\:00\:00Z (default\: never)]:WHEN:"
-  "--from[addresses and blocks, with commas (default\: from everywhere)]:CIDRS:"
-  "--prompts[at most so many prompts a minute (m), hour (h) or day (d)]:N/h:"
-  "--queued[at most so many prompts that wait or run]:N:"
+  "--from[comma-separated addresses and CIDR blocks (default\: anywhere)]:CIDRS:"
+  "--prompts[at most N prompts a minute (m), hour (h) or day (d)]:N/h:"
+  "--queued[at most N prompts waiting or running at once]:N:"
   "--digest[keep only the key\'s digest in the file]"
   "--json[for programs\: the new key with its id and attributes]"
   ":the key file:_files"
@@ -120,7 +120,7 @@ _shtab_comfy_auth_rs_keys_list_defaults_added=0
 
 _shtab_comfy_auth_rs_keys_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--state[tell every server that shares this state, whatever its own key file says]:STATE:"
+  "--state[revoke it on every server that shares this state, even if its key file has the key]:STATE:"
   ":the key file:_files"
   ":the key\'s label, or at least 4 digits of its id:"
 )
@@ -130,7 +130,7 @@ _shtab_comfy_auth_rs_keys_revoke_defaults_added=0
 
 _shtab_comfy_auth_rs_keys_rotate_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--grace[until the old key ends (default\: 24h)]:TIME:"
+  "--grace[how long the old key still works (default\: 24h)]:TIME:"
   "--digest[keep only the key\'s digest in the file]"
   "--json[for programs\: the new key with its id and attributes]"
   ":the key file:_files"
@@ -177,7 +177,7 @@ _shtab_comfy_auth_rs_state_defaults_added=0
 
 _shtab_comfy_auth_rs_uninstall_node_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--base-directory[what ComfyUI\'s own flag of this name says]:BASE:_files -/"
+  "--base-directory[the value of ComfyUI\'s own --base-directory]:BASE:_files -/"
   "--json[for programs\: the files that changed]"
   ":ComfyUI\'s folder, which holds main.py:_files -/"
 )
@@ -196,12 +196,12 @@ _shtab_comfy_auth_rs_unpatch_defaults_added=0
 
 _shtab_comfy_auth_rs_usage_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--since[from this day, or moment, on\: 2026-11-01 or 2026-11-01T08\:00\:00Z]:WHEN:"
-  "--until[to the end of this day, or until this moment]:WHEN:"
-  "--by[a row for each (default\: key)]:by:(key user day)"
-  "--json[for programs\: more figures, times in full]"
+  "--since[from this day or time on\: 2026-11-01 or 2026-11-01T08\:00\:00Z]:WHEN:"
+  "--until[to the end of this day, or until this time]:WHEN:"
+  "--by[one row for each (default\: key)]:by:(key user day)"
+  "--json[for programs\: more figures, and full times]"
   "--html[write a page with plots, for a report]:FILE:_files"
-  "(*):what --auth-audit has written\; rotated and gzipped files, too, in any order:_files"
+  "(*):files written by --auth-audit, rotated and gzipped ones too, in any order:_files"
 )
 
 # guard to ensure default positional specs are added only once per session

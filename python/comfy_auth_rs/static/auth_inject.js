@@ -1,5 +1,5 @@
-// Loaded first in the page: adds the stored key to the page's own requests below this script's folder, and leads to the
-// login page once the server no longer accepts it.
+// Loaded first in the page: adds the stored key to the page's requests below this script's folder, and goes to the login
+// page when the server no longer accepts the key.
 (function () {
   "use strict";
 
@@ -21,7 +21,7 @@
     object[name] = new Proxy(object[name], { apply });
   };
 
-  // Storage throws where the browser blocks it: the cookie does the work.
+  // Storage throws if the browser blocks it: then the cookie is enough.
   function inStorage(area, method, ...args) {
     try {
       return window[area][method](...args);
@@ -40,8 +40,8 @@
     return keys.find((key) => /^[\x21-\x7e]+$/.test(key ?? "")); // anything else would make every request throw
   }
 
-  // Behind a proxy other applications live beside this script's folder. A URL with a user name, which carries its own
-  // credential, begins otherwise. Browsers take Authorization off what is redirected to another origin.
+  // Behind a proxy, other applications may be beside this script's folder. URLs with a user name have credentials of
+  // their own and don't match. Browsers remove Authorization on redirects to another origin.
   const isOurs = (address) => new URL(address, document.baseURI).href.startsWith(base.href);
 
   function addKey(headers, key) {
@@ -50,9 +50,9 @@
     return true;
   }
 
-  // A Request is never changed, its copy is, as fetch itself would make one. Options are read through a Proxy, so that
-  // getters, inheritance and a Request in their place keep working. The second is without the key, where it was added
-  // and the body is no stream.
+  // A Request is never changed, only its copy, as in fetch itself. Options are read through a Proxy, so that getters,
+  // inheritance and a Request in their place keep working. The second result is without the key, if it was added and
+  // the body is no stream.
   function withKey(input, address, init, key) {
     if (input !== address) {
       const copy = new Request(input, init);
@@ -86,14 +86,14 @@
         if (key) [sent, again] = withKey(input, address, init, key);
       }
     } catch {
-      // A bad argument: the native function says so in its own words.
+      // A bad argument: let the native function throw.
     }
     const answer = Reflect.apply(native, self, sent);
     if (!ours) return answer;
     return answer.then(async (response) => {
       const plain = again && isOthers(response) && again();
       if (plain) {
-        response.body?.cancel(); // else it stays open
+        response.body?.cancel(); // or it stays open
         response = await Reflect.apply(native, self, plain);
         if (!isOthers(response)) relyOnCookie();
       }
@@ -114,7 +114,7 @@
     const [, address, asynchronous = true, user, password] = args;
     const ours = user == null && password == null && isOurs(address);
     opened.set(self, { args, asynchronous, ours, headers: [] });
-    // Before the page's, which must not see the answer to what is sent again.
+    // Before the page's, which must not see the first answer to a repeated request.
     for (const type of ["readystatechange", "loadstart", "progress", "load", "loadend"]) {
       const handler = self[`on${type}`];
       self[`on${type}`] = null;
@@ -132,7 +132,7 @@
     const state = opened.get(self);
     const hasKey = state?.headers.some(([name]) => /^(authorization|x-api-key)$/i.test(name));
     const key = state?.ours && !hasKey && keyToAdd();
-    // Sent already? The native function says so in its own words.
+    // Sent already? Let the native function throw.
     if (key && self.readyState === 1 && !state.body) {
       setRequestHeader.call(self, "Authorization", `Bearer ${key}`);
       state.body = args;
@@ -164,13 +164,13 @@
     send.apply(request, body);
   }
 
-  // Other 401s are of something in front of the server, or of a custom node's remote service.
+  // Other 401s come from a proxy, or from a custom node's remote service.
   const isRefusal = ({ status, headers }) =>
     status === 401 && /(^|, )Bearer realm="ComfyUI"/.test(headers.get("WWW-Authenticate"));
   const isOthers = (response) => response.status === 401 && !isRefusal(response);
 
-  // Leaves only when the server confirms that nothing admits this browser any more: one refused request of the page's
-  // own (credentials: "omit", a wrong header) can't end the session.
+  // Leaves only if the server confirms that this browser is logged out: one refused request (credentials: "omit", a
+  // wrong header) must not end the session.
   let asking = null;
   let leaving = false;
   const lastLogOut = logOut();
@@ -201,12 +201,12 @@
     location.replace(loginPage({ reason, next }));
   }
 
-  // The login page tells the other tabs that somebody logged out.
+  // The login page tells other tabs about a log-out.
   if (window.BroadcastChannel) {
     new BroadcastChannel(STORE + base.pathname).onmessage = ({ data }) => data === "logout" && verify();
   }
 
-  // The back button brings even `no-cache` pages from a cache: nothing is shown until the server agrees.
+  // The back button shows even `no-cache` pages from a cache: hide them until the server agrees.
   async function verifyUnseen() {
     const { style } = document.documentElement;
     style.visibility = "hidden";
@@ -216,8 +216,8 @@
   if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") verifyUnseen();
   window.addEventListener("pageshow", ({ persisted }) => persisted && verifyUnseen());
 
-  // The key's label is cut, kept on one line and to its own direction. ComfyUI's menu reads @ { | } as markup, and breaks:
-  // their full-width twins are text.
+  // The key's label is shortened, on one line, and can't change the text direction. @ { | } break ComfyUI's menu, which
+  // reads them as markup: use their full-width forms.
   async function logOutLabel() {
     try {
       const text = JSON.parse(await verify()).label

@@ -1,5 +1,5 @@
-// The page that asks whether the key in a link may log in. The page is a form first: this script takes the key out of the
-// address bar, and answers by itself where nobody else can have led here and no other key is in use.
+// The page that asks whether to log in with the key in a link. Without this script it is a plain form. The script removes
+// the key from the address bar, and logs in by itself if no other site led here and no other key is in use.
 (function () {
   "use strict";
 
@@ -8,7 +8,7 @@
   const form = document.querySelector("form");
   const key = form.elements.api_key.value;
 
-  // Relative addresses are of the first one.
+  // Resolve relative URLs before the page's own URL changes.
   form.action = new URL(form.getAttribute("action"), location.href).href;
   for (const link of document.querySelectorAll("a")) link.href = new URL(link.getAttribute("href"), location.href).href;
   history.replaceState(null, "", form.dataset.target);
@@ -23,12 +23,12 @@
   const areas = ["sessionStorage", "localStorage"];
   const isOthers = (area) => ![null, key].includes(inStorage(area, "getItem"));
 
-  // Scripts would go on using another key.
+  // Otherwise scripts would go on using another key.
   function forgetOthers() {
     for (const area of areas) if (isOthers(area)) inStorage(area, "removeItem");
   }
 
-  // Over plain HTTP browsers don't tell the server that another site led here, but most tell this page.
+  // Over plain HTTP, browsers don't tell the server that another site led here, but most tell this page.
   const isLedHere = () => document.referrer !== "" && !document.referrer.startsWith(`${location.origin}/`);
 
   async function logIn() {

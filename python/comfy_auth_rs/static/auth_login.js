@@ -1,15 +1,15 @@
-// The login page. Without this script it is a plain form. Addresses are relative: a proxy may serve it below any folder.
+// The login page; a plain form without this script. URLs are relative: a proxy may serve it in any folder.
 (function () {
   "use strict";
 
   const STORE = "comfyui_api_key";
-  // Changes with each log-out. A tab's key counts while that tab has the same.
+  // Changes with each log-out. A tab's key is valid while its copy is the same.
   const LOGGED_OUT = "comfyui_logged_out";
-  // Something in front uses Authorization for itself.
+  // A proxy uses Authorization itself.
   const BY_COOKIE = "comfyui_by_cookie";
   const WRONG = "Wrong key. Check it and try again.";
   const LOCKED = "Too many wrong keys from this address. Wait a few minutes, then try again.";
-  const LED = "Another site may have led you here. Go on only if you want to.";
+  const LED = "Another site may have sent you here. Continue only if you want to.";
   const UNREACHABLE = "The server can't be reached. Check that it is running, then try again.";
   const UNSTORED = "You are logged out here, but this could not be stored. Log out again later.";
   const REASONS = {
@@ -34,7 +34,7 @@
   const hash = /^#(invalid|locked|ended)$/.test(location.hash) ? "" : location.hash;
   const target = destination();
 
-  // `next` is a path as the server sees it, continued in this folder. Anything else becomes the start page.
+  // `next` is a server path, taken relative to this folder. Anything else becomes the start page.
   function destination() {
     if (!next.startsWith("/") || next.length > 4096) return folder.href;
     const url = new URL(`.${next}`, location.href);
@@ -42,11 +42,11 @@
     for (const name of ["api_key", "token"]) {
       if (url.searchParams.has(name)) url.searchParams.delete(name);
     }
-    if (!url.hash) url.hash = hash; // the browser carried it along the redirect to this page
+    if (!url.hash) url.hash = hash; // kept by the redirect to this page
     return url.href;
   }
 
-  // Storage throws where the browser blocks it.
+  // Storage throws if the browser blocks it.
   const areas = ["sessionStorage", "localStorage"];
   function inStorage(area, method, ...args) {
     try {
@@ -83,23 +83,23 @@
 
   function explain(answer) {
     if (isRefusal(answer)) return WRONG;
-    if (answer.status === 403) return "The server refuses this key from here. Its log says why.";
+    if (answer.status === 403) return "The server refuses this key from here. Check its log.";
     if (answer.status !== 429) {
-      return `The server answered with an error (${answer.status}). Try again, or look into its log.`;
+      return `The server answered with an error (${answer.status}). Try again, or check its log.`;
     }
     const seconds = Number(answer.headers.get("Retry-After")) || 60;
     const wait = seconds < 90 ? `${seconds} second${seconds === 1 ? "" : "s"}` : `${Math.ceil(seconds / 60)} minutes`;
     return `Too many wrong keys from this address. Try again in ${wait}.`;
   }
 
-  // It works with the stored key alone.
+  // The stored key alone is enough.
   const hasNoSessions = ({ status }) => [404, 405].includes(status);
 
   // Returns what went wrong, or "".
   async function logIn(key, remember) {
     if (!/^[\x21-\x7e]{1,1024}$/.test(key)) return WRONG;
     try {
-      // Something in front may use this field, too: it is not the last word.
+      // A proxy may use this header, too: go on.
       const health = await call("GET", "health", { "X-API-Key": key });
       if (!health.ok && !isRefusal(health)) return explain(health);
       const session = await call("POST", "auth_session", {}, { api_key: key, remember });
@@ -107,7 +107,7 @@
         if (!health.ok) return explain(health);
       } else {
         if (!session.ok) return explain(session);
-        // Without the cookie the start page would lead back here.
+        // Without the cookie, the start page leads back here.
         if (!(await call("GET", "auth_session")).ok) {
           return "Your browser did not keep the session cookie. Allow cookies for this site, then try again.";
         }
@@ -136,7 +136,7 @@
 
   const channel = window.BroadcastChannel && new BroadcastChannel(STORE + folder.pathname);
 
-  // Another site's link is followed by itself to the start page only.
+  // A link on another site only leads to the start page by itself.
   function leave(typed) {
     if (typed || !isLedHere() || new URL(target).pathname === folder.pathname) return location.replace(target);
     setBusy(false);
@@ -189,8 +189,8 @@
     channel?.postMessage("logout");
   }
 
-  // The server tells what Sec-Fetch-Site said. Where browsers send none, over plain HTTP, our pages are known by their
-  // referrer. What was said once is not true of a reload or of the back button.
+  // The server passes on Sec-Fetch-Site. Browsers don't send it over plain HTTP: then the referrer shows our pages.
+  // It doesn't apply to a reload or the back button.
   function isLedHere(...ours) {
     const [visit] = performance.getEntriesByType("navigation");
     const site = visit?.serverTiming?.find(({ name }) => name === "site")?.description;
@@ -209,7 +209,7 @@
     }
   }
 
-  // Another site's link leads here without the cookie, and a stored key outlives its session.
+  // A link on another site leads here without the cookie, and a stored key outlives its session.
   async function resume() {
     if (submit.disabled) return;
     try {
@@ -245,7 +245,7 @@
   field.addEventListener("blur", () => say("caps", ""));
   document.querySelectorAll(".plain").forEach((note) => note.remove());
 
-  // What the address says is said once.
+  // Show each message only once.
   history.replaceState(null, "", location.pathname + (next ? `?${new URLSearchParams({ next })}` : "") + hash);
 
   if (query.get("logout") === "true") {

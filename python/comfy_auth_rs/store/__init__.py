@@ -1,4 +1,4 @@
-"""Where the state is kept, behind a small protocol."""
+"""Stores for the state, with one small protocol."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Read", "Reader", "Record", "Store", "StoreError", "Writer", "make_st
 def make_store(state: str, *, create: bool = True) -> Store | None:
     """The store that the setting names; None for `memory`. Nothing is opened yet. Raises `SettingError`.
 
-    Without `create` a file must be there already.
+    Without `create`, a file must exist already.
     """
     place = parse(state)
     if place is None:
         return None
     if isinstance(place, Path):
-        from comfy_auth_rs.store.sqlite import Sqlite  # late, like the other: not everybody has it
+        from comfy_auth_rs.store.sqlite import Sqlite  # late, like the other, because it may not be installed
 
         return Sqlite(place.absolute(), create=create)
     shown = without_credentials(state)

@@ -1,4 +1,4 @@
-"""What `--auth-state` says: a path, `memory` or the URL of a Valkey; and how it is shown, without credentials."""
+"""Parses `--auth-state`: a path, `memory` or the URL of a Valkey. Shows it without credentials."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SETTING = "state"
 _PORT = 6379
 _SENTINELS_PORT = 26379
 
-#: `valkeys` and `rediss` are over TLS. What follows a plus is another kind of installation.
+#: `valkeys` and `rediss` use TLS. The part after a plus is the kind of installation.
 _SCHEMES = "valkey://, valkeys://, redis://, rediss://, unix://"
 _SCHEME = re.compile(r"(?P<name>valkey|redis)(?P<tls>s?)(?P<kind>\+sentinel|\+cluster)?|unix")
 
-#: What may come after the question mark, as the client has it: files of certificates, and whom to believe.
+#: Options after the question mark, as the Valkey client names them: certificate files, and what to verify.
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _SHOWN = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname", "db")
 _OPTIONS = (*_SHOWN, "ssl_password", "username", "password", "sentinel_username", "sentinel_password")
@@ -36,16 +36,16 @@ class Address:
     """Where a Valkey or Redis is."""
 
     kind: Literal["server", "socket", "sentinel", "cluster"]
-    #: Of the server, of the sentinels, or of some nodes of the cluster.
+    #: The server, the Sentinels, or some nodes of the cluster.
     hosts: tuple[tuple[str, int], ...] = ()
-    #: The path of the Unix socket, or the name that the sentinels know the service by.
+    #: The path of the Unix socket, or the service name for the Sentinels.
     name: str = ""
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     sentinel_username: str | None = field(default=None, repr=False)
     sentinel_password: str | None = field(default=None, repr=False)
-    #: The client's `ssl_…`; None where it is not over TLS.
+    #: The client's `ssl_…` options; None without TLS.
     tls: dict[str, str | bool] | None = field(default=None, repr=False)
 
 
@@ -58,12 +58,12 @@ _PLACE = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[A-Za-z0-9._/-]*)?")
 
 
 def is_url(state: str) -> bool:
-    """Whether it is neither a path nor `memory`."""
+    """Whether it is a URL, not a path or `memory`."""
     return _BEGINNING.match(state) is not None
 
 
 def without_credentials(state: str) -> str:
-    """The setting for people: of a URL without the user, and without any password. Whatever is wrong with it."""
+    """The setting for people: a URL without the user name or any password, even if it is malformed."""
     found = _BEGINNING.match(state)
     if found is None:
         return state
@@ -78,12 +78,12 @@ def without_credentials(state: str) -> str:
 
 
 def has_credentials(state: str) -> bool:
-    """Whether something in it is not shown."""
+    """Whether it contains something that must not be shown."""
     return without_credentials(state) != state
 
 
 def parse(state: str) -> Address | Path | None:
-    """What it names; None for `memory`. Raises `SettingError`, without anything secret."""
+    """The place that it names; None for `memory`. Raises `SettingError`, whose message contains no secrets."""
     if state == MEMORY:
         return None
     if not is_url(state):
@@ -93,12 +93,12 @@ def parse(state: str) -> Address | Path | None:
     shown = without_credentials(state)
     if REDACTED in state:
         raise SettingError(
-            f"{shown}: user and password were taken out of the arguments of the process that started this one; put the "
-            "whole URL into COMFYUI_AUTH_STATE",
+            f"{shown}: the user name and password were removed from the arguments of the process that started this "
+            "one; put the whole URL into COMFYUI_AUTH_STATE",
             _SETTING,
         )
     if "://" not in state:
-        raise SettingError(f"{shown}: it is no URL, and no path; write two slashes after the colon", _SETTING)
+        raise SettingError(f"{shown}: it is neither a URL nor a path; write two slashes after the colon", _SETTING)
     try:
         return _parse_url(state)
     except _BadUrlError as fault:
@@ -113,7 +113,7 @@ def _parse_url(url: str) -> Address:
     scheme, _, rest = url.partition("://")
     found = _SCHEME.fullmatch(scheme.lower())
     if found is None:
-        raise _BadUrlError(f"no such kind of store; write a path, memory, or a URL that begins with one of {_SCHEMES}")
+        raise _BadUrlError(f"unknown kind of store; write a path, memory, or a URL that begins with one of {_SCHEMES}")
     rest, _, query = rest.partition("?")
     options = _options(query)
     authority, _, path = rest.partition("/")
@@ -129,24 +129,24 @@ def _parse_url(url: str) -> Address:
     path = unquote(path)
     if found["name"] is None:
         if hosts or not path:
-            raise _BadUrlError("it names no socket; write unix:///PATH/OF/SOCKET")
+            raise _BadUrlError("the path of the socket is missing; write unix:///PATH/OF/SOCKET")
         return Address("socket", name=f"/{path}", db=_db(options.get("db", "")), **shared)  # type: ignore[arg-type]
     if not found["tls"] and any(name.startswith("ssl_") for name in options):
-        raise _BadUrlError("ssl_… is of no use there; write valkeys:// or rediss://")
+        raise _BadUrlError("ssl_… needs TLS; write valkeys:// or rediss://")
     if found["kind"] == "+sentinel":
         service, _, db = path.partition("/")
         if not service:
-            raise _BadUrlError("it names no service; write HOST:PORT,HOST:PORT/SERVICE")
+            raise _BadUrlError("the service name is missing; write HOST:PORT,HOST:PORT/SERVICE")
         places = _hosts(hosts, _SENTINELS_PORT)
         return Address("sentinel", places, service, _db(options.get("db", db)), **shared)  # type: ignore[arg-type]
     db = options.get("db", path)
     if found["kind"] == "+cluster":
         if db not in ("", "0"):
-            raise _BadUrlError("a cluster has no databases by number; leave it out")
+            raise _BadUrlError("a cluster has no numbered databases; leave the number out")
         return Address("cluster", _hosts(hosts, _PORT), **shared)  # type: ignore[arg-type]
     places = _hosts(hosts, _PORT)
     if len(places) > 1:
-        raise _BadUrlError("it names several hosts; one is enough, or write +sentinel or +cluster before ://")
+        raise _BadUrlError("several hosts need +sentinel or +cluster before ://; otherwise name one")
     return Address("server", places, db=_db(db), **shared)  # type: ignore[arg-type]
 
 
@@ -154,7 +154,7 @@ def _options(query: str) -> dict[str, str]:
     found = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
-            raise _BadUrlError(f"an option after the question mark is unknown; these are known: {', '.join(_OPTIONS)}")
+            raise _BadUrlError(f"unknown option after the question mark; the known ones are {', '.join(_OPTIONS)}")
         if name in found:
             raise _BadUrlError(f"{name}= is given twice; keep one of the two")
         found[name] = value
@@ -180,7 +180,7 @@ def _tls(options: dict[str, str]) -> dict[str, str | bool]:
 
 def _db(text: str) -> int:
     if not re.fullmatch(r"[0-9]{0,4}", text):
-        raise _BadUrlError("the database is a number; write it after the host: valkey://HOST/0")
+        raise _BadUrlError("the database must be a number after the host: valkey://HOST/0")
     return int(text or 0)
 
 
@@ -192,6 +192,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", text)
     if found is None or int(found[2] or port) not in range(1, 65536):
         raise _BadUrlError(
-            "it names no host, or no port; write HOST or HOST:PORT, and percent-encode / ? # @ : in user and password"
+            "the host or port is missing or wrong; write HOST or HOST:PORT, and percent-encode / ? # @ : in "
+            "the user name and password"
         )
     return found[1].strip("[]"), int(found[2] or port)

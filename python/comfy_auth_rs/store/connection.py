@@ -1,4 +1,4 @@
-"""Connections of the Valkey client: to the right node, and never waiting or reading without an end."""
+"""Connections of the Valkey client, to the right node, with limits on time and size."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Host = tuple[str, int]
 
 CONNECT_TIMEOUT = 1.0  # seconds
 
-#: How often the nodes of a cluster may send one on to another.
+#: How often the nodes of a cluster may redirect us.
 _MOST_MOVES = 5
 
-#: Largest answer, in bytes; and longest time for one, in seconds. What somebody else has put there must not fill the
-#: memory, nor hold up what is to be read.
+#: Largest reply, in bytes, and longest time for one, in seconds. Data that someone else has put there must not fill the
+#: memory or block reading.
 LARGEST_ANSWER = 4 << 20
 LONGEST_ANSWER = 10.0
 
 
 class _Bounded:
-    """A socket that begins to count with everything that is sent."""
+    """A socket that limits the size and time of each reply. Sending starts the count again."""
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
@@ -57,9 +57,9 @@ class _Bounded:
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            self._end("an answer is longer than any of ours")
+            self._end("a reply is too long to be ours")
         if time.monotonic() > self._until:
-            self._end("an answer takes too long")
+            self._end("a reply takes too long")
 
     def _end(self, why: str) -> NoReturn:
         raise OSError(why)
@@ -87,7 +87,7 @@ class Unix(UnixDomainSocketConnection):
 
 
 def connect(address: Address, timeout: float, key: bytes) -> AbstractConnection:
-    """A connection to the node that has `key` and takes what is written. Raises what the client raises."""
+    """A connection to the node that has `key` and accepts writes. Raises what the client raises."""
     if address.kind == "cluster":
         return _first(address.hosts, lambda host: _to_owner(address, host, timeout, key))
     if address.kind == "sentinel":
@@ -96,7 +96,7 @@ def connect(address: Address, timeout: float, key: bytes) -> AbstractConnection:
 
 
 def _first(hosts: Sequence[Host], ask: Callable[[Host], _T]) -> _T:
-    """What the first of them says that says anything."""
+    """The answer of the first host that answers."""
     for host in hosts[:-1]:
         try:
             return ask(host)
@@ -131,7 +131,7 @@ def _ask(connection: AbstractConnection, *command: bytes | str) -> Any:
 
 
 def _primary(address: Address, sentinel: Host, timeout: float) -> Host:
-    """Where a sentinel says that the service is."""
+    """Where a Sentinel says that the service is."""
     them = replace(address, username=address.sentinel_username, password=address.sentinel_password, db=0)
     connection = _connected(them, sentinel, timeout)
     try:
@@ -139,12 +139,12 @@ def _primary(address: Address, sentinel: Host, timeout: float) -> Host:
     finally:
         connection.disconnect()
     if found is None:
-        raise ConnectionError("the sentinels know no service of this name")
+        raise ConnectionError("the Sentinels don't know this service")
     return found[0].decode(), int(found[1])
 
 
 def _to_owner(address: Address, host: Host, timeout: float, key: bytes) -> AbstractConnection:
-    """A connection to the node of a cluster that has the key, which any node names."""
+    """A connection to the cluster's node that has the key. Any node says which one."""
     for _ in range(_MOST_MOVES):
         connection = _connected(address, host, timeout)
         try:
@@ -161,4 +161,4 @@ def _to_owner(address: Address, host: Host, timeout: float, key: bytes) -> Abstr
             raise
         else:
             return connection
-    raise ConnectionError("the nodes of the cluster do not agree who has the state")
+    raise ConnectionError("the nodes of the cluster disagree about which one holds the state")

@@ -1,4 +1,4 @@
-"""Whether a store can be used, and telling the operator when that changes."""
+"""Tracks whether a store can be used, and logs when that changes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _logger = logging.getLogger("comfy_auth_rs")
 
 Way = Literal["read", "write"]
 
-#: Seconds between two lines that say that it is away.
+#: Seconds between two lines that say that it is unavailable.
 _QUIET = 60.0
 
 
 class Status(NamedTuple):
-    """A store, for people and `doctor`."""
+    """The status of a store, for people and `doctor`."""
 
     kind: str
     #: The path or the URL, without credentials.
     place: str
-    #: Why it cannot be used, and since when (Unix seconds); None where it can.
+    #: Why it cannot be used, and since when (Unix seconds); None if it can.
     fault: str | None = None
     away_since: float | None = None
     #: How many servers share it, as far as this one knows.
@@ -32,7 +32,7 @@ class Status(NamedTuple):
 
 
 class Link:
-    """Both ways to one store. Any thread may tell how one fares; `changed(is_away)` is called when that matters."""
+    """Reading from and writing to one store. Thread-safe. Calls `changed(is_away)` when it becomes usable or not."""
 
     def __init__(self, kind: str, place: str, changed: Callable[[bool], None]) -> None:
         self._kind = kind
@@ -47,7 +47,7 @@ class Link:
         changed(True)
 
     def works(self, way: Way) -> None:
-        """It was used."""
+        """Call it after success."""
         with self._lock:
             was_away = not all(self._works.values())
             self._works[way] = True
@@ -57,10 +57,10 @@ class Link:
                 self._changed(False)
             is_told, self._told = self._told, self._told and not is_back
         if is_back and is_told:
-            _logger.warning("comfy-auth-rs: the state is back: %s", self._place)
+            _logger.warning("comfy-auth-rs: the state is available again: %s", self._place)
 
     def fails(self, way: Way, fault: str) -> None:
-        """It could not be used."""
+        """Call it after a failure."""
         with self._lock:
             if all(self._works.values()):
                 self._away_since = time.time()
@@ -71,8 +71,8 @@ class Link:
                 return
             self._told, self._told_at = True, time.monotonic()
         _logger.warning(
-            "comfy-auth-rs: the state is away: %s. What is known so far holds; what happens from now on, only this "
-            "process knows until it is back",
+            "comfy-auth-rs: the state is unavailable: %s. What this server knows still counts; until the state is "
+            "back, anything new is known to this server only",
             fault,
         )
 
@@ -83,7 +83,7 @@ class Link:
             return self._works["read"]
 
     def status(self) -> Status:
-        """How it fares now."""
+        """The current status."""
         with self._lock:
             if all(self._works.values()):
                 return Status(self._kind, self._place)

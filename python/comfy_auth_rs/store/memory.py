@@ -1,4 +1,4 @@
-"""No store: what is remembered ends with the process."""
+"""No store: the state ends with the process."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Memory"]
 
 
 class Memory:
-    """In the place of an `Exchange`."""
+    """Used in place of an `Exchange`."""
 
     def end(self) -> None:
-        """There is nothing to carry anywhere."""
+        """Does nothing."""
 
     def status(self) -> Status:
-        """It is always there."""
+        """It is always available."""
         return Status("memory", "memory")
 
     async def stored(self, seconds: float) -> bool:
-        """There is no place where it could be missing."""
+        """Always true: there is no store that could lack anything."""
         return True

@@ -1,4 +1,4 @@
-"""What a store is: a few methods between this package and whatever keeps the state."""
+"""The interface of a store: a few methods between this package and whatever keeps the state."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = [
     "Writer",
 ]
 
-#: Bytes. What is longer is none of ours, and is not read.
+#: In bytes. Longer ones are not ours, and are not read.
 LONGEST_NAME = 64
 LONGEST_VALUE = 160
 
-#: How many records are handed on at a time.
+#: How many records are passed on at a time.
 LARGEST_BATCH = 1000
 
 
 class Record(NamedTuple):
-    """One fact: its name in the store, what it says, and the second (Unix) from which on anyone may delete it.
+    """One fact: its name in the store, its content, and the Unix time in seconds after which anyone may delete it.
 
-    Without a value it says to a writer: something that was written before says the same, so delete it.
+    Without a value it tells a writer to delete it, because an earlier record says the same.
     """
 
     name: bytes
@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What was read, up to which version, and whether it is all that there is or what came after another version."""
+    """The records read, up to which version, and whether that is everything or only what came after another version."""
 
     batches: Iterator[list[Record]]
     version: Any
@@ -45,23 +45,23 @@ class Read(NamedTuple):
 
 
 class StoreError(Exception):
-    """Why a store cannot be used just now: one line that says where, what and what to do, without a password."""
+    """A store cannot be used just now: one line that says where, what and what to do, without a password."""
 
 
 class Reader(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
     def about(self) -> str:
-        """Which program keeps it, and its version."""
+        """The program that keeps it, and its version."""
 
     def read(self, version: Any) -> Read:
-        """What came after `version`; everything where it is None, or where the store doesn't know it any more.
+        """What came after `version`, or everything if it is None or the store no longer knows it.
 
-        The batches, too, raise `StoreError`.
+        Iterating over the batches may raise `StoreError`, too.
         """
 
     def wait(self, seconds: float) -> None:
-        """Returns when somebody may have written something, at the latest after `seconds`."""
+        """Returns when something may have been written, at the latest after `seconds`."""
 
     def interrupt(self) -> None:
         """Ends a `wait`. Another thread may call it."""
@@ -74,10 +74,10 @@ class Writer(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
     def write(self, records: list[Record]) -> None:
-        """Returns when they are there, as safe as the store makes anything. Who waits is woken."""
+        """Returns when they are written, as safely as the store can. Wakes waiting readers."""
 
     def beat(self, record: Record) -> None:
-        """Writes a heartbeat, as is cheapest: others may read it ten seconds later."""
+        """Writes a heartbeat as cheaply as possible: others may read it ten seconds later."""
 
     def close(self) -> None:
         """Lets go of it."""

@@ -1,4 +1,4 @@
-"""A file of SQLite's, for the ComfyUIs of one machine."""
+"""An SQLite file, for the ComfyUIs of one machine."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from comfy_auth_rs.store.protocol import LARGEST_BATCH, LONGEST_NAME, LONGEST_VA
 
 try:
     import sqlite3
-except ImportError:  # a Python that somebody built without it
+except ImportError:  # a Python built without it
     HAS_SQLITE = False
 else:
     HAS_SQLITE = True
 
 __all__ = ["Sqlite"]
 
-#: Of the table below, in the file's header; and the mark by which a file of ours is known.
+#: The version of the table below, in the file's header, and the mark that identifies our files.
 _VERSION = 1
 _APPLICATION = 0x63617273
 
 _PATIENCE = 1.0  # seconds for another process to finish writing
-_INTERVAL = 0.2  # seconds between two looks whether somebody wrote
+_INTERVAL = 0.2  # seconds between two checks for writes of others
 _TIDIES_AFTER = 600.0  # seconds
 _LARGEST_LOG = 1 << 20  # bytes of the write-ahead log that stay
 
 _TABLE = """
 CREATE TABLE facts (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- a later one for each writing, even of the same name
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- a new one for each write, even of the same name
     name BLOB NOT NULL UNIQUE,
     value BLOB NOT NULL,
     until INTEGER NOT NULL
 )"""
 
-# Somebody else may have written there whatever they like.
+# Other programs may have written anything there.
 _PAGE = f"""
 SELECT seq, name, value, until FROM facts
 WHERE seq > ? AND typeof(name) = 'blob' AND length(name) <= {LONGEST_NAME}
     AND typeof(value) = 'blob' AND length(value) <= {LONGEST_VALUE} AND typeof(until) = 'integer' AND until > 0
 ORDER BY seq LIMIT {LARGEST_BATCH}"""  # noqa: S608
 
-#: All that somebody made there: no view takes the place of the table, and no trigger changes what is written.
+#: Everything defined in the file: no view may replace the table, and no trigger may change what is written.
 _SCHEMA = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
 _LAST = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'facts' UNION ALL SELECT 0)"
 
-#: What SQLite says, and what that means here.
+#: SQLite's messages, and what they mean here.
 _MEANINGS = {
     "is full": "the disk is full; make room",
-    "disk i/o": "the disk cannot be read or written; look whether it is full or broken",
-    "readonly": "this user must not write there; change the owner or mode of the file and its folder",
-    "unable to": "it cannot be opened; look whether its folder exists, and who may write there",
-    "is locked": "another program holds it locked",
-    "not a database": "it is damaged, or no state of comfy-auth-rs; move it away, and a new one is made",
-    "malformed": "it is damaged; move it away, and a new one is made",
+    "disk i/o": "the disk cannot be read or written; check whether it is full or broken",
+    "readonly": "no permission to write there; change the owner or mode of the file and its folder",
+    "unable to": "it cannot be opened; check that its folder exists and that you may write there",
+    "is locked": "another program has locked it",
+    "not a database": "it is damaged, or not a state of comfy-auth-rs; move it away to get a new one",
+    "malformed": "it is damaged; move it away to get a new one",
 }
 
 
 class Sqlite:
-    """The state in the file `path`, which is made where it is missing; its folder is not."""
+    """The state in the file `path`, which is made if it is missing; its folder is not."""
 
     kind = "sqlite"
 
@@ -105,10 +105,10 @@ class _Connection:
             self._database.close()
 
     def _require_same_file(self) -> None:
-        """SQLite would go on with a file that nobody else finds any more."""
+        """SQLite would go on using a file that was removed or replaced."""
         with self._faults():
             if _identity(self._named, create=False) != self._file:
-                raise StoreError(f"{self._named}: another file is in its place")
+                raise StoreError(f"{self._named}: the file was replaced")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -132,7 +132,7 @@ class _Reader(_Connection):
         with self._faults():
             self._seen = self._data_version()
             (last,) = self._database.execute(_LAST).fetchone()
-        # An older copy of the file may have been written over it.
+        # The file may have been overwritten with an older copy.
         is_whole = version is None or last < version
         return Read(self._pages(0 if version is None or is_whole else version), last, is_whole)
 
@@ -154,7 +154,7 @@ class _Reader(_Connection):
         self._require_same_file()
 
     def _data_version(self) -> int:
-        """Another number when another connection has written."""
+        """Changes when another connection has written."""
         number: int = self._database.execute("PRAGMA data_version").fetchone()[0]
         return number
 
@@ -187,9 +187,9 @@ class _Writer(_Connection):
 
 
 def _identity(path: Path, create: bool) -> tuple[int, int]:
-    """Which file it is, once it is there and nobody else may read it.
+    """Identifies the file, after making it if allowed, and making it private.
 
-    The file is never opened here while SQLite has it open: closing it would end the locks that SQLite holds.
+    Never opens the file while SQLite has it open: closing it would release SQLite's locks.
     """
     if create:
         with suppress(FileExistsError):
@@ -197,11 +197,11 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
             os.close(os.open(path, flags, 0o600))
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{path}: it is a link, a folder or another thing that is no file; name a file")
+        raise StoreError(f"{path}: not a regular file (a link or a folder, perhaps); name a file")
     for beside in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(Path(f"{path}{beside}").lstat().st_mode):
-                raise StoreError(f"{path}{beside}: it is a link, a folder or another thing that is no file; remove it")
+                raise StoreError(f"{path}{beside}: not a regular file (a link or a folder, perhaps); remove it")
     if sys.platform != "win32":
         if found.st_uid != os.geteuid():
             raise StoreError(f"{path}: it belongs to another user; change its owner, or name another file")
@@ -211,7 +211,7 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
 
 
 def _prepare(path: Path, database: sqlite3.Connection) -> None:
-    """Makes the table where there is nothing yet; refuses what another program or version wrote."""
+    """Makes the table in an empty file; refuses a file that another program or version wrote."""
     if _has_our_table(path, database):
         return
     database.execute("PRAGMA journal_mode = WAL")
@@ -229,13 +229,11 @@ def _has_our_table(path: Path, database: sqlite3.Connection) -> bool:
     found = database.execute(_SCHEMA).fetchall()
     if application == _APPLICATION and version == _VERSION:
         if found != [("facts", _TABLE.strip())]:
-            raise StoreError(f"{path}: it is damaged; move it away, and a new one is made")
+            raise StoreError(f"{path}: it is damaged; move it away to get a new one")
         return True
     if application == _APPLICATION:
         age = "a newer" if version > _VERSION else "an older"
-        raise StoreError(
-            f"{path}: {age} comfy-auth-rs made it; move it away, and a new one is made, or name another file"
-        )
+        raise StoreError(f"{path}: {age} comfy-auth-rs made it; move it away to get a new one, or name another file")
     if application or version or found:
         raise StoreError(f"{path}: another program made it; name another file")
     return False

@@ -1,8 +1,8 @@
-"""A Valkey or Redis, for the nodes of a fleet: a hash holds all facts, and a stream tells which are new.
+"""A Valkey or Redis, for the nodes of a fleet: a hash holds all facts, and a stream says which are new.
 
-Heartbeats have a hash of their own, which wakes nobody. The four keys are in one slot of a cluster, so that one
-connection is enough. What is read may have been written by anybody. The hash's epoch is another one after a flush. A
-stream that is too short, or has gone back, is no help: then everything is read again.
+Heartbeats are in a separate hash, which wakes no reader. The four keys are in one slot of a cluster, so one connection
+is enough. Anyone may have written what we read. After a flush, the hash has a new epoch. If the stream is too short or
+has gone back, everything is read again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EPOCH = b"{comfy-auth-rs}:epoch"
 _FORMAT = b"1-"
 
 _READ_TIMEOUT = 1.0  # seconds, beyond those that a blocking read waits
-_LONGEST_WAIT = 1.0  # seconds; then one looks whether it was flushed
+_LONGEST_WAIT = 1.0  # seconds; then check for a flush
 _LONGEST_NEWS = 2000  # entries of the stream
 _IN_ONE_ENTRY = 32  # records
 #: Entries that are read at a time. If all are full, and as long as ours may be, that is 2 MB: half of what is read.
@@ -47,22 +47,22 @@ _TIDIES_FULL_AFTER = 5.0
 
 _UNTIL = struct.Struct(">Q")
 
-#: What is said of the client's errors, the more special ones first. Never what the server said: it repeats what it was
-#: sent, and that may be a password.
+#: Our messages for the client's errors, more specific ones first. Never the server's own message: it repeats what it
+#: was sent, which may be a password.
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.AuthenticationError, "it does not take the user or password; look at the URL, and at its own settings"),
-    (exceptions.NoPermissionError, "its user may not do this; see which commands docs/state.md names"),
+    (exceptions.AuthenticationError, "it rejects the user name or password; check the URL and its own settings"),
+    (exceptions.NoPermissionError, "its user lacks a permission; docs/state.md lists the commands it needs"),
     (exceptions.OutOfMemoryError, "its memory is full; raise its maxmemory"),
-    (exceptions.ReadOnlyError, "it is a replica, which takes nothing; name the primary, or the sentinels"),
-    (exceptions.BusyLoadingError, "it is reading what it had before it was restarted"),
+    (exceptions.ReadOnlyError, "it is a read-only replica; name the primary or the Sentinels"),
+    (exceptions.BusyLoadingError, "it is loading its data after a restart"),
     (exceptions.ClusterDownError, "its cluster is down"),
     (exceptions.TimeoutError, "it does not answer"),
-    (exceptions.InvalidResponse, "what answers there is no Valkey or Redis"),
+    (exceptions.InvalidResponse, "the server there is not Valkey or Redis"),
 )
 
 
 class Valkey:
-    """The state in the Valkey or Redis at `address`, which people know as `place`."""
+    """The state in the Valkey or Redis at `address`, which messages call `place`."""
 
     kind = "valkey"
     place: str
@@ -102,7 +102,7 @@ class _FullError(StoreError):
 
 
 class _Version(NamedTuple):
-    #: None where there was no room for one.
+    #: None if there was no room for one.
     epoch: bytes | None
     #: The last entry of the stream.
     last: bytes
@@ -114,7 +114,7 @@ class _Connection:
         self._place = place
 
     def _ask(self, *commands: Sequence[bytes | str | int]) -> list[Any]:
-        """What each is answered. They go out together."""
+        """The reply to each command. All are sent together."""
         with _faults(self._place):
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             answers: list[Any] = []
@@ -167,18 +167,18 @@ class _Reader(_Connection):
         return Read(self._everything(), self._version, True)
 
     def _begin(self) -> _Version:
-        """The epoch, which somebody has to begin, and how far the stream is."""
+        """The epoch, made if there is none, and the end of the stream."""
         epoch, last = self._ask(["GET", _EPOCH], ["XREVRANGE", _NEWS, "+", "-", "COUNT", 1])
         if epoch is None:
             began = _FORMAT + secrets.token_hex(8).encode()
-            with suppress(StoreError):  # its memory is full; if it is something else, the next question hears it, too
+            with suppress(StoreError):  # its memory is full; the next command fails with any other error
                 self._ask(["SET", _EPOCH, began, "NX"])
             (epoch,) = self._ask(["GET", _EPOCH])
         self._require_format(epoch)
         return _Version(epoch, last[0][0] if last else b"0-0")
 
     def _news(self, version: _Version) -> list[Record] | None:
-        """What the stream has after this version; None where it doesn't tell everything."""
+        """What the stream has after this version; None if it doesn't have everything."""
         epoch, first, last, found, *nodes = self._ask(
             ["GET", _EPOCH],
             ["XRANGE", _NEWS, "-", "+", "COUNT", 1],
@@ -231,7 +231,7 @@ class _Writer(_Connection):
         commands: list[list[bytes | str | int]] = []
         for entry in _batches([record for record in records if record.value], _IN_ONE_ENTRY):
             fields = [part for record in entry for part in _packed(record)]
-            # In this order: who hears of it finds it.
+            # In this order, so that readers of the stream find the facts.
             commands.append(["HSET", _FACTS, *fields])
             commands.append(["XADD", _NEWS, "MAXLEN", "~", _LONGEST_NEWS, "*", *fields])
         self._put(*commands)
@@ -257,7 +257,7 @@ class _Writer(_Connection):
 
 
 def _is_word(text: bytes) -> bool:
-    """Whether it can be shown in a terminal, whoever wrote it."""
+    """Whether it can be shown in a terminal, even if a stranger wrote it."""
     return re.fullmatch(rb"[\w.-]{1,32}", text) is not None
 
 
@@ -277,7 +277,7 @@ def _packed(record: Record) -> tuple[bytes, bytes]:
 
 
 def _records(fields: list[bytes]) -> list[Record]:
-    """Of names and values in turn, those that may be ours."""
+    """The records that may be ours, from alternating names and values."""
     found = []
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if len(name) <= LONGEST_NAME and _UNTIL.size <= len(value) <= _UNTIL.size + LONGEST_VALUE:
@@ -286,7 +286,7 @@ def _records(fields: list[bytes]) -> list[Record]:
 
 
 def _place_of(entry: bytes) -> tuple[int, int]:
-    """The id of an entry of a stream, as something to compare."""
+    """The id of a stream's entry, for comparing."""
     milliseconds, _, number = entry.partition(b"-")
     return int(milliseconds), int(number or 0)
 

@@ -23,7 +23,7 @@ from support.servers import MINI_COMFYUI, Server, ServerDied, free_port, start_s
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 
 ERROR = "comfy-auth-rs: error: "
-SAYS_SO = "the keys are those of the ComfyUI that started this one, process "
+SAYS_SO = "using the keys of the ComfyUI that started this one, process "
 UNRELATED = "has ended or did not start this one; give --api-key-file FILE"
 
 CopyMiniature = Callable[..., Path]
@@ -316,7 +316,7 @@ def test_what_is_not_understood_opens_nothing(patched: Path, text: str) -> None:
 
 def test_where_the_system_does_not_tell_nothing_opens(patched: Path) -> None:
     found = end_of(patched, **{VARIABLE: record(started=None)})
-    assert found.startswith(f"{VARIABLE}: this system does not tell whether process {os.getpid()}, whose keys it holds")
+    assert found.startswith(f"{VARIABLE}: this system doesn't say whether process {os.getpid()}, whose keys it holds")
 
 
 def test_the_custom_node_starts_by_it_and_refuses_another_s(copy_miniature: CopyMiniature) -> None:
@@ -372,7 +372,7 @@ def test_half_a_patch_is_refused_before_anything_starts(copy_miniature: CopyMini
     ],
 )
 def test_a_misspelt_flag_does_not_show_the_key(patched: Path, words: list[str]) -> None:
-    assert end_of(patched, *words).startswith("an argument looks like --api-key, but is written otherwise")
+    assert end_of(patched, *words).startswith("an argument looks like --api-key, but is misspelled")
 
 
 def test_other_mistakes_are_told_as_ever(patched: Path) -> None:

@@ -263,12 +263,12 @@ def test_a_restart_asks_for_the_same_key(tree: Path, tmp_path: Path, by_file: bo
         ({"COMFYUI_API_KEY_FILE": "empty"}, "empty: the key file holds no key"),
         ({"COMFYUI_API_KEY_FILE": "bad"}, "bad:2: character 4 of the key"),
         ({**KEY_ENV, "COMFYUI_API_KEY_FILE": "bad"}, "bad:2: character 4 of the key"),
-        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--auth-require-w"}, "COMFYUI_AUTH_FLAGS: --auth-require-w is no flag"),
-        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "canary"}, "COMFYUI_AUTH_FLAGS: what it holds is no flag"),
+        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--auth-require-w"}, "COMFYUI_AUTH_FLAGS: --auth-require-w is not a flag"),
+        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "canary"}, "COMFYUI_AUTH_FLAGS: one of its words is not a flag"),
         ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--auth-exempt"}, "COMFYUI_AUTH_FLAGS: argument --auth-exempt: expected"),
         ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "'"}, "COMFYUI_AUTH_FLAGS: No closing quotation; quote it"),
-        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--api-key canary"}, "COMFYUI_AUTH_FLAGS: --api-key has no place here"),
-        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--api-key=canary"}, "COMFYUI_AUTH_FLAGS: --api-key has no place here"),
+        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--api-key canary"}, "COMFYUI_AUTH_FLAGS: --api-key is not allowed here"),
+        ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--api-key=canary"}, "COMFYUI_AUTH_FLAGS: --api-key is not allowed here"),
         ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--auth-exempt view"}, 'COMFYUI_AUTH_FLAGS: --auth-exempt: "view" '),
         ({**KEY_ENV, "COMFYUI_AUTH_FLAGS": "--auth-trusted-proxy x"}, 'COMFYUI_AUTH_FLAGS: --auth-trusted-proxy: "x" '),
     ],
@@ -364,7 +364,7 @@ def test_ends_where_the_server_cannot_be_patched(copy_miniature: CopyMiniature) 
 
 
 def test_ends_where_it_is_patched_too(copy_miniature: CopyMiniature) -> None:
-    """Two deliveries, two sources of keys: whoever removes one would not know which the other asks for."""
+    """Two installations have two sources of keys: after removing one, it would be unclear which the other uses."""
     tree = copy_miniature(patched=False)
     custom_node.install(tree)
     words = f"{tree} is patched, or was started with `comfy-auth-rs run`, and has the custom node too"
@@ -464,7 +464,7 @@ def test_a_copy_from_the_registry_is_ours_but_not_ours_to_remove(tmp_path: Path)
     (script.parent / "pyproject.toml").write_text("")
     script.write_text(script.read_text().replace(__version__, "0.0.1"))
     assert custom_node.install(tree) == [script]
-    with pytest.raises(PatchError, match=r"it holds pyproject\.toml too; remove it as you installed it"):
+    with pytest.raises(PatchError, match=r"it holds pyproject\.toml too; remove it the way you installed it"):
         custom_node.uninstall(tree)
     assert custom_node.state(script.parent) == (__version__, None)
 
@@ -474,12 +474,12 @@ def test_leaves_a_file_or_a_link_of_that_name(tmp_path: Path) -> None:
     node = tree / "custom_nodes" / "comfy-auth-rs"
     node.parent.mkdir()
     node.write_text("mine")
-    with pytest.raises(PatchError, match="is no folder of ours"):
+    with pytest.raises(PatchError, match="is not ours"):
         custom_node.install(tree)
     node.unlink()
     node.symlink_to(tmp_path / "elsewhere")
     for change in (custom_node.install, custom_node.uninstall):
-        with pytest.raises(PatchError, match="is no folder of ours"):
+        with pytest.raises(PatchError, match="is not ours"):
             change(tree)
     assert node.is_symlink()
 
@@ -493,7 +493,9 @@ def test_refuses_what_is_not_comfyui(tmp_path: Path) -> None:
 def test_one_of_the_two_is_enough(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     patch(tree)
-    with pytest.raises(PatchError, match="it is patched, and one of the two is enough; run `comfy-auth-rs unpatch`"):
+    with pytest.raises(
+        PatchError, match="it is patched already, and one of the two is enough; run `comfy-auth-rs unpatch`"
+    ):
         custom_node.install(tree)
     assert not (tree / "custom_nodes").exists()
 
@@ -511,9 +513,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert run("install-node", tree).stdout == f"{tree} has the custom node already; nothing changed.\n"
     refused = run("patch", tree)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-    assert "it has the custom node, and one of the two is enough; run `comfy-auth-rs uninstall-node`" in refused.stderr
+    assert (
+        "it already has the custom node, and one of the two is enough; run `comfy-auth-rs uninstall-node`"
+        in refused.stderr
+    )
     assert run("uninstall-node", tree).stdout == f"Removed: {node}.\n"
-    assert run("uninstall-node", tree).stdout == f"{tree} has no custom node of ours; nothing changed.\n"
+    assert run("uninstall-node", tree).stdout == f"{tree} doesn't have our custom node; nothing changed.\n"
     written = run("install-node", tree).stdout
     assert written.startswith(f"Written: {', '.join(files)}.\n")
     assert "COMFYUI_API_KEY_FILE=FILE" in written

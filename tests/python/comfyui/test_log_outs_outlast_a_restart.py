@@ -98,7 +98,7 @@ def test_it_starts_where_its_file_cannot_be_used(start: Start, tmp_path: Path) -
         assert ask(server, "/queue", bearer(KEY)).status == 200
         assert ask(server, "/queue").status == 401
         assert log_out(server, log_in(server)) == 503
-        assert len(re.findall(f"the state is away: {file}: it is damaged", server.output)) == 1
+        assert len(re.findall(f"the state is unavailable: {file}: it is damaged", server.output)) == 1
         assert not server.own_faults
 
 

@@ -228,7 +228,7 @@ def test_doctor_asks_the_running_server(tree: Path, tmp_path: Path) -> None:
         assert "counts" in found["detail"]
         assert "wipes" in found["detail"]
         key_file.write_text(f"{WRONG_KEY}\n")
-        assert "does not take the first key" in middlewares_of_doctor(tree, server.port, key_file)["detail"]
+        assert "rejects the first key" in middlewares_of_doctor(tree, server.port, key_file)["detail"]
         key_file.write_text("sha256:" + 64 * "0")
         assert "no key in plain text" in middlewares_of_doctor(tree, server.port, key_file)["detail"]
     key_file.write_text(f"{KEY}\n")
@@ -442,7 +442,7 @@ def test_a_health_route_of_a_node(tree: Path, way: str) -> None:
 # --- ComfyUI's registry of providers ----------------------------------------------------------------------------
 
 AUTH_MODULE = '''\
-"""Who may stand at the door: the contract of ComfyUI's registry of authentication providers."""
+"""The contract of ComfyUI's registry of authentication providers: who may come first."""
 
 import logging
 

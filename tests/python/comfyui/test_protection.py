@@ -492,7 +492,7 @@ def test_trusted_proxies_say_who_fails(behind_proxies: Server, key: str) -> None
     assert [guess(number, "203.0.113.7").status for number in range(12, 21)] == [429] * 9
     for client, status in (("203.0.113.7", 429), ("203.0.113.8", 200)):
         assert ask(behind_proxies, "/queue", {**bearer(key), "X-Forwarded-For": client}).status == status
-    # 127.0.0.9 is no proxy of ours: what it says of others is not believed.
+    # 127.0.0.9 is not a trusted proxy: what it says about clients is ignored.
     assert [guess(number, f"203.0.113.{number}", "127.0.0.9").status for number in range(11)] == [401] * 10 + [429]
     assert "comfy-auth-rs: refused 203.0.113.7: GET /queue: invalid_credential" in behind_proxies.output
     assert "comfy-auth-rs: refused 127.0.0.9: GET /queue: locked" in behind_proxies.output

@@ -57,6 +57,6 @@ def test_its_child_asks_for_the_same_key(tmp_path: Path, way: str) -> None:
         assert ask(child, "/queue").status == 401
         assert ask(child, "/queue", bearer(OTHER_KEY)).status == 401
         assert ask(child, "/queue", bearer(KEY)).status == 200
-        whose = f"the keys are those of the ComfyUI that started this one, process {server.process.pid}"
+        whose = f"using the keys of the ComfyUI that started this one, process {server.process.pid}"
         assert whose in child.output
         assert whose not in server.output

@@ -180,7 +180,7 @@ def test_every_route_needs_the_key(real: Real) -> None:
     wrong, refused, answered, reached = [], 0, 0, set()
     for target in own + odd_targets(routes):
         with_key = ask(server, target, bearer(KEY))
-        if "\0" in unquote(target):  # refused whoever asks
+        if "\0" in unquote(target):  # refused with any key
             illegible = [answer.json["cause"] for answer in (with_key, ask(server, target))]
             assert illegible == ["control_character"] * 2, target
             continue
@@ -430,7 +430,7 @@ def restart(server: Server, credential: dict[str, str]) -> None:
     """By the Manager's own route, whose method depends on its version."""
     ready = "To see the GUI"
     before = server.output.count(ready)
-    with suppress(OSError):  # the process executes itself anew, without answering
+    with suppress(OSError):  # the process executes itself again, without answering
         refused = ask(server, "/v2/manager/reboot", credential, method="POST")
         assert refused.status == 405
         ask(server, "/v2/manager/reboot", credential)

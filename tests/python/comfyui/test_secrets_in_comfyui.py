@@ -49,4 +49,4 @@ def test_ps_shows_what_was_typed_and_nothing_more(copy_miniature: Any, tmp_path:
     with start_server(copy_miniature(), "--api-key", KEY) as server:
         assert seen(server).count(CANARY) == 1
     flags = Path(__file__).resolve().parents[3] / "docs" / "flags.md"
-    assert "in the list of processes" in flags.read_text()
+    assert "in the process list" in flags.read_text()

@@ -1,4 +1,4 @@
-"""Starting the patched miniature: what stops it, what it warns of, restarts, and key files that change meanwhile."""
+"""Starting the patched miniature: what stops it, what it warns of, restarts, and changing key files."""
 
 from __future__ import annotations
 
@@ -155,18 +155,18 @@ def test_refuses_an_unreadable_key_file(patched_miniature: Path, tmp_path: Path)
         ("--auth-exempt", "", "must begin with /"),
         ("--auth-exempt", "frame/*", "must begin with /"),
         ("--auth-exempt", "*", "must begin with /"),
-        ("--auth-exempt", "^/(unclosed", "is no regular expression"),
+        ("--auth-exempt", "^/(unclosed", "is not a regular expression"),
         ("--auth-trusted-proxy", "", ""),
         ("--auth-trusted-proxy", "proxy.example", ""),
         ("--auth-trusted-proxy", "10.0.0.0/33", ""),
         ("--auth-trusted-proxy", "10.0.0.1/8/8", ""),
-        ("--auth-client-field", "", "is no name of a header field; write one such as X-Real-IP"),
-        ("--auth-client-field", "X Real IP", "is no name of a header field"),
-        ("--auth-client-field", "X-Real-IP:", "is no name of a header field"),
-        ("--auth-origin", "", "is no origin; write scheme://host or scheme://host:port"),
-        ("--auth-origin", "comfy.example", "is no origin"),
-        ("--auth-origin", "https://comfy.example/", "is no origin"),
-        ("--auth-origin", "https://*.example", "is no origin"),
+        ("--auth-client-field", "", "is not a header name; write one such as X-Real-IP"),
+        ("--auth-client-field", "X Real IP", "is not a header name"),
+        ("--auth-client-field", "X-Real-IP:", "is not a header name"),
+        ("--auth-origin", "", "is not an origin; write scheme://host or scheme://host:port"),
+        ("--auth-origin", "comfy.example", "is not an origin"),
+        ("--auth-origin", "https://comfy.example/", "is not an origin"),
+        ("--auth-origin", "https://*.example", "is not an origin"),
     ],
 )
 def test_refuses_bad_values(patched_miniature: Path, flag: str, value: str, words: str) -> None:
@@ -305,7 +305,7 @@ def test_refuses_an_aiohttp_that_is_too_old(patched_miniature: Path, tmp_path: P
     [
         ("self.app.router.add_get('/health', print_nothing)", "", "the server already has a route /health"),
         ("self.app.router.add_get('/api/health', print_nothing)", "", "the server already has a route /api/health"),
-        ("self.app.router.add_get('/', print_nothing)", "", "the server already has a route /;"),
+        ("self.app.router.add_get('/', print_nothing)", "", "the server already has a route /,"),
         ("self.app.router.add_post('/auth_session', print_nothing)", "", "already has a route /auth_session"),
         ("self.app.freeze()", "", "must be called once, before ComfyUI starts to serve"),
         ("", "_comfy_auth_rs.install(self, args)", "must be called once, before ComfyUI starts to serve"),
@@ -419,7 +419,7 @@ def test_a_restart_asks_for_the_same_keys(copy_miniature: CopyMiniature, flags: 
 
 
 def restart(server: Server) -> None:
-    """As ComfyUI-Manager does it: the process executes itself anew, with its own sys.argv."""
+    """As ComfyUI-Manager does it: the process executes itself again, with its own sys.argv."""
     banners = server.output.count("To see the GUI")
     assert ask(server, "/restart", method="POST").status == 401
     with pytest.raises(OSError):  # the connection ends without an answer
@@ -439,7 +439,7 @@ def test_a_restart_keeps_sessions(copy_miniature: CopyMiniature) -> None:
         assert ask(server, "/queue", cookie).status == 200
 
 
-# --- key files that change meanwhile ----------------------------------------------------------------------------
+# --- key files that change while it runs ----------------------------------------------------------------------------
 
 
 def replace(file: Path, text: str) -> None:

@@ -115,7 +115,7 @@ def test_what_names_no_state_ends_the_process_with_one_line(copy_miniature: Copy
     }[way]
     assert died.value.returncode == 2
     assert died.value.output.splitlines()[-1].startswith(
-        f"comfy-auth-rs: error: {place}: http://[redacted]@127.0.0.1/x: no such kind of store; write a path, memory, or"
+        f"comfy-auth-rs: error: {place}: http://[redacted]@127.0.0.1/x: unknown kind of store; write a path, memory, or"
     )
     assert "canary-9c41-password" not in died.value.output
 
@@ -153,7 +153,7 @@ def test_the_password_is_shown_nowhere(tree: Path, way: str) -> None:
         assert (told["kind"], told["place"]) == ("valkey", shown(where))
         assert told["fault"] == f"{shown(where)}: it cannot be reached (Connection refused)"
         assert is_silent(server, server.output)
-        assert f"the state is away: {shown(where)}: it cannot be reached" in server.output
+        assert f"the state is unavailable: {shown(where)}: it cannot be reached" in server.output
         if way != "environment":
             assert shown(where) in ask(server, "/system_stats", bearer(KEY)).text
         assert not server.own_faults
@@ -201,7 +201,7 @@ def test_arguments_without_the_password_are_refused_where_nobody_knows_it(tree: 
     with pytest.raises(ServerDied) as died, start_server(tree, "--api-key", KEY, "--auth-state", where):
         pass
     assert died.value.returncode == 2
-    assert f"--auth-state: {where}: user and password were taken out of the arguments" in died.value.output
+    assert f"--auth-state: {where}: the user name and password were removed from the arguments" in died.value.output
 
 
 # --- who inherits it --------------------------------------------------------------------------------------------

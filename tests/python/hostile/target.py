@@ -29,7 +29,7 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
-#: What stands in answers to those who have the key, and in no other.
+#: What only answers to clients with the key contain.
 SECRETS = (
     PLANTED.encode(),
     PIXEL[:8],

@@ -11,7 +11,7 @@ from hostile.target import Target, statuses
 from hostile.websockets import UPGRADE, upgrade
 from hostile.wire import exchange
 
-#: What stands behind `/ws`; the socket to be stolen has the id `mine`.
+#: What comes after `/ws`; the socket to be stolen has the id `mine`.
 SPELLINGS = (
     "?clientId=mine", "?clientId=mine&clientId=other", "?clientId=other&clientId=mine", "?clientId=&clientId=mine",
     "?%63lientId=mine", "?clientI%64=m%69ne", "?clientId=%6d%69%6e%65", "?clientId=mine#x", "?clientId=mine&",

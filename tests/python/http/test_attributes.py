@@ -132,7 +132,7 @@ async def test_each_key_may_do_what_its_scope_covers(server):
 @pytest.mark.parametrize(
     ("key", "path", "needed", "message"),
     [
-        (VIEWER, "/run", "run", 'The API key "the wall = 3" may only look: its scope is view, and this needs run.'),
+        (VIEWER, "/run", "run", 'The API key "the wall = 3" may only view: its scope is view, and this needs run.'),
         (
             RUNNER,
             "/both",
@@ -164,7 +164,7 @@ async def test_a_refusal_says_what_is_missing(server, key, path, needed, message
 async def test_a_key_without_a_label_is_named_by_its_id(server):
     key_id = (await fetch(server, "/who", bearer(NAMELESS))).json["key_id"]
     message = (await fetch(server, "/run", bearer(NAMELESS))).json["message"]
-    assert message == f"The API key {key_id} may only look: its scope is view, and this needs run."
+    assert message == f"The API key {key_id} may only view: its scope is view, and this needs run."
 
 
 async def test_a_refusal_is_no_guess(server):
@@ -502,7 +502,7 @@ async def test_a_file_whose_keys_have_all_expired_admits_nobody(aiohttp_server, 
     )
     keys = KeyStore(api_key_file=[path])
     [warning] = keys.warnings()
-    assert str(warning).startswith(f"{path}: every key in this file has expired, so none of them admits anybody;")
+    assert str(warning).startswith(f"{path}: every key in this file has expired, so nobody gets in;")
     app = routes(web.Application())
     setup(app, keys=keys, scopes=dict.fromkeys(("/view", "/any"), ""))
     server = await aiohttp_server(app)
@@ -579,11 +579,11 @@ async def test_a_sooner_end_counts_all_the_same(of_two, aiohttp_client):
 @pytest.mark.parametrize(
     ("scopes", "fault"),
     [
-        ({"/x": "read"}, '"read" is no scope; write one of: view, run, nodes, metrics, all'),
-        ({"/x": "View"}, '"View" is no scope'),
-        ({"/x": ["view", "view run"]}, '"view run" is no scope'),
+        ({"/x": "read"}, '"read" is not a scope; write one of: view, run, nodes, metrics, all'),
+        ({"/x": "View"}, '"View" is not a scope'),
+        ({"/x": ["view", "view run"]}, '"view run" is not a scope'),
         ({"x": "view"}, '"x" must begin with /'),
-        ({"^/(": "view"}, '"\\^/\\(" is no regular expression'),
+        ({"^/(": "view"}, '"\\^/\\(" is not a regular expression'),
     ],
 )
 def test_scopes_that_make_no_sense_are_a_fault_of_the_start(scopes, fault):

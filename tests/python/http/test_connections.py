@@ -116,7 +116,7 @@ async def log_out(server, headers):
 
 
 class Pending:
-    """A request that is in flight until the server ends it. Nothing is read meanwhile."""
+    """A request that is in flight until the server ends it. Nothing is read in the meantime."""
 
     def __init__(self, server, target, headers=BEARER, method="GET"):
         self._server, self._target, self._authorization = server, target, headers.get("Authorization")

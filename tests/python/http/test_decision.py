@@ -569,7 +569,7 @@ async def log_in(server, key, host):
 
 
 def forge(key, expires):
-    """A session as the server would sign it: whoever has the key can."""
+    """A session as the server would sign it: anyone with the key can."""
 
     def mac(secret, *parts):
         return hmac.digest(secret, b"".join(parts), "sha256")

@@ -100,7 +100,7 @@ def test_doctor_knows_unpatched_half_patched_and_damaged(tree):
     patched = (tree / "server.py").read_text()
     (tree / "server.py").write_text(SERVER)
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
-    assert (state, detail.split(";")[0]) == ("unsafe", "half patched: not server.py")
+    assert (state, detail.split(";")[0]) == ("unsafe", "half patched: server.py is not patched")
     unpatch(tree)
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
     assert (state, detail.split(";")[0]) == ("unsafe", "not patched")
@@ -150,7 +150,7 @@ def test_doctor_tells_what_a_bug_report_needs(tree):
     assert checks(result, "Manager") == [("ok", f"ComfyUI-Manager in {tree / 'custom_nodes' / 'ComfyUI-Manager'}")]
     (tree / "custom_nodes" / "ComfyUI-Manager").rename(tree / "custom_nodes" / "else")
     [(state, detail)] = checks(run("doctor", tree, "--json", "--port", free_port()), "Manager")
-    assert (state, detail) == ("ok", "ComfyUI-Manager is not there")
+    assert (state, detail) == ("ok", "ComfyUI-Manager is not installed")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
@@ -171,7 +171,7 @@ def test_doctor_knows_what_was_patched_in_memory(tree):
     unpatch(tree)
     with answering(401) as port:
         [(state, detail)] = checks(run("doctor", tree, "--json", "--port", port), "Patch")
-    assert (state, detail.split(":")[0]) == ("ok", "not patched, but what listens asks for the key")
+    assert (state, detail.split(" (")[0]) == ("ok", "not patched, but the running server asks for the key")
     with answering(200) as port:
         assert checks(run("doctor", tree, "--json", "--port", port), "Patch")[0][0] == "unsafe"
 
@@ -207,7 +207,10 @@ def test_doctor_names_keys_that_end_and_those_that_never_do(tmp_path, tree):
     assert checks(result, "Keys") == [
         ("note", f"{file}:2: the key expires at {soon}; `comfy-auth-rs keys rotate` replaces it"),
         ("note", f"{file}:5: the key expired at 2020-01-02T00:00:00Z; remove the line"),
-        ("note", f"{file}: keys that open everything and never expire, on line 6, 9; scope= and expires= say less"),
+        (
+            "note",
+            f"{file}: keys that may do everything and never expire, on line 6, 9; limit them with scope= and expires=",
+        ),
     ]
     assert checks(result, "Key file")[0][0] == "ok"
     assert KEY not in result.stdout
@@ -355,7 +358,7 @@ def test_doctor_as_root_runs_nothing_of_another_user(tree, tmp_path, module):
         assert not marker.exists(), marker.read_text()
         [(state, detail)] = checks(result, "Package")
         assert state == "note"
-        assert detail.startswith(f"{python} was not run, since nobody can change {tree}; ")
+        assert detail.startswith(f"{python} was not run, because nobody can change {tree}; ")
         assert f"run `sudo -u nobody {python} -m comfy_auth_rs doctor {directory}`" in detail
         assert "(the package: its folder has version 1.2.3)" in detail
         assert checks(result, "Patch") == [("ok", f"patched by version {__version__}")]

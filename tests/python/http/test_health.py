@@ -78,7 +78,7 @@ async def test_such_tries_count_as_failed_attempts(server):
     for number in range(10):
         assert (await fetch(server, "/health", bearer(f"more-{number}"))).status == 429
     assert (await fetch(server, "/health", BEARER)).status == 429, "right, but not told"
-    assert (await fetch(server, "/health")).status == 200, "whoever watches the server is not locked out"
+    assert (await fetch(server, "/health")).status == 200, "monitoring is not locked out"
 
 
 async def test_writes_are_not_exempt(server):
@@ -119,7 +119,7 @@ async def timed(awaitable):
 
 
 async def health(server):
-    """Its answer and the seconds that it took; meanwhile the server answers others at once."""
+    """Its answer and the seconds that it took; in the meantime, the server answers others at once."""
     task = asyncio.create_task(timed(fetch(server, "/health")))
     while not task.done():
         reply, seconds = await timed(fetch(server, "/ping"))

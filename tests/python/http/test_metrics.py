@@ -242,7 +242,7 @@ async def test_a_node_has_it(
     with caplog.at_level(logging.INFO, "comfy_auth_rs"):
         server = await aiohttp_server(app)
     said = [record.getMessage() for record in caplog.records if "/metrics" in record.getMessage()]
-    assert said == [f"comfy-auth-rs: the server has a route {path} of its own, so ours is not there"]
+    assert said == [f"comfy-auth-rs: the server has a route {path} of its own, so ours is left out"]
     method = "POST" if way == "another method" else "GET"
     answer = await fetch(server, path, bearer(KEY), method=method, body=b"")
     if way != "an application":  # which answers below it
@@ -262,7 +262,7 @@ async def test_an_application_has_it(aiohttp_server: Any, key_file: Path, caplog
     with caplog.at_level(logging.INFO, "comfy_auth_rs"):
         setup(app, api_key_file=key_file, scopes={"/metrics": "view"})
     assert [record.getMessage() for record in caplog.records] == [
-        "comfy-auth-rs: the server has a route /metrics of its own, so ours is not there"
+        "comfy-auth-rs: the server has a route /metrics of its own, so ours is left out"
     ]
     server = await aiohttp_server(app)
     assert (await fetch(server, "/metrics", bearer(VIEWER))).text == "theirs"

@@ -1033,7 +1033,7 @@ def test_setup_where_a_route_is_taken(tmp_path, path):
     """The first of two routes would win: somebody's own /health would say nothing about a key."""
     app = web.Application()
     app.router.add_get(path, secret)
-    with pytest.raises(ValueError, match=f"already has a route {path};"):
+    with pytest.raises(ValueError, match=f"already has a route {path},"):
         setup(app, api_key=KEY, index=tmp_path / "index.html")
     assert len(app.middlewares) == 0
     assert len(app.router.resources()) == 1
@@ -1053,15 +1053,15 @@ BAD_SETTINGS = {
         'exempt: "public/\\*" must begin with /',
     ),
     "a pattern as text": ({"api_key": KEY, "exempt": "public"}, ValueError, 'exempt: "public" must begin with /'),
-    "a bad expression": ({"api_key": KEY, "exempt": ["^("]}, ValueError, r'"\^\(" is no regular expression'),
-    "a bad network": ({"api_key": KEY, "trusted_proxy": ["10.0.0.0/99"]}, ValueError, '"10.0.0.0/99" is no network'),
+    "a bad expression": ({"api_key": KEY, "exempt": ["^("]}, ValueError, r'"\^\(" is not a regular expression'),
+    "a bad network": ({"api_key": KEY, "trusted_proxy": ["10.0.0.0/99"]}, ValueError, '"10.0.0.0/99" is not a network'),
     "a bad field": (
         {"api_key": KEY, "client_field": "X Real"},
         ValueError,
-        'client_field: "X Real" is no name of a header',
+        'client_field: "X Real" is not a header name',
     ),
-    "a bad origin": ({"api_key": KEY, "origin": ["https://a", "b"]}, ValueError, 'origin: "b" is no origin'),
-    "a bad network as text": ({"api_key": KEY, "trusted_proxy": "proxy"}, ValueError, '"proxy" is no network'),
+    "a bad origin": ({"api_key": KEY, "origin": ["https://a", "b"]}, ValueError, 'origin: "b" is not an origin'),
+    "a bad network as text": ({"api_key": KEY, "trusted_proxy": "proxy"}, ValueError, '"proxy" is not a network'),
 }
 
 

@@ -179,7 +179,7 @@ async def test_an_unnamed_proxy_leaves_one_line(start, notices):
         await fetch(server, headers={field: "192.0.2.1", **bearer("wrong")})
         await fetch(server, headers={field: "192.0.2.1", **bearer(OTHER_KEY)})
     [line] = notices()
-    assert "127.0.0.1 passes on requests of others, but is no trusted proxy" in line
+    assert "127.0.0.1 forwards requests of other clients, but is not a trusted proxy" in line
     assert "--auth-trusted-proxy 127.0.0.1" in line
     assert "--auth-client-field" in line
 
@@ -202,7 +202,7 @@ async def test_a_trusted_proxy_that_names_no_client_leaves_one_line(start, notic
     for _ in range(3):
         await fetch(server, headers={"X-Forwarded-For": "192.0.2.1", **BEARER})
     [line] = notices()
-    assert "the trusted proxy 127.0.0.1 names no client in X-Real-IP" in line
+    assert "the trusted proxy 127.0.0.1 doesn't name the client in X-Real-IP" in line
     assert "--auth-client-field" in line
 
 
@@ -231,7 +231,7 @@ async def test_the_first_page_that_is_refused_leaves_one_line(start, notices):
     for origin in (POD, "https://another.example"):
         await fetch(server, headers={**cookie, **GATEWAY, "Origin": origin}, method="POST")
     [line] = notices()
-    assert "a page of https://pod.example was refused, because its request was for 100.65.18.228:8188." in line
+    assert "a page from https://pod.example was refused, because its request was for 100.65.18.228:8188." in line
     for remedy in ("--auth-origin https://pod.example", "Host $http_host", "X-Forwarded-Host", "--auth-trusted-proxy"):
         assert remedy in line
 
@@ -242,7 +242,7 @@ async def test_its_line_tells_the_scheme_where_it_is_known(start, notices):
     cookie = await log_in(server, **fields)
     await fetch(server, headers={**cookie, **fields, "Origin": POD}, method="POST")
     [line] = notices()
-    assert "a page of https://pod.example was refused, because its request was for http://pod.example." in line
+    assert "a page from https://pod.example was refused, because its request was for http://pod.example." in line
 
 
 async def test_nobody_writes_the_line_as_they_like(start, notices):
@@ -258,4 +258,4 @@ async def test_nobody_writes_the_line_as_they_like(start, notices):
     cookie = await log_in(server, Host="x")
     await fetch(server, headers={**cookie, "Origin": "https://a.example", "Host": forged}, method="POST")
     [line] = notices()
-    assert "a page of https://a.example was refused, because its request was for no host." in line
+    assert "a page from https://a.example was refused, because its request was for no host." in line

@@ -662,7 +662,7 @@ def check_location(server, reply):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A link that bears the key
+# A link with the key in it
 
 
 #: As browsers send it, over TLS and on loopback.
@@ -752,7 +752,7 @@ async def test_a_link_with_the_key_asks_where_another_page_may_have_sent_it(with
 async def test_an_offer_at_any_address(with_index, target, action, shown):
     reply = await fetch(with_index, target, {**BROWSER, **PLAIN})
     at, fields, button = the_form(reply)
-    assert (at, fields["api_key"], button) == (action, OTHER_KEY, "Log in by this link")
+    assert (at, fields["api_key"], button) == (action, OTHER_KEY, "Log in with this link")
     assert f'data-target="{shown}"' in reply.text
     assert f'<script src="{action.replace("auth_session", "auth_link.js")}" defer>' in reply.text
     assert f'<a href="{shown}">' in reply.text

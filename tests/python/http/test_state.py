@@ -31,9 +31,7 @@ from support.state import (
 
 Serve = Callable[..., Awaitable[Any]]
 
-AWAY = (
-    r"the state is away: (.*)\. What is known so far holds; what happens from now on, only this process knows until it"
-)
+AWAY = r"the state is unavailable: (.*)\. What this server knows still counts; until the state is"
 
 
 @pytest.fixture
@@ -196,7 +194,7 @@ async def test_when_the_file_can_be_used_again_nothing_is_lost(
         return (await log_out(server, cookie)).status == 204
 
     async def is_told() -> bool:
-        return f"the state is back: {damaged}" in caplog.text
+        return f"the state is available again: {damaged}" in caplog.text
 
     assert await seconds_until(is_done) < 5
     assert await seconds_until(is_told) < 5

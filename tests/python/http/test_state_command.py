@@ -78,7 +78,7 @@ async def test_it_shows_what_is_remembered(serve: Any, file: Path, keys: Path) -
     assert [re.sub(MOMENT, "T", re.sub("[0-9a-f]{8}", "ID", " ".join(row.split()))) for row in rows] == [
         "lock - 203.0.113.7 - T", "log-out ID - T T", "revoked key ID - T T", "server - ID T T",
     ]  # fmt: skip
-    assert unknown == "Entries that no comfy-auth-rs of this version wrote: 1"
+    assert unknown == "Entries not written by this version of comfy-auth-rs: 1"
     told = json.loads((await command("state", file, "--json")).stdout)
     assert {name: told[name] for name in ("kind", "place", "unknown")} == {
         "kind": "sqlite", "place": str(file), "unknown": 1,
@@ -117,11 +117,11 @@ def test_the_state_may_be_named_by_the_environment(file: Path) -> None:
     ("args", "words"),
     [
         ([], "no state; name a file or a URL, or set COMFYUI_AUTH_STATE"),
-        (["memory"], "what is in memory is known to its process alone; name a file or a URL"),
+        (["memory"], "a state in memory can only be seen by its own process; name a file or a URL"),
         (["missing"], "missing: it is not there"),
-        (["http://:canary@h"], "http://[redacted]@h: no such kind of store"),
+        (["http://:canary@h"], "http://[redacted]@h: unknown kind of store"),
         (["valkey://:canary@127.0.0.1:1"], "valkey://[redacted]@127.0.0.1:1: it cannot be reached"),
-        (["/etc/passwd"], "/etc/passwd: it is damaged, or no state of comfy-auth-rs"),
+        (["/etc/passwd"], "/etc/passwd: it is damaged, or not a state of comfy-auth-rs"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(args: list[str], words: str, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ async def test_after_the_file_was_changed_the_state_can_still_be_told(
     told = await command("keys", "revoke", keys, "alice", "--state", missing)
     assert told.returncode == 2
     assert re.search(
-        rf"alice \(\w+\) is revoked in {keys}, but the state was not told: {missing}: it is not there", told.stderr
+        rf"alice \(\w+\) is revoked in {keys}, but not in the state: {missing}: it is not there", told.stderr
     )
     assert not missing.exists()
     told = await command("keys", "revoke", keys, "alice", "--state", file)
@@ -244,7 +244,7 @@ async def test_doctor_says_how_the_state_fares(serve: Any, file: Path, keys: Pat
     kind, detail = checks(tree, *port)["State"]
     assert (kind, detail) == (
         "note",
-        f"{default_file(tree / 'user')} is not there; ComfyUI makes it when it starts with a key",
+        f"{default_file(tree / 'user')} doesn't exist yet; ComfyUI makes it when it starts with a key",
     )
     assert checks(tree, *port, "--state", "memory")["State"][0] == "note"
     server = await serve(keys)
@@ -265,7 +265,7 @@ async def test_doctor_says_how_the_state_fares(serve: Any, file: Path, keys: Pat
     shown = await command("doctor", tree, *port, "--state", file, "--api-key-file", other, "--api-key-file", keys)
     [line] = [line for line in shown.stdout.splitlines() if "is revoked" in line]
     assert re.search(
-        rf"note    Keys .* {other}:2: the key of alice \([0-9a-f]{{8}}\) is revoked, but still in this file", line
+        rf"note    Keys .* {other}:2: the key of alice \([0-9a-f]{{8}}\) is revoked but still in this file", line
     )
     own = default_file(tree / "user")
     own.parent.mkdir(parents=True)
@@ -290,5 +290,5 @@ async def test_doctor_asks_the_running_server_how_its_state_fares(
             break
     kind, detail = found["State in use"]
     assert kind == "unsafe"
-    assert re.match(rf"away since {MOMENT}: {file}: it is a link, a folder", detail)
+    assert re.match(rf"unavailable since {MOMENT}: {file}: not a regular file", detail)
     assert stat.S_ISDIR(file.stat().st_mode)

@@ -116,7 +116,7 @@ async def test_a_session_alone_does_not_do_for_what_a_foreign_page_sent(server: 
 
 
 async def test_what_a_proxy_tells_of_the_address_is_no_credential(server: Any) -> None:
-    """A neighbour may have a `token` of its own, and whoever can't read an answer may still send a header."""
+    """A neighbour may have a `token` of its own, and a program that can't read answers may still send a header."""
     for name in ("X-Original-URI", "X-Original-URL", "X-Forwarded-Uri"):
         for number in range(12):
             assert (await verify(server, {name: f"/x?token=neighbours-own-{number}"})).status == 401

@@ -55,7 +55,7 @@ class Way:
     host: str = "{host}"
     #: What it must have asked for when it has the picture.
     steps: tuple[str, ...] = (QUEUE, SOCKET, PICTURE)
-    #: What it asks for, in vain, with a wrong key.
+    #: What it requests with a wrong key, without success.
     tries: tuple[str, ...] = (QUEUE,)
 
 
@@ -335,7 +335,7 @@ JUNK = (
 
 
 def good(way: str, key: str) -> tuple[str, dict[str, str]]:
-    """What stands before a path, and what beside it, in requests of some client."""
+    """What comes before a path, and what beside it, in requests of some client."""
     return {
         "X-API-Key": ("", {"X-API-Key": key}),
         "?token=": ("", {}),

@@ -112,7 +112,7 @@ def guess_eleven_times(proxy: Proxy) -> list[int]:
 
 def notices(server: Server) -> list[str]:
     """The lines that tell the operator what to change."""
-    words = ("is no trusted proxy", "names no client in", "was refused, because its request was for")
+    words = ("is not a trusted proxy", "doesn't name the client in", "was refused, because its request was for")
     return [line for line in server.output.splitlines() if any(word in line for word in words)]
 
 
@@ -144,7 +144,7 @@ def test_a_field_that_nginx_does_not_set_is_said(behind: Behind) -> None:
         assert ask(proxy, "/queue", BEARER).status == 200
         assert ask(proxy, "/queue", BEARER).status == 200
         [line] = notices(server)
-        assert "the trusted proxy 127.0.0.1 names no client in X-Forwarded-For" in line
+        assert "the trusted proxy 127.0.0.1 doesn't name the client in X-Forwarded-For" in line
 
 
 @pytest.mark.parametrize("field", VALUES)
@@ -211,7 +211,7 @@ def test_a_proxy_that_passes_the_host_without_its_port(behind: Behind) -> None:
             assert opens(proxy, {**who, "Sec-Fetch-Site": "same-origin", **ours}) == 101
             assert opens(proxy, {**who, **foreign}) == 403
         [line] = notices(server)
-        assert f"a page of {proxy.url} was refused, because its request was for 127.0.0.1." in line
+        assert f"a page from {proxy.url} was refused, because its request was for 127.0.0.1." in line
         assert f"--auth-origin {proxy.url}" in line
 
 

@@ -239,7 +239,7 @@ def another_password(valkey: Valkey) -> Iterator[None]:
 
 
 Fault = Callable[[Valkey], AbstractContextManager[None]]
-#: Whether a log-out can be stored meanwhile.
+#: Whether a log-out can be stored during the fault.
 FAULTS: dict[Fault, bool] = {
     killed: False,
     stopped: False,

@@ -286,7 +286,7 @@ def forgetful(fleet: Fleet) -> Iterator[None]:
 
 FAULTS = {
     killed: "it cannot be reached", stopped: "it does not answer", filled: "its memory is full",
-    locked_out: "it does not take the user or password", flushed: None, forgetful: None,
+    locked_out: "it rejects the user name or password", flushed: None, forgetful: None,
 }  # fmt: skip
 
 
@@ -322,7 +322,7 @@ def test_a_fault_of_the_store_admits_nobody_refuses_nobody_and_loses_nothing(fle
     wait_until(lambda: len(remembered.look(fleet.url).entries_of("revocation")) == TRIES, AFTER_ITS_RETURN)
     assert len(remembered.look(fleet.url).entries_of("log_out")) >= len(before) + len(during)
     for server, mark in zip(fleet.servers, marks, strict=True):
-        lines = re.findall("comfy-auth-rs: the state is away: (.*)", server.output[mark:])
+        lines = re.findall("comfy-auth-rs: the state is unavailable: (.*)", server.output[mark:])
         assert len(lines) <= 1
         assert all(reason in line for line in lines)
         assert ask(server, "/queue", by_cookie(server, kept)).status == 200

@@ -419,7 +419,7 @@ class Model:
         return re.sub("^/api", "", route) if self.policy.in_comfyui else route
 
     def is_illegible(self, request: Request) -> bool:
-        """A path or a clientId that decodes to a control character is refused, whoever sends it."""
+        """A path or a clientId that decodes to a control character is refused, with any key."""
         return request.place.illegible
 
     def is_preflight(self, request: Request) -> bool:
@@ -513,7 +513,7 @@ class Model:
         return self.counted(self.first_valid(keys, request, client), keys, request, client) or ADMITTED
 
     def introduce(self, presented: list[Presented], request: Request, client: str) -> None:
-        """Whoever asks is told which credential counts: so wrong keys before it count, too."""
+        """The answer says which credential counts, so wrong keys before it count, too."""
         for number, one in enumerate(presented):
             if self.first_valid([one], request, client) is None:
                 self.count([before for before in presented[:number] if before.place != "cookie"], request, client)

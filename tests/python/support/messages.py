@@ -11,7 +11,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 PACKAGE = REPOSITORY / "python" / "comfy_auth_rs"
 
-#: What stands in these is help, not a message.
+#: Strings in these are help, not messages.
 _HELP_ARGUMENTS = {"help", "description", "epilog", "usage", "metavar"}
 _HELP_CALLS = {"add_argument_group"}
 
@@ -47,7 +47,7 @@ _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 
 @dataclass(frozen=True)
 class Message:
-    """What stands in the source; `{}` is what is only known when it is said."""
+    """A message as in the source; `{}` is filled in at run time."""
 
     place: str
     text: str

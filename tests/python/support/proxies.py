@@ -63,7 +63,7 @@ class Upstreams:
 
 
 def shipped(name: str, changes: Mapping[str, str]) -> str:
-    """The file `name` of deploy/ with this test's ports and paths in place of its own. Each must stand in it."""
+    """The file `name` of deploy/ with this test's ports and paths in place of its own. It must contain each of them."""
     text = (DEPLOY / name).read_text(encoding="utf-8")
     for old, new in changes.items():
         assert old in text, f"{name} says nothing of {old!r}"

@@ -32,7 +32,7 @@ REFUSED: dict[str, Any] = {
 
 
 def line_of(event: dict[str, Any]) -> bytes:
-    """In the order of the fields; those that nobody knows are last."""
+    """In the order of the fields; unknown ones come last."""
     known = {name: event[name] for name in ORDER if name in event}
     return json.dumps(known | event).encode() + b"\n"
 

@@ -92,7 +92,7 @@ def test_add_makes_a_private_file_and_prints_the_key_alone(file):
     assert NEW_KEY.fullmatch(result.stdout)
     assert file.read_text() == f"{result.stdout.strip()} alice\n"
     assert result.stdout.strip() not in result.stderr
-    assert "only this once" in result.stderr and "opens everything and never expires" in result.stderr
+    assert "only this once" in result.stderr and "may do everything and never expires" in result.stderr
     if sys.platform != "win32":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE((file.parent / ".keys.txt.lock").stat().st_mode) == 0o600
@@ -142,14 +142,14 @@ def test_add_counts_from_now(file, text, seconds):
     ("args", "words"),
     [
         ([], ["the following arguments are required: --label"]),
-        (["--label", ""], ["such a line would be read differently"]),
+        (["--label", ""], ["the line would be read differently"]),
         (["--label", "a\nb"], ["the label holds a control character"]),
         (["--label", "x", "--scope", "VIEW"], ['"VIEW" is written in lower case: scope=view']),
         (["--label", "x", "--scope", "view, run"], ["unknown scope"]),
-        (["--label", "x", "--scope", ""], ["scope= names no scope"]),
+        (["--label", "x", "--scope", ""], ["scope= is empty"]),
         (["--label", "x", "--user", "default"], ["ComfyUI's own user"]),
         (["--label", "x", "--from", "10.0.0.5/8"], ["write 10.0.0.0/8 for the block"]),
-        (["--label", "x", "--expires", "soon"], ["expires= takes a day"]),
+        (["--label", "x", "--expires", "soon"], ["expires= takes a date"]),
         (["--label", "x", "--expires", "90y"], ["--expires: name a time such as"]),
         (["--label", "x", "--expires", "2020-01-01"], ["--expires: this is in the past"]),
         (["--label", "x", "--prompts", "60"], ["prompts= takes 1 to 10000 prompts a minute, hour or day"]),
@@ -412,7 +412,7 @@ def test_a_link_stays_and_its_target_keeps_its_mode(tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == [".keys.txt.lock", "keys.txt"]
     link.unlink()
     link.symlink_to("link")
-    assert "a link that leads nowhere" in refused("list", link)
+    assert "a broken link" in refused("list", link)
 
 
 def test_twenty_at_once_lose_nothing(file):
@@ -466,7 +466,7 @@ def test_what_an_editor_writes_meanwhile_is_not_lost(file):
         write(file, f"{KEY} alice\n# an editor's\n")
         return found.with_added(OTHER_KEY)
 
-    with pytest.raises(KeyFileFault, match="changed meanwhile"):
+    with pytest.raises(KeyFileFault, match="changed in the meantime"):
         change(file, edit)
     assert file.read_text() == f"{KEY} alice\n# an editor's\n"
     assert sorted(path.name for path in file.parent.iterdir()) == [".keys.txt.lock", "keys.txt"]
@@ -495,10 +495,10 @@ def test_no_link_in_place_of_the_lock_or_the_new_file_is_followed(file, tmp_path
     good("revoke", file, "alice")
     (tmp_path / ".keys.txt.lock").unlink()
     (tmp_path / ".keys.txt.lock").symlink_to(precious)
-    assert "a link where none may be" in refused("add", file, "--label", "x")
+    assert "a link is not allowed here" in refused("add", file, "--label", "x")
     (tmp_path / ".keys.txt.lock").unlink()
     os.mkfifo(tmp_path / ".keys.txt.lock")
-    assert "the lock of the key file; remove it" in refused("add", file, "--label", "x")
+    assert "the key file's lock must be a regular file; remove this one" in refused("add", file, "--label", "x")
     assert precious.read_text() == "mine\n"
 
 

@@ -221,7 +221,7 @@ def test_a_restart_keeps_the_keys_that_are_masked_in_argv(tmp_path):
 
 
 def test_a_restart_by_other_means_is_refused_by_comfyui(tmp_path, key_file):
-    """Whoever starts main.py without us gets a ComfyUI that doesn't know --api-key-file, not an open one."""
+    """Started without us, main.py rejects --api-key-file instead of running an open server."""
     tree = make_tree(
         tmp_path / "tree",
         server=BOOM,

@@ -282,7 +282,7 @@ async def test_what_fails_is_tried_again_and_told_once(
     assert len(lines(caplog)) == 2, "one of each server"
     for line in lines(caplog):
         words = "scripted: WHY" if isinstance(fault, StoreError) else f"scripted:: {type(fault).__name__}"
-        assert line.startswith(f"comfy-auth-rs: the state is away: {words}. ")
+        assert line.startswith(f"comfy-auth-rs: the state is unavailable: {words}. ")
     cookie = await log_in(one)
     assert (await log_out(one, cookie)).status == 503, "either the store lacks it, or nobody can read it there"
     assert not await admits(one, cookie)
@@ -294,7 +294,7 @@ async def test_what_fails_is_tried_again_and_told_once(
 
     assert await seconds_until(is_known) < 5
     await soon(lambda: len(lines(caplog)) == 4)
-    assert lines(caplog)[2:] == ["comfy-auth-rs: the state is back: scripted:"] * 2
+    assert lines(caplog)[2:] == ["comfy-auth-rs: the state is available again: scripted:"] * 2
     assert "canary" not in caplog.text
     assert (await log_out(one, cookie)).status == 204
 
@@ -390,7 +390,7 @@ async def test_news_that_cannot_be_read_are_not_called_stored(serve: Any, store:
     """Somebody has put there what no server can read."""
     server = await serve()
     cookie = await log_in(server)
-    store.read_fault = StoreError("scripted: an answer is longer than any of ours")
+    store.read_fault = StoreError("scripted: a reply is too long to be ours")
     await asyncio.sleep(1.2)
     assert (await log_out(server, cookie)).status == 503
     store.read_fault = None

@@ -267,7 +267,7 @@ def test_what_is_no_time(when: str) -> None:
     result = run("usage", "audit.jsonl", f"--since={when}")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "is no time; write a day, 2026-11-01, or a moment with its zone" in result.stderr
+    assert "is not a time; write a day, 2026-11-01, or a moment with its zone" in result.stderr
 
 
 @pytest.mark.parametrize("until", ["2026-11-01", "2026-11-02T00:00:00Z"])
@@ -400,7 +400,7 @@ def test_a_copy_counts_once_and_it_is_said(tmp_path: Path) -> None:
     names = sorted(tmp_path.iterdir())
     result = run("usage", *names, "--json")
     assert json.loads(result.stdout)["total"]["prompts"] == 1
-    assert result.stderr == f"comfy-auth-rs: {names[1]}: counted once (it holds the same as {names[0]})\n"
+    assert result.stderr == f"comfy-auth-rs: {names[1]}: counted once (it has the same content as {names[0]})\n"
 
 
 def test_what_was_skipped_is_said(tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_what_was_skipped_is_said(tmp_path: Path) -> None:
     assert result.stderr.splitlines() == [
         f"comfy-auth-rs: {file}: skipped 1,000 of 1,005 lines (not JSON)",
         f"comfy-auth-rs: {file}: skipped 1 of 1,005 lines (no event with a time)",
-        f"comfy-auth-rs: {file}: skipped its last line (it breaks off)",
+        f"comfy-auth-rs: {file}: skipped its last line (it is incomplete)",
         "comfy-auth-rs: the server could not write 1,203 lines (\\x1b[2J: 3, refused: 1,200); "
         "their figures are missing",
     ]
@@ -432,7 +432,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     [
         ("missing", "missing: cannot be read (No such file or directory); name a file"),
         (".", ": cannot be read ("),
-        ("cut.gz", "cut.gz: cannot be unpacked (it breaks off); nothing was counted"),
+        ("cut.gz", "cut.gz: cannot be unpacked (it ends early); nothing was counted"),
         ("damaged.gz", "damaged.gz: cannot be unpacked ("),
         ("no.gz", "no.gz: cannot be unpacked ("),
     ],
@@ -558,10 +558,10 @@ def test_a_long_label_takes_no_time() -> None:
 def test_prompts_that_a_restart_lost_are_told(tmp_path: Path) -> None:
     file, page = tmp_path / "audit.jsonl", tmp_path / "usage.html"
     file.write_bytes(finished() + line("prompt_unfinished") * 3)
-    assert run("usage", file).stdout.splitlines()[-1] == "prompts that were lost when the server ended: 3"
+    assert run("usage", file).stdout.splitlines()[-1] == "prompts that were lost when the server stopped: 3"
     assert in_json(file)["total"]["unfinished"] == 3
     run("usage", file, "--html", page)
-    assert "Not among the prompts: 3 that were lost when the server ended." in page.read_text(encoding="utf-8")
+    assert "Not counted as prompts: 3 that were lost when the server stopped." in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals are POSIX")
@@ -768,7 +768,7 @@ def test_a_page_is_written_over_a_page_and_nothing_else(audit: Path, tmp_path: P
         before = target.read_bytes()
         result = run("usage", audit, "--html", target)
         assert result.returncode == 2
-        assert "exists and is no page; choose another name for the page" in result.stderr
+        assert "exists and is not a usage page; choose another name for the page" in result.stderr
         assert target.read_bytes() == before
     for target in (tmp_path, tmp_path / "missing" / "usage.html"):
         result = run("usage", audit, "--html", target)
