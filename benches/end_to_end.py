@@ -1,10 +1,10 @@
-"""What a request costs the whole server: processor time, without the protection, with the least it could be, and with it.
+"""What a request costs the whole server: processor time, without the protection, with the least it can be, and with it.
 
-Four servers run at the same time and are asked in turn by wrk, in short turns whose order changes, so that whatever else
-the machine does hits all alike: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
-`async def` before each response; with ours. What a server's process spent in a turn, all threads together, is divided by
-the requests that it answered. The ratio within each round is what counts; its median is printed. All servers are started
-anew several times: where things lie in memory makes one process some percent faster than its twin.
+Four servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
+`async def` before each response; with ours. wrk asks them in turn, in short turns whose order changes, so that whatever
+else the machine does hits all alike. What a server's process spent in a turn, all threads together, is divided by the
+requests that it answered. The ratio within each round is what counts; its median is printed. All servers are started
+several times: where things lie in memory makes one process some percent faster than its twin.
 
 ComfyUI is the one that `COMFYUI_DIR` names, run by `COMFYUI_PYTHON`, or else the miniature.
 """
@@ -34,7 +34,7 @@ sys.path.insert(0, str(REPOSITORY / "tests/python"))
 from comfy_auth_rs import generate_key  # noqa: E402
 from comfy_auth_rs.comfyui.tree import patch  # noqa: E402
 from support.client import ask, bearer  # noqa: E402
-from support.servers import MINI_COMFYUI, REAL_STARTS_WITHIN, Server, start_real, start_server  # noqa: E402
+from support.servers import MINI_COMFYUI, Server, start_real, start_server  # noqa: E402
 
 #: As many as a browser opens, and a second browser.
 CONNECTIONS = 12
@@ -116,7 +116,7 @@ def turn(row: Row, server: Server, seconds: int) -> Turn:
 
 
 def processor_time(server: Server) -> float:
-    """Seconds that all threads of a process have spent: Linux has such a clock for each process (clock_getcpuclockid)."""
+    """Seconds that all threads of a process have spent: Linux has a clock for each (clock_getcpuclockid)."""
     return time.clock_gettime(~server.process.pid << 3 | 2)
 
 

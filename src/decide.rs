@@ -220,7 +220,7 @@ fn is_printable<R: Request>(request: &R) -> bool {
 
 /// One with other bytes than a browser's is none: whoever answers it may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
-    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod) && is_printable(request)
+    request.has(Field::AccessControlRequestMethod) && &*request.method() == "OPTIONS" && is_printable(request)
 }
 
 /// Rule 4. `GET /` is always led to the login page; a WebSocket upgrade never.

@@ -233,7 +233,7 @@ def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings, s
 async def _send_directly(app: web.Application) -> None:
     """Where nobody else looks at responses, they cost no coroutine of aiosignal's. The signals are frozen by now."""
     receivers = app.on_response_prepare
-    if len(receivers) == 1 and isinstance(receivers[0], BeforeSending) and not os.environ.get("X_TWO"):
+    if len(receivers) == 1 and isinstance(receivers[0], BeforeSending):
         send_directly(receivers)
 
 
