@@ -166,15 +166,15 @@ def rows(ours: Server) -> list[Row]:
     cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
     key = bearer(KEY)
     page = ask(ours, "/index.html", key).text
-    script = re.search(r'"(?:\./)?(assets/[^"]+\.css)"', page)
-    assert script, "the frontend's page names no style sheet"
+    asset = re.search(r'"(?:\./)?(assets/[^"]+\.(?:css|ico))"', page)
+    assert asset, "the frontend's page names no file"
     picture = "/api/view?filename=picture.png&type=output"
     return [
         Row("`GET /prompt`, Bearer", "/prompt", key, b"exec_info", 1.02),
         Row("`GET /prompt`, cookie", "/prompt", cookie, b"exec_info", 1.04),
         Row("`GET /api/view`, Bearer", picture, key, PICTURE, 1.02),
         Row("`GET /api/view`, cookie", picture, cookie, PICTURE, 1.02),
-        Row("a file of the frontend, no credential", f"/{script[1]}", {}, b"{", 1.02),
+        Row("a file of the frontend, no credential", f"/{asset[1]}", {}, b"", 1.02),
         Row("`GET /`, script injected", "/", key, b"<html", 1.0),
         Row("`GET /health`", "/health", {}, b'"vram"', 1.1),
     ]
