@@ -158,6 +158,10 @@ docs: $(VENV)/.more-tools ## Build the pages under docs/ into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 
+.PHONY: pictures
+pictures: develop-tests $(VENV)/.newest-frontend ## Take the documents' pictures of pages again
+	PICTURES=1 $(PYTEST) $(addprefix tests/browser/test_,accessibility.py login_flow.py scopes.py terminal.py usage_page.py)
+
 .PHONY: dashboard
 dashboard: SYSTEM_PACKAGES := prometheus=prometheus
 dashboard: system-packages develop $(VENV)/.bench-tools ## Draw the documents' picture of the dashboard

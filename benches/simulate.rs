@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[path = "simulate/mod.rs"]
 mod simulate;
 
-use simulate::exchange::{AS_IS, GATHERED, Variation};
+use simulate::exchange::{AS_IS, BREATHING, Variation};
 use simulate::fleet::{FAR, NEAR};
 use simulate::report::Figures;
 use simulate::scenarios::{Setting, everyday, flood, overshot, parted};
@@ -44,14 +44,14 @@ fn main() {
 }
 
 fn simulate(figures: &mut Figures, scenario: &str, setting: Setting) {
-    let gathered = Setting { variation: GATHERED, ..setting };
+    let breathing = Setting { variation: Variation { breath: BREATHING.breath, ..setting.variation }, ..setting };
     match scenario {
         "everyday" => figures.everyday.push(everyday(setting)),
         "far" => figures.far.push(everyday(Setting { conditions: FAR, ..setting })),
-        "gathered" => figures.gathered.push(everyday(gathered)),
+        "breathing" => figures.breathing.push(everyday(breathing)),
         "flood" => figures.flood.push(flood(setting, None)),
         "flood_of_one" => figures.flood_of_one.push(flood(setting, Some(0))),
-        "flood_gathered" => figures.flood_gathered.push(flood(gathered, None)),
+        "flood_breathing" => figures.flood_breathing.push(flood(breathing, None)),
         "parted" => figures.parted.push(parted(setting, 60)),
         "overshot" => figures.overshot.push(overshot(setting)),
         _ => panic!("there is no scenario {scenario}"),
@@ -70,8 +70,8 @@ fn options() -> Options {
             }
             "--breath" => options.variation.breath = number(&value()) * MILLISECOND,
             "--gather" => options.variation.gather = number(&value()) * MILLISECOND,
+            "--locks" => options.variation.locks = number(&value()) as usize,
             "--entries" => options.variation.entries = number(&value()) as usize,
-            "--beats-apart" => options.variation.beats_are_news = false,
             "--seed" => options.seed = number(&value()),
             "--only" => options.only = value().split(',').map(str::to_owned).collect(),
             "--json" => options.json = Some(value().into()),

@@ -7,7 +7,7 @@ use std::fs;
 #[path = "../benches/simulate/mod.rs"]
 mod simulate;
 
-use simulate::exchange::{self, AS_IS, GATHERED};
+use simulate::exchange::{self, AS_IS, BREATHING};
 use simulate::fleet::{FAR, NEAR};
 use simulate::scenarios::{Setting, everyday, flood, overshot, parted};
 use simulate::time::SECOND;
@@ -16,7 +16,7 @@ const FEW: Setting = Setting { nodes: 4, seed: 1, conditions: NEAR, variation: A
 
 #[test]
 fn all_nodes_know_each_log_out_within_a_second() {
-    for setting in [FEW, Setting { conditions: FAR, ..FEW }, Setting { variation: GATHERED, ..FEW }] {
+    for setting in [FEW, Setting { conditions: FAR, ..FEW }, Setting { variation: BREATHING, ..FEW }] {
         let told = everyday(setting).told;
         assert!(told.log_outs > 50, "{told:?}");
         assert_eq!(told.known_by_all, told.log_outs);
@@ -39,6 +39,14 @@ fn a_flood_keeps_to_its_bytes_and_holds_no_log_out_up() {
     assert!(flood.bytes.node_sent_worst <= 1_000_000, "{flood:?}");
     assert!(flood.locks_dropped > 0, "{flood:?}");
     assert_eq!(flood.told.known_by_all, flood.told.log_outs);
+}
+
+#[test]
+fn a_flood_at_all_nodes_holds_no_log_out_up() {
+    let flood = flood(Setting { nodes: 20, ..FEW }, None);
+    assert!(flood.told.log_outs > 30, "{flood:?}");
+    assert_eq!(flood.told.known_by_all, flood.told.log_outs);
+    assert!(flood.told.all.worst < 1000.0, "{flood:?}");
 }
 
 #[test]
@@ -77,10 +85,16 @@ fn the_exchange_is_that_of_the_stores() {
         ("valkey", "_READ_TIMEOUT", seconds(exchange::READ_TIMEOUT)),
         ("valkey", "_LONGEST_NEWS", exchange::LONGEST_NEWS as f64),
         ("valkey", "_IN_ONE_ENTRY", exchange::IN_ONE_ENTRY as f64),
+        ("valkey", "_ENTRIES_AT_ONCE", exchange::ENTRIES_AT_ONCE as f64),
+        ("valkey", "_NODES_AFTER", seconds(exchange::NODES_AFTER)),
         ("protocol", "LARGEST_BATCH", exchange::LARGEST_BATCH as f64),
         ("outbox", "_RATE", exchange::RATE as f64),
         ("outbox", "_MOST_SAVED", exchange::MOST_SAVED as f64),
         ("outbox", "_AROUND", exchange::AROUND as f64),
+        ("outbox", "_MOST_LOCKS", exchange::MOST_LOCKS as f64),
+        ("outbox", "_LOCKS_LAST", seconds(exchange::LOCKS_LAST)),
+        ("outbox", "_GATHER", seconds(exchange::GATHER)),
+        ("outbox", "_ROUNDED", seconds(exchange::ROUNDED)),
     ] {
         assert!((constant(file, name) - here).abs() < 1e-9, "{name} of {file}.py is not {here}");
     }

@@ -15,11 +15,21 @@ pub const READ_TIMEOUT: u64 = SECOND;
 pub const LARGEST_BATCH: usize = 1000;
 pub const LONGEST_NEWS: usize = 2000;
 pub const IN_ONE_ENTRY: usize = 32;
+pub const ENTRIES_AT_ONCE: usize = 250;
+pub const NODES_AFTER: u64 = 10 * SECOND;
 
 /// Bytes a second on the way to the store, bytes that may be saved up, and what a record costs besides its own.
 pub const RATE: u64 = 700_000;
 pub const MOST_SAVED: u64 = 250_000;
 pub const AROUND: u64 = 200;
+
+/// Most locks that leave in this time.
+pub const MOST_LOCKS: u64 = 16_384;
+pub const LOCKS_LAST: u64 = 900 * SECOND;
+
+/// Between two batches of locks, and what a wait is longer than it has to be.
+pub const GATHER: u64 = 200 * MILLISECOND;
+pub const ROUNDED: u64 = MILLISECOND;
 
 /// What might be otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -28,18 +38,16 @@ pub struct Variation {
     pub breath: u64,
     /// How long a node gathers locks before it tells the next ones.
     pub gather: u64,
+    /// How many locks a node tells at a time, at most.
+    pub locks: usize,
     /// How many entries of the stream one read brings at most.
     pub entries: usize,
-    /// Whether heartbeats go into the stream. Else a sorted set counts them, and a node asks for the number only.
-    pub beats_are_news: bool,
 }
 
-pub const AS_IS: Variation =
-    Variation { breath: 0, gather: 0, entries: LARGEST_BATCH / IN_ONE_ENTRY, beats_are_news: true };
+pub const AS_IS: Variation = Variation { breath: 0, gather: GATHER, locks: LARGEST_BATCH, entries: ENTRIES_AT_ONCE };
 
-/// What 10,000 nodes would need.
-pub const GATHERED: Variation =
-    Variation { breath: 50 * MILLISECOND, gather: 200 * MILLISECOND, entries: 1000, beats_are_news: false };
+/// What more nodes would need.
+pub const BREATHING: Variation = Variation { breath: 50 * MILLISECOND, ..AS_IS };
 
 /// How long an answer to a log-out waits.
 pub const ANSWER_WAITS: u64 = SECOND;

@@ -9,7 +9,7 @@ use comfy_auth_rs::state::State;
 use comfy_auth_rs::state::fact::Record;
 
 use super::dice::Dice;
-use super::exchange::{EVERYTHING_AFTER, FIRST_PAUSE, HEARTBEAT, LONGEST_PAUSE, Variation};
+use super::exchange::{EVERYTHING_AFTER, FIRST_PAUSE, HEARTBEAT, LONGEST_PAUSE, NODES_AFTER, Variation};
 use super::outbox::Outbox;
 use super::store::{Reply, Request, Told};
 use super::time::{MICROSECOND, MILLISECOND, SECOND};
@@ -80,6 +80,7 @@ pub struct Carry {
 pub struct Bring {
     version: Option<u64>,
     everything_at: u64,
+    nodes_at: u64,
     missing: HashMap<Vec<u8>, Told>,
     pause: Pause,
 }
@@ -98,7 +99,7 @@ impl Pause {
 
 impl Node {
     pub fn new(keys: Rc<KeyStore>, ahead: u64, variation: Variation, seed: u64) -> Self {
-        let carry = Carry { outbox: Outbox::new(variation.gather), ..Carry::default() };
+        let carry = Carry { outbox: Outbox::new(variation), ..Carry::default() };
         Self {
             state: State::default(),
             keys,
@@ -168,9 +169,7 @@ impl Node {
         if now >= self.carry.next_beat {
             self.carry.has_news = false;
             self.carry.next_beat = now + HEARTBEAT;
-            let beat = told(self.state.heartbeat(&self.keys, self.clock(now)));
-            let is_news = self.variation.beats_are_news;
-            return Next::Ask(if is_news { Request::Write([beat].into()) } else { Request::Beat });
+            return Next::Ask(Request::Beat(told(self.state.heartbeat(&self.keys, self.clock(now)))));
         }
         if is_awake {
             self.carry.has_news = false;
@@ -219,6 +218,7 @@ impl Node {
                 self.bring.missing = self.all(now);
                 let after = EVERYTHING_AFTER as f64 * (0.5 + self.dice.fraction() / 2.0);
                 self.bring.everything_at = now + after as u64;
+                self.bring.nodes_at = now + NODES_AFTER;
                 Request::Scan(0)
             }
             Reply::Scanned { records, next } => {
@@ -244,7 +244,12 @@ impl Node {
         if std::mem::take(&mut self.doubts) || now >= self.bring.everything_at {
             self.bring.version = None;
         }
-        self.bring.version.map_or(Request::Begin, Request::Read)
+        let Some(after) = self.bring.version else { return Request::Begin };
+        let nodes = now >= self.bring.nodes_at;
+        if nodes {
+            self.bring.nodes_at = now + NODES_AFTER;
+        }
+        Request::Read { after, nodes }
     }
 
     fn all_is_read(&mut self, brought: &mut Brought, now: u64) -> Request {

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::exchange::{AROUND, LARGEST_BATCH, MOST_SAVED, RATE};
+use super::exchange::{AROUND, LARGEST_BATCH, LOCKS_LAST, MOST_LOCKS, MOST_SAVED, RATE, ROUNDED, Variation};
 use super::store::Told;
 use super::time::SECOND;
 
@@ -15,9 +15,12 @@ pub struct Outbox {
     /// What may leave now, in bytes.
     saved: f64,
     at: Option<u64>,
-    /// How long locks are gathered, and until when.
+    /// How long locks are gathered, how many leave then, and when the next ones may leave.
     gather: u64,
-    gathers_until: u64,
+    most_locks: usize,
+    locks_at: u64,
+    /// How many more locks may be taken in.
+    locks_saved: f64,
     pub dropped: u64,
 }
 
@@ -29,15 +32,22 @@ struct Waiting {
 }
 
 impl Outbox {
-    pub fn new(gather: u64) -> Self {
-        Self { gather, ..Self::default() }
+    pub fn new(variation: Variation) -> Self {
+        let locks_saved = MOST_LOCKS as f64;
+        Self { gather: variation.gather, most_locks: variation.locks, locks_saved, ..Self::default() }
     }
 
     pub fn add(&mut self, records: impl IntoIterator<Item = Told>, are_news: bool) {
         for record in records {
             let others = if are_news { &mut self.news } else { &mut self.lacking };
-            let waiting = if record.name[0] == b'l' { &mut self.locks } else { others };
-            waiting.push(record);
+            if record.name[0] != b'l' {
+                others.push(record);
+            } else if self.locks_saved >= 1.0 {
+                self.locks.push(record);
+                self.locks_saved -= 1.0;
+            } else {
+                self.dropped += 1;
+            }
         }
         let mut room = RATE;
         let fits = |record: &&Told| {
@@ -56,11 +66,14 @@ impl Outbox {
         self.earn(now);
         let mut left = self.saved;
         let mut batch = Vec::new();
-        self.news.fitting(&mut left, &mut batch);
+        self.news.fitting(&mut left, &mut batch, LARGEST_BATCH);
         // Not a few at a time.
-        if left >= MOST_SAVED as f64 / 2.0 && self.lacking.fitting(&mut left, &mut batch) && now >= self.gathers_until {
-            self.gathers_until = now + self.gather;
-            self.locks.fitting(&mut left, &mut batch);
+        if left >= MOST_SAVED as f64 / 2.0
+            && self.lacking.fitting(&mut left, &mut batch, LARGEST_BATCH)
+            && now >= self.locks_at
+        {
+            let most = LARGEST_BATCH.min(batch.len() + self.most_locks);
+            self.locks.fitting(&mut left, &mut batch, most);
         }
         batch
     }
@@ -68,15 +81,22 @@ impl Outbox {
     /// They are in the store.
     pub fn written(&mut self, batch: &[Told]) {
         self.saved -= batch.iter().map(cost).sum::<u64>() as f64;
+        if batch.iter().any(|record| record.name[0] == b'l') {
+            self.locks_at = self.at.unwrap_or(0) + self.gather;
+        }
         for waiting in [&mut self.news, &mut self.lacking, &mut self.locks] {
             waiting.remove(batch);
         }
     }
 
-    /// The time until more may leave; `None` where nothing waits.
+    /// The time from the last `take` until more may leave; `None` where nothing waits.
     pub fn delay(&self) -> Option<u64> {
-        let waits = [&self.news, &self.lacking, &self.locks].iter().any(|waiting| !waiting.records.is_empty());
-        waits.then_some(MOST_SAVED / 2 * SECOND / RATE)
+        if [&self.news, &self.lacking].iter().any(|waiting| !waiting.records.is_empty()) {
+            return Some(MOST_SAVED / 2 * SECOND / RATE);
+        }
+        let saving = (MOST_SAVED as f64 / 2.0 - self.saved) * SECOND as f64 / RATE as f64;
+        let gathering = self.locks_at.saturating_sub(self.at.unwrap_or(0));
+        (!self.locks.records.is_empty()).then_some(gathering.max(saving as u64) + ROUNDED)
     }
 
     pub fn has_news(&self) -> bool {
@@ -86,6 +106,9 @@ impl Outbox {
     fn earn(&mut self, now: u64) {
         let earned = self.at.map_or(MOST_SAVED as f64, |at| (now - at) as f64 * RATE as f64 / SECOND as f64);
         self.saved = (self.saved + earned).min(MOST_SAVED as f64);
+        let passed = self.at.map_or(0.0, |at| (now - at) as f64);
+        let more = passed * MOST_LOCKS as f64 / LOCKS_LAST as f64;
+        self.locks_saved = (self.locks_saved + more).min(MOST_LOCKS as f64);
         self.at = Some(now);
     }
 }
@@ -98,10 +121,10 @@ impl Waiting {
     }
 
     /// Copies as many of the first as fit. Returns whether all did.
-    fn fitting(&self, left: &mut f64, batch: &mut Vec<Told>) -> bool {
+    fn fitting(&self, left: &mut f64, batch: &mut Vec<Told>, most: usize) -> bool {
         for record in &self.records {
             *left -= cost(record) as f64;
-            if *left < 0.0 || batch.len() == LARGEST_BATCH {
+            if *left < 0.0 || batch.len() == most {
                 return false;
             }
             batch.push(record.clone());

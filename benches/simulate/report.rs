@@ -12,10 +12,10 @@ pub struct Figures {
     pub seed: u64,
     pub everyday: Vec<Everyday>,
     pub far: Vec<Everyday>,
-    pub gathered: Vec<Everyday>,
+    pub breathing: Vec<Everyday>,
     pub flood: Vec<Flood>,
     pub flood_of_one: Vec<Flood>,
-    pub flood_gathered: Vec<Flood>,
+    pub flood_breathing: Vec<Flood>,
     pub parted: Vec<Parted>,
     pub overshot: Vec<Overshot>,
 }
@@ -27,7 +27,7 @@ impl Figures {
         let everyday = [
             ("Everyday, one building", &self.everyday),
             ("Everyday, far apart", &self.far),
-            ("Everyday, gathered", &self.gathered),
+            ("Everyday, with a breath", &self.breathing),
         ];
         for (title, runs) in everyday.into_iter().filter(|(_, runs)| !runs.is_empty()) {
             table(&mut text, title, runs.iter().map(|run| (run.nodes, everyday_rows(run))));
@@ -35,7 +35,7 @@ impl Figures {
         let floods = [
             ("A flood at all nodes", &self.flood),
             ("A flood at one node", &self.flood_of_one),
-            ("A flood at all nodes, gathered", &self.flood_gathered),
+            ("A flood at all nodes, with a breath", &self.flood_breathing),
         ];
         for (title, runs) in floods.into_iter().filter(|(_, runs)| !runs.is_empty()) {
             table(&mut text, title, runs.iter().map(|run| (run.nodes, flood_rows(run))));
@@ -84,7 +84,7 @@ fn flood_rows(run: &Flood) -> Rows {
             kilo([bytes.store_sent_mean / 1000, bytes.store_sent_worst / 1000]),
         ),
         row("the store's core is busy", format!("{:.0} %", 100.0 * bytes.store_busy_mean)),
-        row("times that a node read everything again", run.whole_reads.saturating_sub(run.nodes as u64).to_string()),
+        row("times that a node read everything again", run.whole_reads.to_string()),
         row("locks not told", run.locks_dropped.to_string()),
         row("locks that a node knows at the end", format!("{:.0} %", 100.0 * run.locks_known)),
     ]

@@ -301,6 +301,7 @@ pub struct Flood {
     pub locks_known: f64,
     pub locks_dropped: u64,
     pub failures: u64,
+    /// How often a node read everything again since the flood began.
     pub whole_reads: u64,
 }
 
@@ -311,6 +312,8 @@ pub fn flood(setting: Setting, flooded: Option<usize>) -> Flood {
     let (from, to) = (ALL_THERE + 3 * SECOND, ALL_THERE + 3 * SECOND + FLOOD);
     run.calm(to + 5 * SECOND);
     run.flood(from, flooded);
+    run.until(from);
+    let whole_reads = run.whole_reads();
     run.until(to + 15 * SECOND);
     Flood {
         nodes,
@@ -320,7 +323,7 @@ pub fn flood(setting: Setting, flooded: Option<usize>) -> Flood {
         locks_known: run.locks_known(),
         locks_dropped: run.fleet.nodes.iter().map(|node| node.carry.outbox.dropped).sum(),
         failures: run.failures(),
-        whole_reads: run.whole_reads(),
+        whole_reads: run.whole_reads() - whole_reads,
     }
 }
 

@@ -47,13 +47,16 @@ pub enum Request {
     Begin,
     /// Some of all facts, from here on.
     Scan(usize),
-    /// What the stream has after this.
-    Read(u64),
+    /// What the stream has after this, and, if it is time, who is there.
+    Read {
+        after: u64,
+        nodes: bool,
+    },
     /// Until the stream has more.
     Wait(u64),
     Write(Rc<[Told]>),
-    /// A heartbeat that is no news: how many there are.
-    Beat,
+    /// A heartbeat, of which nobody is told.
+    Beat(Told),
 }
 
 pub enum Reply {
@@ -85,8 +88,8 @@ pub struct Answer {
 pub struct Store {
     /// Entries of the stream that one read brings at most.
     entries: usize,
-    facts: Vec<Told>,
-    places: HashMap<Rc<[u8]>, usize>,
+    facts: Hash,
+    nodes: Hash,
     stream: VecDeque<Rc<[Told]>>,
     /// Of the latest entry of the stream.
     last: u64,
@@ -97,12 +100,31 @@ pub struct Store {
     pub work: Vec<u64>,
 }
 
+/// Records by name.
+#[derive(Default)]
+struct Hash {
+    records: Vec<Told>,
+    places: HashMap<Rc<[u8]>, usize>,
+}
+
+impl Hash {
+    fn set(&mut self, record: &Told) {
+        let place = *self.places.entry(Rc::clone(&record.name)).or_insert(self.records.len());
+        if place == self.records.len() {
+            self.records.push(record.clone());
+        } else {
+            self.records[place] = record.clone();
+        }
+    }
+}
+
 impl Request {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Connect => 3 * AROUND_COMMAND,
-            Self::Begin | Self::Beat => 2 * AROUND_COMMAND,
-            Self::Read(_) => 4 * AROUND_COMMAND,
+            Self::Begin => 2 * AROUND_COMMAND,
+            Self::Read { nodes, .. } => (4 + u64::from(*nodes)) * AROUND_COMMAND,
+            Self::Beat(record) => size(std::slice::from_ref(record)) + AROUND_COMMAND,
             Self::Scan(_) | Self::Wait(_) => AROUND_COMMAND,
             // Once for the hash, once for the stream.
             Self::Write(records) => {
@@ -114,8 +136,9 @@ impl Request {
     fn work(&self) -> u64 {
         match self {
             Self::Connect => 3 * REQUEST,
-            Self::Begin | Self::Beat => REQUEST + 2 * COMMAND,
-            Self::Read(_) => REQUEST + 4 * COMMAND,
+            Self::Begin => REQUEST + 2 * COMMAND,
+            Self::Read { nodes, .. } => REQUEST + (4 + u64::from(*nodes)) * COMMAND,
+            Self::Beat(_) => REQUEST + COMMAND + WRITING + RECORD_WRITTEN / 2,
             Self::Scan(_) | Self::Wait(_) => REQUEST + COMMAND,
             Self::Write(records) => {
                 let entries = records.len().div_ceil(IN_ONE_ENTRY) as u64;
@@ -150,8 +173,8 @@ impl Store {
     pub fn new(entries: usize) -> Self {
         Self {
             entries,
-            facts: Vec::new(),
-            places: HashMap::new(),
+            facts: Hash::default(),
+            nodes: Hash::default(),
             stream: VecDeque::new(),
             last: 0,
             waiting: VecDeque::new(),
@@ -167,9 +190,12 @@ impl Store {
         let reply = match request {
             Request::Connect => Reply::Connected,
             Request::Begin => Reply::Begun(self.last),
-            Request::Beat => Reply::Written,
+            Request::Beat(record) => {
+                self.nodes.set(&record);
+                Reply::Written
+            }
             Request::Scan(from) => self.scan(from),
-            Request::Read(after) => self.read(after),
+            Request::Read { after, nodes } => self.read(after, nodes),
             Request::Wait(after) if after < self.last => Reply::Awake,
             Request::Wait(_) => {
                 self.waiting.push_back((now + LONGEST_WAIT, line));
@@ -201,30 +227,29 @@ impl Store {
     }
 
     fn scan(&self, from: usize) -> Reply {
-        let to = (from + LARGEST_BATCH).min(self.facts.len());
-        let records = self.facts[from..to].to_vec();
-        Reply::Scanned { records, next: (to < self.facts.len()).then_some(to) }
+        let (facts, nodes) = (&self.facts.records, &self.nodes.records);
+        let records: Vec<_> = facts.iter().chain(nodes).skip(from).take(LARGEST_BATCH).cloned().collect();
+        let to = from + records.len();
+        Reply::Scanned { records, next: (to < facts.len() + nodes.len()).then_some(to) }
     }
 
-    fn read(&self, after: u64) -> Reply {
+    fn read(&self, after: u64, nodes: bool) -> Reply {
         let before_first = self.last - self.stream.len() as u64;
         if after <= before_first && !self.stream.is_empty() {
             return Reply::Trimmed;
         }
         let entries = self.stream.iter().skip((after - before_first) as usize).take(self.entries);
-        let entries: Vec<_> = entries.cloned().collect();
+        let mut entries: Vec<_> = entries.cloned().collect();
         let last = after + entries.len() as u64;
+        if nodes {
+            entries.push(self.nodes.records.clone().into());
+        }
         Reply::News { entries, last }
     }
 
     fn write(&mut self, records: &[Told]) -> Vec<Answer> {
         for record in records {
-            let place = *self.places.entry(Rc::clone(&record.name)).or_insert(self.facts.len());
-            if place == self.facts.len() {
-                self.facts.push(record.clone());
-            } else {
-                self.facts[place] = record.clone();
-            }
+            self.facts.set(record);
         }
         for entry in records.chunks(IN_ONE_ENTRY) {
             self.stream.push_back(entry.into());

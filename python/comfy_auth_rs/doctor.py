@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
 import http.client
 import json
@@ -42,6 +43,13 @@ _SOON = 14 * 86_400  # seconds until a key ends
 _LONG_AGO = 30 * 86_400
 _PATHS = ("/queue", "/api/queue")
 _NODE = "Custom node"
+#: The start of a WebSocket (RFC 6455, 4.1).
+_HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
 
 
 @dataclass(frozen=True)
@@ -85,11 +93,14 @@ def examine(
         *_state(state, Path(directory if base is None else base), key_files),
         *_port(port, answers),
         *_running(port, answers, key_file),
-        _web_socket(node),
+        _web_socket(port, answers, node),
     ]
 
 
-def _web_socket(node: Path) -> Check:
+def _web_socket(port: int, answers: Sequence[_Answer], node: Path) -> Check:
+    asking = [answer.address for answer in answers if answer.asks]
+    if asking and all((_get(address, port, "/ws", _HANDSHAKE) or (0,))[0] == 401 for address in asking):
+        return Check("WebSocket", "ok", "/ws asks for the key")
     how = "set COMFYUI_AUTH_FLAGS=" if node.is_dir() else "start ComfyUI with "
     return Check("WebSocket", "note", f"{how}{flag('require_ws')}, so that /ws asks for the key too")
 

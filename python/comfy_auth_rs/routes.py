@@ -165,7 +165,7 @@ class SessionRoute:
         outcome = self._middleware.log_out(request)
         if isinstance(outcome, Denial):
             return await refuse(request, outcome)
-        if not await self._remembered.stored(_STORED_WITHIN):
+        if outcome in request.cookies and not await self._remembered.stored(_STORED_WITHIN):
             response = await refuse(request, self._middleware.deny_unstored(request))
         response.headers["Cache-Control"] = "no-store"
         clear_session(request, response, outcome)

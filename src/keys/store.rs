@@ -216,7 +216,7 @@ impl KeyStore {
     /// How many versions of key files were loaded since the start.
     #[must_use]
     pub fn loaded(&self) -> u64 {
-        self.loaded.load(Ordering::Relaxed)
+        self.loaded.load(Ordering::Acquire)
     }
 
     /// Looks at the files; the next look is due half a second later.
@@ -241,10 +241,6 @@ impl KeyStore {
                 has_changed = true;
             }
         }
-        self.loaded.fetch_add(
-            events.iter().filter(|event| matches!(event, Reload::Loaded { .. })).count() as u64,
-            Ordering::Relaxed,
-        );
         let mut revoked = self.revoked();
         let next = revoked.next.take();
         if has_changed {
@@ -252,6 +248,9 @@ impl KeyStore {
         } else if let Some(next) = next {
             self.current.store(next);
         }
+        // Last: who sees it finds the keys.
+        let loaded = events.iter().filter(|event| matches!(event, Reload::Loaded { .. })).count();
+        self.loaded.fetch_add(loaded as u64, Ordering::Release);
         let statuses: Vec<_> = files.iter().map(WatchedFile::status).collect();
         if **self.statuses.load() != statuses {
             self.statuses.store(Arc::new(statuses));

@@ -35,14 +35,25 @@ pub struct Change {
     pub fact: Fact,
     /// It is signed when it is told, if it must be and was not before.
     pub mac: Option<Mac>,
+    /// The store can forget it: something else says the same.
+    pub is_covered: bool,
 }
 
 impl Changes {
     /// Adds a fact.
     pub fn add(&self, fact: Fact, mac: Option<Mac>) {
+        self.push(fact, mac, false);
+    }
+
+    /// A store that has what was added so far need not keep this one.
+    pub fn remove(&self, fact: Fact, mac: Option<Mac>) {
+        self.push(fact, mac, true);
+    }
+
+    fn push(&self, fact: Fact, mac: Option<Mac>, is_covered: bool) {
         let mut log = self.lock();
         log.version += 1;
-        let change = Change { version: log.version, fact, mac };
+        let change = Change { version: log.version, fact, mac, is_covered };
         if matches!(fact, Fact::Lock { .. }) {
             log.locks.push_back(change);
             if log.locks.len() > MAX {

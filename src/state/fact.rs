@@ -48,6 +48,14 @@ pub struct Record<B = Vec<u8>> {
     pub until: u64,
 }
 
+impl Record {
+    /// Says that it can be deleted.
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        Self { value: Vec::new(), until: 0, ..self }
+    }
+}
+
 /// The signature of a fact.
 pub type Mac = [u8; 16];
 
@@ -150,7 +158,7 @@ impl Fact {
                 within(issued, MAX_AHEAD) && expires.saturating_sub(issued) <= REMEMBERED.as_secs()
             }
             Self::EarlierSessions { issued, .. } => within(issued, MAX_AHEAD),
-            Self::Revocation { at, until, .. } => within(at, MAX_AHEAD) && within(until, MAX_REVOKED),
+            Self::Revocation { until, .. } => within(until, MAX_REVOKED),
             Self::Lock { until, .. } => within(until, MAX_LOCK.as_secs() + TOLERANCE),
             Self::Prompt { time, .. } => time <= now.latest_millis().saturating_add(TOLERANCE * 1000),
             Self::Node { seen, .. } => within(seen, TOLERANCE),
@@ -183,6 +191,8 @@ impl Fact {
         let name = match (self, mac) {
             (_, Some(mac)) => mac.as_slice(),
             (Self::Node { id, .. }, _) => &id.0,
+            // Without its end: each takes the place of the one before it.
+            (Self::Lock { .. }, _) => value.get(2..value.len() - 8).unwrap_or_default(),
             _ => &value[2..],
         };
         let name = [&[kind], name].concat();

@@ -122,7 +122,9 @@ impl Limits {
     /// Learns of a prompt of `subject` that another machine has queued. Returns whether that is news.
     #[must_use]
     pub fn merge(&self, subject: &str, prompt: Admission, now: u64) -> bool {
-        self.lock().of(subject, now).admitted.add(prompt, now)
+        let mut accounts = self.lock();
+        let admitted = &mut accounts.of(subject, now).admitted;
+        admitted.add(prompt, now).is_some_and(|outdated| !outdated.contains(&prompt))
     }
 
     /// The prompts that were queued here and elsewhere, and count.
@@ -207,6 +209,10 @@ impl Account {
 }
 
 impl Admission {
+    fn fact(self) -> Fact {
+        Fact::Prompt { key: self.key, time: self.time, id: self.id }
+    }
+
     /// Seconds until it leaves the window, rounded up.
     fn seconds_left(self, window: Window, now: u64) -> u32 {
         let left = self.time.saturating_add(millis(window)).saturating_sub(now);
@@ -215,13 +221,13 @@ impl Admission {
 }
 
 impl Admitted {
-    /// Only as many are kept as a limit may name: an older one changes no judgement. Returns whether it is new, and kept.
-    fn add(&mut self, prompt: Admission, now: u64) -> bool {
-        let Err(at) = self.0.binary_search(&prompt) else { return false };
+    /// Only as many are kept as a limit may name: an older one changes no judgement. Returns those that are not kept, and
+    /// `None` where it is known already.
+    fn add(&mut self, prompt: Admission, now: u64) -> Option<Vec<Admission>> {
+        let at = self.0.binary_search(&prompt).err()?;
         self.0.insert(at, prompt);
         let outdated = self.0.len().saturating_sub(self.within(Window::Day, now).min(MOST_PROMPTS as usize));
-        self.0.drain(..outdated);
-        at >= outdated
+        Some(self.0.drain(..outdated).collect())
     }
 
     /// How many are in the window that ends now.
@@ -242,13 +248,18 @@ impl Ticket {
         if !std::mem::replace(&mut self.is_open, false) {
             return None;
         }
-        let (id, key) = (u64::from_le_bytes(random_bytes()), self.key);
+        let prompt = Admission { time: now, id: u64::from_le_bytes(random_bytes()), key: self.key };
+        let mut outdated = Vec::new();
         self.user.change(|account| {
             account.reserved -= 1;
             account.queued += 1;
-            account.admitted.add(Admission { time: now, id, key }, now);
+            outdated = account.admitted.add(prompt, now).unwrap_or_default();
         });
-        self.user.limits.0.changes.add(Fact::Prompt { key, time: now, id }, None);
+        let changes = &self.user.limits.0.changes;
+        changes.add(prompt.fact(), None);
+        for outdated in outdated {
+            changes.remove(outdated.fact(), None);
+        }
         Some(Turn(self.user.clone()))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each is remembered until 60 seconds after it would have expired. Of one key only so many are: those that began last. Of
 //! the others the latest beginning is kept, and all sessions of that key that began until then are ended. So a flood of
-//! log-outs costs no more memory, and ends no session but older ones of its own key.
+//! log-outs costs no more memory, here or in a store, and ends no session but older ones of its own key.
 //!
 //! What another machine has ended counts from the next look at the requests in flight on, so that those of it are noted.
 
@@ -20,7 +20,7 @@ use crate::session::{Session, SessionId};
 pub const MAX_OF_ONE: usize = 1024;
 
 /// How many more of one key are told before the others are told what ends them all.
-const TOLD_AFTER: u32 = 256;
+const TOLD_AFTER: usize = 256;
 
 /// Only holders of a key can make sessions to end.
 #[derive(Default)]
@@ -39,8 +39,10 @@ struct OfKey {
     ended: BTreeMap<Ended, Told>,
     /// All that began until then were ended, too.
     earlier: Option<Earlier>,
-    /// How many have made room since that was told.
-    untold: u32,
+    /// The latest of those that was told here.
+    told: Option<Earlier>,
+    /// What has made room since then. A store can forget it as soon as it has the next one.
+    covered: Vec<(Ended, Mac)>,
 }
 
 /// A session that was ended. In this order they make room.
@@ -58,7 +60,7 @@ struct Told {
     look: u64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Earlier {
     issued: u64,
     mac: Mac,
@@ -75,19 +77,16 @@ impl LogOuts {
     pub fn add(&self, session: &Session, key: &Entry, now: Now) {
         let fact = Ended::of(session).fact(key.id());
         let mac = fact.sign(key);
-        let (is_new, earlier) = self.insert(session, key, Told { mac, look: 0 }, now);
-        if is_new {
+        if self.insert(session, key, Told { mac, look: 0 }, now) {
             self.changes.add(fact, Some(mac));
-        }
-        if let Some(earlier) = earlier {
-            self.changes.add(earlier.fact(key.id()), Some(earlier.mac));
+            self.tell_earlier(key.id());
         }
     }
 
     /// Learns of a session that another machine has ended. Returns whether that is news.
     pub fn merge(&self, session: &Session, key: &Entry, mac: Mac, now: Now) -> bool {
         let look = self.looks.load(Ordering::Acquire) + 1;
-        let (is_news, _) = self.insert(session, key, Told { mac, look }, now);
+        let is_news = self.insert(session, key, Told { mac, look }, now);
         if is_news {
             self.latest.fetch_max(look, Ordering::AcqRel);
         }
@@ -96,7 +95,7 @@ impl LogOuts {
 
     /// Learns that all sessions were ended that began until then. Returns whether that is news.
     pub fn merge_earlier(&self, key: KeyId, issued: u64, mac: Mac) -> bool {
-        self.lock().entry(key).or_default().raise(Earlier { issued, mac })
+        self.lock().entry(key).or_default().raise(Earlier { issued, mac }).is_some()
     }
 
     /// Whether something was learnt that does not count yet, so that it is time for a look.
@@ -142,22 +141,38 @@ impl LogOuts {
         facts
     }
 
-    /// Puts a session in. Returns whether it is news, and what is to be told of those that made room.
-    fn insert(&self, session: &Session, key: &Entry, told: Told, now: Now) -> (bool, Option<Earlier>) {
+    /// Tells what ends all those that made room, if it is time for that.
+    fn tell_earlier(&self, key: KeyId) {
+        let mut all = self.lock();
+        let Some(of) = all.get_mut(&key).filter(|of| of.has_to_tell()) else { return };
+        let (earlier, covered) = (of.earlier, std::mem::take(&mut of.covered));
+        let before = std::mem::replace(&mut of.told, earlier);
+        if let Some(earlier) = earlier {
+            self.changes.add(earlier.fact(key), Some(earlier.mac));
+        }
+        let before = before.filter(|_| before != earlier).map(|before| (before.fact(key), before.mac));
+        for (fact, mac) in covered.iter().map(|(ended, mac)| (ended.fact(key), *mac)).chain(before) {
+            self.changes.remove(fact, Some(mac));
+        }
+    }
+
+    /// Puts a session in. Returns whether it is news.
+    fn insert(&self, session: &Session, key: &Entry, told: Told, now: Now) -> bool {
         let mut all = self.lock();
         let of = all.entry(key.id()).or_default();
         if let Some(known) = of.ended.get_mut(&Ended::of(session)) {
             known.look = known.look.min(told.look);
-            return (false, None);
+            return false;
         }
         if of.is_earlier(session) {
-            return (false, None);
+            return false;
         }
         of.ended.insert(Ended::of(session), told);
         if of.ended.len() > MAX_OF_ONE {
             of.forget(key.id(), now);
         }
-        (true, of.make_room(key))
+        of.make_room(key);
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, OfKey>> {
@@ -186,26 +201,30 @@ impl OfKey {
         self.earlier.is_some_and(|earlier| session.issued <= earlier.issued)
     }
 
-    /// Drops the oldest where there are too many. Returns what is to be told.
-    fn make_room(&mut self, key: &Entry) -> Option<Earlier> {
-        let (oldest, _) = self.ended.first_key_value().filter(|_| self.ended.len() > MAX_OF_ONE)?;
-        let issued = oldest.issued;
+    /// Drops the oldest where there are too many.
+    fn make_room(&mut self, key: &Entry) {
+        let oldest = self.ended.first_key_value().filter(|_| self.ended.len() > MAX_OF_ONE);
+        let Some(issued) = oldest.map(|(oldest, _)| oldest.issued) else { return };
         let mac = Fact::EarlierSessions { key: key.id(), issued }.sign(key);
-        self.raise(Earlier { issued, mac });
-        self.untold += 1;
-        (self.untold % TOLD_AFTER == 1).then_some(self.earlier).flatten()
+        let covered = self.raise(Earlier { issued, mac });
+        self.covered.extend(covered.into_iter().flatten().map(|(ended, told)| (ended, told.mac)));
+        self.covered.truncate(MAX_OF_ONE);
     }
 
-    /// Ends all that began until then, unless later ones were.
-    fn raise(&mut self, earlier: Earlier) -> bool {
+    fn has_to_tell(&self) -> bool {
+        !self.covered.is_empty() && (self.told.is_none() || self.covered.len() >= TOLD_AFTER)
+    }
+
+    /// Ends all that began until then, and returns what need not be remembered one by one any more. `None` where later ones
+    /// were ended already.
+    fn raise(&mut self, earlier: Earlier) -> Option<BTreeMap<Ended, Told>> {
         if self.earlier.is_some_and(|known| known.issued >= earlier.issued) {
-            return false;
+            return None;
         }
         self.earlier = Some(earlier);
-        while let Some(oldest) = self.ended.first_entry().filter(|oldest| oldest.key().issued <= earlier.issued) {
-            oldest.remove();
-        }
-        true
+        let next = Ended { issued: earlier.issued.saturating_add(1), id: SessionId([0; 16]), expires: 0 };
+        let later = self.ended.split_off(&next);
+        Some(std::mem::replace(&mut self.ended, later))
     }
 
     /// Drops what would have expired by now.

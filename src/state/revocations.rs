@@ -56,6 +56,11 @@ impl Revocation {
         (Fact::Revocation { key, at, until }, mac)
     }
 
+    /// Whether it is remembered, whatever the clock said when it was learnt.
+    fn lasts(&self, now: Now) -> bool {
+        now.unix < self.fact().0.until()
+    }
+
     /// The same for another year, if it is time for that and `key` is the one that it revokes.
     #[must_use]
     pub fn renewed(&self, key: &Entry, now: u64) -> Option<Self> {
@@ -71,7 +76,7 @@ fn until(now: u64) -> u64 {
 impl Revocations {
     /// Learns of one. The one that is remembered for longest counts.
     pub fn merge(&mut self, revocation: Revocation, now: Now) -> News {
-        self.0.retain(|_, known| known.fact().0.is_current(now));
+        self.0.retain(|_, known| known.lasts(now));
         let lasts = |revocation: &Revocation| (revocation.until, revocation.at);
         let news = match self.0.get(&revocation.key) {
             Some(known) if lasts(known) >= lasts(&revocation) => return News::Nothing,
@@ -90,7 +95,7 @@ impl Revocations {
 
     /// All that count.
     pub fn current(&self, now: Now) -> impl Iterator<Item = &Revocation> {
-        self.0.values().filter(move |known| known.fact().0.is_current(now))
+        self.0.values().filter(move |known| known.lasts(now))
     }
 }
 

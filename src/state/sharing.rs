@@ -63,12 +63,15 @@ impl State {
     }
 
     /// What began on this machine since a version, and the version that this leads to; `None` where only [`all`](Self::all)
-    /// tells that.
+    /// tells that. A record without a value is one that the store can forget, once it has those before.
     #[must_use]
     pub fn changes_since(&self, version: u64, keys: &KeyStore) -> Option<(u64, Vec<Record>)> {
         let (version, changes) = self.changes.since(version)?;
         let known = keys.current();
-        let records = changes.iter().filter_map(|change| signed_record(&change.fact, change.mac, &known));
+        let records = changes.iter().filter_map(|change| {
+            let record = signed_record(&change.fact, change.mac, &known)?;
+            Some(if change.is_covered { record.forgotten() } else { record })
+        });
         Some((version, records.collect()))
     }
 

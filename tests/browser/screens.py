@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page
 
 _FOLDER = Path(__file__).parent / "screenshots"
+_IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+#: Those that the documents have, and what they are called there. `make pictures` takes them again.
+_DOCUMENTED = {
+    "login-light": "login.png",
+    "comfyui-newest": "comfyui.png",
+    "may-only-look-newest": "may-only-look.png",
+    "usage-1280-light": "usage.png",
+    "doctor": "doctor.png",
+}
 
 
 def shoot(page: Page, name: str) -> None:
     """Keep what `page` shows as NAME.png in a folder that is not committed."""
-    page.screenshot(path=_FOLDER / f"{name}.png", animations="disabled")
+    file = _FOLDER / f"{name}.png"
+    page.screenshot(path=file, animations="disabled")
+    if "PICTURES" in os.environ and name in _DOCUMENTED:
+        # Few colours make a small file.
+        small = Image.open(file).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        small.save(_IMAGES / _DOCUMENTED[name], optimize=True)

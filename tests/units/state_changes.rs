@@ -47,6 +47,16 @@ fn is_bounded_and_says_when_it_cannot_tell() {
 }
 
 #[test]
+fn what_is_covered_leaves_after_what_covers_it() {
+    let changes = Changes::default();
+    changes.add(node(1), None);
+    changes.add(node(2), None);
+    changes.remove(node(1), None);
+    let told: Vec<_> = changes.since(1).unwrap().1.iter().map(|change| (change.fact, change.is_covered)).collect();
+    assert_eq!(told, [(node(2), false), (node(1), true)]);
+}
+
+#[test]
 fn no_flood_of_locks_makes_anything_else_forgotten() {
     let changes = Changes::default();
     changes.add(node(1), None);

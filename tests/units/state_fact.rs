@@ -49,7 +49,7 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
-fn no_two_facts_have_one_name_but_what_a_machine_says_of_itself() {
+fn no_two_facts_have_one_name_but_later_ones_of_a_lock_or_a_machine() {
     let keys = keys();
     let (one, two) = (key(&keys, "one"), key(&keys, "two"));
     let name = |fact: &Fact, key| written(fact, key).0.name;
@@ -57,7 +57,7 @@ fn no_two_facts_have_one_name_but_what_a_machine_says_of_itself() {
     for (first, second, is_one) in [
         (each(one.id())[0], each(two.id())[0], false),
         (Fact::Prompt { key: one.id(), time: 1, id: 1 }, Fact::Prompt { key: one.id(), time: 1, id: 2 }, false),
-        (lock, Fact::Lock { network: network("192.0.2.1"), budget: Budget::AnyPage, until: UNIX + 61 }, false),
+        (lock, Fact::Lock { network: network("192.0.2.1"), budget: Budget::AnyPage, until: UNIX + 61 }, true),
         (lock, Fact::Lock { network: network("192.0.2.1"), budget: Budget::Client, until: UNIX + 60 }, false),
         (node, Fact::Node { id: NodeId([9; 16]), seen: UNIX + 1 }, true),
         (node, Fact::Node { id: NodeId([8; 16]), seen: UNIX }, false),

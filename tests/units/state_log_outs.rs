@@ -104,21 +104,58 @@ fn the_end_of_all_earlier_ones_is_forgotten_when_the_last_of_them_has_expired() 
 }
 
 #[test]
-fn others_are_told_of_each_and_now_and_then_of_what_ends_them_all() {
+fn others_are_told_of_each_and_now_and_then_of_what_ends_them_all_and_then_forget_those() {
     let keys = keys();
     let one = key(&keys, "one");
     let changes = Arc::new(Changes::default());
     let ended = LogOuts::new(Arc::clone(&changes));
-    let all = MAX_OF_ONE as u64 + u64::from(TOLD_AFTER) + 1;
+    let all = (MAX_OF_ONE + TOLD_AFTER) as u64 + 1;
     (1..=all).for_each(|number| log_out(&ended, one, number));
     log_out(&ended, one, all);
     let (_, told) = changes.since(0).unwrap();
     assert!(told.iter().all(|change| change.fact.is_signed(one, &change.mac.unwrap())));
-    let earlier: Vec<_> = told.iter().filter(|change| matches!(change.fact, Fact::EarlierSessions { .. })).collect();
-    assert_eq!(told.len() - earlier.len(), usize::try_from(all).unwrap(), "each once");
-    let earlier: Vec<_> = earlier.iter().map(|change| change.fact).collect();
+    let begins = |number| Ended::of(&session(one, number)).fact(one.id());
     let until = |number| Fact::EarlierSessions { key: one.id(), issued: START + number };
-    assert_eq!(earlier, [until(1), until(1 + u64::from(TOLD_AFTER))]);
+    let (most, after) = (MAX_OF_ONE as u64, TOLD_AFTER as u64);
+    let expected = [
+        (1..=most + 1).map(|number| (begins(number), false)).collect(),
+        vec![(until(1), false), (begins(1), true)],
+        (most + 2..=all).map(|number| (begins(number), false)).collect(),
+        vec![(until(1 + after), false)],
+        (2..=1 + after).map(|number| (begins(number), true)).collect(),
+        vec![(until(1), true)],
+    ];
+    let told: Vec<_> = told.iter().map(|change| (change.fact, change.is_covered)).collect();
+    assert_eq!(told, expected.concat());
+}
+
+#[test]
+fn a_flood_of_log_outs_takes_no_more_room_in_a_store() {
+    let keys = keys();
+    let one = key(&keys, "one");
+    let changes = Arc::new(Changes::default());
+    let ended = LogOuts::new(Arc::clone(&changes));
+    let (mut store, mut version) = (std::collections::HashSet::new(), 0);
+    for number in 0..20_000_u64 {
+        let at_once = Session { id: SessionId(u128::from(number).to_be_bytes()), ..session(one, number / 300) };
+        ended.add(&at_once, one, Now::at(START));
+        let (next, told) = changes.since(version).unwrap();
+        version = next;
+        for change in told {
+            if change.is_covered {
+                assert!(store.remove(&change.fact));
+            } else {
+                store.insert(change.fact);
+            }
+        }
+        assert!(store.len() <= MAX_OF_ONE + TOLD_AFTER + 2, "{number}");
+    }
+    let known: std::collections::HashSet<_> = ended.facts(Now::at(START)).into_iter().map(|(fact, _)| fact).collect();
+    let latest = |facts: &std::collections::HashSet<Fact>| {
+        facts.iter().filter(|fact| matches!(fact, Fact::EarlierSessions { .. })).count()
+    };
+    assert_eq!((latest(&store), latest(&known)), (1, 1), "the others leave, too");
+    assert!(known.iter().filter(|fact| matches!(fact, Fact::LogOut { .. })).all(|fact| store.contains(fact)));
 }
 
 #[test]

@@ -47,6 +47,18 @@ fn what_is_over_leaves() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_revives_no_key() {
+    let keys = keys();
+    let (one, two) = (key(&keys, "one"), key(&keys, "two"));
+    let mut revocations = Revocations::default();
+    revocations.merge(Revocation::new(one, UNIX, UNIX), Now::at(UNIX));
+    let before = UNIX - 400 * DAY;
+    revocations.merge(Revocation::new(two, before, before), Now::at(before));
+    assert!(revocations.contains(one.id()) && revocations.contains(two.id()));
+    assert_eq!(revocations.current(Now::at(before)).count(), 2);
+}
+
+#[test]
 fn is_renewed_each_week_and_all_machines_say_the_same() {
     let keys = keys();
     let (one, two) = (key(&keys, "one"), key(&keys, "two"));

@@ -49,20 +49,29 @@ class Address:
     tls: dict[str, str | bool] | None = field(default=None, repr=False)
 
 
+#: Of a URL, or of something that was meant to be one.
+_BEGINNING = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://|(?P<meant>(?i:valkeys?|rediss?)(?:\+\w+)?):/?(?!/)")
+
+#: What follows the credentials: hosts, and a socket, a service or a database. Something else may be a password.
+_HOST = r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.%a-z]+\])(?::[0-9]{1,5})?"
+_PLACE = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[A-Za-z0-9._/-]*)?")
+
+
 def is_url(state: str) -> bool:
     """Whether it is neither a path nor `memory`."""
-    return "://" in state
+    return _BEGINNING.match(state) is not None
 
 
 def without_credentials(state: str) -> str:
     """The setting for people: of a URL without the user, and without any password. Whatever is wrong with it."""
-    scheme, separator, rest = state.partition("://")
-    if not separator:
+    found = _BEGINNING.match(state)
+    if found is None:
         return state
+    scheme, rest = found["scheme"] or found["meant"], state[found.end() :]
     user, at, place = rest.rpartition("@")
-    if set(user) & set("?#"):
-        return f"{scheme}://{REDACTED}"  # it is unclear where the password ends
     place, mark, query = place.partition("?")
+    if set(user) & set("?#") or not _PLACE.fullmatch(place):
+        return f"{scheme}://{REDACTED}"  # it is unclear where the password ends
     names = {option.partition("=")[0] for option in query.split("&")}
     query = query if names <= {*_SHOWN, ""} else REDACTED
     return f"{scheme}://{REDACTED if at else ''}{at}{place}{mark}{query}"
@@ -88,6 +97,8 @@ def parse(state: str) -> Address | Path | None:
             "whole URL into COMFYUI_AUTH_STATE",
             _SETTING,
         )
+    if "://" not in state:
+        raise SettingError(f"{shown}: it is no URL, and no path; write two slashes after the colon", _SETTING)
     try:
         return _parse_url(state)
     except _BadUrlError as fault:

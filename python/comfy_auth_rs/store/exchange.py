@@ -12,7 +12,8 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from comfy_auth_rs.store.link import Link, Status
@@ -35,6 +36,12 @@ _FIRST_PAUSE = 0.05  # seconds until a store that failed is tried again; then tw
 _LONGEST_PAUSE = 1.0
 _LAST_WORDS = 1.0  # seconds at the end
 
+#: How long the reader rests, by the time that a read took: after one that brought news, and after the second in a row
+#: that brought everything.
+_REST = 1.0
+_REST_AFTER_ALL = 5.0
+_LONGEST_REST = 10.0  # seconds
+
 #: The first byte of a record's name is its kind (src/state/fact.rs).
 _LOCK = b"l"
 
@@ -46,11 +53,12 @@ class Exchange:
         self._shared = shared
         self._store = store
         self._link = Link(store.kind, store.place, shared.away)
-        self._news = threading.Event()  # something to carry
-        self._ending = threading.Event()
+        self._news = _Bell()  # something to carry
+        self._stops = _Bell(), _Bell()  # of each thread
+        self._is_ending = False
         self._tried = threading.Event()  # to read, with success or not
         self._doubts = threading.Event()  # everything must be read again
-        self._lacking: queue.SimpleQueue[list[Record]] = queue.SimpleQueue()
+        self._lacking: deque[list[Record]] = deque(maxlen=1)  # what the store lacked when it was read last
         self._reader: Reader | None = None
         self._waiting = _Waiting()
         self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs-state")
@@ -58,15 +66,16 @@ class Exchange:
 
     def start(self, patience: float) -> None:
         """Begins, and waits so many seconds at most until what is in the store is known here, or cannot be read."""
-        self._shared.wake(self._news.set)
+        self._shared.wake(self._news.ring)
         for thread in self._threads:
             thread.start()
         self._tried.wait(patience)
 
     def let_go(self) -> None:
-        """Ends when what is left was carried, if that is possible. Waits for nothing."""
-        self._ending.set()
-        self._news.set()
+        """Ends when what is left was carried, if that is possible. Waits for nothing; a finalizer may call it."""
+        self._is_ending = True
+        for bell in (*self._stops, self._news):
+            bell.ring()
         if (reader := self._reader) is not None:
             reader.interrupt()
 
@@ -83,11 +92,12 @@ class Exchange:
         return self._link.status()._replace(nodes=self._shared.nodes)
 
     async def stored(self, seconds: float) -> bool:
-        """Whether all that is known now is in the store, after so many seconds at most."""
+        """Whether all that is known now is in a store that others can read, after so many seconds at most."""
         version = self._shared.version
-        if self._shared.is_stored(version):
-            return True
-        return await self._waiting.until(version, self._shared.is_stored, seconds)
+        is_stored = self._shared.is_stored(version) or await self._waiting.until(
+            version, self._shared.is_stored, seconds
+        )
+        return is_stored and self._link.may_read
 
     # --- carrying -----------------------------------------------------------------------------------------------
 
@@ -95,7 +105,7 @@ class Exchange:
         load = _Load(self._shared)
         pause = _Pause()
         is_again = False
-        while not self._ending.is_set():
+        while not self._is_ending:
             try:
                 writer = self._store.writer()
                 with contextlib.closing(writer):
@@ -103,24 +113,23 @@ class Exchange:
             except Exception as fault:
                 self._link.fails("write", _told(fault, self._store))
             is_again = True
-            self._ending.wait(pause.next())
+            self._stops[0].wait(pause.next())
 
     def _carry_by(self, writer: Writer, load: _Load, pause: _Pause, is_again: bool) -> None:
         next_beat = 0.0
         while True:
-            is_last = self._ending.is_set()
-            self._news.clear()
+            is_last = self._is_ending
             now = time.monotonic()
             if now >= next_beat:
-                writer.write([Record(*self._shared.heartbeat())], durable=False)
+                writer.beat(Record(*self._shared.heartbeat()))
                 next_beat = now + _HEARTBEAT
             if is_again:
                 self._doubts.set()
                 is_again = False
-            with contextlib.suppress(queue.Empty):
-                load.outbox.add(self._lacking.get_nowait(), are_news=False)
+            with contextlib.suppress(IndexError):
+                load.outbox.add(self._lacking.pop(), are_news=False)
             load.collect()
-            while batch := load.outbox.take(time.monotonic()):
+            while batch := load.outbox.take(time.monotonic(), gathers=not is_last):
                 writer.write(batch)
                 load.outbox.written(batch)
                 self._tell_stored(load)
@@ -141,41 +150,74 @@ class Exchange:
 
     def _bring(self) -> None:
         pause = _Pause()
-        while not self._ending.is_set():
+        while not self._is_ending:
             try:
                 reader = self._reader = self._store.reader()
                 with contextlib.closing(reader):
                     self._bring_by(reader, pause)
             except Exception as fault:
-                if not self._ending.is_set():
+                if not self._is_ending:
                     self._link.fails("read", _told(fault, self._store))
             self._tried.set()
-            self._ending.wait(pause.next())
+            self._stops[1].wait(pause.next())
 
     def _bring_by(self, reader: Reader, pause: _Pause) -> None:
-        version, everything_at, loaded = None, 0.0, 0
-        while not self._ending.is_set():
+        version, everything_at, loaded, was_whole = None, 0.0, 0, False
+        while not self._is_ending:
             # What is said of a key counts as soon as the key is known.
             if self._doubts.is_set() or time.monotonic() >= everything_at or loaded != self._shared.keys_loaded:
                 version, loaded = None, self._shared.keys_loaded
             self._doubts.clear()
+            began = time.monotonic()
             read = reader.read(version)
             version = read.version
-            missing = {}
             if read.is_whole:
-                missing = {record[0]: Record(*record) for record in self._shared.all()[1]}
+                self._bring_all(read.batches)
                 everything_at = time.monotonic() + _EVERYTHING_AFTER * random.uniform(0.5, 1)  # noqa: S311
-            for batch in read.batches:
-                self._shared.merge(list(batch))
-                for record in batch:
-                    missing.pop(record.name, None)
-            if missing:
-                self._lacking.put([*missing.values()])
-                self._news.set()
+            else:
+                for batch in read.batches:
+                    self._shared.merge(list(batch))
             self._link.works("read")
             self._tried.set()
             pause.reset()
-            reader.wait(_LONGEST_WAIT)
+            # A store that is written to all the time, or must be read again and again, takes only a part of a core.
+            took = time.monotonic() - began
+            rest = _REST_AFTER_ALL * took if read.is_whole and was_whole else _REST * took
+            was_whole = read.is_whole
+            self._stops[1].wait(min(rest, _LONGEST_REST))
+            if not self._is_ending:
+                reader.wait(_LONGEST_WAIT)
+
+    def _bring_all(self, batches: Iterator[list[Record]]) -> None:
+        """Learns all that is there, and notes what isn't, or is there in another form."""
+        missing = {record[0]: Record(*record) for record in self._shared.all()[1]}
+        for batch in batches:
+            self._shared.merge(list(batch))
+            for record in batch:
+                # Each node may have told another end of a lock.
+                if record.name[:1] == _LOCK or missing.get(record.name) == record:
+                    missing.pop(record.name, None)
+        if missing:
+            # Some of it may be covered by what was just learnt.
+            still = {record[0] for record in self._shared.all()[1]}
+            self._lacking.append([record for record in missing.values() if record.name in still])
+            self._news.ring()
+
+
+class _Bell:
+    """Wakes one thread. An `Event` may not be set by a finalizer: that can run on the thread that waits for it."""
+
+    def __init__(self) -> None:
+        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        if self._rings.empty():
+            self._rings.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings, or has rung since the last wait; at most so many seconds."""
+        with contextlib.suppress(queue.Empty):
+            self._rings.get(timeout=max(seconds, 0.0))
 
 
 #: What an application has of its state.
@@ -218,23 +260,24 @@ class _Waiting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._all: list[tuple[int, asyncio.Future[None]]] = []
+        self._all: dict[asyncio.Future[None], int] = {}
 
     async def until(self, version: int, is_stored: Callable[[int], bool], seconds: float) -> bool:
-        mine = (version, asyncio.get_running_loop().create_future())
+        mine = asyncio.get_running_loop().create_future()
         with self._lock:
-            self._all.append(mine)
+            self._all[mine] = version
         if not is_stored(version):  # it may have been meanwhile
-            await asyncio.wait([mine[1]], timeout=seconds)
-        with self._lock, contextlib.suppress(ValueError):
-            self._all.remove(mine)
+            await asyncio.wait([mine], timeout=seconds)
+        with self._lock:
+            self._all.pop(mine, None)
         return is_stored(version)
 
     def tell(self, version: int) -> None:
         with self._lock:
-            told = [one for one in self._all if one[0] <= version]
-            self._all = [one for one in self._all if one[0] > version]
-        for _, future in told:
+            told = [future for future, waits_for in self._all.items() if waits_for <= version]
+            for future in told:
+                del self._all[future]
+        for future in told:
             with contextlib.suppress(RuntimeError):  # its loop has ended
                 future.get_loop().call_soon_threadsafe(_end, future)
 

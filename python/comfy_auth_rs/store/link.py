@@ -76,6 +76,12 @@ class Link:
             fault,
         )
 
+    @property
+    def may_read(self) -> bool:
+        """Whether the last read worked."""
+        with self._lock:
+            return self._works["read"]
+
     def status(self) -> Status:
         """How it fares now."""
         with self._lock:

@@ -26,7 +26,10 @@ LARGEST_BATCH = 1000
 
 
 class Record(NamedTuple):
-    """One fact: its name in the store, what it says, and the second (Unix) from which on anyone may delete it."""
+    """One fact: its name in the store, what it says, and the second (Unix) from which on anyone may delete it.
+
+    Without a value it says to a writer: something that was written before says the same, so delete it.
+    """
 
     name: bytes
     value: bytes
@@ -70,8 +73,11 @@ class Reader(Protocol):
 class Writer(Protocol):
     """One connection, used by one thread. After a `StoreError` it is of no more use."""
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
-        """Returns when they are there, as safe as the store makes anything; not `durable`: as is cheapest."""
+    def write(self, records: list[Record]) -> None:
+        """Returns when they are there, as safe as the store makes anything. Who waits is woken."""
+
+    def beat(self, record: Record) -> None:
+        """Writes a heartbeat, as is cheapest: others may read it ten seconds later."""
 
     def close(self) -> None:
         """Lets go of it."""

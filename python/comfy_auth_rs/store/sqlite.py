@@ -46,6 +46,9 @@ WHERE seq > ? AND typeof(name) = 'blob' AND length(name) <= {LONGEST_NAME}
     AND typeof(value) = 'blob' AND length(value) <= {LONGEST_VALUE} AND typeof(until) = 'integer' AND until > 0
 ORDER BY seq LIMIT {LARGEST_BATCH}"""  # noqa: S608
 
+#: All that somebody made there: no view takes the place of the table, and no trigger changes what is written.
+_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+
 _LAST = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'facts' UNION ALL SELECT 0)"
 
 #: What SQLite says, and what that means here.
@@ -162,13 +165,22 @@ class _Reader(_Connection):
 class _Writer(_Connection):
     _tidied = -_TIDIES_AFTER
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
+    def write(self, records: list[Record]) -> None:
+        self._write(records, "FULL")
+
+    def beat(self, record: Record) -> None:
+        self._write([record], "NORMAL")
+
+    def _write(self, records: list[Record], synchronous: str) -> None:
         self._require_same_file()
         with self._faults():
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._database.execute(f"PRAGMA synchronous = {synchronous}")
             self._database.execute("BEGIN IMMEDIATE")
             with self._database:
-                self._database.executemany("REPLACE INTO facts (name, value, until) VALUES (?, ?, ?)", records)
+                kept = [record for record in records if record.value]
+                self._database.executemany("REPLACE INTO facts (name, value, until) VALUES (?, ?, ?)", kept)
+                covered = [(record.name,) for record in records if not record.value]
+                self._database.executemany("DELETE FROM facts WHERE name = ?", covered)
                 if time.monotonic() - self._tidied >= _TIDIES_AFTER:
                     self._tidied = time.monotonic()
                     self._database.execute("DELETE FROM facts WHERE until < ?", (int(time.time()),))
@@ -190,8 +202,11 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(Path(f"{path}{beside}").lstat().st_mode):
                 raise StoreError(f"{path}{beside}: it is a link, a folder or another thing that is no file; remove it")
-    if sys.platform != "win32" and found.st_mode & 0o077 and found.st_uid == os.geteuid():
-        path.chmod(0o600)
+    if sys.platform != "win32":
+        if found.st_uid != os.geteuid():
+            raise StoreError(f"{path}: it belongs to another user; change its owner, or name another file")
+        if found.st_mode & 0o077:
+            path.chmod(0o600)
     return found.st_dev, found.st_ino
 
 
@@ -211,15 +226,17 @@ def _prepare(path: Path, database: sqlite3.Connection) -> None:
 def _has_our_table(path: Path, database: sqlite3.Connection) -> bool:
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    found = database.execute(_SCHEMA).fetchall()
     if application == _APPLICATION and version == _VERSION:
+        if found != [("facts", _TABLE.strip())]:
+            raise StoreError(f"{path}: it is damaged; move it away, and a new one is made")
         return True
     if application == _APPLICATION:
         age = "a newer" if version > _VERSION else "an older"
         raise StoreError(
             f"{path}: {age} comfy-auth-rs made it; move it away, and a new one is made, or name another file"
         )
-    if application or version or tables:
+    if application or version or found:
         raise StoreError(f"{path}: another program made it; name another file")
     return False
 

@@ -1,12 +1,14 @@
 """A Valkey or Redis, for the nodes of a fleet: a hash holds all facts, and a stream tells which are new.
 
-The three keys are in one slot of a cluster, so that one connection is enough. What is read may have been written by
-anybody. The hash's epoch is another one after a flush. A stream that is too short, or has gone back, is no help: then
-everything is read again.
+Heartbeats have a hash of their own, which wakes nobody. The four keys are in one slot of a cluster, so that one
+connection is enough. What is read may have been written by anybody. The hash's epoch is another one after a flush. A
+stream that is too short, or has gone back, is no help: then everything is read again.
 """
 
 from __future__ import annotations
 
+import random
+import re
 import secrets
 import struct
 import time
@@ -25,6 +27,7 @@ __all__ = ["Valkey"]
 
 _FACTS = b"{comfy-auth-rs}:facts"
 _NEWS = b"{comfy-auth-rs}:news"
+_NODES = b"{comfy-auth-rs}:nodes"
 _EPOCH = b"{comfy-auth-rs}:epoch"
 
 #: What an epoch of this format begins with.
@@ -34,7 +37,13 @@ _READ_TIMEOUT = 1.0  # seconds, beyond those that a blocking read waits
 _LONGEST_WAIT = 1.0  # seconds; then one looks whether it was flushed
 _LONGEST_NEWS = 2000  # entries of the stream
 _IN_ONE_ENTRY = 32  # records
+#: Entries that are read at a time. If all are full, and as long as ours may be, that is 2 MB: half of what is read.
+_ENTRIES_AT_ONCE = 250
+_NODES_AFTER = 10.0  # seconds until the heartbeats are read again
+#: However much somebody has put there, one answer is all that is read: a node counts no more.
+_ASK_NODES: list[bytes | str | int] = ["HSCAN", _NODES, 0, "COUNT", 4096]
 _TIDIES_AFTER = 600.0  # seconds
+_TIDIES_FULL_AFTER = 5.0
 
 _UNTIL = struct.Struct(">Q")
 
@@ -61,16 +70,35 @@ class Valkey:
     def __init__(self, address: Address, place: str) -> None:
         self.place = place
         self._address = address
+        self._tidying = _Tidying()
 
     def reader(self) -> _Reader:
         return _Reader(self._connect(_LONGEST_WAIT + _READ_TIMEOUT), self.place)
 
     def writer(self) -> _Writer:
-        return _Writer(self._connect(_READ_TIMEOUT), self.place)
+        return _Writer(self._connect(_READ_TIMEOUT), self.place, self._tidying)
 
     def _connect(self, timeout: float) -> AbstractConnection:
         with _faults(self.place):
             return connect(self._address, timeout, _EPOCH)
+
+
+class _Tidying:
+    """When it is time to remove what has expired. Nodes that start together don't do it together."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic() - random.uniform(0, _TIDIES_AFTER)  # noqa: S311
+
+    def is_due(self, after: float = _TIDIES_AFTER) -> bool:
+        now = time.monotonic()
+        if now - self._at < after:
+            return False
+        self._at = now
+        return True
+
+
+class _FullError(StoreError):
+    pass
 
 
 class _Version(NamedTuple):
@@ -100,6 +128,21 @@ class _Connection:
                 raise fault
             return answers
 
+    def _scan(self, key: bytes) -> Iterator[list[bytes]]:
+        """Names and values in turn, some at a time."""
+        cursor = b"0"
+        while True:
+            ((cursor, fields),) = self._ask(["HSCAN", key, cursor, "COUNT", LARGEST_BATCH])
+            yield fields
+            if cursor == b"0":
+                return
+
+    def _require_format(self, epoch: bytes | None) -> None:
+        if epoch is not None and not epoch.startswith(_FORMAT):
+            raise StoreError(
+                f"{self._place}: a newer comfy-auth-rs writes there; update this one, or use another database"
+            )
+
     def close(self) -> None:
         with suppress(Exception):
             self._connection.disconnect()
@@ -107,18 +150,19 @@ class _Connection:
 
 class _Reader(_Connection):
     _version = _Version(b"", b"0-0")
+    _nodes_at = 0.0
 
     def about(self) -> str:
-        try:
-            (told,) = self._ask(["HELLO"])  # server, NAME, version, NUMBER, …
-        except StoreError:
-            return "its version is not known"
-        return f"{told[1].decode().capitalize()} {told[3].decode()}"
+        with suppress(StoreError):
+            match self._ask(["HELLO"])[0]:
+                case [_, bytes(name), _, bytes(version), *_] if _is_word(name) and _is_word(version):
+                    return f"{name.decode().capitalize()} {version.decode()}"
+        return "its version is not known"
 
     def read(self, version: _Version | None) -> Read:
-        batches = None if version is None else self._news(version)
-        if batches is not None:
-            return Read(iter(batches), self._version, False)
+        records = None if version is None else self._news(version)
+        if records is not None:
+            return Read(_batches(records), self._version, False)
         self._version = self._begin()
         return Read(self._everything(), self._version, True)
 
@@ -133,13 +177,14 @@ class _Reader(_Connection):
         self._require_format(epoch)
         return _Version(epoch, last[0][0] if last else b"0-0")
 
-    def _news(self, version: _Version) -> list[list[Record]] | None:
+    def _news(self, version: _Version) -> list[Record] | None:
         """What the stream has after this version; None where it doesn't tell everything."""
-        epoch, first, last, found = self._ask(
+        epoch, first, last, found, *nodes = self._ask(
             ["GET", _EPOCH],
             ["XRANGE", _NEWS, "-", "+", "COUNT", 1],
             ["XREVRANGE", _NEWS, "+", "-", "COUNT", 1],
-            ["XREAD", "COUNT", LARGEST_BATCH // _IN_ONE_ENTRY, "STREAMS", _NEWS, version.last],
+            ["XREAD", "COUNT", _ENTRIES_AT_ONCE, "STREAMS", _NEWS, version.last],
+            *([_ASK_NODES] if time.monotonic() >= self._nodes_at else []),
         )
         self._require_format(epoch)
         is_trimmed = bool(first) and _place_of(first[0][0]) > _place_of(version.last)
@@ -148,17 +193,16 @@ class _Reader(_Connection):
             return None
         entries = found[0][1] if found else []
         self._version = _Version(epoch, entries[-1][0]) if entries else version
-        return [_records(fields) for _, fields in entries]
+        if nodes:
+            self._nodes_at = time.monotonic() + _NODES_AFTER
+        return [record for _, fields in [*entries, *nodes] for record in _records(fields)]
 
     def _everything(self) -> Iterator[list[Record]]:
-        cursor = b"0"
-        while True:
-            ((cursor, fields),) = self._ask(["HSCAN", _FACTS, cursor, "COUNT", LARGEST_BATCH])
-            records = _records(fields)
-            for first in range(0, len(records), LARGEST_BATCH):
-                yield records[first : first + LARGEST_BATCH]
-            if cursor == b"0":
-                return
+        for fields in self._scan(_FACTS):
+            yield from _batches(_records(fields))
+        self._nodes_at = time.monotonic() + _NODES_AFTER
+        ((_, fields),) = self._ask(_ASK_NODES)
+        yield from _batches(_records(fields))
 
     def wait(self, seconds: float) -> None:
         block = max(1, int(min(seconds, _LONGEST_WAIT) * 1000))
@@ -167,44 +211,69 @@ class _Reader(_Connection):
     def interrupt(self) -> None:
         self.close()
 
-    def _require_format(self, epoch: bytes | None) -> None:
-        if epoch is not None and not epoch.startswith(_FORMAT):
-            raise StoreError(
-                f"{self._place}: a newer comfy-auth-rs writes there; update this one, or use another database"
-            )
-
 
 class _Writer(_Connection):
-    _tidied = time.monotonic()
+    def __init__(self, connection: AbstractConnection, place: str, tidying: _Tidying) -> None:
+        super().__init__(connection, place)
+        self._tidying = tidying
+        self._require_format(self._ask(["GET", _EPOCH])[0])
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
-        for first in range(0, len(records), LARGEST_BATCH):
-            self._write(records[first : first + LARGEST_BATCH])
-        if time.monotonic() - self._tidied >= _TIDIES_AFTER:
-            self._tidied = time.monotonic()
+    def write(self, records: list[Record]) -> None:
+        for batch in _batches(records):
+            self._write(batch)
+
+    def beat(self, record: Record) -> None:
+        if self._tidying.is_due():
             self._tidy(int(time.time()))
+        self._put(["HSET", _NODES, *_packed(record)])
 
     def _write(self, records: list[Record]) -> None:
-        pairs = [(name, _UNTIL.pack(until) + value) for name, value, until in records]
         commands: list[list[bytes | str | int]] = []
-        for first in range(0, len(pairs), _IN_ONE_ENTRY):
-            fields = [part for pair in pairs[first : first + _IN_ONE_ENTRY] for part in pair]
+        for entry in _batches([record for record in records if record.value], _IN_ONE_ENTRY):
+            fields = [part for record in entry for part in _packed(record)]
             # In this order: who hears of it finds it.
             commands.append(["HSET", _FACTS, *fields])
             commands.append(["XADD", _NEWS, "MAXLEN", "~", _LONGEST_NEWS, "*", *fields])
-        self._ask(*commands)
+        self._put(*commands)
+        if covered := [record.name for record in records if not record.value]:
+            self._ask(["HDEL", _FACTS, *covered])
+
+    def _put(self, *commands: Sequence[bytes | str | int]) -> None:
+        """Makes room first where there is none, if anything has expired: deleting needs no memory."""
+        try:
+            self._ask(*commands)
+        except _FullError:
+            if not self._tidying.is_due(_TIDIES_FULL_AFTER):
+                raise
+            self._tidy(int(time.time()))
+            self._ask(*commands)
 
     def _tidy(self, now: int) -> None:
         """Removes what has expired. Nodes that do it at the same time don't disturb each other."""
-        cursor = b"0"
-        while True:
-            ((cursor, fields),) = self._ask(["HSCAN", _FACTS, cursor, "COUNT", LARGEST_BATCH])
-            pairs = zip(fields[::2], fields[1::2], strict=True)
-            expired = [name for name, value in pairs if len(value) < _UNTIL.size or _UNTIL.unpack_from(value)[0] < now]
-            if expired:
-                self._ask(["HDEL", _FACTS, *expired])
-            if cursor == b"0":
-                return
+        for key in (_FACTS, _NODES):
+            for fields in self._scan(key):
+                if expired := _expired(fields, now):
+                    self._ask(["HDEL", key, *expired])
+
+
+def _is_word(text: bytes) -> bool:
+    """Whether it can be shown in a terminal, whoever wrote it."""
+    return re.fullmatch(rb"[\w.-]{1,32}", text) is not None
+
+
+def _batches(records: list[Record], size: int = LARGEST_BATCH) -> Iterator[list[Record]]:
+    return (records[first : first + size] for first in range(0, len(records), size))
+
+
+def _expired(fields: list[bytes], now: int) -> list[bytes]:
+    """Names of what has expired, or is none of ours."""
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [name for name, value in pairs if len(value) < _UNTIL.size or _UNTIL.unpack_from(value)[0] < now]
+
+
+def _packed(record: Record) -> tuple[bytes, bytes]:
+    """A field of a hash or a stream: name and value."""
+    return record.name, _UNTIL.pack(record.until) + record.value
 
 
 def _records(fields: list[bytes]) -> list[Record]:
@@ -226,6 +295,8 @@ def _place_of(entry: bytes) -> tuple[int, int]:
 def _faults(place: str) -> Iterator[None]:
     try:
         yield
+    except exceptions.OutOfMemoryError as error:
+        raise _FullError(f"{place}: {_meaning(error)}") from None
     except (exceptions.ValkeyError, exceptions.ValkeyClusterException, OSError, ValueError) as error:
         raise StoreError(f"{place}: {_meaning(error)}") from None
 

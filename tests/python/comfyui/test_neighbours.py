@@ -224,6 +224,7 @@ def test_doctor_asks_the_running_server(tree: Path, tmp_path: Path) -> None:
     with started(tree, "patch", MISCHIEF=str(tmp_path / "mischief")) as server:
         found = middlewares_of_doctor(tree, server.port, key_file)
         assert found["state"] == "note"
+        assert found_by_doctor(tree, server.port, key_file, "WebSocket")["state"] == "note"
         assert "counts" in found["detail"]
         assert "wipes" in found["detail"]
         key_file.write_text(f"{WRONG_KEY}\n")
@@ -234,11 +235,24 @@ def test_doctor_asks_the_running_server(tree: Path, tmp_path: Path) -> None:
     assert "was not sent" in middlewares_of_doctor(tree, server.port, key_file)["detail"]
 
 
+def test_doctor_tries_the_websocket(tree: Path, tmp_path: Path) -> None:
+    key_file = tmp_path / "keys"
+    key_file.write_text(f"{KEY}\n")
+    key_file.chmod(0o600)
+    with started(tree, "patch", "--auth-require-ws") as server:
+        found = found_by_doctor(tree, server.port, key_file, "WebSocket")
+        assert (found["state"], found["detail"]) == ("ok", "/ws asks for the key")
+
+
 def middlewares_of_doctor(tree: Path, port: int, key_file: Path) -> dict[str, str]:
+    return found_by_doctor(tree, port, key_file, "Middlewares")
+
+
+def found_by_doctor(tree: Path, port: int, key_file: Path, name: str) -> dict[str, str]:
     command = [sys.executable, "-m", "comfy_auth_rs", "doctor", str(tree), "--port", str(port), "--json"]
     result = subprocess.run([*command, "--key-file", str(key_file)], capture_output=True, text=True)
     assert KEY not in result.stdout + result.stderr
-    (found,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "Middlewares"]
+    (found,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == name]
     return dict(found)
 
 

@@ -195,8 +195,11 @@ async def test_when_the_file_can_be_used_again_nothing_is_lost(
     async def is_done() -> bool:
         return (await log_out(server, cookie)).status == 204
 
+    async def is_told() -> bool:
+        return f"the state is back: {damaged}" in caplog.text
+
     assert await seconds_until(is_done) < 5
-    assert f"the state is back: {damaged}" in caplog.text
+    assert await seconds_until(is_told) < 5
     await server.close()
     assert not await admits(await serve(damaged), cookie)
 
@@ -246,8 +249,16 @@ async def test_an_owner_is_told_how_the_state_fares(serve: Serve, file: Path, tm
     keys.write_text(f"{KEY}\n{OTHER_KEY} other scope=view\n")
     keys.chmod(0o600)
     server = await serve(file, api_key=(), api_key_file=keys)
-    told = (await fetch(server, "/auth_session", BEARER)).json["state"]
-    assert told == {"kind": "sqlite", "place": str(file), "fault": None, "away_since": None, "nodes": 1}
+
+    async def told() -> dict[str, object]:
+        state: dict[str, object] = (await fetch(server, "/auth_session", BEARER)).json["state"]
+        return state
+
+    async def is_reached() -> bool:
+        return (await told())["fault"] is None
+
+    await seconds_until(is_reached)
+    assert await told() == {"kind": "sqlite", "place": str(file), "fault": None, "away_since": None, "nodes": 1}
     assert "state" not in (await fetch(server, "/auth_session", bearer(OTHER_KEY))).json
     memory = await serve("memory")
     told = (await fetch(memory, "/auth_session", BEARER)).json["state"]

@@ -19,7 +19,7 @@ from support.valkey import SERVER, Valkey, start_valkey
 
 pytestmark = pytest.mark.skipif(SERVER is None, reason="needs redis-server or valkey-server")
 
-FACTS, NEWS, EPOCH = "{comfy-auth-rs}:facts", "{comfy-auth-rs}:news", "{comfy-auth-rs}:epoch"
+FACTS, NEWS, NODES, EPOCH = (f"{{comfy-auth-rs}}:{name}" for name in ("facts", "news", "nodes", "epoch"))
 LATER = int(time.time()) + 3600
 
 
@@ -73,15 +73,77 @@ def test_what_one_writes_another_reads(valkey: Valkey) -> None:
         read = reader.read(None)
         assert (read.is_whole, all_of(read)) == (True, {record(0)})
         writer.write([*map(record, range(1, 2500))])
-        seen: set[Record] = set()
-        for _ in range(10):
-            read = reader.read(read.version)
-            assert not read.is_whole
-            batches = [*read.batches]
-            assert all(len(batch) <= 1000 for batch in batches)
-            seen |= {one for batch in batches for one in batch}
-        assert seen == set(map(record, range(1, 2500)))
+        read = reader.read(read.version)
+        assert not read.is_whole
+        batches = [*read.batches]
+        assert [len(batch) for batch in batches] == [1000, 1000, 499]
+        assert {one for batch in batches for one in batch} == set(map(record, range(1, 2500)))
     assert everything(valkey.url) == set(map(record, range(2500)))
+
+
+def test_what_is_covered_is_deleted(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([*map(record, range(5))])
+        version = reader.read(None).version
+        writer.write([record(9), Record(record(3).name, b"", 0), Record(b"never there", b"", 0)])
+        assert all_of(reader.read(version)) == {record(9)}
+    assert everything(valkey.url) == {record(number) for number in (0, 1, 2, 4, 9)}
+
+
+def test_a_read_takes_many_entries_but_not_all(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(1000)])
+        version = reader.read(None).version
+        for number in range(600):
+            writer.write([record(number)])
+        sizes = []
+        for _ in range(4):
+            read = reader.read(version)
+            version = read.version
+            sizes.append(len(all_of(read)))
+        assert sizes == [250, 250, 100, 0]
+
+
+def test_what_is_read_at_a_time_fits_into_an_answer(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(1)])
+        version = reader.read(None).version
+        long = [Record(b"%064d" % number, bytes(160), LATER) for number in range(8000)]
+        for first in range(0, 8000, 32):
+            writer.write(long[first : first + 32])
+        assert all_of(reader.read(version)) == set(long)
+
+
+def test_a_heartbeat_wakes_nobody_and_is_read_after_ten_seconds(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        writer.write([record(0)])
+        version = reader.read(None).version
+        threading.Timer(0.1, writer.beat, [record(1)]).start()
+        began = time.monotonic()
+        reader.wait(0.4)
+        assert time.monotonic() - began >= 0.4
+        reader._nodes_at = time.monotonic() + 10
+        writer.write([record(2)])
+        read = reader.read(version)
+        assert all_of(read) == {record(2)}
+        reader._nodes_at -= 10
+        assert all_of(reader.read(read.version)) == {record(1)}
+        assert all_of(reader.read(read.version)) == set()
+        reader._nodes_at -= 9
+        assert all_of(reader.read(read.version)) == set()
+    assert everything(valkey.url) == {record(0), record(1), record(2)}
+    assert valkey.ask("XLEN", NEWS) == 2
+
+
+def test_no_flood_of_heartbeats_is_read_whole(valkey: Valkey) -> None:
+    with halves(valkey.url) as (reader, writer):
+        fields = [part for number in range(20_000) for part in (b"n%d" % number, LATER.to_bytes(8, "big") + bytes(64))]
+        valkey.ask("HSET", NODES, *fields)
+        writer.write([record(1)])
+        read = reader.read(None)
+        assert 4000 < len(all_of(read)) < 5000
+        reader._nodes_at -= 10
+        assert 4000 < len(all_of(reader.read(read.version))) < 5000
 
 
 def test_a_push_ends_the_waiting(valkey: Valkey) -> None:
@@ -125,10 +187,12 @@ def test_what_has_expired_is_removed(valkey: Valkey) -> None:
     write(valkey.url, record(1, until=int(time.time()) - 1), record(2))
     valkey.ask("HSET", FACTS, "no time", "v")
     with halves(valkey.url) as (_, writer):
-        writer._tidied = -1e9  # it does so every ten minutes
-        writer.write([record(3)])
+        writer.beat(record(4, until=int(time.time()) - 1))
+        assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (3, 1)
+        writer._tidying._at -= 1e9  # it does so every ten minutes
+        writer.beat(record(3))
     assert everything(valkey.url) == {record(2), record(3)}
-    assert valkey.ask("HLEN", FACTS) == 2
+    assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (1, 1)
 
 
 # --- what happens to the server ---------------------------------------------------------------------------------
@@ -216,6 +280,45 @@ def test_a_full_memory_is_a_fault_of_writing_only() -> None:
         assert everything(server.url) == {record(1), record(2)}
 
 
+@pytest.mark.parametrize("way", ["write", "beat"])
+def test_a_memory_full_of_what_has_expired_is_tidied(way: str) -> None:
+    """Else it would be full for good: nothing could be written any more, not even a heartbeat."""
+    with start_valkey("--maxmemory-policy", "noeviction") as server:
+        write(server.url, *(record(number, until=1) for number in range(20_000)), record(-1))
+        used = server.ask("INFO", "memory")["used_memory"]
+        server.ask("CONFIG", "SET", "maxmemory", used - 1_000_000)
+        with halves(server.url) as (_, writer):
+            writer._tidying._at = time.monotonic()
+            with pytest.raises(StoreError, match="its memory is full"):
+                writer.write([record(-2)])
+        with halves(server.url) as (_, writer):
+            writer._tidying._at = time.monotonic() - 60
+            getattr(writer, way)([record(-2)] if way == "write" else record(-2))
+        assert everything(server.url) == {record(-1), record(-2)}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"+canary\x1b[31m\r\n", b":7\r\n", b"*4\r\n$1\r\na\r\n$3\r\n\x1b[m\r\n:1\r\n:2\r\n"]
+)
+def test_what_a_strange_server_says_of_itself_reaches_no_terminal(answer: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                while connection.recv(1000):
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        store = make_store(f"valkey://127.0.0.1:{listener.getsockname()[1]}/")
+        assert store is not None
+        with closing(store.reader()) as reader:
+            assert reader.about() == "its version is not known"
+        thread.join()
+
+
 def test_a_replica_is_refused_by_name(valkey: Valkey) -> None:
     with start_valkey("--replicaof", "127.0.0.1", valkey.port) as replica:
         told = fault(replica.url, lambda _, writer: writer.write([record(2)]))
@@ -251,11 +354,15 @@ def test_the_commands_that_a_user_needs_are_those_in_the_documents(valkey: Valke
     valkey.ask(*[">canary" if word.startswith(">") else word for word in words])
     url = f"valkey://comfy:canary@127.0.0.1:{valkey.port}"
     with halves(url) as (reader, writer):
+        writer.write([record(0)])
         read = reader.read(None)
         reader.wait(0.01)
-        writer._tidied = -1e9
         writer.write([record(1), record(2, until=1)])
-        assert all_of(reader.read(read.version)) == {record(1)}
+        writer._tidying._at -= 1e9
+        writer.beat(record(3))
+        reader._nodes_at = 0
+        assert all_of(reader.read(read.version)) == {record(1), record(2, until=1), record(3)}
+    assert everything(url) == {record(0), record(1), record(3)}
     granted = {word[1:].lower() for word in words if word.startswith("+")}
     for command in granted - {"ping", "auth", "hello", "select", "client|setinfo"}:
         assert valkey.sees(command), f"{command} is not needed"
@@ -367,7 +474,7 @@ def _try(server: Valkey, *command: object) -> object:
 def test_a_cluster_is_asked_who_has_the_state() -> None:
     with start_valkey("--cluster-enabled", "yes") as one, start_valkey("--cluster-enabled", "yes") as two:
         slot = int(one.ask("CLUSTER", "KEYSLOT", FACTS))
-        assert slot == one.ask("CLUSTER", "KEYSLOT", NEWS) == one.ask("CLUSTER", "KEYSLOT", EPOCH)
+        assert {one.ask("CLUSTER", "KEYSLOT", key) for key in (NEWS, NODES, EPOCH)} == {slot}
         two.ask("CLUSTER", "ADDSLOTS", slot)
         one.ask("CLUSTER", "ADDSLOTS", *(number for number in range(16384) if number != slot))
         one.ask("CLUSTER", "MEET", "127.0.0.1", two.port)
@@ -401,22 +508,26 @@ def test_what_is_none_of_ours_is_not_read(valkey: Valkey) -> None:
             valkey.ask("XADD", NEWS, "*", name, value)
         valkey.ask("HSET", FACTS, b"far", late + b"v")
         valkey.ask("XADD", NEWS, "*", b"far", late + b"v")
-        assert all_of(reader.read(version)) == {Record(b"far", b"v", 2**64 - 1)}
+        fields = [part for number in range(2500) for part in (b"many%d" % number, late + b"v")]
+        valkey.ask("XADD", NEWS, "*", *fields)
+        batches = [*reader.read(version).batches]
+        assert [len(batch) for batch in batches] == [1000, 1000, 501]
+        assert batches[0][0] == Record(b"far", b"v", 2**64 - 1)
         assert everything(valkey.url) == {record(1), Record(b"far", b"v", 2**64 - 1)}
 
 
-@pytest.mark.parametrize("key", [FACTS, NEWS, EPOCH])
+@pytest.mark.parametrize("key", [FACTS, NEWS, NODES, EPOCH])
 def test_what_is_too_long_fills_no_memory(valkey: Valkey, key: str) -> None:
     write(valkey.url, record(1))
     reader = make_store(valkey.url).reader()
     version = reader.read(None).version
     huge = bytes(100 << 20)
     valkey.ask(*{FACTS: ("HSET", FACTS, "huge", huge), NEWS: ("XADD", NEWS, "*", "huge", huge),
-                 EPOCH: ("SET", EPOCH, huge)}[key])  # fmt: skip
+                 NODES: ("HSET", NODES, "huge", huge), EPOCH: ("SET", EPOCH, huge)}[key])  # fmt: skip
     del huge
     before = _peak()
     with pytest.raises(StoreError, match="an answer is longer than any of ours"):
-        all_of(reader.read(None if key == FACTS else version))
+        all_of(reader.read(None if key in (FACTS, NODES) else version))
     assert _peak() - before < 20 << 20
     valkey.ask("FLUSHALL")
     write(valkey.url, record(2))
@@ -429,10 +540,15 @@ def _peak() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-@pytest.mark.parametrize("key", [FACTS, NEWS, EPOCH])
+@pytest.mark.parametrize("key", [FACTS, NEWS, NODES, EPOCH])
 def test_keys_of_another_kind_are_a_fault_that_a_flush_cures(valkey: Valkey, key: str) -> None:
     valkey.ask("LPUSH", key, "canary")
-    told = fault(valkey.url, lambda reader, writer: (writer.write([record(1)]), all_of(reader.read(None))))
+
+    def use(reader: Any, writer: Any) -> None:
+        writer.write([record(1)])
+        all_of(reader.read(None))
+
+    told = fault(valkey.url, use)
     assert told == f"{valkey.url}: it answers with an error (WRONGTYPE)"
     valkey.ask("FLUSHALL")
     write(valkey.url, record(1))

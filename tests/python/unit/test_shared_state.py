@@ -37,7 +37,7 @@ def lock(address=(192, 0, 2, 1), seconds=600):
     """A record that anybody may write."""
     until = int(time.time()) + seconds
     value = bytes([1, ord("l"), *bytes(10), 255, 255, *address, 0]) + until.to_bytes(8, "big")
-    return b"l" + value[2:], value, until + 60
+    return b"l" + value[2:-8], value, until + 60
 
 
 def test_a_server_that_has_nothing_to_tell_says_that_it_is_there(state):

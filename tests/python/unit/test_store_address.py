@@ -62,6 +62,21 @@ def test_what_it_names(state: str, expected: Address | Path | None) -> None:
 
 
 @pytest.mark.parametrize(
+    "state",
+    ["valkey:/:PW@h", "valkey:PW@h", "redis:/u:PW%40h/0", "valkey://u:PW%40h", "valkey://u:PW", "rediss:u:PW",
+     "valkey://h/0&password=PW", "valkey://h,u:PW/0", "http://u:PW", "VALKEY+sentinel:PW@h/s"],
+)  # fmt: skip
+def test_what_is_mistyped_shows_no_password(state: str) -> None:
+    for password in ("a-canary", "123456", "0x_~"):
+        typed = state.replace("PW", password)
+        with pytest.raises(SettingError) as told:
+            parse(typed)
+        for shown in (str(told.value), told.value.detail, without_credentials(typed)):
+            assert password not in shown
+        assert has_credentials(typed)
+
+
+@pytest.mark.parametrize(
     ("state", "words"),
     [
         ("", "it is empty"),

@@ -36,12 +36,15 @@ class Scripted:
         self.log: list[Record] = []
         self.epoch = 0
         self.wholes = 0
+        #: When what was written.
+        self.writes: list[tuple[float, list[Record]]] = []
         self.changed = threading.Condition()
         #: What reading, or writing, raises.
         self.read_fault: Exception | None = None
         self.write_fault: Exception | None = None
-        #: What is called before each write, to hold it up.
+        #: What is called before each write, and before everything is read, to hold it up.
         self.before_writing: Callable[[], object] = lambda: None
+        self.before_reading_all: Callable[[], object] = lambda: None
 
     def reader(self) -> _Reader:
         return _Reader(self)
@@ -74,15 +77,16 @@ class _Reader:
         self._check()
         store = self._store
         with store.changed:
-            now = (store.epoch, len(store.log))
+            self._seen = now = (store.epoch, len(store.log))
             if version is None or version[0] != store.epoch:
                 store.wholes += 1
+                store.before_reading_all()
                 return Read(iter([[*store.records.values()]]), now, True)
             return Read(iter([store.log[version[1] :]]), now, False)
 
     def wait(self, seconds: float) -> None:
         with self._store.changed:
-            if not self._is_interrupted:
+            if not self._is_interrupted and self._seen == (self._store.epoch, len(self._store.log)):
                 self._store.changed.wait(seconds)
         self._check()
 
@@ -99,14 +103,22 @@ class _Writer:
     def __init__(self, store: Scripted) -> None:
         self._store = store
 
-    def write(self, records: list[Record], *, durable: bool = True) -> None:
+    def beat(self, record: Record) -> None:
+        self.write([record])
+
+    def write(self, records: list[Record]) -> None:
         assert 0 < len(records) <= 1000
         self._store.before_writing()
         if self._store.write_fault is not None:
             raise self._store.write_fault
         with self._store.changed:
-            self._store.records.update((record.name, record) for record in records)
-            self._store.log += records
+            kept = [record for record in records if record.value]
+            self._store.records.update((record.name, record) for record in kept)
+            for covered in records:
+                if not covered.value:
+                    self._store.records.pop(covered.name, None)
+            self._store.log += kept
+            self._store.writes.append((time.monotonic(), records))
             self._store.changed.notify_all()
 
     def close(self) -> None:
@@ -196,10 +208,29 @@ async def test_the_answer_waits_a_second_and_no_longer(serve: Any, store: Script
 async def test_the_last_words_are_carried(serve: Any, store: Scripted) -> None:
     server = await serve()
     await soon(lambda: store.kinds() == ["node"])
-    store.before_writing = lambda: time.sleep(0.2)
+    store.before_writing = lambda: time.sleep(0.15)
     await lock(server, "203.0.113.7")
+    await soon(lambda: store.kinds() == ["lock", "node"])
+    await lock(server, "203.0.113.8")  # the outbox still gathers
     await server.close()
-    assert store.kinds() == ["lock", "node"]
+    assert store.kinds() == ["lock", "lock", "node"]
+
+
+async def test_locks_are_gathered_and_a_log_out_does_not_wait_for_them(serve: Any, store: Scripted) -> None:
+    server = await serve()
+    await soon(lambda: store.kinds() == ["node"])
+    waits, first = [], time.monotonic()
+    for number in range(40):
+        await lock(server, f"203.0.113.{number}")
+        if number % 4 == 0:
+            cookie = await log_in(server)
+            began = time.monotonic()
+            assert (await log_out(server, cookie)).status == 204
+            waits.append(time.monotonic() - began)
+    await soon(lambda: store.kinds() == ["lock"] * 40 + ["log_out"] * 10 + ["node"])
+    times = [at for at, records in store.writes if any(record.name[:1] == b"l" for record in records)]
+    assert len(times) <= (times[-1] - first) / 0.2 + 1
+    assert sorted(waits)[5] < 0.1
 
 
 def test_threads_end_with_their_middleware(store: Scripted) -> None:
@@ -253,7 +284,7 @@ async def test_what_fails_is_tried_again_and_told_once(
         words = "scripted: WHY" if isinstance(fault, StoreError) else f"scripted:: {type(fault).__name__}"
         assert line.startswith(f"comfy-auth-rs: the state is away: {words}. ")
     cookie = await log_in(one)
-    assert (await log_out(one, cookie)).status == (503 if "write" in ways else 204)
+    assert (await log_out(one, cookie)).status == 503, "either the store lacks it, or nobody can read it there"
     assert not await admits(one, cookie)
     assert await admits(two, cookie)
     store.read_fault = store.write_fault = None
@@ -340,6 +371,83 @@ async def test_limits_are_divided_while_it_is_away() -> None:
     exchange.end()
 
 
+@pytest.mark.parametrize("spoil", [lambda value: b"\1s" + bytes(8), lambda value: value[:-1] + b"x"])
+async def test_what_somebody_wrote_over_an_entry_is_written_again(serve: Any, store: Scripted, spoil: Any) -> None:
+    one = await serve()
+    cookie = await log_in(one)
+    assert (await log_out(one, cookie)).status == 204
+    [known] = [record for record in store.records.values() if describe(record)["kind"] == "log_out"]
+    with store.changed:
+        store.records[known.name] = known._replace(value=spoil(known.value))
+        store.log.append(store.records[known.name])
+        store.epoch += 1  # everything is read again
+        store.changed.notify_all()
+    await soon(lambda: store.records[known.name] == known)
+    assert not await admits(await serve(), cookie)
+
+
+async def test_news_that_cannot_be_read_are_not_called_stored(serve: Any, store: Scripted) -> None:
+    """Somebody has put there what no server can read."""
+    server = await serve()
+    cookie = await log_in(server)
+    store.read_fault = StoreError("scripted: an answer is longer than any of ours")
+    await asyncio.sleep(1.2)
+    assert (await log_out(server, cookie)).status == 503
+    store.read_fault = None
+
+    async def is_stored() -> bool:
+        return (await log_out(server, cookie)).status == 204
+
+    await seconds_until(is_stored)
+
+
+async def test_a_log_out_without_a_session_waits_for_nothing(serve: Any, store: Scripted) -> None:
+    server = await serve()
+    store.write_fault = StoreError("scripted: its memory is full")
+    assert (await log_out(server, await log_in(server))).status == 503
+    began = time.monotonic()
+    for _ in range(5):
+        assert (await log_out(server, "unrelated=x")).status == 204
+    assert time.monotonic() - began < 0.9
+
+
+async def test_what_the_store_lacks_is_kept_once(store: Scripted) -> None:
+    """However often everything is read while nothing can be written."""
+    shared = SharedState(KeyStore([KEY]))
+    exchange = Exchange(shared, store)
+    shared.merge([(record.name, record.value, record.until) for record in map(real_lock, range(500))])
+    store.write_fault = StoreError("scripted: its memory is full")
+    exchange.start(1)
+    for _ in range(5):
+        wholes = store.wholes
+        store.flush()
+        await soon(lambda before=wholes: store.wholes > before, 15)  # type: ignore[misc]
+    assert len(exchange._lacking) <= 1
+    store.write_fault = None
+    await soon(lambda: store.kinds().count("lock") == 500)
+    exchange.end()
+
+
+def real_lock(number: int) -> Record:
+    until = int(time.time()) + 600
+    place = bytes([*bytes(10), 255, 255, 198, 51, number // 256, number % 256, 0])
+    return Record(b"l" + place, b"\1l" + place + until.to_bytes(8, "big"), until + 60)
+
+
+async def test_everything_is_not_read_all_the_time(serve: Any, store: Scripted) -> None:
+    """Somebody begins another epoch again and again, and there is much to read."""
+    await serve()
+    await soon(lambda: store.kinds() == ["node"])
+    before, began = store.wholes, time.monotonic()
+    store.before_reading_all = lambda: time.sleep(0.1)
+    while time.monotonic() - began < 3:
+        with store.changed:
+            store.epoch += 1
+            store.changed.notify_all()
+        await asyncio.sleep(0.01)
+    assert 2 <= store.wholes - before <= 8
+
+
 # --- what leaves, and how fast ----------------------------------------------------------------------------------
 
 LATER = int(time.time()) + 600
@@ -374,6 +482,106 @@ def test_a_flood_of_locks_sends_no_more_than_a_megabyte_a_second() -> None:
     assert sum(size for _, size in sent) > 300_000
     for begin, _ in sent:
         assert sum(size for at, size in sent if begin <= at < begin + 1) <= 1_000_000
+
+
+def test_no_flood_of_locks_fills_the_store() -> None:
+    box, sent = outbox(), 0
+    for number in range(300_000):
+        box.add([a_lock(number)])
+        if number % 100 == 0:
+            sent += len(carry(box, number / 1000))
+    sent += len(carry(box, 301.0))
+    assert 16_384 < sent <= 16_384 * (1 + 301 / 900)
+    box.add([a_lock(-1)])
+    assert carry(box, 310.0)[-1] == a_lock(-1), "later ones are told, too"
+
+
+def test_the_later_one_of_a_name_leaves() -> None:
+    box = outbox()
+    first, later = a_lock(1), a_lock(1)._replace(value=b"later")
+    box.add([first, fact(1), later])
+    box.add([Record(fact(1).name, b"", 0)])
+    assert carry(box, 0.0) == [Record(fact(1).name, b"", 0), later]
+    box.add([first])
+    batch = box.take(1.0)
+    box.add([later])  # meanwhile
+    box.written(batch)
+    assert carry(box, 2.0) == [later]
+
+
+def carry(box: Outbox, now: float) -> list[Record]:
+    """All that leaves now."""
+    left: list[Record] = []
+    while batch := box.take(now):
+        box.written(batch)
+        left += batch
+    return left
+
+
+def test_a_lock_alone_leaves_at_once_and_later_ones_together() -> None:
+    box = outbox()
+    box.add([a_lock(1)])
+    assert carry(box, 100.0) == [a_lock(1)]
+    assert box.delay() is None
+    box.add([a_lock(2)])
+    assert carry(box, 100.05) == []
+    assert box.delay() == pytest.approx(0.151)
+    box.add([a_lock(3)])
+    assert carry(box, 100.15) == []
+    assert box.delay() == pytest.approx(0.051)
+    assert carry(box, 100.15 + 0.051) == [a_lock(2), a_lock(3)]
+    box.add([a_lock(4)])
+    assert carry(box, 100.45) == [a_lock(4)]
+
+
+@pytest.mark.parametrize("each_second", [10, 100, 1000])
+def test_locks_leave_at_most_five_times_a_second_and_soon(each_second: int) -> None:
+    box, left, made, times, wakes = outbox(), [], {}, [], 0.0
+    for number in range(3 * each_second):
+        now = number / each_second
+        while wakes is not None and wakes < now:  # the writer slept as long as it was told to
+            if found := carry(box, wakes):
+                times.append(wakes)
+                left += [(wakes, record) for record in found]
+            delay = box.delay()
+            wakes = None if delay is None else wakes + delay
+        box.add([a_lock(number)])
+        made[a_lock(number)] = now
+        wakes = now if wakes is None else min(now, wakes)  # each lock wakes it
+    for begin in times:
+        assert sum(begin <= at < begin + 0.999 for at in times) <= 5
+    assert len(left) > 2 * each_second
+    assert max(at - made[record] for at, record in left) < 0.25
+
+
+def test_news_do_not_wait_for_locks_that_are_gathered_and_do_not_take_them_along() -> None:
+    box = outbox()
+    box.add([a_lock(0)])
+    assert carry(box, 0.0) == [a_lock(0)]
+    for number in range(1, 20):
+        box.add([a_lock(number), fact(number)])
+        assert box.take(number / 100) == [fact(number)]
+        assert box.delay() is not None
+        assert carry(box, number / 100) == [fact(number)]
+        assert box.delay() == pytest.approx(0.201 - number / 100)
+    assert carry(box, 0.201) == [a_lock(number) for number in range(1, 20)]
+
+
+def test_what_the_store_lacks_does_not_wait_for_locks_either() -> None:
+    box = outbox()
+    box.add([a_lock(0)])
+    carry(box, 0.0)
+    box.add([fact(1)], are_news=False)
+    box.add([a_lock(1)])
+    assert carry(box, 0.01) == [fact(1)]
+
+
+def test_at_the_end_nothing_is_gathered() -> None:
+    box = outbox()
+    box.add([a_lock(1)])
+    carry(box, 0.0)
+    box.add([a_lock(2), fact(3)])
+    assert box.take(0.01, gathers=False) == [fact(3), a_lock(2)]
 
 
 def test_a_log_out_overtakes_a_flood_of_locks_and_what_the_store_lacks() -> None:
@@ -411,6 +619,8 @@ def test_what_was_not_written_is_taken_again() -> None:
     box.add([fact(1), fact(2)])
     first = box.take(0)
     assert first == [fact(1), fact(2)] == box.take(0)
+    box.add([a_lock(3)])
+    assert box.take(0.01) == box.take(0.02) == [*first, a_lock(3)], "the time counts from what was written"
     box.add([newer := fact(1)._replace(value=b"newer")])
     box.written(first)
-    assert box.take(1) == [newer]
+    assert box.take(1) == [newer, a_lock(3)]

@@ -87,13 +87,19 @@ def test_what_one_writes_another_reads(file: Path) -> None:
         read = reader.read(None)
         assert (read.is_whole, [*read.batches]) == (True, [])
         writer.write([record(1), record(2)])
-        writer.write([record(3)], durable=False)
+        writer.beat(record(3))
         after = reader.read(read.version)
         assert (after.is_whole, [*after.batches]) == (False, [[record(1), record(2), record(3)]])
         assert [*reader.read(after.version).batches] == []
         writer.write([record(2)])  # a heartbeat has the same name again
         assert [*reader.read(after.version).batches] == [[record(2)]]
     assert everything(file) == {record(1), record(2), record(3)}
+
+
+def test_what_is_covered_is_deleted(file: Path) -> None:
+    write(file, *map(record, range(5)))
+    write(file, record(9), Record(record(3).name, b"", 0), Record(b"never there", b"", 0))
+    assert everything(file) == {record(number) for number in (0, 1, 2, 4, 9)}
 
 
 def test_much_is_handed_on_in_parts(file: Path) -> None:
@@ -143,7 +149,7 @@ with open(sys.argv[1] + ".go", "rb"): pass
 writer = Sqlite(file).writer()
 first = int(input())
 for number in range(first, first + 300):
-    writer.write([record(number)], durable=False)
+    writer.beat(record(number))
 """
     file.with_name(file.name + ".go").touch()
     others = [start(file, program) for _ in range(2)]
@@ -171,8 +177,8 @@ for number in range(1_000_000):
             if (last := int(line)) >= 50:
                 break
         other.send_signal(signal.SIGKILL)
-        rest, _ = other.communicate()
-        last = max([last, *map(int, rest.split())])
+        last = max([last, *map(int, other.stdout)])
+        other.communicate()
         found = everything(file)
         assert set(map(record, range(last + 1))) <= found
         assert len(found) <= last + 2  # one may have been written and not told
@@ -258,7 +264,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
 try:
     for number in range(2, 1_000_000):
-        writer.write([record(number)], durable=False)
+        writer.beat(record(number))
         written = number
 except StoreError as full:
     print(written, full)
@@ -353,6 +359,33 @@ def test_a_damaged_file_is_told_and_left_alone(file: Path, damage: str) -> None:
     with pytest.raises(StoreError, match="it is damaged"):
         write(file, record(1))
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TRIGGER loses INSERT ON facts BEGIN DELETE FROM facts WHERE name = new.name; END",
+        "CREATE VIEW other AS SELECT 1",
+        "CREATE TABLE other (x)",
+        "CREATE INDEX other ON facts (value)",
+        "ALTER TABLE facts RENAME TO other; CREATE VIEW facts AS SELECT seq, name, value, until FROM other",
+    ],
+)
+def test_a_file_whose_tables_somebody_changed_is_left_alone(file: Path, change: str) -> None:
+    write(file, record(1))
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript(change)
+    assert fault(file) == f"{file}: it is damaged; move it away, and a new one is made"
+
+
+@posix
+def test_a_file_of_another_user_is_left_alone(file: Path) -> None:
+    write(file, record(1))
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(file, NOBODY, NOBODY)
+    assert fault(file) == f"{file}: it belongs to another user; change its owner, or name another file"
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_empty_file_is_taken(file: Path) -> None:
