@@ -39,7 +39,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # What brings the rest of the package waits until it is asked for: not everybody protects an application.
     if name not in ("create_auth_middleware", "setup"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(name)
     from comfy_auth_rs import app
 
     globals()[name] = found = getattr(app, name)
