@@ -62,11 +62,11 @@ INSTALL := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --qu
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
 	$(INSTALL) release
 
-# Optimised and checked alike, but not linked as a whole, which would take longer than all the rest of the build. The tests of
-# `make test-release` use what is shipped.
+# Not optimised, as what `cargo test` builds: both use the same dependencies, which would take longer than all the rest. The
+# tests of `make test-release` use what is shipped.
 .PHONY: develop-tests
 develop-tests: $(VENV)/.tools
-	$(INSTALL) tests
+	$(INSTALL) dev
 
 .PHONY: demo
 demo: develop ## Start a protected ComfyUI: our miniature, or COMFYUI=/path/to/ComfyUI with PYTHON= its Python

@@ -57,6 +57,7 @@ impl Outbox {
         let stay = self.locks.records.iter().take_while(fits).count();
         for lock in self.locks.records.drain(stay..) {
             self.locks.names.remove(&lock.name);
+            self.locks_saved += 1.0;
             self.dropped += 1;
         }
     }

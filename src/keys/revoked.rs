@@ -32,6 +32,15 @@ pub struct Unheeded {
 }
 
 impl Revoked {
+    /// When those of these keys would expire that were revoked.
+    pub fn ends_of(&self, records: &[Record]) -> Vec<u64> {
+        if self.known.is_empty() {
+            return Vec::new();
+        }
+        let revoked = records.iter().filter(|record| self.known.contains(KeyId::of(&record.digest)));
+        revoked.map(|record| record.attributes.expires.unwrap_or(u64::MAX)).collect()
+    }
+
     /// Has keys that were revoked be expired.
     pub fn apply(&self, records: &mut [Record]) {
         for record in records.iter_mut().filter(|record| self.known.contains(KeyId::of(&record.digest))) {

@@ -82,6 +82,8 @@ pub struct FileStatus {
     pub modified: Option<SystemTime>,
     /// Whether the last look found none that can be used, so that this one stays in force.
     pub failed: bool,
+    /// When those of its keys would expire that were revoked elsewhere, in seconds since 1970 (UTC).
+    pub revoked: Vec<u64>,
 }
 
 /// The keys in force, and their sources.
@@ -111,6 +113,8 @@ pub(super) struct WatchedFile {
     said: Option<Duration>,
     /// Since when the file is empty.
     empty_since: Option<Duration>,
+    /// When those keys of the version in force would expire that were revoked elsewhere.
+    revoked: Vec<u64>,
     /// When keys end by a version that is not in force.
     ends: Vec<(Digest, u64)>,
     spare: Spare,
@@ -243,6 +247,11 @@ impl KeyStore {
         }
         let mut revoked = self.revoked();
         let next = revoked.next.take();
+        if has_changed || next.is_some() {
+            for file in files.iter_mut() {
+                file.revoked = revoked.ends_of(&file.records);
+            }
+        }
         if has_changed {
             self.current.store(Arc::new(union(&self.inline, &files, &revoked)));
         } else if let Some(next) = next {
@@ -289,6 +298,7 @@ impl WatchedFile {
             is_bad: false,
             said: None,
             empty_since: None,
+            revoked: Vec::new(),
             ends: Vec::new(),
             spare: Spare::take(),
         }
@@ -296,7 +306,7 @@ impl WatchedFile {
 
     fn status(&self) -> FileStatus {
         let failed = self.is_bad || self.said.is_some() || self.empty_since.is_some();
-        FileStatus { path: self.path.clone(), modified: self.modified, failed }
+        FileStatus { path: self.path.clone(), modified: self.modified, failed, revoked: self.revoked.clone() }
     }
 
     fn source(&self) -> Source<'_> {

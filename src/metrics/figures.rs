@@ -29,6 +29,8 @@ pub struct Figures {
     pub ends: Vec<(String, u64)>,
     /// Every key file.
     pub files: Arc<Vec<FileStatus>>,
+    /// How many keys of each were revoked elsewhere, and have not expired in it.
+    pub revoked: Vec<usize>,
     /// Open WebSockets.
     pub sockets: Sockets,
     /// Whether the store of the state can be used, where there is one, and how many servers share it.
@@ -67,6 +69,8 @@ impl Figures {
     /// Looks at the keys. Of more than [`MOST`] labels, those that end first have a figure each.
     pub fn look_at(&mut self, keys: &Keys, now: Now) {
         self.keys_in_force = keys.in_force(now);
+        let in_force = |file: &FileStatus| file.revoked.iter().filter(|end| **end > now.latest()).count();
+        self.revoked = self.files.iter().map(in_force).collect();
         let mut first: HashMap<&str, u64> = HashMap::new();
         for (label, end) in keys.ends(now) {
             let known = first.entry(cut(label)).or_insert(end);
@@ -130,6 +134,11 @@ impl Figures {
         let mut failed = encoder.encode_descriptor("key_file_failed", help, None, MetricType::Gauge)?;
         for file in self.files.iter() {
             of(&mut failed, &[("file", &*file.path.to_string_lossy())], u8::from(file.failed))?;
+        }
+        let help = "Keys of a file that were revoked elsewhere. They are refused; remove their lines.";
+        let mut revoked = encoder.encode_descriptor("key_file_revoked_keys", help, None, MetricType::Gauge)?;
+        for (file, keys) in self.files.iter().zip(&self.revoked) {
+            of(&mut revoked, &[("file", &*file.path.to_string_lossy())], *keys)?;
         }
         let help = "When the version of a key file that is in force was written, in seconds since 1970.";
         let mut modified =

@@ -87,6 +87,12 @@ impl Revocations {
         news
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a key was revoked.
     #[must_use]
     pub fn contains(&self, key: KeyId) -> bool {

@@ -19,6 +19,7 @@ from files import png, wav
 from login import log_in
 from playwright.sync_api import Error, Page, Request
 from sites import Serve, Site
+from support.client import BROWSER, Visitor, bearer, headers_of
 from support.leaving import MARK, Leaver, urls_of
 from support.scopes import write_keys
 from support.servers import MINI_COMFYUI, Server, start_real, start_server
@@ -286,17 +287,33 @@ def open_one(page: Page, url: str) -> str:
         return str(response.status if response else None)
 
 
+#: What a browser sends of a page that somebody opens by its address.
+OPENS = {**BROWSER, "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+def unlike(left: Left) -> list[str]:
+    """One URL of those that a browser gets the same from: it makes the same of them, whatever folder they name."""
+    found: dict[tuple[object, ...], str] = {}
+    with Visitor(left.server) as owner:
+        for url in left.urls:
+            answer = owner.ask(url, {**OPENS, **bearer(left.key)})
+            found.setdefault((answer.status, *headers_of(answer), answer.body), url)
+    return list(found.values())
+
+
 def test_the_owner_opens_all_that_run_has_left(by_run: Left, page: Page) -> None:
     log_in_to(page, by_run)
     asked = opened(page)
     outcomes: list[str] = []
-    for url in by_run.urls:
+    urls = unlike(by_run)
+    for url in urls:
         outcomes.append(open_one(page, f"{by_run.url}{url}"))
     page.wait_for_timeout(500)
-    print(f"\n{len(outcomes)} opened: { ({outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}) }")
-    assert outcomes.count("200") > 20
+    counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+    print(f"\n{len(urls)} opened of {len(by_run.urls)}: {counts}")
+    assert outcomes.count("200") > 10
     assert outcomes.count("downloaded") > 20
-    others = {request.url.removeprefix(by_run.url) for request in asked} - set(by_run.urls)
+    others = {request.url.removeprefix(by_run.url) for request in asked} - set(urls)
     assert others <= {"/favicon.ico"}
     page.goto(f"{by_run.url}/api/queue")
     assert page.evaluate("localStorage.ran") is None

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::keys::gone;
+use crate::metrics::Figures;
 
 const UNIX: u64 = 1_800_000_000;
 const NOW: Now = Now::at(UNIX);
@@ -114,9 +115,17 @@ fn tells_which_are_still_in_a_file_without_having_expired_there() {
     let unheeded = server.keys.unheeded_revocations(NOW);
     let unheeded: Vec<_> = unheeded.into_iter().map(|key| (key.path, key.line, key.key, key.label)).collect();
     assert_eq!(unheeded, [(server.path.clone(), 1, id("one"), Some("alice".to_owned()))]);
+    server.look(0);
+    let revoked_keys = || {
+        let mut figures = Figures { files: server.keys.statuses(), ..Figures::default() };
+        figures.look_at(&server.keys.current(), NOW);
+        figures.revoked
+    };
+    assert_eq!(revoked_keys(), [1]);
     fs::write(&server.path, "one alice expires=2020-01-01\nthree\n").unwrap();
     server.look(1);
     assert_eq!(server.keys.unheeded_revocations(NOW).len(), 0);
+    assert_eq!(revoked_keys(), [0]);
 }
 
 #[test]

@@ -214,7 +214,12 @@ fn ends_are_told_by_label_and_the_first_ones_one_by_one() {
 
 #[test]
 fn what_is_looked_up_is_told() {
-    let file = |path: &str, failed| FileStatus { path: path.into(), modified: Some(SystemTime::UNIX_EPOCH), failed };
+    let file = |path: &str, failed| FileStatus {
+        path: path.into(),
+        modified: Some(SystemTime::UNIX_EPOCH),
+        failed,
+        revoked: Vec::new(),
+    };
     let card = |index| Device {
         name: "A \"card\"".to_owned(),
         kind: DeviceKind::Cuda,
@@ -228,6 +233,7 @@ fn what_is_looked_up_is_told() {
         keys_in_force: 7,
         ends: vec![("a".to_owned(), 1_900_000_000)],
         files: Arc::new(vec![file("/keys", false), file("C:\\keys", true)]),
+        revoked: vec![2, 0],
         sockets: Sockets { with_credential: 2, without: 5 },
         audit_lines_dropped: Some(9),
         store: Some((false, 3)),
@@ -249,6 +255,7 @@ fn what_is_looked_up_is_told() {
             ("key_expires_timestamp_seconds{key_label=\"a\"}", 1_900_000_000.0),
             ("key_file_failed{file=\"/keys\"}", 0.0),
             ("key_file_failed{file=\"C:\\\\keys\"}", 1.0),
+            ("key_file_revoked_keys{file=\"/keys\"}", 2.0),
             ("key_file_modified_timestamp_seconds{file=\"/keys\"}", 0.0),
             ("open_websockets{credential=\"yes\"}", 2.0),
             ("open_websockets{credential=\"no\"}", 5.0),

@@ -35,6 +35,7 @@ _EVERYTHING_AFTER = 600.0
 _FIRST_PAUSE = 0.05  # seconds until a store that failed is tried again; then twice as long, and so on
 _LONGEST_PAUSE = 1.0
 _LAST_WORDS = 1.0  # seconds at the end
+_LOOKS_EACH = 0.02  # seconds, while an answer waits until the store can be read
 
 #: How long the reader rests, by the time that a read took: after one that brought news, and after the second in a row
 #: that brought everything.
@@ -93,11 +94,12 @@ class Exchange:
 
     async def stored(self, seconds: float) -> bool:
         """Whether all that is known now is in a store that others can read, after so many seconds at most."""
-        version = self._shared.version
-        is_stored = self._shared.is_stored(version) or await self._waiting.until(
-            version, self._shared.is_stored, seconds
-        )
-        return is_stored and self._link.may_read
+        version, until = self._shared.version, time.monotonic() + seconds
+        if not self._shared.is_stored(version):
+            await self._waiting.until(version, self._shared.is_stored, seconds)
+        while not self._link.may_read and time.monotonic() < until:
+            await asyncio.sleep(_LOOKS_EACH)
+        return self._shared.is_stored(version) and self._link.may_read
 
     # --- carrying -----------------------------------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class _Waiting:
         self._lock = threading.Lock()
         self._all: dict[asyncio.Future[None], int] = {}
 
-    async def until(self, version: int, is_stored: Callable[[int], bool], seconds: float) -> bool:
+    async def until(self, version: int, is_stored: Callable[[int], bool], seconds: float) -> None:
         mine = asyncio.get_running_loop().create_future()
         with self._lock:
             self._all[mine] = version
@@ -270,7 +272,6 @@ class _Waiting:
             await asyncio.wait([mine], timeout=seconds)
         with self._lock:
             self._all.pop(mine, None)
-        return is_stored(version)
 
     def tell(self, version: int) -> None:
         with self._lock:

@@ -16,7 +16,8 @@ import pytest
 from comfy_auth_rs import PatchError, __version__
 from comfy_auth_rs.comfyui import custom_node
 from comfy_auth_rs.comfyui.tree import patch
-from support.client import BROWSER, Answer, ask, bearer, headers_of, is_refusal
+from support import warm
+from support.client import BROWSER, Answer, Visitor, ask, bearer, headers_of, is_refusal
 from support.keys import KEY
 from support.servers import Server, ServerDied, free_port, start_server
 from support.sweep import Route, odd_targets, read_routes, targets
@@ -44,16 +45,20 @@ def server(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         assert KEY not in server.output
 
 
-def end_of(tree: Path, *args: str, python: tuple[str, ...] = (sys.executable,), **env: str) -> str:
-    """The one line that the process ends with, without its prefix. It never listened."""
-    result = subprocess.run(
-        [*python, "main.py", "--port", str(free_port()), *args],
-        cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def end_of(tree: Path, *args: str, python: tuple[str, ...] = (), **env: str) -> str:
+    """The one line that the process ends with, without its prefix. It never listened.
+
+    `python` is another way to start Python.
+    """
+    words = ("main.py", "--port", str(free_port()), *args)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
+    if python:
+        command = [*python, *words]
+        result = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=30
+        )
+    else:
+        result = warm.run(*words, cwd=tree, env=environment, timeout=30)
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     lines = result.stderr.splitlines(keepends=True)
     (line,) = [line for line in lines if line.startswith(ERROR)]
@@ -71,20 +76,24 @@ def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniat
     patched_tree = copy_miniature()
     routes_file = patched_tree / "routes.json"
     flags = ("--api-key", KEY, "--verbose", "DEBUG")
-    with start_server(patched_tree, *flags, env={"WITNESS_ROUTES": str(routes_file)}) as patched:
+    with (
+        start_server(patched_tree, *flags, env={"WITNESS_ROUTES": str(routes_file)}) as patched,
+        Visitor(patched) as to_patched,
+        Visitor(server) as to_server,
+    ):
         routes = read_routes(routes_file)
         wanted = [("GET", target) for target in targets(routes) + odd_targets(routes)]
         wanted += [("POST", route.target("x")) for route in routes]
         different, refused = [], 0
         for method, target in wanted:
-            theirs, ours = (visible(ask(to, target, method=method)) for to in (patched, server))
+            theirs, ours = (visible(visitor.ask(target, method=method)) for visitor in (to_patched, to_server))
             if ours != theirs:
                 different.append(f"{method} {target}: {ours} instead of {theirs}")
             refused += ours[0] == 401
         assert different == []
         assert refused > 700
         for route in routes:
-            theirs, ours = (ask(to, route.target("x"), bearer(KEY)) for to in (patched, server))
+            theirs, ours = (visitor.ask(route.target("x"), bearer(KEY)) for visitor in (to_patched, to_server))
             assert (ours.status, ours.headers["X-Route"]) == (theirs.status, theirs.headers["X-Route"]), route
         assert routes_of(server) == routes
 

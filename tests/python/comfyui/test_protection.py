@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import aiohttp
 import pytest
 from support import network
-from support.client import BROWSER, CHALLENGE, JSON, Answer, ask, bearer, headers_of, is_refusal
+from support.client import BROWSER, CHALLENGE, JSON, Answer, Visitor, ask, bearer, headers_of, is_refusal
 from support.keys import WRONG_KEY
 from support.servers import Server, start_server
 from support.sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
@@ -64,17 +64,20 @@ def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFacto
     found = []
     with ExitStack() as stack:
 
-        def start(*args: str, patched: bool = True) -> tuple[Server, str]:
+        def start(*args: str, patched: bool = True) -> tuple[Visitor, str, str]:
             tree = copy_miniature(patched=patched)
             env = {"WITNESS_ROUTES": str(routes_file)}
-            return stack.enter_context(start_server(tree, *args, env=env)), str(tree)
+            server = stack.enter_context(start_server(tree, *args, env=env))
+            return stack.enter_context(Visitor(server)), str(tree), str(server.port)
 
-        def send(to: tuple[Server, str], method: str, target: str, headers: dict[str, str] | None = None) -> Answer:
+        def send(
+            to: tuple[Visitor, str, str], method: str, target: str, headers: dict[str, str] | None = None
+        ) -> Answer:
             """Without what differs by nature: the port, the folder and the times of files."""
-            server, tree = to
+            visitor, tree, port = to
             body = b"{}" if method in ("POST", "PUT", "PATCH") else None
-            answer = ask(server, target, {**(headers or {}), **(JSON if body else {})}, method=method, body=body)
-            plain = answer.body.replace(tree.encode(), b"TREE").replace(str(server.port).encode(), b"PORT")
+            answer = visitor.ask(target, {**(headers or {}), **(JSON if body else {})}, method=method, body=body)
+            plain = answer.body.replace(tree.encode(), b"TREE").replace(port.encode(), b"PORT")
             return Answer(
                 answer.status, answer.headers, re.sub(rb'("modified"|"created"): [\d.]+', rb"\1: TIME", plain)
             )

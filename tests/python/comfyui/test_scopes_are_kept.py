@@ -62,12 +62,14 @@ class Site:
         return ask(self.server, target, headers, method=method, body=body)
 
     def state(self) -> dict[str, Any]:
-        """What is on disk, and what the owner sees. Logs grow, and databases count."""
+        """What is on disk, and what the owner sees. Logs grow, and databases and our own state count."""
         files = [
             file
             for folder in ("user", "input", "output", "models", "custom_nodes")
             for file in (self.base / folder).rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".log", ".db"))
+            if file.is_file()
+            and not {"__pycache__", "__comfy_auth_rs"}.intersection(file.parts)
+            and not file.name.endswith((".log", ".db"))
         ]
         found: dict[str, Any] = {
             str(file.relative_to(self.base)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from comfy_auth_rs.comfyui.transform import CLI_ARGS, SERVER
+from support import warm
 from support.client import ask, bearer
 from support.keys import KEY, OTHER_KEY
 from support.servers import MINI_COMFYUI, Server, ServerDied, free_port, start_server
@@ -23,17 +24,15 @@ CopyMiniature = Callable[..., Path]
 
 
 def launch(
-    tree: Path, *args: str, python: tuple[str, ...] = (sys.executable,), env: dict[str, str] | None = None, **more: Any
+    tree: Path, *args: str, python: tuple[str, ...] = (), env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`python3 main.py ARGS`, which must end by itself."""
+    """`python3 main.py ARGS…`, which must end by itself; `python` is another way to start Python."""
+    words = ("main.py", "--port", str(free_port()), *args)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    if not python:
+        return warm.run(*words, cwd=tree, env=environment, timeout=30)
     return subprocess.run(
-        [*python, "main.py", "--port", str(free_port()), *args],
-        cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        **more,
+        [*python, *words], cwd=tree, env=environment, capture_output=True, text=True, check=False, timeout=30
     )
 
 

@@ -20,6 +20,7 @@ from comfy_auth_rs.comfyui.tree import patch
 from support.client import bearer, fetch, log_in
 from support.command import run
 from support.keys import CANARY, KEY, OTHER_KEY
+from support.metrics import OPEN_METRICS, value, values
 from support.state import lock, log_out, node, seconds_until
 from support.trees import make_tree
 
@@ -173,6 +174,30 @@ async def test_a_key_is_revoked_on_servers_whose_file_still_has_it(
 
     assert await seconds_until(none_knows_it) < 1.5
     assert all([await is_known(server, KEY) for server in servers])
+    still_there = [
+        [
+            *values(
+                await fetch(server, "/metrics", {**bearer(KEY), **OPEN_METRICS}), "key_file_revoked_keys", "file"
+            ).values()
+        ]
+        for server in servers
+    ]
+    assert still_there == [[0], [1], [1]]
+
+
+async def test_metrics_say_whether_the_store_is_there(serve: Any, file: Path, keys: Path) -> None:
+    server = await serve(keys)
+
+    async def is_up(number: int) -> bool:
+        return value(await fetch(server, "/metrics", {**bearer(KEY), **OPEN_METRICS}), "state_up") == number
+
+    await seconds_until(lambda: is_up(1))
+    file.rename(file.with_name("kept"))
+    file.mkdir()
+    await seconds_until(lambda: is_up(0))
+    file.rmdir()
+    file.with_name("kept").rename(file)
+    await seconds_until(lambda: is_up(1))
 
 
 async def test_after_the_file_was_changed_the_state_can_still_be_told(

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from support import namespaces, proxies
 from support.client import BROWSER, JSON, Answer, bearer
-from support.fleet import Fleet, fleet, until
+from support.fleet import Fleet, ask_by, fleet, until
 from support.keys import CANARY
 from support.namespaces import network
 from support.proxies import DEPLOY
@@ -225,6 +225,23 @@ def test_guesses_of_one_client_meet_on_one_node(three: Fleet) -> None:
     said = [line for node in three.nodes for line in node.output.splitlines() if "locked" in line]
     assert {attacker.address in line for line in said} == {True}
     assert len([node for node in three.nodes if f"refused {attacker.address}" in node.output]) == 1
+
+
+def test_ipv6_addresses_of_one_client_meet_on_one_node(three: Fleet) -> None:
+    """A customer has 2^64 of them, and must not have ten guesses at each node."""
+    host = three.gateway.host
+    networks = [f"fd00:77:0:{number}" for number in range(1, 13)]
+    for address in [*(f"{prefix}::1" for prefix in networks), *(f"fd00:77:0:1:{number}::2" for number in range(1, 13))]:
+        host.add_address(address)
+
+    def node_of_client(address: str) -> str:
+        connection = host.connect(("fd00:77:0:1::1", 443), 20, source=address)
+        answer = ask_by(connection, "fd00:77:0:1::1", "/health")
+        assert answer.status == 200
+        return answer.headers["X-Node"]
+
+    assert len({node_of_client(f"fd00:77:0:1:{number}::2") for number in range(1, 13)}) == 1
+    assert len({node_of_client(f"{prefix}::1") for prefix in networks}) == 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import http.client
 import json
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,18 +114,48 @@ def exchange(
     body: bytes | None = None,
 ) -> Answer:
     """One request, and no more, on a connection."""
-    try:
-        has_host = "Host" in (headers or {})
-        connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)
-        for name, value in (headers or {}).items():
-            connection.putheader(name, value)
-        if body is not None:
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
-        response = connection.getresponse()
-        return Answer(response.status, CIMultiDict(response.headers.items()), response.read())
-    finally:
-        connection.close()
+    with closing(connection):
+        return _exchange(connection, target, headers, method, body)
+
+
+def _exchange(
+    connection: http.client.HTTPConnection,
+    target: str,
+    headers: Mapping[str, str] | None,
+    method: str,
+    body: bytes | None,
+) -> Answer:
+    has_host = "Host" in (headers or {})
+    connection.putrequest(method, target, skip_host=has_host, skip_accept_encoding=True)
+    for name, value in (headers or {}).items():
+        connection.putheader(name, value)
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    response = connection.getresponse()
+    return Answer(response.status, CIMultiDict(response.headers.items()), response.read())
+
+
+class Visitor:
+    """Asks one thing after the other, on one connection for as long as the server keeps it: half the work of `ask`."""
+
+    def __init__(self, server: Process) -> None:
+        self._connection = connect(server)
+
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(
+        self, target: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: bytes | None = None
+    ) -> Answer:
+        try:
+            return _exchange(self._connection, target, headers, method, body)
+        except ConnectionError:  # it was closed after the last answer
+            self._connection.close()
+            return _exchange(self._connection, target, headers, method, body)
 
 
 def headers_of(answer: Answer) -> list[tuple[str, str]]:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+
+from support import warm
 
 
-def run(*args: object, python: str = sys.executable, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [python, "-m", "comfy_auth_rs", *map(str, args)],
-        env={**os.environ, "COLUMNS": "80", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def run(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    return warm.run("-m", "comfy_auth_rs", *map(str, args), env={**os.environ, "COLUMNS": "80", **env})

@@ -183,6 +183,13 @@ def ask(
     return exchange(connection, url.removeprefix(f"{parts.scheme}://{parts.netloc}"), headers, method=method, body=body)
 
 
+def ask_by(connected: socket.socket, host: str, target: str) -> Answer:
+    """One request over TLS, on a connection that is open."""
+    connection = http.client.HTTPConnection(host, 443, timeout=20)
+    connection.sock = _any_certificate().wrap_socket(connected)
+    return exchange(connection, target, None)
+
+
 def until(condition: Callable[[], object], seconds: float) -> float:
     """Waits until it holds, and says for how long it waited."""
     began = time.monotonic()

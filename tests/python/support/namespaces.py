@@ -80,10 +80,16 @@ class Host:
         with self.entered():
             return socket.socket(family, kind, protocol)
 
-    def connect(self, address: tuple[str, int], timeout: float) -> socket.socket:
-        made = self.socket()
+    def add_address(self, address: str) -> None:
+        """One more, of IPv6, which only this machine reaches."""
+        _run(IP, "-n", self.namespace, "address", "add", f"{address}/128", "dev", "lo")
+
+    def connect(self, address: tuple[str, int], timeout: float, *, source: str | None = None) -> socket.socket:
+        made = self.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         try:
             made.settimeout(timeout)
+            if source is not None:
+                made.bind((source, 0))
             made.connect(address)
         except OSError:
             made.close()
