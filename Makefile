@@ -257,6 +257,10 @@ wheel: $(VENV)/.tools ## Build the wheel for this Python into dist
 sdist: $(VENV)/.tools ## Build the source distribution into dist
 	$(BIN)/python -m maturin sdist --out dist
 
+.PHONY: published-readme
+published-readme: ## Have the README's links lead to the repository, as on PyPI; nothing to commit
+	$(PYTHON) tools/published_readme.py
+
 .PHONY: smoke
 smoke: ## Install the wheel for this Python from dist into an environment of its own, and use it
 	rm -rf target/smoke

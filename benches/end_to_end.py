@@ -1,196 +1,235 @@
-"""What a client notices: requests a second, with the protection and without, by wrk.
+"""What a request costs the whole server: processor time, without the protection, with the least it can be, and with it.
 
-Each pair of servers runs at the same time; wrk asks them in turn, for many short turns, so that whatever else the
-machine does hits both alike. The ratio of each round's two figures is what counts; their median is printed. All servers
-are started anew several times: where things lie in memory makes one process some percent faster than its twin.
+Four servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
+`async def` before each response; with ours. wrk asks them in turn, in short turns whose order changes, so that whatever
+else the machine does hits all alike. What a server's process spent in a turn, all threads together, is divided by the
+requests that it answered. The ratio within each round is what counts; its median is printed. All servers are started
+several times: where things lie in memory makes one process some percent faster than its twin.
+
+ComfyUI is the one that `COMFYUI_DIR` names, run by `COMFYUI_PYTHON`, or else the miniature.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import random
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-from aiohttp import web
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/python"))
 
-from comfy_auth_rs import generate_key, setup  # noqa: E402
+from comfy_auth_rs import generate_key  # noqa: E402
 from comfy_auth_rs.comfyui.tree import patch  # noqa: E402
-from support.servers import MINI_COMFYUI, start_server  # noqa: E402
+from support.client import ask, bearer  # noqa: E402
+from support.servers import MINI_COMFYUI, Server, start_real, start_server  # noqa: E402
 
 #: As many as a browser opens, and a second browser.
 CONNECTIONS = 12
 
 KEY = generate_key()
-BEARER = f"Authorization: Bearer {KEY}"
 
-
-#: A custom node, with the least that a key needs of aiohttp: its place among the middlewares and before each response.
-EMPTY = """
+#: A custom node with `/health`, which answers what ours does when nothing changes.
+HEALTH = """
 from aiohttp import web
 from server import PromptServer
 
+NODE_CLASS_MAPPINGS = {}
+FIGURES = {
+    "status": "ok",
+    "queue": {"pending": 0, "running": 0},
+    "device": {"name": "cpu", "type": "cpu"},
+    "vram": {"total": 2**35, "free": 2**34},
+}
 
+
+@PromptServer.instance.routes.get("/health")
+async def health(request):
+    return web.json_response(FIGURES, headers={"Cache-Control": "no-store"})
+"""
+
+#: The least that a key needs of aiohttp: its place among the middlewares, and before each response.
+MIDDLEWARE = """
 @web.middleware
 async def middleware(request, handler):
     return await handler(request)
 
 
+PromptServer.instance.app.middlewares.append(middleware)
+"""
+
+RECEIVER = """
 async def before_sending(request, response):
     pass
 
 
-@PromptServer.instance.routes.get("/empty")
-async def is_in(request):
-    return web.Response()
-
-
-PromptServer.instance.app.middlewares.append(middleware)
 PromptServer.instance.app.on_response_prepare.append(before_sending)
-NODE_CLASS_MAPPINGS = {}
 """
 
-
-class Ask(NamedTuple):
-    """What wrk asks for, and how the first answer must look."""
-
-    url: str
-    header: str = "Accept: */*"
-    contains: bytes = b""
+#: The servers, each with its custom node; ours comes without one.
+NODES = {"plain": HEALTH, "empty middleware": HEALTH + MIDDLEWARE, "both empty": HEALTH + MIDDLEWARE + RECEIVER}
+OURS = "ours"
+SERVERS = (*NODES, OURS)
 
 
 class Row(NamedTuple):
-    """One line of the table."""
+    """One line of the table: what wrk asks all servers for, and how their answers must look."""
 
     name: str
-    ours: Ask
-    reference: Ask
-    target: float | None
+    target: str
+    headers: dict[str, str]
+    contains: bytes
+    #: Most that ours may cost, in units of the server with both empty functions.
+    most: float
 
 
-def requests_a_second(ask: Ask, seconds: int) -> float:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-H", ask.header, ask.url]
+class Turn(NamedTuple):
+    """Microseconds of processor time for one request, and requests a second."""
+
+    cost: float
+    rate: float
+
+
+def turn(row: Row, server: Server, seconds: int) -> Turn:
+    headers = [word for name, value in row.headers.items() for word in ("-H", f"{name}: {value}")]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers, server.url + row.target]
+    before = processor_time(server)
     output = subprocess.check_output(command, text=True)
+    spent = processor_time(server) - before
     if "Non-2xx" in output or "Socket errors" in output:
-        raise RuntimeError(f"{ask.url} was refused or broke off:\n{output}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert found, output
-    return float(found[1])
+        raise RuntimeError(f"{row.target} was refused or broke off:\n{output}")
+    requests, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert requests and rate, output
+    return Turn(spent * 1e6 / int(requests[1]), float(rate[1]))
 
 
-def check(ask: Ask) -> None:
-    """That both sides of a row serve what its name says."""
-    command = ["curl", "--silent", "--fail", "--show-error", "--header", ask.header, ask.url]
-    assert ask.contains in subprocess.check_output(command), f"{ask.url} does not answer with {ask.contains!r}"
+def processor_time(server: Server) -> float:
+    """Seconds that all threads of a process have spent: Linux has a clock for each (clock_getcpuclockid)."""
+    return time.clock_gettime(~server.process.pid << 3 | 2)
 
 
-def plain_app(port: int) -> None:
-    """`/health` of our own, and `/same`, which answers what it did when it started, behind nothing."""
-    figures = {
-        "status": "ok",
-        "queue": {"pending": 0, "running": 0},
-        "device": {"name": "cpu", "type": "cpu"},
-        "vram": {"total": 2**35, "free": 2**34},
-    }
-
-    async def same(request: web.Request) -> web.Response:
-        return web.json_response(figures, headers={"Cache-Control": "no-store"})
-
-    app = web.Application()
-    app.router.add_get("/health", same)
-    web.run_app(app, host="127.0.0.1", port=port, print=None)
+def resident(server: Server) -> float:
+    """Memory of a process that has answered what is asked of it, in MiB."""
+    ask(server, "/metrics", bearer(KEY))
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def protected_app(port: int) -> None:
-    app = web.Application()
-    setup(app, api_key=KEY)
-    web.run_app(app, host="127.0.0.1", port=port, print=None)
+def check(row: Row, server: Server) -> None:
+    """That a server serves what the row says."""
+    answer = ask(server, row.target, row.headers)
+    assert answer.status == 200, f"{row.name}: {answer.status}"
+    assert row.contains in answer.body, f"{row.name}: no {row.contains!r}"
 
 
-@contextmanager
-def rows(folder: Path) -> Iterator[list[Row]]:
-    tree = folder / "ComfyUI"
-    shutil.copytree(MINI_COMFYUI, tree)
-    patch(tree)
-    with_empty = folder / "empty" / "ComfyUI"
-    shutil.copytree(tree, with_empty)
-    Path(with_empty, "custom_nodes").mkdir(exist_ok=True)
-    Path(with_empty, "custom_nodes", "empty.py").write_text(EMPTY)
+def start(name: str, folder: Path) -> AbstractContextManager[Server]:
+    """One of the servers, with its data below `folder`."""
+    base = folder / name.replace(" ", "_")
+    base.mkdir()
+    is_real = "COMFYUI_DIR" in os.environ
+    if not is_real:
+        shutil.copytree(MINI_COMFYUI, base, dirs_exist_ok=True)
+    for data in ("custom_nodes", "output"):
+        (base / data).mkdir(exist_ok=True)
+    (base / "output" / "picture.png").write_bytes(PICTURE)
+    if name != OURS:
+        (base / "custom_nodes" / "empty.py").write_text(NODES[name])
+        return start_real(base, is_patched=False) if is_real else start_server(base)
     key_file = folder / "keys"
     key_file.write_text(KEY)
     key_file.chmod(0o600)
-    apps = [(__file__, "--serve", role) for role in ("protected", "plain")]
-    with ExitStack() as stack:
-        protected = stack.enter_context(start_server(tree, "--api-key-file", str(key_file))).url
-        open_, empty = (stack.enter_context(start_server(copy)).url for copy in (tree, with_empty))
-        health, same = (stack.enter_context(start_server(REPOSITORY, command=app)).url for app in apps)
-        fetch(f"{empty}/empty")  # fails where the custom node didn't load
-        script = re.search(r'"(?:\./)?(assets/[^"]+\.css)"', fetch(f"{open_}/index.html"))
-        assert script, "the frontend's page names no style sheet"
-        asset = f"/{script[1]}"
-        yield [
-            Row("`GET /prompt`, Bearer", Ask(f"{protected}/prompt", BEARER, b"exec_info"),
-                Ask(f"{open_}/prompt", BEARER, b"exec_info"), 0.98),
-            Row("`GET /prompt`, empty functions instead", Ask(f"{empty}/prompt", BEARER, b"exec_info"),
-                Ask(f"{open_}/prompt", BEARER, b"exec_info"), None),
-            Row("`GET /`, script injected", Ask(f"{protected}/", BEARER, b"auth_inject.js"),
-                Ask(f"{open_}/", BEARER, b"<html"), 1.0),
-            Row("a file of the frontend, no credential", Ask(f"{protected}{asset}"), Ask(f"{open_}{asset}"), 1 / 1.05),
-            Row("`GET /health`", Ask(f"{health}/health", contains=b'"vram"'),
-                Ask(f"{same}/health", contains=b'"vram"'), 0.9),
-        ]  # fmt: skip
+    if is_real:
+        return start_real(base, "--api-key-file", str(key_file))
+    patch(base)
+    return start_server(base, "--api-key-file", str(key_file))
 
 
-def fetch(url: str) -> str:
-    return subprocess.check_output(["curl", "--silent", "--fail", "--show-error", url], text=True)
+#: Nothing looks into it.
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(20_000)
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[dict[str, Server]]:
+    """All of them. They start at the same time, which takes a real ComfyUI half a minute."""
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        started = [threads.submit(stack.enter_context, start(name, folder)) for name in SERVERS]
+        yield {name: server.result() for name, server in zip(SERVERS, started, strict=True)}
+
+
+def rows(ours: Server) -> list[Row]:
+    login = ask(ours, "/auth_session", bearer(KEY), method="POST", body=b"")
+    cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
+    key = bearer(KEY)
+    page = ask(ours, "/index.html", key).text
+    asset = re.search(r'"(?:\./)?(assets/[^"]+\.(?:css|ico))"', page)
+    assert asset, "the frontend's page names no file"
+    picture = "/api/view?filename=picture.png&type=output"
+    return [
+        Row("`GET /prompt`, Bearer", "/prompt", key, b"exec_info", 1.02),
+        Row("`GET /prompt`, cookie", "/prompt", cookie, b"exec_info", 1.04),
+        Row("`GET /api/view`, Bearer", picture, key, PICTURE, 1.02),
+        Row("`GET /api/view`, cookie", picture, cookie, PICTURE, 1.02),
+        Row("a file of the frontend, no credential", f"/{asset[1]}", {}, b"", 1.02),
+        Row("`GET /`, script injected", "/", key, b"<html", 1.0),
+        Row("`GET /health`", "/health", {}, b'"vram"', 1.1),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure requests a second with wrk, with the protection and without.")
-    parser.add_argument("--starts", type=int, default=9, help="starts of the servers (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side a start (default: %(default)s)")
+    parser = argparse.ArgumentParser(description="Measure the processor time of requests to whole servers.")
+    parser.add_argument("--starts", type=int, default=5, help="starts of the servers (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of each server a start (default: %(default)s)")
     parser.add_argument("--only", default="", help="measure only rows whose name holds this")
     parser.add_argument("--seconds", type=int, default=1, help="length of one turn (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="also save all figures, in requests a second")
-    parser.add_argument("--serve", choices=("plain", "protected"), help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--json", metavar="FILE", help="also save all figures")
     options = parser.parse_args()
-    if options.serve:
-        {"plain": plain_app, "protected": protected_app}[options.serve](options.port)
-        return
-    figures: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[dict[str, Turn]]] = {}
+    memory: dict[str, list[float]] = {name: [] for name in SERVERS}
     for _ in range(options.starts):
-        with tempfile.TemporaryDirectory() as folder, rows(Path(folder)) as table:
-            table = [row for row in table if options.only in row.name]
+        with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as running:
+            table = [row for row in rows(running[OURS]) if options.only in row.name]
             for row in table:
-                for ask in (row.ours, row.reference):
-                    check(ask)
-                    requests_a_second(ask, 1)
+                for server in running.values():
+                    check(row, server)
+                    turn(row, server, 1)
+            for name, server in running.items():
+                memory[name].append(resident(server))
             for _ in range(options.rounds):
                 for row in table:
-                    pair = [requests_a_second(ask, options.seconds) for ask in (row.ours, row.reference)]
-                    figures.setdefault(row.name, []).append((pair[0], pair[1]))
-    print(f"| requests a second, {CONNECTIONS} connections | ours | reference | ratio | quartiles | target |")
-    print("| --- | ---: | ---: | ---: | --- | --- |")
-    for row in table:
-        ours, reference = (statistics.median(side) for side in zip(*figures[row.name], strict=True))
-        ratios = [ours / reference for ours, reference in figures[row.name]]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        target = "" if row.target is None else f"≥ {row.target:.2f}"
-        print(f"| {row.name} | {ours:.0f} | {reference:.0f} | **{middle:.3f}** | {low:.3f} to {high:.3f} | {target} |")
+                    order = random.sample(SERVERS, len(SERVERS))
+                    turns = {name: turn(row, running[name], options.seconds) for name in order}
+                    found.setdefault(row.name, []).append(turns)
+    report(table, found)
+    more = statistics.median(ours - plain for ours, plain in zip(memory[OURS], memory["plain"], strict=True))
+    print(f"\nResident memory: {more:.1f} MiB more than plain (target ≤ 6 on a real ComfyUI).")
     if options.json:
-        Path(options.json).write_text(json.dumps(figures))
+        Path(options.json).write_text(json.dumps(found))
+
+
+def report(table: list[Row], found: dict[str, list[dict[str, Turn]]]) -> None:
+    """Prints the table, in Markdown. Times are in microseconds."""
+    print(f"| {CONNECTIONS} connections | {' | '.join(SERVERS)} | of plain | of both empty | quartiles | target |")
+    print(f"| --- |{' ---: |' * (len(SERVERS) + 2)} --- | --- |")
+    for row in table:
+        rounds = found[row.name]
+        costs = [f"{statistics.median(turns[name].cost for turns in rounds):.1f}" for name in SERVERS]
+        of_plain = statistics.median(turns[OURS].cost / turns["plain"].cost for turns in rounds)
+        ratios = [turns[OURS].cost / turns["both empty"].cost for turns in rounds]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        cells = [*costs, f"{of_plain:.3f}", f"**{middle:.3f}**", f"{low:.3f} to {high:.3f}", f"≤ {row.most:.2f}"]
+        print(f"| {row.name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ With `--base FOLDER`, where another build was installed by `pip install --target
 both builds. Processor time is beside it, with how much it differs between two copies of the other build: a smaller
 difference means nothing.
 
+What is done once a second is not counted: under valgrind a second has few requests.
+
 Valgrind's processor has no SHA instructions, so SHA-256 counts there what it costs in plain arithmetic: on a processor
 that has them it is about a thirtieth.
 """
@@ -41,7 +43,10 @@ CASES = ("Bearer", "scopes, audit", "cookie")
 #: What two builds are compared by, each with its name in the other one, which may be older than the audit log.
 COMPARED = {
     name: name for name in ("Bearer", "X-API-Key", "Basic", "query", "cookie", "no credential", "wrong key")
-} | {"scopes, audit": "Bearer"}
+} | {"scopes, audit": "Bearer", "audit, store": "Bearer", "audit, store, cookie": "cookie"}
+
+#: Where collecting begins and ends: below `functools.partial`'s call, but for what is done once a second.
+TOGGLES = ("partial_call", "*AuthMiddleware::begin_second*", "*AuthMiddleware::look")
 
 #: Times that the builds take turns, and requests in batches at each.
 TURNS, BATCHES_A_TURN = 7, 300
@@ -66,7 +71,8 @@ def environment(build: Path | None) -> dict[str, str]:
 def count(case: str, batches: int, folder: Path, build: Path | None = None) -> Counter[str]:
     """Instructions below `functools.partial`'s call, which is how aiohttp calls a middleware."""
     output = folder / f"{case}-{batches}.callgrind"
-    valgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=partial_call", f"--callgrind-out-file={output}"]
+    toggles = [f"--toggle-collect={name}" for name in TOGGLES]
+    valgrind = ["valgrind", "--tool=callgrind", *toggles, f"--callgrind-out-file={output}"]
     command = [*valgrind, sys.executable, str(Path(__file__).resolve()), "--serve", case, "--batches", str(batches)]
     subprocess.run(command, check=True, capture_output=True, env=environment(build))
     annotate = ["callgrind_annotate", "--auto=no", "--threshold=99.9", output]

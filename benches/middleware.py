@@ -178,6 +178,13 @@ class Bench:
             looked_at = {"keys": KeyStore(api_key=[KEYS[0]]), "scopes": {"/*": "view"}}
             for name, log in (("scopes", None), ("scopes, audit", folder / "audit.jsonl")):
                 self.cases.append(Case(name, behind(create_auth_middleware(**looked_at, audit=log)), cycle([bearer])))
+        if "state" in known:
+            everything = create_auth_middleware(**looked_at, audit=folder / "all.jsonl", state=folder / "state.sqlite3")
+            session = everything.log_in(self.request(bearer), remember=True)
+            assert isinstance(session, SessionCookie)
+            cookie = raw_request(Cookie=f"theme=dark; {session.name}={session.value}")
+            self.cases.append(Case("audit, store", behind(everything), cycle([bearer])))
+            self.cases.append(Case("audit, store, cookie", behind(everything), cycle([cookie])))
         if "scopes" in known:
             for name, count in (("scope, expiry", 1), ("10,000 scopes", len(KEYS))):
                 lines = [f"{key} label scope=view expires=2099-12-31" for key in KEYS[:count]]

@@ -220,7 +220,7 @@ fn is_printable<R: Request>(request: &R) -> bool {
 
 /// A preflight with other bytes than a browser's doesn't count: the code that answers may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
-    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod) && is_printable(request)
+    request.has(Field::AccessControlRequestMethod) && &*request.method() == "OPTIONS" && is_printable(request)
 }
 
 /// Rule 4. `GET /` always leads to the login page; a WebSocket upgrade never does.

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, BeforeSending, Denial, KeyStore
 from comfy_auth_rs.access_log import install_filters
+from comfy_auth_rs.aiohttp_internals import send_directly
 from comfy_auth_rs.audit import require_unserved
 from comfy_auth_rs.bodies import leave_packed
 from comfy_auth_rs.connections import Adopt, Watch
@@ -224,7 +225,15 @@ def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings, s
     if isinstance(state, Exchange):
         app.on_cleanup.append(partial(_end_state, state))
     install_filters()
+    app.on_startup.append(_send_directly)
     app[AUTH] = middleware
+
+
+async def _send_directly(app: web.Application) -> None:
+    """Where nobody else looks at responses, they cost no coroutine of aiosignal's. The signals are frozen by now."""
+    receivers = app.on_response_prepare
+    if len(receivers) == 1 and isinstance(receivers[0], BeforeSending):
+        send_directly(receivers)
 
 
 def _key_store(settings: Settings, keys: KeyStore | None) -> KeyStore:

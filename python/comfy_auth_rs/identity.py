@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiohttp import web
 
 from comfy_auth_rs._core import AuthMiddleware, Identity
-from comfy_auth_rs.app import AUTH
 
 
 def identity(request: web.Request) -> Identity | None:
@@ -13,6 +12,8 @@ def identity(request: web.Request) -> Identity | None:
 
     It is computed at each call. A wrong key is neither counted nor logged.
     """
+    from comfy_auth_rs.app import AUTH  # late: it brings the rest of the package
+
     middleware = request.config_dict.get(AUTH) or _registered(request)
     return None if middleware is None else middleware.identify(request)
 

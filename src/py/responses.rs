@@ -21,11 +21,17 @@ pub struct BeforeSending {
     content_encoding: Py<PyAny>,
     ordinary: Py<PyAny>,
     socket: Py<PyAny>,
-    /// Whether a resource's answers are public, for those whose answers are all alike.
-    public: Py<PyDict>,
-    /// Whether a resource answers what clients can write.
-    written: Py<PyDict>,
+    /// What was found out about routes: for each a `Found`; one under `None` for what the router found nothing for.
+    known: Py<PyDict>,
     done: Py<Done>,
+}
+
+#[pyclass(frozen)]
+struct Found {
+    /// Whether everybody may have what it answers to who reads, if every such answer is alike.
+    public: Option<bool>,
+    /// Whether it answers what clients can write.
+    written: bool,
 }
 
 #[pymethods]
@@ -49,8 +55,7 @@ impl BeforeSending {
             content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
             ordinary: py.import("aiohttp.web")?.getattr("Response")?.unbind(),
             socket: py.import("aiohttp.web")?.getattr("WebSocketResponse")?.unbind(),
-            public: PyDict::new(py).unbind(),
-            written: PyDict::new(py).unbind(),
+            known: PyDict::new(py).unbind(),
             done: Py::new(py, Done)?,
         })
     }
@@ -65,23 +70,24 @@ impl BeforeSending {
         }
         let headers = aiohttp::headers(response)?;
         let reads = reads(request)?;
-        let resource = aiohttp::resource(request)?;
-        if self.answers_what_clients_write(request, &resource)? {
+        let found = self.found(request, reads)?;
+        let found = found.get();
+        if found.written {
             sandbox(response, &headers)?;
         }
         if headers.contains(&self.cache_control)? {
             let all = headers.call_method1(intern!(py, "getall"), (&self.cache_control,))?;
             let control: Vec<String> = all.cast::<PyList>()?.extract()?;
             if let Some(control) = made_private(&control.join(", "))
-                && !(reads && self.is_public(request, &resource)?)
+                && !(reads && self.is_public(request, found)?)
             {
                 headers.set_item(&self.cache_control, control)?;
             }
         // Answers to other methods are kept only where they say so (RFC 9110, section 9.2.3).
-        } else if reads && !self.is_public(request, &resource)? {
+        } else if reads && !self.is_public(request, found)? {
             headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
         }
-        if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(resource)? {
+        if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(aiohttp::resource(request)?)? {
             return self.finish_page.bind(py).call1((request, response));
         }
         Ok(self.done.bind(py).clone().into_any())
@@ -93,32 +99,44 @@ impl BeforeSending {
         visit.call(&self.leave_packed)?;
         visit.call(&self.pages)?;
         visit.call(&self.finish_page)?;
-        visit.call(&self.public)?;
-        visit.call(&self.written)
+        visit.call(&self.known)
     }
 }
 
 impl BeforeSending {
-    fn answers_what_clients_write(&self, request: &Bound<'_, PyAny>, resource: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let known = self.written.bind(request.py());
-        if let Some(written) = known.get_item(resource)? {
-            return written.extract();
+    fn found<'py>(&self, request: &Bound<'py, PyAny>, reads: bool) -> PyResult<Bound<'py, Found>> {
+        let (py, route) = (request.py(), aiohttp::route(request)?);
+        if let Some(found) = self.known.bind(py).get_item(&route)? {
+            return Ok(found.cast_into()?);
         }
-        let written = self.middleware.get().answers_what_clients_write(request)?;
-        known.set_item(resource, written)?;
-        Ok(written)
+        self.find_out(request, route, reads)
     }
 
-    fn is_public(&self, request: &Bound<'_, PyAny>, resource: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let known = self.public.bind(request.py());
-        if let Some(public) = known.get_item(resource)? {
-            return public.extract();
+    #[cold]
+    fn find_out<'py>(
+        &self,
+        request: &Bound<'py, PyAny>,
+        route: Bound<'py, PyAny>,
+        reads: bool,
+    ) -> PyResult<Bound<'py, Found>> {
+        let (py, resource) = (request.py(), aiohttp::resource(request)?);
+        let known = self.known.bind(py);
+        // aiohttp makes a route of its own for each request that it finds none for.
+        let key = if resource.is_none() { resource } else { route };
+        if let Some(found) = known.get_item(&key)? {
+            return Ok(found.cast_into()?);
         }
-        let (public, of_one_file) = self.middleware.get().is_public(request)?;
-        if !of_one_file {
-            known.set_item(resource, public)?;
-        }
-        Ok(public)
+        let middleware = self.middleware.get();
+        let (public, of_one_file) = middleware.is_public(request)?;
+        // Whoever writes asks nothing that holds for others: a route may be for every method.
+        let public = (reads && !of_one_file).then_some(public);
+        let found = Bound::new(py, Found { public, written: middleware.answers_what_clients_write(request)? })?;
+        known.set_item(key, &found)?;
+        Ok(found)
+    }
+
+    fn is_public(&self, request: &Bound<'_, PyAny>, found: &Found) -> PyResult<bool> {
+        found.public.map_or_else(|| Ok(self.middleware.get().is_public(request)?.0), Ok)
     }
 }
 

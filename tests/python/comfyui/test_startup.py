@@ -499,7 +499,7 @@ def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: 
             assert {status(server, key) for key in keys.values()} == {200}
             assert status(server, OTHER_KEY) == 401
             time.sleep(0.1)
-        kept = [line for line in server.output.splitlines() if "the keys read before stay in force" in line]
+        kept = [line for line in server.output.splitlines() if "the previous keys stay in force" in line]
         assert len(kept) == len(bad)
         for file in files.values():
             assert sum(line.startswith(f"comfy-auth-rs: {file}:") for line in kept) == 1

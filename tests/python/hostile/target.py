@@ -194,7 +194,7 @@ def files_below(base: Path) -> dict[Path, str]:
     return {
         file.relative_to(base): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
-        if ".log" not in file.suffixes and ".db" not in file.suffixes
+        if ".log" not in file.suffixes and ".db" not in file.suffixes and "__comfy_auth_rs" not in file.parts
     }
 
 

@@ -126,11 +126,13 @@ def start_server(
             check_audit(audit, was_killed=os.name != "posix" or process.returncode == -signal.SIGKILL)
 
 
-def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
+def start_real(
+    base: Path, *args: str, env: Mapping[str, str] | None = None, is_patched: bool = True
+) -> AbstractContextManager[Server]:
     """The ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
 
     Nothing is written into its own folder; there is no model, and it computes on the CPU. `PYTHONPATH` in `env` is
-    where else it finds packages.
+    where else it finds packages. Without `is_patched` it is as it is.
     """
     package = base / "package"
     if not package.exists():  # it may have been started before
@@ -148,7 +150,7 @@ def start_real(base: Path, *args: str, env: Mapping[str, str] | None = None) -> 
         *args,
         env={**(env or {}), "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         python=os.environ.get("COMFYUI_PYTHON", sys.executable),
-        command=["-m", "comfy_auth_rs", "run", str(tree), "--"],
+        command=["-m", "comfy_auth_rs", "run", str(tree), "--"] if is_patched else ["main.py"],
         timeout=REAL_STARTS_WITHIN,
     )
 

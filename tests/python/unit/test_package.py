@@ -55,6 +55,16 @@ def test_imports_nothing_heavy():
     assert not loaded & {"torch", "numpy", "requests", "server", "comfy", "comfy_auth_rs.cli", "comfy_auth_rs.doctor"}
 
 
+def test_what_protects_an_application_is_imported_when_it_is_asked_for():
+    asked = (
+        "import sys, comfy_auth_rs as c; print('comfy_auth_rs.app' in sys.modules); c.setup; print(c.setup.__module__)"
+    )
+    assert python("-c", asked).stdout.split() == ["False", "comfy_auth_rs.app"]
+    assert set(comfy_auth_rs.__all__) <= set(dir(comfy_auth_rs))
+    with pytest.raises(AttributeError, match="set_up"):
+        comfy_auth_rs.set_up  # noqa: B018
+
+
 def test_importing_changes_nothing():
     result = python("-c", COMPARE)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -90,7 +90,7 @@ def test_wheels_are_built_for_every_platform_and_python() -> None:
     assert build["args"].split(" -i ")[1].split() == [f"python{version}" for version in VERSIONS]
     assert elsewhere["runner"] == ["macos-latest", "macos-15-intel", "windows-latest"]
     assert elsewhere["python"] == list(VERSIONS)
-    assert "make sdist PYTHON=python" in [step.get("run") for step in steps("wheels", "sdist")]
+    assert "make published-readme sdist PYTHON=python" in [step.get("run") for step in steps("wheels", "sdist")]
     for job in ("linux", "elsewhere", "sdist"):
         assert steps("wheels", job)[-1]["with"]["name"].startswith("dist-")
 
