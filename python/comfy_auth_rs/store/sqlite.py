@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ __all__ = ["Sqlite"]
 #: The version of the table below, in the file's header, and the mark that identifies our files.
 _VERSION = 1
 _APPLICATION = 0x63617273
+
+#: For the threads of this process, one after the other: SQLite doesn't wait for a lock to change the journal's mode.
+_preparing = threading.Lock()
 
 _PATIENCE = 1.0  # seconds for another process to finish writing
 _INTERVAL = 0.2  # seconds between two checks for writes of others
@@ -92,7 +96,7 @@ class _Connection:
             uri = f"file:{quote(str(path.absolute()))}?mode=rw"
             self._database = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
         try:
-            with self._faults():
+            with self._faults(), _preparing:
                 _prepare(path, self._database)
                 self._database.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
             self._require_same_file()
@@ -212,8 +216,10 @@ def _identity(path: Path, create: bool) -> tuple[int, int]:
 
 def _prepare(path: Path, database: sqlite3.Connection) -> None:
     """Makes the table in an empty file; refuses a file that another program or version wrote."""
-    if _has_our_table(path, database):
-        return
+    database.execute("BEGIN")  # another connection may make it at this moment
+    with database:
+        if _has_our_table(path, database):
+            return
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("BEGIN IMMEDIATE")
     with database:
