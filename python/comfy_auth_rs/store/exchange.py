@@ -168,8 +168,8 @@ class Exchange:
         while not self._is_ending:
             # What is said of a key counts as soon as the key is known.
             if self._doubts.is_set() or time.monotonic() >= everything_at or loaded != self._shared.keys_loaded:
+                self._doubts.clear()
                 version, loaded = None, self._shared.keys_loaded
-            self._doubts.clear()
             began = time.monotonic()
             read = reader.read(version)
             version = read.version
