@@ -60,6 +60,7 @@ class Exchange:
         self._tried = threading.Event()  # to read, with success or not
         self._doubts = threading.Event()  # everything must be read again
         self._lacking: deque[list[Record]] = deque(maxlen=1)  # what the store lacked when it was read last
+        self._lacks_nothing = False  # since both ways to it were opened
         self._reader: Reader | None = None
         self._waiting = _Waiting()
         self._threads = [threading.Thread(target=run, daemon=True, name="comfy-auth-rs-state")
@@ -106,12 +107,14 @@ class Exchange:
     def _carry(self) -> None:
         load = _Load(self._shared)
         pause = _Pause()
-        is_again = False
-        while not self._is_ending:
+        is_again = was_ending = False
+        while not was_ending:
+            was_ending = self._is_ending
             try:
                 writer = self._store.writer()
                 with contextlib.closing(writer):
                     self._carry_by(writer, load, pause, is_again)
+                    return
             except Exception as fault:
                 self._link.fails("write", _told(fault, self._store))
             is_again = True
@@ -126,10 +129,11 @@ class Exchange:
                 writer.beat(Record(*self._shared.heartbeat()))
                 next_beat = now + _HEARTBEAT
             if is_again:
+                self._lacks_nothing = False
                 self._doubts.set()
                 is_again = False
-            with contextlib.suppress(IndexError):
-                load.outbox.add(self._lacking.pop(), are_news=False)
+            lacking = self._take_lacking(is_last)
+            load.outbox.add(lacking, are_news=False)
             load.collect()
             while batch := load.outbox.take(time.monotonic(), gathers=not is_last):
                 writer.write(batch)
@@ -137,11 +141,18 @@ class Exchange:
                 self._tell_stored(load)
                 load.collect()
             self._tell_stored(load)
+            self._lacks_nothing |= bool(lacking)
             self._link.works("write")
             pause.reset()
             if is_last:
                 return
             self._news.wait(min(load.outbox.delay() or _HEARTBEAT, next_beat - now))
+
+    def _take_lacking(self, is_last: bool) -> list[Record]:
+        with contextlib.suppress(IndexError):
+            return self._lacking.pop()
+        # A store that was just opened again may be another one.
+        return [Record(*record) for record in self._shared.all()[1]] if is_last and not self._lacks_nothing else []
 
     def _tell_stored(self, load: _Load) -> None:
         if not load.outbox.has_news:
@@ -165,6 +176,7 @@ class Exchange:
 
     def _bring_by(self, reader: Reader, pause: _Pause) -> None:
         version, everything_at, loaded, was_whole = None, 0.0, 0, False
+        self._lacks_nothing = False
         while not self._is_ending:
             # What is said of a key counts as soon as the key is known.
             if self._doubts.is_set() or time.monotonic() >= everything_at or loaded != self._shared.keys_loaded:
@@ -204,6 +216,8 @@ class Exchange:
             still = {record[0] for record in self._shared.all()[1]}
             self._lacking.append([record for record in missing.values() if record.name in still])
             self._news.ring()
+        else:
+            self._lacks_nothing = True
 
 
 class _Bell:

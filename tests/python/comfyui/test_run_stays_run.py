@@ -72,7 +72,8 @@ def is_left(file: Path) -> bool:
 
 
 def disk(base: Path) -> dict[str, str]:
-    files = [file for file in base.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    ours = {"__pycache__", "__comfy_auth_rs"}
+    files = [file for file in base.rglob("*") if file.is_file() and not ours.intersection(file.parts)]
     return {
         file.relative_to(base).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
