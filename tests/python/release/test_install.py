@@ -126,7 +126,7 @@ def test_the_wheel_is_small_and_holds_what_it_should(make_wheel: MakeWheel) -> N
     (compiled,) = package - written
     assert re.fullmatch(r"_core\..*\.(so|pyd)", compiled)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    assert about.get_all("Requires-Dist") == ["aiohttp>=3.9,<4"]
+    assert about.get_all("Requires-Dist") == ["aiohttp>=3.9,<4", "valkey>=6,<7 ; extra == 'valkey'"]
     assert about["Requires-Python"] == ">=3.10"
 
 
