@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -72,13 +73,24 @@ class Server:
 _random = random.SystemRandom()
 
 
+#: Which of the processes this is that run tests at the same time, and for how many there are ports.
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PROCESSES = 16
+_lately: deque[int] = deque(maxlen=300)
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody uses at this moment.
 
-    It lies below the range that systems take for outgoing connections: one of those could take it in the meantime.
+    It lies below the range that systems take for outgoing connections: one of those could take it in the meantime. Nor
+    does a test that runs at the same time: each process has ports of its own, and none twice in a row. Else the server
+    of another test may answer.
     """
     while True:
-        port = _random.randrange(20_000, 32_000)
+        port = _random.randrange(20_000, 32_000, _PROCESSES) + _PROCESS % _PROCESSES
+        if port in _lately:
+            continue
+        _lately.append(port)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
