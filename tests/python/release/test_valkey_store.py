@@ -472,12 +472,14 @@ def _try(server: Valkey, *command: object) -> object:
 
 
 def test_a_cluster_is_asked_who_has_the_state() -> None:
-    with start_valkey("--cluster-enabled", "yes") as one, start_valkey("--cluster-enabled", "yes") as two:
+    # By itself the second port is higher by 10,000, where another connection may be.
+    nodes = [("--cluster-enabled", "yes", "--cluster-port", free_port()) for _ in range(2)]
+    with start_valkey(*nodes[0]) as one, start_valkey(*nodes[1]) as two:
         slot = int(one.ask("CLUSTER", "KEYSLOT", FACTS))
         assert {one.ask("CLUSTER", "KEYSLOT", key) for key in (NEWS, NODES, EPOCH)} == {slot}
         two.ask("CLUSTER", "ADDSLOTS", slot)
         one.ask("CLUSTER", "ADDSLOTS", *(number for number in range(16384) if number != slot))
-        one.ask("CLUSTER", "MEET", "127.0.0.1", two.port)
+        one.ask("CLUSTER", "MEET", "127.0.0.1", two.port, nodes[1][-1])
         deadline = time.monotonic() + 20
         while not all(b"cluster_state:ok" in _bytes(node.ask("CLUSTER", "INFO")) for node in (one, two)):
             assert time.monotonic() < deadline
