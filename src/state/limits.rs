@@ -209,7 +209,9 @@ impl Account {
 }
 
 impl Admission {
-    fn fact(self) -> Fact {
+    /// What other machines are told of it.
+    #[must_use]
+    pub fn fact(self) -> Fact {
         Fact::Prompt { key: self.key, time: self.time, id: self.id }
     }
 

@@ -55,8 +55,7 @@ impl State {
         let known = keys.current();
         let signed = keys.revocations(now).into_iter().chain(self.log_outs.facts(now));
         let mut records: Vec<_> = signed.map(|(fact, mac)| fact.record(Some(&mac))).collect();
-        let prompts = self.limits.prompts(now.latest_millis()).into_iter();
-        let prompts = prompts.map(|Admission { key, time, id }| Fact::Prompt { key, time, id });
+        let prompts = self.limits.prompts(now.latest_millis()).into_iter().map(Admission::fact);
         let others = prompts.chain(self.throttle.facts(now)).chain([self.nodes.heartbeat(now)]);
         records.extend(others.filter_map(|fact| signed_record(&fact, None, &known)));
         (version, records)

@@ -152,7 +152,11 @@ class Exchange:
         with contextlib.suppress(IndexError):
             return self._lacking.pop()
         # A store that was just opened again may be another one.
-        return [Record(*record) for record in self._shared.all()[1]] if is_last and not self._lacks_nothing else []
+        return self._known() if is_last and not self._lacks_nothing else []
+
+    def _known(self) -> list[Record]:
+        """Everything that this server knows."""
+        return [Record(*record) for record in self._shared.all()[1]]
 
     def _tell_stored(self, load: _Load) -> None:
         if not load.outbox.has_news:
@@ -204,7 +208,7 @@ class Exchange:
 
     def _bring_all(self, batches: Iterator[list[Record]]) -> None:
         """Learns all that is there, and notes what isn't, or is there in another form."""
-        missing = {record[0]: Record(*record) for record in self._shared.all()[1]}
+        missing = {record.name: record for record in self._known()}
         for batch in batches:
             self._shared.merge(list(batch))
             for record in batch:
@@ -213,7 +217,7 @@ class Exchange:
                     missing.pop(record.name, None)
         if missing:
             # Some of it may be covered by what was just learnt.
-            still = {record[0] for record in self._shared.all()[1]}
+            still = {record.name for record in self._known()}
             self._lacking.append([record for record in missing.values() if record.name in still])
             self._news.ring()
         else:

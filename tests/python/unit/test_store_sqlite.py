@@ -145,7 +145,7 @@ def test_a_waiting_reader_can_be_interrupted(file: Path) -> None:
 
 
 def test_many_make_it_at_the_same_time(tmp_path: Path) -> None:
-    """Each finds the table of whoever was first, and nobody takes it for another program's."""
+    """All but the first find its table, and none takes it for another program's."""
     for round_ in range(30):
         file = tmp_path / str(round_)
         start_line = threading.Barrier(6)
