@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from screens import shoot
 from sites import Serve
+from support.command import run_in_terminal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 
@@ -21,24 +21,6 @@ body { margin: 0; padding: 16px; background: #1b1c1e; color: #d8dade }
 pre { margin: 0; font: 14px/1.45 "DejaVu Sans Mono", monospace; white-space: pre }
 .c31 { color: #ff7b72; font-weight: bold } .c32 { color: #63c174 } .c33 { color: #e5c07b }
 </style><pre>"""
-
-
-def in_terminal(command: list[str], folder: Path, columns: int) -> str:
-    """What it writes there when it is started in `folder`."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": ""}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment, cwd=folder):
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                output += chunk
-        except OSError:  # Linux says so when the other end is closed
-            pass
-    os.close(ours)
-    return output.decode()
 
 
 def as_page(written: str) -> str:
@@ -51,8 +33,8 @@ def test_doctor_fits_into_a_terminal(serve: Serve, browser: Browser, tmp_path: P
     with serve() as site:
         (tmp_path / "ComfyUI").symlink_to(site.tree)
         arguments = ["ComfyUI", "--port", str(site.server.port), "--api-key-file", "ComfyUI/keys.txt"]
-        doctor = [sys.executable, "-m", "comfy_auth_rs", "doctor", *arguments]
-        written = in_terminal(doctor, tmp_path, 120)
+        result = run_in_terminal("doctor", *arguments, cwd=tmp_path, COLUMNS="120", TERM="xterm", NO_COLOR="")
+        written = result.stdout.decode()
         # As on a machine of the reader's.
         for ours, theirs in (
             (re.escape(f"{tmp_path}/"), ""),

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from comfy_auth_rs import __version__, doctor
 from comfy_auth_rs.comfyui.tree import patch, unpatch
-from support.command import run
+from support.command import run, run_in_terminal
 from support.keys import KEY
 from support.servers import free_port
 from support.trees import SERVER, make_tree
@@ -279,21 +279,9 @@ def test_doctor_speaks_tls(tree, tmp_path):
     ids=str,
 )
 def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured):
-    import pty
-
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "comfy_auth_rs", "doctor", tree, "--port", str(free_port())]
-    environment = {**os.environ, "COLUMNS": "80", **settings}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                output += chunk
-        except OSError:  # Linux says so when the other end is closed
-            pass
-    os.close(ours)
-    assert process.returncode == 0
+    result = run_in_terminal("doctor", tree, "--port", free_port(), **settings)
+    output = result.stdout
+    assert result.returncode == 0
     assert b"Patch" in output
     assert re.search(rb"\n {12,}\S", output)  # folded
     for line in re.sub(rb"\033\[[0-9;]*m", b"", output).splitlines():
