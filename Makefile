@@ -16,10 +16,10 @@ COMFYUI ?=
 FUZZ_SECONDS ?= 10
 SOAK_SECONDS ?= 300
 
-# The tests of one file run in one process, which starts its servers once. Tests spend half their time waiting, so there
-# are more processes than a small machine has cores.
+# The tests of one file run in one process, which starts its servers once. Tests often wait, so there are more processes than
+# a small machine has cores.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses 3 --dist loadfile
+PARALLEL := --numprocesses 4 --dist loadfile
 
 # The system programs that tests need, each with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
