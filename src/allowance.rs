@@ -47,9 +47,9 @@ pub struct Reached {
 /// One limit of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// The one of `prompts=`.
+    /// The `prompts=` limit.
     Prompts(Rate),
-    /// The one of `queued=`.
+    /// The `queued=` limit.
     Queued(u32),
 }
 

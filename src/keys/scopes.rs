@@ -55,13 +55,13 @@ impl Scopes {
     /// Everything.
     pub const ALL: Self = Self(0b1_1111);
 
-    /// What a request that needs this scope needs.
+    /// Only this scope, as what a request needs.
     #[must_use]
     pub const fn needed(scope: Scope) -> Self {
         Self(scope.bit())
     }
 
-    /// What a key with these scopes may do: they and all that they include.
+    /// These scopes and all that they include, as what a key may do.
     #[must_use]
     pub fn granted(scopes: impl IntoIterator<Item = Scope>) -> Self {
         let included = |scope| match scope {

@@ -33,7 +33,6 @@ pub fn split(rest: &str) -> Result<Words<'_>, String> {
 
 /// The same for text that begins with a double quote. If it isn't a quoted label and attributes, all of it is the
 /// label, unless a word in it may be meant as an attribute.
-/// none was meant.
 fn split_quoted<'a>(rest: &'a str, inner: &'a str) -> Result<Words<'a>, String> {
     let fault = match inner.split_once('"') {
         Some((label, after)) if after.is_empty() || after.starts_with(SPACES) => match all_attributes(after) {

@@ -128,7 +128,7 @@ impl BeforeSending {
         }
         let middleware = self.middleware.get();
         let (public, of_one_file) = middleware.is_public(request)?;
-        // What a write is allowed says nothing about reads: a route may be for every method.
+        // What was found for a write doesn't hold for reads: a route may be for every method.
         let public = (reads && !of_one_file).then_some(public);
         let found = Bound::new(py, Found { public, written: middleware.answers_what_clients_write(request)? })?;
         known.set_item(key, &found)?;

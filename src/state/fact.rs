@@ -149,7 +149,7 @@ impl Fact {
         end.saturating_add(TOLERANCE)
     }
 
-    /// Whether it is neither over nor from the future. A later time doesn't keep anything for longer.
+    /// Whether it is neither over nor from the future. A false later time can't make it last longer.
     #[must_use]
     pub fn is_current(&self, now: Now) -> bool {
         let within = |time: u64, seconds: u64| time <= now.unix.saturating_add(seconds);

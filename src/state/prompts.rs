@@ -9,7 +9,7 @@ use crate::audit::Who;
 use crate::keys::KeyId;
 use crate::state::limits::Turn;
 
-/// Who sent the request behind something that was done.
+/// Who sent the request behind an action.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The key.
