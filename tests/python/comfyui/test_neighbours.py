@@ -334,8 +334,7 @@ NODE_CLASS_MAPPINGS = {}
 
 
 def assert_page(server: Server, *, times: int = 1) -> None:
-    """The script is in the page once, first in its head. The length is right, even for HEAD. A link with a key works.
-    """
+    """The script is in the page once, first in its head. The length is right, even for HEAD. Links with a key work."""
     for headers in ({}, {"Accept-Encoding": "identity"}):
         page = ask(server, "/", {**BROWSER, **bearer(KEY), **headers})
         assert page.status == 200

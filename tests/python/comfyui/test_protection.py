@@ -162,7 +162,8 @@ def test_the_root_leads_to_the_login_page(visits: list[Visit]) -> None:
 
 
 def test_exempt_routes_answer_as_before_the_patch(visits: list[Visit]) -> None:
-    """Or they refuse a target that was only an error before, or one with dot segments, which proxies read differently.
+    """A refusal is allowed for targets that led to an error anyway, and for dot segments, which others read
+    differently.
     """
     open_to_all = [visit for visit in visits if visit.exempt and not visit.is_ours and not is_illegible(visit)]
     assert len(open_to_all) > 100

@@ -235,8 +235,7 @@ class Model:
         ]
 
     def first_valid(self, presented: list[Presented], request: Request, client: str) -> str | None:
-        """The first valid one that passes every check counts as used. A locked address hears of nothing but the lock.
-        """
+        """The first valid one that passes every check counts as used. A locked address hears only of the lock."""
         refused = MISSING
         for one in presented:
             if not self.is_valid(one.value):
