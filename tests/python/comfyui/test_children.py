@@ -32,7 +32,7 @@ Start = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture(scope="module", params=["patch", "run", "custom node"])
 def start(request: pytest.FixtureRequest, copy_miniature: CopyMiniature) -> Start:
-    """Starts the miniature, protected in one of the three ways, with `file` or the key of `protected`."""
+    """Starts the miniature, protected in one of the three ways, with the key file `file`, or with `KEY`."""
     tree = copy_miniature(patched=request.param == "patch")
     (tree / "custom_nodes" / "starting.py").write_text(NODE)
     if request.param == "custom node":

@@ -32,7 +32,7 @@ VOLATILE = ("/system_stats", "/internal/logs", "/internal/logs/raw")
 
 @dataclass(frozen=True)
 class Visit:
-    """One request, and how four servers answer it."""
+    """One request, and its four answers from three servers."""
 
     method: str
     target: str
@@ -59,7 +59,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFactory) -> list[Visit]:
-    """Sends the same requests, in the same order, to a different server for each column."""
+    """Sends the same requests, in the same order, to three servers."""
     routes_file = tmp_path_factory.mktemp("routes") / "routes.json"
     found = []
     with ExitStack() as stack:
@@ -162,9 +162,7 @@ def test_the_root_leads_to_the_login_page(visits: list[Visit]) -> None:
 
 
 def test_exempt_routes_answer_as_before_the_patch(visits: list[Visit]) -> None:
-    """A refusal is allowed for targets that led to an error anyway, and for dot segments, which others read
-    differently.
-    """
+    """Refusals are fine for targets that were errors before, and for dot segments, which others read differently."""
     open_to_all = [visit for visit in visits if visit.exempt and not visit.is_ours and not is_illegible(visit)]
     assert len(open_to_all) > 100
     wrong = [

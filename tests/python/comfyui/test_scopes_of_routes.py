@@ -48,7 +48,7 @@ PromptServer.instance.app.on_startup.append(write)
 NODE_CLASS_MAPPINGS = {}
 """
 
-#: Routes of the witness, which is a custom node; ComfyUI adds one for it.
+#: Routes that the witness, a custom node, adds.
 OF_THE_WITNESS = {"/my_outputs", "/extensions/witness/secret.js", "/witness/{name}"}
 
 #: A row of the table in the Rust source.

@@ -233,7 +233,7 @@ def test_all_servers_are_counted(fleet: Fleet) -> None:
 
 @contextmanager
 def killed(fleet: Fleet) -> Iterator[None]:
-    """It comes back empty."""
+    """Kills the server. It comes back empty."""
     fleet.valkey.kill()
     try:
         yield

@@ -164,7 +164,7 @@ def test_a_waiting_reader_can_be_interrupted(valkey: Valkey) -> None:
         reader.read(None)
         threading.Timer(0.2, reader.interrupt).start()
         began = time.monotonic()
-        with pytest.raises(Exception):  # noqa: B017 - of whatever kind: nobody goes on with it
+        with pytest.raises(Exception):  # noqa: B017 - any kind: nobody uses the reader again
             reader.wait(1)
             reader.wait(1)
         assert time.monotonic() - began < 0.9

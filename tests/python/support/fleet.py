@@ -54,7 +54,7 @@ class Daemon:
         return (self.folder / "output.log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Returns when it listens."""
+        """Starts it, and returns when it listens."""
         with (self.folder / "output.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.host.inside, *self.command],

@@ -31,7 +31,7 @@ _UNSAID = {
     "{} differs from what runs",  # for importlib, which catches it
     'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',
     'Bearer realm="ComfyUI", error="insufficient_scope"', '{}, scope="{}"',  # challenges
-    "key_id={}, source={}, scopes={})",  # a representation
+    "key_id={}, source={}, scopes={})",  # a repr
     "application/json; charset=utf-8", "sandbox allow-same-origin",
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def one_line(text: str) -> str:
 def collect() -> list[Message]:
     """Collects all messages, including the lines that the custom node and the patch insert."""
     found: list[Message] = []
-    # This page's own text needs no entry.
+    # The texts of the usage page are on that page.
     for file in sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "usage_page.py"}):
         found += _of_python(file)
     # Programs read the help texts of metrics.

@@ -159,6 +159,6 @@ def reader(folder: Path) -> Iterator[Reader]:
 
 
 def is_in(shown: str, printed: str) -> bool:
-    """Whether the page shows what was printed. A line's end counts only if the page shows another line after it."""
+    """Whether the output contains what a page shows. Line ends count only if the page shows another line after them."""
     lines = [".*?".join(map(re.escape, line.rstrip().split("…"))) for line in shown.rstrip().splitlines()]
     return re.search(r"[^\n]*\n+".join(lines), printed) is not None
