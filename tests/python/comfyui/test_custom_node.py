@@ -99,7 +99,7 @@ def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniat
 
 
 def visible(answer: Answer) -> tuple[object, ...]:
-    """What clients see of an answer. Only the lengths of bodies count: logs and folders differ between servers."""
+    """What clients see. Unless it is a refusal, only the length of the body counts: logs and folders differ."""
     return answer.status, headers_of(answer), answer.body if answer.status == 401 else len(answer.body)
 
 
