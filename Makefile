@@ -86,11 +86,11 @@ system-packages release-packages:
 check: lint-code develop-tests test-rust ## Check format, lints and types, and run the tests that are quick
 	$(PYTEST) $(PARALLEL) -m 'not slow' tests/python/unit tests/python/http
 
-# pip downloads while cargo compiles.
+# pip downloads and the scripts' tests wait while cargo compiles.
 .PHONY: test
 test: system-packages ## Run all tests that need no other daemons
-	$(MAKE) --no-print-directory --jobs 2 test-rust test-tools
-	$(MAKE) --no-print-directory --jobs 1 test-python test-browser test-js
+	$(MAKE) --no-print-directory --jobs 3 test-rust test-tools test-js
+	$(MAKE) --no-print-directory --jobs 1 test-python test-browser
 
 .PHONY: test-tools
 test-tools: $(VENV)/.tools $(VENV)/.more-tools $(VENV)/.newest-frontend
