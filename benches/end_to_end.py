@@ -1,10 +1,10 @@
-"""What a request costs the whole server: processor time, without the protection, with the least it can be, and with it.
+"""Processor time that a request costs the whole server: without the protection, with the least possible, and with it.
 
 Four servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
-`async def` before each response; with ours. wrk asks them in turn, in short turns whose order changes, so that whatever
-else the machine does hits all alike. What a server's process spent in a turn, all threads together, is divided by the
-requests that it answered. The ratio within each round is what counts; its median is printed. All servers are started
-several times: where things lie in memory makes one process some percent faster than its twin.
+`async def` before each response; with ours. wrk asks them in short turns whose order changes, so that whatever else the
+machine does slows all of them equally. The time that a server's process spent in a turn, on all threads, is divided by
+the requests that it answered. The ratio within each round is what counts; its median is printed. All servers are
+started several times, because the layout of memory makes one process some percent faster than its twin.
 
 ComfyUI is the one that `COMFYUI_DIR` names, run by `COMFYUI_PYTHON`, or else the miniature.
 """
@@ -36,12 +36,12 @@ from comfy_auth_rs.comfyui.tree import patch  # noqa: E402
 from support.client import ask, bearer  # noqa: E402
 from support.servers import MINI_COMFYUI, Server, start_real, start_server  # noqa: E402
 
-#: As many as a browser opens, and a second browser.
+#: As many as a browser opens, times two.
 CONNECTIONS = 12
 
 KEY = generate_key()
 
-#: A custom node with `/health`, which answers what ours does when nothing changes.
+#: A custom node with `/health`, which gives the same answer as ours when nothing changes.
 HEALTH = """
 from aiohttp import web
 from server import PromptServer
@@ -60,7 +60,7 @@ async def health(request):
     return web.json_response(FIGURES, headers={"Cache-Control": "no-store"})
 """
 
-#: The least that a key needs of aiohttp: its place among the middlewares, and before each response.
+#: The least that a key needs from aiohttp: a middleware, and a function before each response.
 MIDDLEWARE = """
 @web.middleware
 async def middleware(request, handler):
@@ -91,12 +91,12 @@ class Row(NamedTuple):
     target: str
     headers: dict[str, str]
     contains: bytes
-    #: Most that ours may cost, in units of the server with both empty functions.
+    #: The most that ours may cost, compared with the server with both empty functions.
     most: float
 
 
 class Turn(NamedTuple):
-    """Microseconds of processor time for one request, and requests a second."""
+    """Microseconds of processor time per request, and requests per second."""
 
     cost: float
     rate: float
@@ -121,14 +121,14 @@ def processor_time(server: Server) -> float:
 
 
 def resident(server: Server) -> float:
-    """Memory of a process that has answered what is asked of it, in MiB."""
+    """Memory in MiB of a process after it answered what was asked."""
     ask(server, "/metrics", bearer(KEY))
     pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def check(row: Row, server: Server) -> None:
-    """That a server serves what the row says."""
+    """Check that a server serves what the row says."""
     answer = ask(server, row.target, row.headers)
     assert answer.status == 200, f"{row.name}: {answer.status}"
     assert row.contains in answer.body, f"{row.name}: no {row.contains!r}"
@@ -156,13 +156,13 @@ def start(name: str, folder: Path) -> AbstractContextManager[Server]:
     return start_server(base, "--api-key-file", str(key_file))
 
 
-#: Nothing looks into it.
+#: Not a valid picture, because nothing reads it.
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(20_000)
 
 
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[str, Server]]:
-    """All of them. They start at the same time, which takes a real ComfyUI half a minute."""
+    """All servers. They start at the same time, because a real ComfyUI takes half a minute."""
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         started = [threads.submit(stack.enter_context, start(name, folder)) for name in SERVERS]
         yield {name: server.result() for name, server in zip(SERVERS, started, strict=True)}

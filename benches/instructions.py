@@ -1,13 +1,13 @@
-"""What a request's instructions are spent on, counted by callgrind: the same on every run, however busy the machine.
+"""What a request's instructions are spent on, counted by callgrind: the same in every run, even on a busy machine.
 
-With `--base FOLDER`, where another build was installed by `pip install --target`, each kind of request is counted with
-both builds. Processor time is beside it, with how much it differs between two copies of the other build: a smaller
-difference means nothing.
+With `--base FOLDER`, where `pip install --target` put another build, each kind of request is counted with both builds.
+The table also shows processor time, and how much it differs between two runs of the other build: a smaller difference
+means nothing.
 
-What is done once a second is not counted: under valgrind a second has few requests.
+What happens once a second is not counted: under valgrind a second has few requests.
 
-Valgrind's processor has no SHA instructions, so SHA-256 counts there what it costs in plain arithmetic: on a processor
-that has them it is about a thirtieth.
+Valgrind's processor has no SHA instructions, so SHA-256 is counted as plain arithmetic: a processor that has them needs
+about a thirtieth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from middleware import BATCH, Bench
 
-#: What a function belongs to, by the first pattern that its name and file match.
+#: The group of a function: the first pattern that matches its name and file.
 GROUPS = {
     "SHA-256, HMAC": r"sha2|sha256|digest-|hmac-",
     "base64": r"base64",
@@ -40,20 +40,20 @@ GROUPS = {
 
 CASES = ("Bearer", "scopes, audit", "cookie")
 
-#: What two builds are compared by, each with its name in the other one, which may be older than the audit log.
+#: What is compared between the builds, each with its name in the other build, which may be older than the audit log.
 COMPARED = {
     name: name for name in ("Bearer", "X-API-Key", "Basic", "query", "cookie", "no credential", "wrong key")
 } | {"scopes, audit": "Bearer", "audit, store": "Bearer", "audit, store, cookie": "cookie"}
 
-#: Where collecting begins and ends: below `functools.partial`'s call, but for what is done once a second.
+#: Where counting begins and ends: inside `functools.partial`'s call, except for what happens once a second.
 TOGGLES = ("partial_call", "*AuthMiddleware::begin_second*", "*AuthMiddleware::look")
 
-#: Times that the builds take turns, and requests in batches at each.
+#: How many turns each build gets, and how many batches of requests per turn.
 TURNS, BATCHES_A_TURN = 7, 300
 
 
 def serve_batches(case: str, batches: int) -> float:
-    """What is counted: `case` for so many batches, in a process of its own. Returns seconds for one request."""
+    """Run this many batches of `case`, in a process of its own. Returns seconds per request."""
     logging.getLogger("comfy_auth_rs").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asyncio.new_event_loop(), Path(folder))
@@ -63,7 +63,7 @@ def serve_batches(case: str, batches: int) -> float:
 
 
 def environment(build: Path | None) -> dict[str, str]:
-    """In which another build than the installed one is imported."""
+    """Variables for importing a different build than the installed one."""
     chosen = {} if build is None else {"PYTHONPATH": str(build)}
     return {**os.environ, "PYTHONHASHSEED": "0", **chosen}
 
@@ -85,14 +85,14 @@ def count(case: str, batches: int, folder: Path, build: Path | None = None) -> C
 
 
 def instructions(case: str, batches: int, build: Path | None) -> float:
-    """Of one request."""
+    """Instructions per request."""
     with tempfile.TemporaryDirectory() as folder:
         most, least = (count(case, number, Path(folder), build).total() for number in (batches, 0))
     return (most - least) / (batches * (BATCH + 1))
 
 
 def times(runs: list[tuple[str, Path | None]]) -> list[list[float]]:
-    """Seconds of one request of each case with its build; they take turns."""
+    """Seconds per request for each case with its build; they take turns."""
     found: list[list[float]] = [[] for _ in runs]
     for _ in range(TURNS):
         for (case, build), values in zip(runs, found, strict=True):

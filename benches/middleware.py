@@ -1,15 +1,15 @@
-"""What the middleware costs, against reference middlewares.
+"""What the middleware costs, compared with reference middlewares.
 
 Everything is measured in this one process, in many short turns that alternate between the cases, so that whatever else
-the machine does hits them all alike. Only ratios are worth comparing between machines.
+the machine does slows all of them equally. Only ratios can be compared between machines.
 
 Requests are aiohttp's own: parsed by its parser, resolved by a real router, and handed to the handler that aiohttp
-would build of the middleware. Each is used once, because `web.Request` remembers what it was asked; they are made, and
-the router has looked at them, before the clock starts. One coroutine awaits the handler for one batch after the other,
-as `web.Application` does for each request, and is driven by hand: there is no event loop in between.
+would build from the middleware. Each is used once, because `web.Request` remembers what it was asked. They are made and
+resolved before the clock starts. One coroutine awaits the handler for one batch after the other, as `web.Application`
+does for each request, and is driven by hand, without an event loop.
 
-The cost added is the time with the middleware less the time without any, in the same round. Medians are printed; with
-`--json FILE` all values go to a file that `python -m pyperf` reads.
+The added cost is the time with the middleware minus the time without any, in the same round. Medians are printed;
+`--json FILE` writes all values to a file that `python -m pyperf` reads.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from comfy_auth_rs._core import SessionCookie
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
-#: Requests in one turn: few, so that they are as warm in the cache as a request is that was just parsed.
+#: Requests per turn: few, so that they are as warm in the cache as a request that was just parsed.
 BATCH = 64
 
-#: Values that the rounds are condensed to, so that the spread over the run can be told.
+#: The rounds are condensed to this many values, which show the spread over the run.
 BLOCKS = 10
 
 KEYS = [generate_key() for _ in range(10_000)]
@@ -77,7 +77,7 @@ class Case(NamedTuple):
 
 
 class Connection:
-    """A connection from the loopback address, as far as a request looks at it."""
+    """A connection from the loopback address, as far as a request needs one."""
 
     peername = ("127.0.0.1", 50000)
     sockname = ("127.0.0.1", 8188)
@@ -97,17 +97,17 @@ def raw_request(query: str = "", **headers: str) -> bytes:
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
-    """The route's handler. It does nothing, so that what is around it can be seen."""
+    """The route's handler. It does nothing, so that only what surrounds it is measured."""
     return ANSWER
 
 
 async def answer_other(request: web.Request) -> web.StreamResponse:
-    """The handler of the routes beside it."""
+    """The handler of the other routes."""
     return ANSWER
 
 
 async def answer_401(request: web.Request) -> web.StreamResponse:
-    """What a handler does that refuses."""
+    """What a handler that refuses does."""
     return web.json_response(
         {"error": "unauthorized", "message": "This server needs an API key."},
         status=401,
@@ -121,7 +121,7 @@ async def empty(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def only_calls(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-    """The least that Python allows: no coroutine of its own, no look at the request."""
+    """The least that Python allows: no coroutine of its own, and it doesn't read the request."""
     return handler(request)
 
 
@@ -130,7 +130,7 @@ DIGEST = hashlib.sha256(KEYS[0].encode()).digest()
 
 @web.middleware
 async def pure_python(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The usual good practice: one key, one header, nothing else."""
+    """What people usually write, done well: one key, one header, nothing else."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and hmac.compare_digest(hashlib.sha256(key.encode()).digest(), DIGEST):
         return await handler(request)
@@ -169,12 +169,12 @@ class Bench:
             Case("cookie", ours, cycle([raw_request(Cookie=f"theme=dark; {session.name}={session.value}")])),
             Case("401", answer_401, cycle([bearer])),
             Case("no credential", ours, cycle([raw_request()])),
-            # One value again and again is no attack: it is counted once and locks nobody out.
+            # Repeating one value is not an attack: it is counted once and locks nobody out.
             Case("wrong key", ours, cycle([raw_request(Authorization=f"Bearer {'x' * 43}")])),
         ]
         known = inspect.signature(create_auth_middleware).parameters
-        if "audit" in known:  # not in a build that is compared with
-            # Nothing that needs no more than `view` leaves a line.
+        if "audit" in known:  # an older build may have no audit log
+            # Requests that need no more than `view` are not logged.
             looked_at = {"keys": KeyStore(api_key=[KEYS[0]]), "scopes": {"/*": "view"}}
             for name, log in (("scopes", None), ("scopes, audit", folder / "audit.jsonl")):
                 self.cases.append(Case(name, behind(create_auth_middleware(**looked_at, audit=log)), cycle([bearer])))
@@ -192,7 +192,7 @@ class Bench:
                 self.cases.append(Case(name, behind(limited), cycle([bearer])))
 
     def request(self, raw: bytes) -> web.Request:
-        """A request as the middleware gets it."""
+        """A request, as the middleware gets it."""
         parser = HttpRequestParser(self.connection, self.loop, 2**16)
         ((message, payload),), _, _ = parser.feed_data(raw)
         request = web.Request(message, payload, self.connection, None, None, self.loop)
@@ -203,9 +203,9 @@ class Bench:
         return request
 
     def turn(self, case: Case) -> float:
-        """Seconds for one request, of a fresh batch."""
+        """Seconds per request, in a fresh batch."""
         first, *requests = [self.request(next(case.requests)) for _ in range(1 + BATCH)]
-        run(case.handler(first))  # so that each case finds itself in the caches, as in steady traffic
+        run(case.handler(first))  # brings each case back into the caches, as in steady traffic
         coroutine = serve(case.handler, requests)
         start = pyperf.perf_counter()
         try:
@@ -215,7 +215,7 @@ class Bench:
         raise RuntimeError(f"{case.name}: something waits")
 
     def check(self) -> None:
-        """That each case is admitted or refused as its name says."""
+        """Check that each case is admitted or refused as its name says."""
         for case in self.cases:
             response = run(case.handler(self.request(next(case.requests))))
             refused = case.name in ("401", "no credential", "wrong key")
@@ -223,7 +223,7 @@ class Bench:
 
 
 async def serve(handler: Handler, requests: list[web.Request]) -> None:
-    """What `web.Application` does with a request that it has found a route for."""
+    """What `web.Application` does with a request after it found the route."""
     for request in requests:
         if request.headers.get(hdrs.EXPECT):
             raise ValueError("the requests of this benchmark expect nothing")
@@ -239,7 +239,7 @@ def run(coroutine: Any) -> Any:
 
 
 def behind(middleware: Middleware) -> Handler:
-    """The handler that aiohttp builds of a middleware and a route's handler."""
+    """The handler that aiohttp builds from a middleware and a route's handler."""
     return update_wrapper(partial(middleware, handler=answer), answer)
 
 
@@ -250,7 +250,7 @@ def key_file(folder: Path, lines: list[str]) -> Path:
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, list[float]]:
-    """For each case the median time of one request in each block of rounds, in seconds."""
+    """For each case, the median seconds per request in each block of rounds."""
     blocks: dict[str, list[float]] = {case.name: [] for case in bench.cases}
     for _ in range(BLOCKS):
         times: dict[str, list[float]] = {case.name: [] for case in bench.cases}
@@ -273,7 +273,7 @@ def measure_import(times: int) -> dict[str, list[float]]:
         "import comfy_auth_rs\n"
         "print(time.perf_counter() - start, resident() - before if before else 0)\n"
     )
-    # From bytecode, as installed packages are.
+    # From bytecode, like installed packages.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", script]
     subprocess.check_call(command, env=environment, stdout=subprocess.DEVNULL)
@@ -282,7 +282,7 @@ def measure_import(times: int) -> dict[str, list[float]]:
 
 
 def measure_probe(times: int) -> list[tuple[float, float]]:
-    """Seconds of a cold `probe_devices()` and of `psutil.virtual_memory()`, in turn."""
+    """Seconds of a cold `probe_devices()` and of `psutil.virtual_memory()`, taken in turn."""
     figures = []
     for _ in range(times):
         pair = []
@@ -357,7 +357,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4000, help="turns of each case (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="also save all values, in seconds, for `python -m pyperf`")
     options = parser.parse_args()
-    # As in production without a handler for the log: a refused request's line is made, rate-limited, and thrown away.
+    # As in production without a log handler: the line of a refused request is made, rate-limited and thrown away.
     logging.getLogger("comfy_auth_rs").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asyncio.new_event_loop(), Path(folder))

@@ -1,6 +1,6 @@
-"""How the cost of one request grows: with the keys, the exemption rules, the addresses that failed.
+"""How the cost of one request grows with the number of keys, exemption rules and addresses that failed.
 
-The requests, and how they are timed, are those of `middleware.py`. Writes one plot.
+The requests and their timing are those of `middleware.py`. Writes one plot.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def by_rules(bench: Bench, rounds: int) -> dict[str, Curve]:
 
 
 def by_addresses(bench: Bench, rounds: int) -> dict[str, Curve]:
-    """One middleware that is asked by ever more addresses, each with a wrong key."""
+    """One middleware, asked by more and more addresses, each with a wrong key."""
     curves: dict[str, Curve] = {"a valid key": {}, "a wrong key, its address's first": {}}
     middleware = create_auth_middleware(api_key=KEYS[0], trusted_proxy="127.0.0.1")
     failing = failures()

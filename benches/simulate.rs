@@ -1,6 +1,6 @@
 //! How a fleet of many nodes behaves: `make simulate`. See docs/simulation.md.
 //!
-//! Everything is the same each time: the time is simulated, and chance comes from `--seed`.
+//! Every run gives the same results: time is simulated, and chance comes from `--seed`.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::cast_possible_truncation)]
 
@@ -15,7 +15,7 @@ use simulate::report::Figures;
 use simulate::scenarios::{Setting, everyday, flood, overshot, parted};
 use simulate::time::MILLISECOND;
 
-/// What is simulated unless `--only` says what.
+/// What is simulated without `--only`.
 const SCENARIOS: [&str; 5] = ["everyday", "far", "flood", "parted", "overshot"];
 
 struct Options {

@@ -1,4 +1,4 @@
-"""The curves of docs/simulation.md, from the figures that `benches/simulate.rs` writes."""
+"""Draws the curves of docs/simulation.md from the figures that `benches/simulate.rs` writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def overshot(axis: Any, runs: list[dict[str, Any]]) -> None:
 
 
 def plot(figures: Figures, path: Path) -> None:
-    mpl.rcParams["svg.hashsalt"] = "simulate"  # the same names each time
+    mpl.rcParams["svg.hashsalt"] = "simulate"  # the same names in each run
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
     known(axes[0][0], figures["everyday"], "Log-outs, everyday", "the log-out")
     known(axes[0][1], figures["flood"], "Log-outs, while 100,000 addresses are locked", "the log-out")

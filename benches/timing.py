@@ -1,8 +1,8 @@
-"""Whether the time of a refusal by the whole middleware depends on how much of the key is right: `make timing`.
+"""Whether the time that the whole middleware takes to refuse depends on how much of the key is right: `make timing`.
 
-As in timing.rs: two classes of wrong keys in random order, Welch's t, of all samples and of those below each of a
-hundred percentiles. A request is one that aiohttp parsed, the time is that of the middleware, its refusal and its log
-line. A middleware that compares naively must be seen.
+As in timing.rs: two classes of wrong keys in random order, and Welch's t of all samples and of those below each of a
+hundred percentiles. Requests are parsed by aiohttp; the time includes the middleware, its refusal and its log line. A
+middleware that compares naively must be detected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEY = generate_key()
 
 @web.middleware
 async def naive(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What nobody should write."""
+    """How not to do it."""
     candidate = request.headers["X-API-Key"]
     for mine, theirs in zip(KEY, candidate, strict=True):
         if mine != theirs:
@@ -55,8 +55,8 @@ def largest_t(times: tuple[list[float], list[float]]) -> float:
 
 
 def measure(bench: Bench, handler: Handler) -> tuple[float, float, float]:
-    """The median of wrong keys, how far that of nearly right ones is from it, in nanoseconds, and the largest t."""
-    # Four of each class: ten different ones would lock this address.
+    """The median for wrong keys, how much slower nearly right ones are, in nanoseconds, and the largest t."""
+    # Four of each class, because ten different ones would lock this address.
     wrong = [generate_key()[:43] for _ in range(4)]
     near = [KEY[:40] + generate_key()[:3] for _ in range(4)]
     raws = [[raw_request(X_API_Key=key) for key in keys] for keys in (wrong, near)]
@@ -73,8 +73,8 @@ def measure(bench: Bench, handler: Handler) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    """Returns 1 where the middleware can be seen, or the naive one cannot."""
-    # As in production without a handler for the log: the line is made, rate-limited, and thrown away.
+    """Returns 1 if the middleware leaks, or the naive one doesn't seem to."""
+    # As in production without a log handler: the line is made, rate-limited and thrown away.
     logging.getLogger("comfy_auth_rs").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asyncio.new_event_loop(), Path(folder))
@@ -89,7 +89,7 @@ def main() -> int:
         ):
             found = measure(bench, behind(middleware))
             if not leaks and abs(found[2]) > LIMIT:
-                # Chance and a busy machine don't show the same twice.
+                # Chance and a busy machine don't give the same result twice.
                 found = min(found, measure(bench, behind(middleware)), key=lambda figures: abs(figures[2]))
             median, difference, t = found
             holds &= (abs(t) > LIMIT) == leaks

@@ -1,11 +1,12 @@
-//! Does the time of a refusal tell anything of a key? `make timing` asks, in the manner of dudect (Reparaz, Balasch,
-//! Verbauwhede: "Dude, is my code constant time?", DATE 2017).
+//! Does the time of a refusal reveal anything about a key? `make timing` tests it in the manner of dudect (Reparaz,
+//! Balasch, Verbauwhede: "Dude, is my code constant time?", DATE 2017).
 //!
 //! Two classes of wrong candidates take turns in random order. Welch's t tells whether their mean times differ: of all
 //! samples, and of those below each of a hundred percentiles, because the slowest ones were interrupted by something
-//! else. Up to [`LIMIT`] in absolute value, noise is an explanation; each experiment prints also how small a difference
-//! would have gone beyond it. A sample is a handful of calls, on different candidates, because clocks are coarse. What is claimed must stay below; a deliberately naive comparison, in the same harness and
-//! on the same candidates, must go beyond, so that the harness is known to see.
+//! else. Up to [`LIMIT`] in absolute value, noise can explain it; each experiment also prints the smallest difference
+//! that would have exceeded it. A sample is a few calls, on different candidates, because clocks are coarse. What we
+//! claim must stay below the limit. A deliberately naive comparison, in the same harness and on the same candidates,
+//! must exceed it, to show that the harness detects leaks.
 //!
 //! Candidates of both classes have the same length: the time of hashing depends on it, and the sender of a candidate
 //! knows how long it is.
@@ -29,23 +30,23 @@ use comfy_auth_rs::state::State;
 #[path = "../tests/requests/mod.rs"]
 mod requests;
 
-/// What dudect takes for a leak.
+/// What dudect considers a leak.
 const LIMIT: f64 = 10.0;
 
-/// How often everything is made again: keys, stores, candidates, and so their places in memory, each of which costs its
-/// own fraction of a nanosecond.
+/// How often everything is made again: keys, stores and candidates. So their places in memory change, each of which
+/// costs its own fraction of a nanosecond.
 const ROUNDS: usize = 200;
 
-/// Samples in one round, of both classes together.
+/// Samples per round, in both classes together.
 const SAMPLES: usize = 2000;
 
-/// Samples in one round before that. Those of the first round set the percentiles.
+/// Samples per round before those. In the first round, they set the percentiles.
 const WARM_UP: usize = 200;
 
-/// Calls in one sample.
+/// Calls per sample.
 const CALLS: usize = 16;
 
-/// Candidates of one class: so many that chance doesn't make one class special.
+/// Candidates per class: enough that chance doesn't make one class special.
 const POOL: usize = 512;
 
 const PERCENTILES: usize = 100;
@@ -53,7 +54,7 @@ const PERCENTILES: usize = 100;
 /// As long as generated keys.
 const LENGTH: usize = 43;
 
-/// Random numbers that nothing secret needs: xorshift64*.
+/// Random numbers for what is not secret: xorshift64*.
 struct Dice(u64);
 
 impl Dice {
@@ -100,7 +101,7 @@ impl Moments {
     }
 }
 
-/// Both classes, of the samples below one bound.
+/// Both classes, with the samples below one bound.
 #[derive(Clone)]
 struct Test {
     bound: f64,
@@ -124,10 +125,10 @@ impl Test {
 /// Wrong candidates of one class.
 type Pool = Vec<[u8; LENGTH]>;
 
-/// What is timed, given a class and a candidate.
+/// What is timed, with a class and a candidate.
 type Call = dyn FnMut(usize, &[u8]);
 
-/// Candidates of both classes, and what is done with one.
+/// Candidates of both classes, and what is done with one of them.
 struct Round {
     pools: [Pool; 2],
     call: Box<Call>,
@@ -151,7 +152,7 @@ impl Round {
     }
 }
 
-/// The test whose t is largest.
+/// The test with the largest t.
 fn measure(dice: &mut Dice, make: impl Fn(&mut Dice) -> Round) -> Test {
     let mut tests = Vec::new();
     for _ in 0..ROUNDS {
@@ -172,7 +173,7 @@ fn measure(dice: &mut Dice, make: impl Fn(&mut Dice) -> Round) -> Test {
             }
         }
     }
-    // Too few samples below a bound tell nothing.
+    // With too few samples below a bound, a test means nothing.
     tests.retain(|test| test.classes.iter().all(|class| class.count >= 5_000.0) && test.deviation() > 0.0);
     tests.into_iter().max_by(|one, other| one.t().abs().total_cmp(&other.t().abs())).unwrap()
 }
@@ -184,7 +185,8 @@ enum Expect {
     Leak,
 }
 
-/// Measures, once more where something shows that must not: chance and a busy machine don't show the same twice.
+/// Measures, and measures again if there seems to be a leak: chance and a busy machine don't give the same result
+/// twice.
 fn experiment(dice: &mut Dice, name: &str, expect: &Expect, make: impl Fn(&mut Dice) -> Round) -> bool {
     let mut test = measure(dice, &make);
     if *expect == Expect::Nothing && test.t().abs() > LIMIT {
@@ -222,7 +224,7 @@ fn pool(mut candidate: impl FnMut() -> Vec<u8>) -> Pool {
     (0..POOL).map(|_| candidate().try_into().unwrap()).collect()
 }
 
-/// Wrong keys that begin as `key` does, up to the last three characters.
+/// Wrong keys that differ from `key` only in the last three characters.
 fn nearly(dice: &mut Dice, key: &[u8]) -> Pool {
     pool(|| {
         let candidate = [&key[..LENGTH - 3], &dice.text(3)].concat();
@@ -234,8 +236,7 @@ fn others(dice: &mut Dice) -> Pool {
     pool(|| dice.text(LENGTH))
 }
 
-/// Wrong keys whose digests have the seven bits in common with the key's by which a hash table tells entries apart, or
-/// have not.
+/// Wrong keys whose digests share with the key's the seven bits by which a hash table tells entries apart, or don't.
 fn by_digest(dice: &mut Dice, key: &[u8], in_common: bool) -> Pool {
     let bits = |text: &[u8]| Digest::of(text).expose_secret()[15] >> 1;
     pool(|| {
@@ -248,26 +249,26 @@ fn by_digest(dice: &mut Dice, key: &[u8], in_common: bool) -> Pool {
     })
 }
 
-/// What nobody should write.
+/// How not to do it.
 fn naive(key: &[u8], candidate: &[u8]) -> bool {
     key.len() == candidate.len() && key.iter().zip(candidate).all(|(one, other)| black_box(one) == black_box(other))
 }
 
-/// A key, and candidates that have nothing in common with it, or nearly everything.
+/// A key, and candidates that share nothing with it, or nearly everything.
 fn right_or_not(dice: &mut Dice) -> (Vec<u8>, [Pool; 2]) {
     let key = dice.text(LENGTH);
     let pools = [others(dice), nearly(dice, &key)];
     (key, pools)
 }
 
-/// Keys, and candidates that are nearly the first or nearly the last.
+/// Keys, and candidates that nearly equal the first key, or nearly the last.
 fn near_one_of_many(dice: &mut Dice) -> (Vec<Vec<u8>>, [Pool; 2]) {
     let keys: Vec<_> = (0..1000).map(|_| dice.text(LENGTH)).collect();
     let pools = [&keys[0], &keys[999]].map(|key| nearly(dice, key));
     (keys, pools)
 }
 
-/// All that a decision rests on.
+/// Everything that a decision is based on.
 struct Server {
     keys: Keys,
     state: State,
@@ -354,7 +355,7 @@ fn main() -> ExitCode {
     let make = |dice: &mut Dice| {
         let (keys, pools) = near_one_of_many(dice);
         Round::new(pools, move |_, candidate| {
-            // As with keys that begin with a public name: found by it, then compared whole.
+            // As with keys that begin with a public name: found by the name, then compared as a whole.
             let named = keys.iter().find(|key| key[..20] == candidate[..20]);
             assert!(!black_box(named.is_some_and(|key| naive(key, candidate))));
         })

@@ -1,6 +1,6 @@
-"""The ratios of `middleware.py` on each Python that the package supports and this machine has, in one table.
+"""The ratios of `middleware.py` in one table, for each Python that the package supports and this machine has.
 
-Each gets a clean environment with the package as a user would install it.
+Each has a clean environment with the package installed as a user would.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY / "tests/python"))
 
 from support.pythons import VERSIONS, clean_environment, find_python, make_venv  # noqa: E402
 
-#: Name of the case, and of the case whose cost it is compared with.
+#: The name of the case, and of the case that its cost is compared with.
 ROWS = {
     "Bearer": "empty",
     "pure Python": "empty",

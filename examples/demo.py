@@ -1,7 +1,7 @@
-"""Starts a protected ComfyUI to look at: `make demo`.
+"""Starts a protected ComfyUI to try out: `make demo`.
 
-Our miniature is copied into `.demo/` and patched there; a real ComfyUI (`--comfyui`) is patched in memory and left as
-it is. Either way a key file is made first, and the server listens on 127.0.0.1 only.
+Our miniature is copied into `.demo/` and patched there; a real ComfyUI (`--comfyui`) is patched in memory, and its
+files stay as they are. In both cases a key file is made first, and the server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEY_FILE = DEMO / "api_key.txt"
 
 
 def main() -> None:
-    """Prepares the tree and becomes its server."""
+    """Prepares the tree, then this process becomes its server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8188)
     parser.add_argument("--comfyui", type=Path, metavar="DIR", help="a real ComfyUI instead of the miniature")
@@ -54,12 +54,12 @@ def miniature() -> tuple[list[str], Path]:
 
 
 def real(tree: Path, python: str) -> tuple[list[str], Path]:
-    """A real ComfyUI with its own Python, patched in memory. The package is built for that Python into `.demo/`."""
+    """A real ComfyUI with its own Python, patched in memory. Builds the package for that Python into `.demo/`."""
     site = DEMO / "site"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--upgrade"]
     subprocess.run([*pip, "--target", str(site), str(REPOSITORY)], check=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    # Without an accelerator ComfyUI must be told so.
+    # Without an accelerator, ComfyUI needs a flag.
     device = ["--cpu"] if probe_device()["type"] == "cpu" else []
     return [shutil.which(python) or python, "-m", "comfy_auth_rs", "run", str(tree), "--", *device], tree
 

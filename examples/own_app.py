@@ -1,16 +1,16 @@
-"""An aiohttp server of one's own behind an API key: `python3 examples/own_app.py`."""
+"""Your own aiohttp server behind an API key: `python3 examples/own_app.py`."""
 
 import comfy_auth_rs
 from aiohttp import web
 
 
 async def hello(request: web.Request) -> web.Response:
-    """Answers only those who hold the key."""
+    """Answers only requests with the key."""
     return web.json_response({"hello": "world"})
 
 
 def make_app() -> web.Application:
-    """Everything needs the key but `/public/…`; `/health` and the login page, which don't either, are added."""
+    """Everything but `/public/…` needs the key. Adds `/health` and the login page, which need none either."""
     app = web.Application()
     app.router.add_get("/hello", hello)
     app.router.add_get("/public/hello", hello)

@@ -1,4 +1,4 @@
-"""Handlers that know who asks: `python3 examples/who_is_it.py`, then `curl -H "X-API-Key: KEY" http://127.0.0.1:8080/`."""
+"""Handlers that know who is asking: `python3 examples/who_is_it.py`, then `curl -H "X-API-Key: KEY" 127.0.0.1:8080`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 
 async def hello(request: web.Request) -> web.Response:
-    """Greets the holder of a key by its label, and everybody else as a stranger."""
+    """Greets the holder of a key by its label, and everyone else as a stranger."""
     who = comfy_auth_rs.identity(request)
     if who is None:
         return web.json_response({"hello": "stranger"})
@@ -21,7 +21,7 @@ async def paint(request: web.Request) -> web.Response:
 
 
 def make_app(key_file: Path) -> web.Application:
-    """`/` is for everybody, `/paint` for keys that may run something; they are in `key_file`."""
+    """`/` is for everyone, `/paint` for keys that may run something. The keys are in `key_file`."""
     app = web.Application()
     app.router.add_get("/", hello)
     app.router.add_post("/paint", paint)

@@ -1,8 +1,8 @@
-"""A round of fuzzing with libFuzzer, each target for so many seconds: `make fuzz`.
+"""A round of fuzzing with libFuzzer, a number of seconds for each target: `make fuzz`.
 
-The targets are built by the stable compiler, instrumented for coverage as cargo-fuzz does it, but without sanitizers:
-they look for faults of memory, and there is no unsafe code to make any. What is found lies in `fuzz/artifacts/TARGET/`;
-`fuzz/target/…/release/TARGET FILE` runs it again. What was learnt is kept in `fuzz/corpus/TARGET/`.
+The stable compiler builds the targets, instrumented for coverage as cargo-fuzz does it, but without sanitizers: these
+look for memory errors, and there is no unsafe code to cause any. Findings are in `fuzz/artifacts/TARGET/`;
+`fuzz/target/…/release/TARGET FILE` runs one again. `fuzz/corpus/TARGET/` keeps what the fuzzer has learnt.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pathlib import Path
 FUZZ = Path(__file__).resolve().parent
 TARGETS = sorted(path.stem for path in (FUZZ / "fuzz_targets").glob("*.rs"))
 
-#: What `cargo fuzz build --sanitizer none` passes, too.
+#: The flags that `cargo fuzz build --sanitizer none` passes, too.
 INSTRUMENTATION = (
     "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
     " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
     " -Cllvm-args=-sanitizer-coverage-trace-compares -Cforce-frame-pointers"
 )
 
-#: Seconds after which one input counts as a hang, and the memory that a target may take, in MiB.
+#: After how many seconds one input counts as a hang, and how much memory a target may use, in MiB.
 HANG, MEMORY = 30, 1024
 
 
 def build() -> Path:
-    """The folder with the targets. `--target` keeps the instrumentation out of build scripts."""
+    """Builds the targets and returns their folder. `--target` keeps the instrumentation out of build scripts."""
     host = re.search(r"^host: (.+)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M)
     assert host
     command = ["cargo", "build", "--quiet", "--release", "--target", host[1]]
@@ -66,7 +66,7 @@ def fuzz(program: Path, seconds: int) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Returns 1 where something was found."""
+    """Returns 1 if something was found."""
     parser = argparse.ArgumentParser(description="Fuzz every parser with libFuzzer.")
     parser.add_argument("targets", nargs="*", default=TARGETS, metavar="TARGET", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--seconds", type=int, default=10, help="for each target (default: %(default)s)")

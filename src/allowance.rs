@@ -9,9 +9,9 @@ use crate::keys::{Rate, prompts_in_words};
 /// What is left of the limits of a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// Of `prompts=`.
+    /// What is left of `prompts=`.
     pub prompts: Option<Prompts>,
-    /// Of `queued=`.
+    /// What is left of `queued=`.
     pub queued: Option<Queued>,
 }
 
@@ -47,13 +47,13 @@ pub struct Reached {
 /// One limit of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// That of `prompts=`.
+    /// The `prompts=` limit.
     Prompts(Rate),
-    /// That of `queued=`.
+    /// The `queued=` limit.
     Queued(u32),
 }
 
-/// Seconds to wait if the time is unknown: a prompt runs, or is about to be queued or refused.
+/// Seconds to wait if the time is unknown: a prompt is running, or about to be queued or refused.
 pub const SOON: u32 = 5;
 
 impl Allowance {
@@ -84,7 +84,7 @@ impl Allowance {
         list([prompts, self.queued.map(|queued| format!("\"queued\";q={}", queued.most))])
     }
 
-    /// The value of `RateLimit`, whose times are never later than a `Retry-After` beside it.
+    /// The value of `RateLimit`. Its times are never later than a `Retry-After` in the same answer.
     fn left(&self) -> Option<String> {
         let retry_after = self.reached().map(|reached| reached.retry_after);
         let prompts = self.prompts.map(|Prompts { left, reset, .. }| {

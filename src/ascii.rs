@@ -1,6 +1,6 @@
 //! Recognizes text that is only visible ASCII, eight bytes at a time, because every request has some.
 
-/// Whether all bytes are visible ASCII, and none is `but`. Takes the same time wherever another byte is.
+/// Whether all bytes are visible ASCII, and none is `but`. Takes the same time wherever the first other byte is.
 #[must_use]
 pub fn is_graphic_but(bytes: &[u8], but: u8) -> bool {
     let Some(last) = bytes.last_chunk::<8>() else {

@@ -9,12 +9,12 @@ use crate::error::{ConfigError, quoted};
 /// The fields in which proxies commonly name the client.
 pub const CLIENT_FIELDS: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP"];
 
-/// The one field in which the trusted proxies name the client. A proxy that sets one passes the client's own version of
-/// the others on, so the others are never read.
+/// The one field in which the trusted proxies name the client. A proxy that sets one of these fields passes on the
+/// client's own version of the others, so the others are never read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientField {
     name: String,
-    /// Whether it is `Forwarded` (RFC 7239); the others hold addresses with commas between them, or one alone.
+    /// Whether it is `Forwarded` (RFC 7239). The others hold one address, or several separated by commas.
     forwarded: bool,
 }
 
@@ -65,7 +65,7 @@ impl TrustedProxies {
     /// Reads proxies: CIDR blocks (`10.0.0.0/8`, `fd00::/8`) or single addresses.
     ///
     /// # Errors
-    /// One line a bad value.
+    /// One line per bad value.
     pub fn parse<S: AsRef<str>>(blocks: &[S]) -> Result<Self, Vec<ConfigError>> {
         let mut nets = Vec::new();
         let mut faults = Vec::new();
@@ -123,7 +123,7 @@ impl TrustedProxies {
 }
 
 /// Whether an address is of this machine or of a private network, where a proxy in front of this server would be:
-/// loopback, private, link-local, and the shared ones of carriers and overlay networks (RFC 6598).
+/// loopback, private, link-local, or shared by carriers and overlay networks (RFC 6598).
 #[must_use]
 pub fn is_local(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -147,8 +147,8 @@ fn parse_entry(entry: &str) -> Option<IpAddr> {
         .ok()
 }
 
-/// The address in one element of `Forwarded` (RFC 7239, section 4). `None` where it has none, several, an obfuscated or
-/// an unknown one, or one that is malformed.
+/// The address in one element of `Forwarded` (RFC 7239, section 4). `None` if there is none or more than one, or if it
+/// is obfuscated, unknown or malformed.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut node = None;
     let mut left = Some(element);
@@ -168,7 +168,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 /// Space that may be around an element (RFC 9110, section 5.6.3).
 const OWS: [char; 2] = [' ', '\t'];
 
-/// A token as it is, a quoted string (RFC 9110, section 5.6.4) without its marks.
+/// A token as it is; a quoted string (RFC 9110, section 5.6.4) without its quotes.
 fn unquoted(value: &str) -> Option<String> {
     let Some(inner) = value.strip_prefix('"') else { return (!value.contains('"')).then(|| value.to_owned()) };
     let mut escaped = false;
@@ -197,7 +197,7 @@ fn address_of_node(node: &str) -> Option<IpAddr> {
     address.ok().filter(|_| is_port)
 }
 
-/// What is before the last `separator` that is not inside a quoted string, if there is one, and what is after it.
+/// What is before the last `separator` outside quoted strings, if there is one, and what is after it.
 ///
 /// It reads from the right, where the nearest proxy wrote a well-formed entry. From the left, a quotation mark that a
 /// client opened and never closed would swallow that entry.

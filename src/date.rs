@@ -5,7 +5,7 @@ use time::{Date, Month, OffsetDateTime, Time};
 /// Seconds in a day. Unix time has no leap seconds.
 const DAY: u64 = 24 * 60 * 60;
 
-/// The last second of the year 9999, the last one that four digits can say.
+/// The last second of the year 9999, the last year with four digits.
 const LAST: u64 = 253_402_300_799;
 
 /// A time in seconds since 1970: `2027-01-31T12:00:00Z`, or `2027-01-31` for the end of that day, which is the following
@@ -35,7 +35,7 @@ pub fn write_end(unix: u64) -> Option<String> {
     }
 }
 
-/// Seconds since 1970 as `2027-01-31T12:00:00Z`; later than the year 9999, the end of that year.
+/// Seconds since 1970 as `2027-01-31T12:00:00Z`. Times after the year 9999 become the end of that year.
 #[must_use]
 pub fn rfc3339(unix: u64) -> String {
     let seconds = i64::try_from(unix.min(LAST)).unwrap_or_default();

@@ -31,11 +31,11 @@ use crate::trace::Trace;
 use crate::tried::Tried;
 use crate::validity::{Rejected, authenticate};
 
-/// Most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
+/// The most credentials of one request that are evaluated, so that one request cannot carry a thousand guesses.
 pub const MAX_CREDENTIALS: usize = 16;
 
-/// Most session cookies of one request that are checked: more than a browser sends, so that another server on the same
-/// host can't end a session by setting cookies of that name before it.
+/// The most session cookies of one request that are checked. No browser sends that many, so another server on the same
+/// host can't end a session by setting cookies that come before it.
 pub const MAX_COOKIES: usize = 256;
 
 /// Longest header of a WebSocket without a credential, in bytes: it stays in memory as long as the socket is open.
@@ -107,14 +107,15 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
     /// Rules 1 and 2: the first credential that is valid and passes every check.
     fn grant(mut self) -> Result<Grant<'k>, Denial> {
         let Context { question, .. } = *self.context;
-        // Any page can make a browser send a form, with a key of its own, or to clear a cookie that is then not even sent.
+        // Any page can make a browser send a form with a key of its choice, or clear a cookie, which then isn't even
+        // sent.
         let is_of_a_page = matches!(question, Question::LogIn(_) | Question::LogOut);
         if is_of_a_page && matches!(self.context.page(), Page::SameHost | Page::Foreign) {
             return Err(Denial::CrossOrigin);
         }
         match self.walk() {
             Some(grant) if question == Question::Introduction => {
-                // The holder of one key learns which one counts, so must not guess others beside it.
+                // Whoever holds one key learns which one counts, so they must not guess others in the same request.
                 let _ = self.tried.count(self.context);
                 Ok(grant)
             }
@@ -123,7 +124,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
         }
     }
 
-    /// The cookie comes before the query, which the URL of every picture has.
+    /// The cookie is tried before the query, because the URL of every picture has a query.
     fn walk(&mut self) -> Option<Grant<'k>> {
         self.first::<Form>()
             .or_else(|| self.first::<Authorization>())
@@ -189,7 +190,7 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
 fn without_credential<'k, R: Request>(context: &Context<'_, 'k, R>, denial: Denial) -> Decision<'k> {
     match context.question {
         Question::Access => exempt(context, denial).unwrap_or_else(|denial| refused(context.request, denial)),
-        // Nothing to end or begin is no reason to refuse.
+        // Having nothing to end or begin is no reason to refuse.
         Question::LogOut | Question::LogInByLink if denial == Denial::Missing => Decision::Exempt,
         _ => Decision::Denied(denial),
     }
@@ -218,7 +219,7 @@ fn is_printable<R: Request>(request: &R) -> bool {
     values.all(|value| value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()))
 }
 
-/// A preflight with other bytes than a browser's doesn't count: the code that answers may log them.
+/// A preflight with bytes that no browser sends doesn't count: the code that answers may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
     request.has(Field::AccessControlRequestMethod) && &*request.method() == "OPTIONS" && is_printable(request)
 }

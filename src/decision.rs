@@ -13,7 +13,7 @@ use crate::session::Session;
 /// A credential that is valid: whose, and how it was presented.
 #[derive(Clone, Copy)]
 pub struct Grant<'k> {
-    /// The key that it is, or stands for.
+    /// The key, or the key of the session.
     pub key: &'k Entry,
     /// How it was presented.
     pub source: Source,
@@ -46,7 +46,7 @@ pub enum Decision<'k> {
     Preflight,
     /// It is refused.
     Denied(Denial),
-    /// It is refused, and a browser loading a page: that is led to the login page.
+    /// It is refused, and comes from a browser loading a page, which is led to the login page.
     SentToLogin(Denial),
 }
 
@@ -175,8 +175,8 @@ impl Denial {
         format!("The API key {name} may not do this: its scope is {granted}, and this needs {needed}.").into()
     }
 
-    /// Every `WWW-Authenticate`. Programs that wait for a challenge (wget, `curl --anyauth`, ffmpeg) support Basic
-    /// (RFC 7617). A proxy that asks may not pass on what marks a browser.
+    /// Every `WWW-Authenticate`. Programs that wait for a challenge (wget, `curl --anyauth`, ffmpeg) support Basic (RFC
+    /// 7617). Not for a proxy's question: the proxy may leave out what marks a browser.
     pub fn challenges<R: Request>(
         self,
         row: &Row,
@@ -193,7 +193,7 @@ impl Denial {
         ours.into_iter().chain((asks && !is_by_a_browser(request)).then_some(BASIC.into()))
     }
 
-    /// Its response, as the answer to a question.
+    /// The response to it, which depends on the question.
     #[must_use]
     #[rustfmt::skip]
     pub fn row(self, question: Question<'_>) -> Row {
@@ -218,7 +218,7 @@ impl Denial {
                 "This ComfyUI profile belongs to a user with a key of their own."),
             Self::Scope { .. } => row(403, "insufficient_scope", "insufficient_scope", INSUFFICIENT_SCOPE, None, Debug,
                 "The API key may not do this."),
-            // Anyone may cause it: at a higher level it would use up the log lines for guesses.
+            // Anyone can cause it: at a higher level it would use up the log lines meant for guesses.
             Self::Sockets => row(429, "too_many_requests", "sockets", None, None, Debug,
                 "Too many WebSockets without an API key are open: send one, or try again later."),
             Self::LongHeader => row(431, "request_header_fields_too_large", "long_header", None, None, Debug,

@@ -10,7 +10,7 @@ use crate::secret::SHORT_KEY_LENGTH;
 pub struct ConfigError {
     /// The setting, by its name in Python (`exempt`): only the caller knows how the operator spelled it.
     pub setting: &'static str,
-    /// `FILE` or `FILE:LINE`, where the value came from a file.
+    /// `FILE` or `FILE:LINE`, if the value came from a file.
     pub place: Option<String>,
     /// What is wrong, and what to do.
     pub detail: String,

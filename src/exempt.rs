@@ -69,7 +69,7 @@ impl Exemptions {
     /// Takes the operator's patterns.
     ///
     /// # Errors
-    /// One line a bad pattern.
+    /// One line per bad pattern.
     pub fn new<S: AsRef<str>>(application: Application, patterns: &[S]) -> Result<Self, Vec<ConfigError>> {
         let patterns = Patterns::new("exempt", patterns)?;
         Ok(Self { application, patterns })
@@ -118,7 +118,7 @@ impl Exemptions {
     }
 }
 
-/// A canonical path without the `/api` of ComfyUI's twins: one, however many there are.
+/// A canonical path without the `/api` of ComfyUI's twins. Removes only one, however many there are.
 #[must_use]
 pub fn without_api(path: &str) -> &str {
     path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path)

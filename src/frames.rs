@@ -9,7 +9,7 @@ pub const MAX_MESSAGE: u64 = 64 * 1024;
 /// Longest message that is kept to be inspected, in bytes.
 pub const MAX_KEPT: usize = 4096;
 
-/// Most messages that are kept.
+/// The most messages that are kept.
 pub const MAX_LOOKED_AT: usize = 64;
 
 /// After this many bytes, reading from the client pauses, so that others don't wait.
@@ -44,23 +44,23 @@ pub enum Event {
 /// Reads frames.
 #[derive(Default)]
 pub struct Frames {
-    /// As much as has arrived of the next frame's header.
+    /// What has arrived of the next frame's header.
     header: Vec<u8>,
     frame: Option<Frame>,
-    /// What is not whole yet.
+    /// The message that is not complete yet.
     message: Option<Message>,
     looked_at: usize,
     ended: bool,
 }
 
-/// A frame whose payload arrives.
+/// A frame whose payload is arriving.
 struct Frame {
     opcode: u8,
     is_last: bool,
     mask: [u8; 4],
     read: usize,
     left: u64,
-    /// Of a control frame.
+    /// The payload of a control frame.
     payload: Vec<u8>,
 }
 

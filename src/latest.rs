@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::request::Now;
 use crate::request::millis;
 
-/// How far the wall clock was ahead of the monotonic one at most, in milliseconds.
+/// The most that the wall clock was ahead of the monotonic one, in milliseconds.
 #[derive(Default)]
 pub struct Latest(AtomicU64);
 
 impl Latest {
-    /// The clocks were looked at. `unix` is the time since 1970 (UTC).
+    /// Notes what both clocks say. `unix` is the time since 1970 (UTC).
     pub fn saw(&self, monotonic: Duration, unix: Duration) {
         self.0.fetch_max(millis(unix.saturating_sub(monotonic)), Ordering::Relaxed);
     }

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::ascii;
 
-/// The parameter of the query that ComfyUI calls a socket by in its log.
+/// The query parameter by which ComfyUI names a socket in its log.
 const CLIENT_ID: &str = "clientId";
 
 /// Whether neither the path nor any `clientId` of a request's target, as it was sent, decodes to a control character: C0,
@@ -18,7 +18,7 @@ const CLIENT_ID: &str = "clientId";
 /// ComfyUI decodes some paths a second time, so they are looked at twice.
 #[must_use]
 pub fn is_legible(target: &str) -> bool {
-    // Nothing to decode: what nearly every target is.
+    // Nearly every target has nothing to decode.
     ascii::is_graphic_but(target.as_bytes(), b'%') || {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));

@@ -23,13 +23,13 @@
 //! | [`audit`] | the log of what was done |
 //! | [`state`] | what is remembered from one request to the next |
 //! | [`origin`] | whether a browser's request comes from our own pages |
-//! | [`visit`] | how a browser came to ask for something |
+//! | [`visit`] | how a browser came to send a request |
 //! | [`link`] | what a link to a page of ours may do |
 //! | [`client`] | the client's address behind trusted proxies |
-//! | [`ascii`] | text that is nothing but visible ASCII |
+//! | [`ascii`] | text that is only visible ASCII |
 //! | [`frames`] | what an unauthenticated WebSocket client may send |
-//! | [`profile`] | whose a profile of ComfyUI's is |
-//! | [`user_file`] | which scope a file of a ComfyUI user's needs |
+//! | [`profile`] | who a ComfyUI profile belongs to |
+//! | [`user_file`] | which scope a ComfyUI user's file needs |
 //! | [`date`] | days and moments in UTC |
 //! | [`caching`] | what shared caches must not keep |
 //! | [`sandbox`] | what browsers must not run |

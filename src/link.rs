@@ -23,7 +23,7 @@ pub enum Link<'k> {
     GoOn,
     /// It logs in, and goes on.
     LogIn(Grant<'k>),
-    /// The person is asked whether it may log in. Their browser may answer, if `by_itself`: where it is logged in with no
+    /// The person is asked whether it may log in. If `by_itself`, their browser may answer: it is logged in with no
     /// other key, and no other site led there.
     Ask {
         /// Whose key is in it.
@@ -51,9 +51,9 @@ pub fn follow<'k, R: Request>(context: &Context<'_, 'k, R>, decision: &Decision<
     }
 }
 
-/// Where a visit of the login page comes from, in the words of `Sec-Fetch-Site`. Where the browser says nothing: `session` if
-/// it sends one along, since a Strict cookie isn't sent along another site's link, else empty. Then the page goes by its
-/// referrer.
+/// Where a visit to the login page comes from, as a value of `Sec-Fetch-Site`. If the browser doesn't say, this is
+/// `session` if the request has one, since a Strict cookie isn't sent when a link on another site is followed.
+/// Otherwise it is empty, and the page relies on its referrer.
 #[must_use]
 pub fn site<R: Request>(context: &Context<'_, '_, R>) -> &'static str {
     let request = context.request;
@@ -78,7 +78,7 @@ fn session<'k, R: Request>(context: &Context<'_, 'k, R>) -> Option<Grant<'k>> {
     None
 }
 
-/// The key in a link that is `entry`'s, as it is written there.
+/// The key in a link, if it is `entry`'s, as written there.
 #[must_use]
 pub fn key_in<R: Request>(context: &Context<'_, '_, R>, entry: &Entry) -> Option<Zeroizing<String>> {
     find::<Query, R>(context, entry).or_else(|| find::<UrlPrefix, R>(context, entry))

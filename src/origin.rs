@@ -15,12 +15,12 @@ const OURS: [&str; 2] = ["same-origin", "none"];
 /// The page that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// Nothing shows that it is a page: browsers do with everything that changes something, and with a WebSocket.
+    /// Nothing shows that a page sends it. For WebSockets and everything that changes something, browsers do show it.
     Unknown,
     /// One of this server's own, or one that the operator counts as such.
     Own,
-    /// One of the same host name, with another port or scheme. Our own are, too, if a proxy passes on the host without its
-    /// port.
+    /// A page of the same host name, with another port or scheme. Our own pages look like that, too, if a proxy passes
+    /// on the host without its port.
     SameHost,
     /// One of another host, or without any.
     Foreign,
@@ -78,13 +78,13 @@ pub fn says_ours<R: Request>(request: &R) -> Option<bool> {
 /// The host that the browser used, as it is in its field.
 fn used<R: Request>(request: &R) -> Option<String> {
     match host(request) {
-        // A repeated `Host` names nobody.
+        // A repeated `Host` names no host.
         Field::Host => combined(request, Field::Host),
         field => request.values(field).next().map(|hosts| first_of(&hosts).to_owned()),
     }
 }
 
-/// The scheme that the browser used, where a trusted proxy tells it. Traefik calls a WebSocket's `ws` or `wss`.
+/// The scheme that the browser used, if a trusted proxy says so. Traefik writes `ws` or `wss` for a WebSocket.
 fn scheme<R: Request>(request: &R) -> Option<&'static str> {
     let told = request.values(Field::XForwardedProto).next().filter(|_| request.proxied())?;
     match &*first_of(&told).to_ascii_lowercase() {
@@ -94,8 +94,8 @@ fn scheme<R: Request>(request: &R) -> Option<&'static str> {
     }
 }
 
-/// The origin of a page and the address that it sent its request to, for the log; `None` where the page has no origin. Neither
-/// holds anything but letters, digits and `:/.-_+[]`.
+/// The origin of a page and the address that it sent its request to, for the log; `None` if the page has no origin.
+/// Both contain only letters, digits and `:/.-_+[]`.
 pub fn page_and_address<R: Request>(request: &R) -> Option<(String, String)> {
     let page = Origin::parse(&combined(request, Field::Origin)?)?.to_string();
     let host = used(request).as_deref().and_then(Host::parse).map_or("no host".to_owned(), |host| host.to_string());
@@ -111,7 +111,7 @@ impl OwnOrigins {
     /// Takes `scheme://host` or `scheme://host:port`.
     ///
     /// # Errors
-    /// One line a bad value.
+    /// One line per bad value.
     pub fn parse<S: AsRef<str>>(origins: &[S]) -> Result<Self, Vec<ConfigError>> {
         let mut own = Vec::new();
         let mut faults = Vec::new();
@@ -149,7 +149,7 @@ impl<'t> Origin<'t> {
         Host::parse(authority).filter(|_| is_scheme).map(|host| Self { scheme, host })
     }
 
-    /// The port that the scheme has where none is written.
+    /// The scheme's default port.
     fn default_port(&self) -> Option<u16> {
         if self.scheme.eq_ignore_ascii_case("http") {
             Some(80)
@@ -160,7 +160,7 @@ impl<'t> Origin<'t> {
         }
     }
 
-    /// Whether it is the one of the server that the browser calls `host`, by `scheme` where that is known.
+    /// Whether it is the origin of the server that the browser calls `host`, with `scheme` if that is known.
     fn is_at(&self, host: &Host<'_>, scheme: Option<&str>) -> bool {
         let Some(default) = self.default_port() else { return false };
         scheme.is_none_or(|scheme| self.scheme.eq_ignore_ascii_case(scheme))

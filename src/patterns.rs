@@ -7,7 +7,7 @@ use crate::exempt::Route;
 
 const HIDDEN: &str = "\"[redacted]\" is not a pattern (not shown, because it may contain a key)";
 
-/// Patterns in their order.
+/// Patterns in order.
 #[derive(Debug)]
 pub struct Patterns(RegexSet);
 
@@ -16,7 +16,7 @@ impl Patterns {
     /// It begins with `/`, and `*` stands for any characters; or it begins with `^` and is a regular expression.
     ///
     /// # Errors
-    /// One line a bad pattern, of this setting.
+    /// One line per bad pattern of this setting.
     pub fn new<S: AsRef<str>>(setting: &'static str, patterns: &[S]) -> Result<Self, Vec<ConfigError>> {
         let mut faults = Vec::new();
         let mut regexes = Vec::new();
@@ -35,7 +35,7 @@ impl Patterns {
         set.map(Self).map_err(|error| vec![ConfigError::new(setting, format!("too large in total: {error}"))])
     }
 
-    /// The number of the first that matches a route.
+    /// The index of the first pattern that matches a route.
     #[must_use]
     pub fn first(&self, route: Route<'_>) -> Option<usize> {
         if self.0.is_empty() {

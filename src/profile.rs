@@ -1,4 +1,4 @@
-//! Whose a profile of ComfyUI's is (`--multi-user`).
+//! Who a ComfyUI profile belongs to (`--multi-user`).
 //!
 //! Names are compared without case. A profile is known by its id, which is the name of its folder.
 
@@ -6,7 +6,7 @@ use crate::keys::{Scope, Scopes};
 
 /// The id of the profile that the keys of `user` are for, among pairs of an id and a name; `None` if it must be made.
 ///
-/// A name in another case counts as the user's if there is only one. Of several, it is unclear whose each is.
+/// A name in another case counts as the user's if there is only one. If there are several, it is unclear whose each is.
 #[must_use]
 pub fn of_user<'a>(profiles: impl IntoIterator<Item = (&'a str, &'a str)>, user: &str) -> Option<&'a str> {
     let ours: Vec<_> = profiles

@@ -58,7 +58,7 @@ pub trait Request {
     fn route(&self) -> Route<'_>;
     /// Whether a handler was registered for `OPTIONS` on this route.
     fn handles_options(&self) -> bool;
-    /// A number for the other end of the connection, if that comes cheaper than `client`: others have other numbers.
+    /// A number for the other end of the connection, if that costs less than `client`. Other ends have other numbers.
     fn peer(&self) -> Option<u64>;
     /// The client's address; `None` where it has none (a Unix socket).
     fn client(&self) -> Option<IpAddr>;
@@ -76,8 +76,8 @@ pub trait Request {
     fn known_scopes(&self) -> Option<Scopes>;
     /// Remembers what every such request needs.
     fn remember_scopes(&self, needed: Scopes);
-    /// The files that it names in the folder of the ComfyUI user that a key is: the paths below that folder, with every link
-    /// followed. `None` where that cannot be told.
+    /// The files that it names in the folder of the key's ComfyUI user: paths below that folder, with every link
+    /// followed. `None` if that can't be told.
     fn user_files(&self, key: &Entry) -> Option<Vec<String>>;
     /// The scopes it needs, from the application's own function.
     fn needed_scopes(&self) -> Scopes;
@@ -162,12 +162,12 @@ pub struct Now {
     pub monotonic: Duration,
     /// Seconds since 1970 (UTC) by the wall clock, for sessions.
     pub unix: u64,
-    /// How far the wall clock was ahead of the monotonic one at most, in milliseconds: see [`Self::latest`].
+    /// The most that the wall clock was ahead of the monotonic one, in milliseconds: see [`Self::latest`].
     pub ahead: u64,
 }
 
 impl Now {
-    /// A moment of the wall clock at which the monotonic one begins.
+    /// This time by the wall clock, and the beginning of the monotonic one.
     #[must_use]
     pub const fn at(unix: u64) -> Self {
         Self { monotonic: Duration::ZERO, unix, ahead: unix.saturating_mul(1000) }
@@ -203,7 +203,7 @@ pub fn host<R: Request>(request: &R) -> Field {
     if request.proxied() && request.has(Field::XForwardedHost) { Field::XForwardedHost } else { Field::Host }
 }
 
-/// The first of a list: proxies add what they were asked by after what the browser used.
+/// The first of a list: proxies add their own values after the browser's.
 #[must_use]
 pub fn first_of(list: &str) -> &str {
     list.split(',').next().unwrap_or_default().trim()

@@ -5,17 +5,17 @@
 //! its type. Pictures, videos, sound and text are shown as before, and what a page loads itself (`<img>`, `<video>`,
 //! `fetch`, a style sheet) works as before.
 
-/// The whole of the policy.
+/// The whole policy.
 const POLICY: &str = "sandbox";
 
-/// The same for sound and films. In its own tab, a browser requests them a second time, and without the cookie if the tab
-/// has no origin. Scripts do not run here, either.
+/// The same for sound and films. If a browser opens one in its own tab, it requests it a second time, without the
+/// cookie if the tab has no origin. Scripts don't run here, either.
 const PLAYED: &str = "sandbox allow-same-origin";
 
 /// A type that no browser runs or shows.
 pub const BYTES: &str = "application/octet-stream";
 
-/// Whether a route of ComfyUI's answers what clients can write, by its canonical path.
+/// Whether a ComfyUI route, by its canonical path, answers with what clients can write.
 #[must_use]
 pub fn answers_what_clients_write(path: &str) -> bool {
     let path = path.strip_prefix("/api").unwrap_or(path);
@@ -57,7 +57,8 @@ pub fn treatment(content_type: &str) -> Treatment {
     if ["javascript", "ecmascript", "jscript", "livescript"].iter().any(|name| subtype.contains(name)) {
         return Treatment::Disarmed;
     }
-    // Browsers take every type that ends in `+xml` for XML, which may hold scripts: SVG, but X3D (`model/x3d+xml`), too.
+    // Browsers take every type that ends in `+xml` for XML, which may hold scripts: not only SVG, but also X3D
+    // (`model/x3d+xml`).
     let may_be_xml = subtype.contains("xml") || subtype.contains("svg");
     let is_shown = match kind {
         "image" | "audio" | "video" | "model" => !may_be_xml,
@@ -78,7 +79,7 @@ pub fn as_attachment(disposition: &str) -> String {
     if parameters.is_empty() { "attachment".to_owned() } else { format!("attachment; {parameters}") }
 }
 
-/// Whether a `Content-Security-Policy` value holds the policy already, beside which others do not matter.
+/// Whether a `Content-Security-Policy` value already has the policy. Others beside it do not matter.
 #[must_use]
 pub fn is_sandboxed(policies: &str) -> bool {
     policies.split(',').flat_map(|policy| policy.split(';')).any(|directive| directive.trim() == POLICY)

@@ -23,10 +23,10 @@ pub enum Table {
 }
 
 impl Table {
-    /// Of patterns, each with the words of its scopes: all of them are needed, and none where any valid key will do.
+    /// A table of patterns, each with the words of all the scopes that it needs; no words if any valid key will do.
     ///
     /// # Errors
-    /// One line a bad pattern or word.
+    /// One line per bad pattern or word.
     pub fn of_patterns(patterns: &[(String, Vec<String>)]) -> Result<Self, Vec<ConfigError>> {
         let scopes =
             patterns.iter().map(|(_, words)| needed(words)).collect::<Result<_, _>>().map_err(|fault| vec![fault])?;
@@ -125,7 +125,7 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
     let nodes = Scopes::needed(Scope::Nodes);
     match (by_table.map(Scopes::needed), request.handler()) {
         (Some(needed), Handler::ComfyUi) => needed,
-        // The stricter of both counts: if the owner is unknown, it must not need less than a node's route.
+        // The stricter of both counts: if it is unknown whose code answers, the route must not need less than a node's.
         (Some(needed), Handler::Node | Handler::Unknown) => needed.and(nodes),
         (None, Handler::Node) => nodes,
         (None, Handler::ComfyUi | Handler::Unknown) => Scopes::ALL,
@@ -135,10 +135,10 @@ fn in_comfyui<R: Request>(request: &R) -> Scopes {
 /// Where Prometheus reads.
 const METRICS: &str = "/metrics";
 
-/// A route of ComfyUI's: method, canonical path without `/api`, what it needs.
+/// A ComfyUI route: method, canonical path without `/api`, what it needs.
 type Row = (&'static str, &'static str, Scope);
 
-/// Every route of ComfyUI 0.3.64, 0.8.0, 0.26.0 and 0.33.0. A path ends in `{name}` where the canonical one does, whatever
+/// Every route of ComfyUI 0.3.64, 0.8.0, 0.26.0 and 0.33.0. A path ends in `{name}` if the canonical one does, whatever
 /// expression the name has. `HEAD` is looked up as `GET`.
 #[rustfmt::skip]
 const OF_COMFYUI: &[Row] = &[
@@ -154,7 +154,8 @@ const OF_COMFYUI: &[Row] = &[
     ("GET",    "/global_subgraphs/{id}",                                View),
     ("GET",    "/node_replacements",                                    View),
 
-    // Nodes, models, machine. With `--enable-assets`, `/object_info` has the folders scanned: a cache, and the page asks it.
+    // Nodes, models, machine. With `--enable-assets`, `/object_info` scans the folders: that only fills a cache, and
+    // the page asks for it.
     ("GET",    "/object_info",                                          View),
     ("GET",    "/object_info/{node_class}",                             View),
     ("GET",    "/embeddings",                                           View),
@@ -186,8 +187,8 @@ const OF_COMFYUI: &[Row] = &[
     ("POST",   "/upload/image",                                         Run),
     ("POST",   "/upload/mask",                                          Run),
 
-    // Settings, workflows, users. Which files of `/userdata` may be written is judged on the file. Its GETs make missing
-    // parent folders in the user's own, empty: the page reads workflows with them.
+    // Settings, workflows, users. Whether `/userdata` may be written depends on the file. Its GETs make missing parent
+    // folders in the user's own folder, and leave them empty: the page uses them to read workflows.
     ("GET",    "/settings",                                             View),
     ("POST",   "/settings",                                             Run),
     ("GET",    "/settings/{id}",                                        View),
@@ -201,8 +202,8 @@ const OF_COMFYUI: &[Row] = &[
     ("GET",    "/users",                                                View),
     ("POST",   "/users",                                                All),
 
-    // Assets. An upload can name a folder of models as its destination, so it needs more than `/upload/image`; scans and
-    // what they found are about every file there is.
+    // Assets. An upload can name a folder of models as its destination, so it needs more than `/upload/image`. Scans,
+    // and what they found, are about every file there is.
     ("GET",    "/assets",                                               View),
     ("POST",   "/assets",                                               All),
     ("POST",   "/assets/from-hash",                                     Run),
@@ -228,16 +229,16 @@ const OF_COMFYUI: &[Row] = &[
     ("PATCH",  "/internal/logs/subscribe",                              All),
 ];
 
-/// What ComfyUI mounts as folders, below each of which is more of the same. The frontend's own is at "".
+/// The folders that ComfyUI mounts, each with further mounts below it. The frontend's own is at "".
 const FOLDERS_OF_COMFYUI: [&str; 4] = ["/extensions", "/templates", "/docs", "/workflow_templates"];
 
 /// The first words of the paths of ComfyUI-Manager, as a package and as a custom node.
 const FAMILIES_OF_THE_MANAGER: [&str; 5] = ["manager", "customnode", "snapshot", "externalmodel", "comfyui_manager"];
 
-/// Paths that it had before its third version.
+/// Its paths before version 3.
 const OLD_ONES_OF_THE_MANAGER: [(&str, &str); 2] = [("model", "install"), ("alternatives", "getlist")];
 
-/// What a route of ComfyUI's needs, by its canonical path without `/api` and its method; `None` if it is not in the table.
+/// What a ComfyUI route needs, by its canonical path without `/api` and its method; `None` if it is not in the table.
 #[must_use]
 pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     if path.starts_with("/api/") {
@@ -248,7 +249,8 @@ pub fn of_comfyui(path: &str, method: &str) -> Option<Scope> {
     Some(row.2)
 }
 
-/// What a file below a static mount of ComfyUI's needs, by the mount's prefix without `/api`; `None` if it is unknown.
+/// What a file below one of ComfyUI's static mounts needs, by the mount's prefix without `/api`; `None` if it is
+/// unknown.
 #[must_use]
 pub fn of_comfyuis_files(prefix: &str, method: &str) -> Option<Scope> {
     let is_below =
@@ -274,7 +276,7 @@ pub fn is_of_the_manager(path: &str) -> bool {
     const BEFORE: [&str; 2] = ["api", "v2"];
     let (known, has_names) = path.split_once('{').map_or((path, false), |(known, _)| (known, true));
     let mut words = known.split('/').filter(|word| !word.is_empty()).peekable();
-    // A name's value may go on with the last word, or be the first one.
+    // A name's value may continue the last word, or be the first one.
     let goes_on = has_names && !known.ends_with('/');
     while let Some(word) = words.next() {
         if goes_on && words.peek().is_none() {

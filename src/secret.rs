@@ -74,7 +74,7 @@ impl Digest {
 
 impl ConstantTimeEq for Digest {
     fn ct_eq(&self, other: &Self) -> Choice {
-        // Two halves rather than 32 bytes: `subtle` keeps the compiler from guessing after each one.
+        // Two halves rather than 32 bytes: `subtle` puts a barrier against the optimizer after each one.
         self.halves().ct_eq(&other.halves())
     }
 }

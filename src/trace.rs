@@ -16,7 +16,7 @@ impl Trace {
         steps.push_str(name);
     }
 
-    /// A credential there doesn't admit, and why.
+    /// A credential there doesn't admit the request, and why.
     pub fn refused(&self, why: &str) {
         let mut steps = self.0.borrow_mut();
         for part in [" (", why, ")"] {

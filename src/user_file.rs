@@ -1,4 +1,4 @@
-//! Which scope a file of a ComfyUI user's needs.
+//! Which scope a ComfyUI user's file needs.
 //!
 //! `/userdata` reaches a user's whole folder. Its files decide what the owner's page does (`user.css`) and what the Manager
 //! installs (its `config.ini`, its startup scripts), so keys without `all` may only write:
@@ -9,7 +9,7 @@
 //! And they may read everything except
 //!
 //! 3. the Manager's folder, and
-//! 4. what would be below one of the page's own files: ComfyUI makes the folders of what it reads, so that a folder
+//! 4. anything below one of the page's own files: ComfyUI makes missing folders even to read, and such a folder
 //!    would take the file's place.
 //!
 //! The path that counts is the one on disk: relative to the user's folder, without links and `..`, with `/` between names.
@@ -20,7 +20,7 @@ use crate::keys::{Scope, Scopes};
 /// Where the page keeps what people make.
 const FOLDERS: [&str; 3] = ["workflows", "subgraphs", "keybindings"];
 
-/// What the page writes beside them.
+/// What the page writes in the user's folder itself.
 const FILES: [&str; 2] = ["comfy.settings.json", "comfy.templates.json"];
 
 /// What it only reads.
@@ -53,7 +53,8 @@ fn is_read_below_all(path: &str) -> bool {
     !is_managers(first) && (below.is_none() || !is_file())
 }
 
-/// In any spelling: without what a system leaves out of names, and as a short name (`COMFYU~1`).
+/// Whether it is the Manager's folder, in any spelling: with what a system leaves out of names, or as a short name
+/// (`COMFYU~1`).
 fn is_managers(folder: &str) -> bool {
     let name = letters(folder.split(':').next().unwrap_or_default());
     let is_short = folder.split_once('~').is_some_and(|(start, number)| {

@@ -10,7 +10,8 @@ pub enum Visit {
     Unsaid,
     /// By a page of ours, or by the person at the address bar.
     Ours,
-    /// By a link on a page of another origin: another port of this host is one, whose requests carry even a Strict cookie.
+    /// By a link on a page of another origin. Another port of this host is one, too, though its links send even a Strict
+    /// cookie.
     Link,
     /// A page of another origin embeds what it finds: by `<img>`, `fetch`, `<iframe>`.
     Embedded,

@@ -28,7 +28,7 @@ use requests::{HOST, Request, get, request};
 
 const KEY: &str = "right";
 const OTHER_KEY: &str = "right-too";
-/// Keys of 32 characters, of which one is kept as a digest, and of 31.
+/// Keys of 32 characters, one of them kept as a digest, and of 31.
 const LONG_KEY: &str = "right-with-exactly-32-characters";
 const DIGEST_KEY: &str = "right-as-a-digest-32-characters-";
 const NEARLY_LONG_KEY: &str = "right-and-of-31-characters-only";
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// One to whose own pages these origins belong.
+    /// A server to whose own pages these origins belong.
     fn at(origins: &[&str]) -> Self {
         Self { own_origins: OwnOrigins::parse(origins).unwrap(), ..Self::new() }
     }
@@ -128,7 +128,7 @@ impl Server {
         }
     }
 
-    /// So many more that none are evaluated.
+    /// Enough further guesses that no more are evaluated.
     fn guess_on(&self) {
         for number in 0..3000 {
             assert_eq!(self.outcome(&get().bearer(&format!("more-{number}"))), "locked");
@@ -166,7 +166,7 @@ fn check(server: &Server, table: &[(&str, Request, &str)]) {
     }
 }
 
-/// Every case on a server of its own, so that wrong credentials don't add up.
+/// Checks every case on its own server, so that wrong credentials don't add up.
 fn check_apart(table: Vec<(&str, Request, &str)>) {
     for case in table {
         check(&Server::new(), &[case]);
@@ -323,7 +323,7 @@ fn rule_1_one_request_carries_only_so_many_guesses() {
         ("one too many", guesses(MAX_CREDENTIALS).bearer(KEY), "invalid_credential"),
         ("one too many, in another source", guesses(MAX_CREDENTIALS).with(Field::XApiKey, KEY), "invalid_credential"),
     ]);
-    // The cookie is not a guess: it is signed.
+    // The cookie is signed, so it is not a guess.
     assert_eq!(server.outcome(&guesses(MAX_CREDENTIALS).with(Field::Cookie, session)), "Cookie");
     let behind = |forged: usize| format!("{}{}", "comfyui_session_8188=A; ".repeat(forged), server.cookie(KEY));
     assert_eq!(server.outcome(&get().with(Field::Cookie, behind(MAX_COOKIES - 1))), "Cookie");
@@ -530,7 +530,7 @@ fn rule_2_what_any_page_can_send_has_a_budget_and_a_lock_of_its_own() {
 
 #[test]
 fn rule_2_guesses_count_in_their_budget_whatever_is_beside_them() {
-    // A key in the query, whose budget is locked, hides none in a header; nor does a session of a foreign page.
+    // A key in the query, whose budget is locked, doesn't hide one in a header. Nor does a session of a foreign page.
     type Beside = (&'static str, fn(&Server, Request) -> Request, &'static str);
     let beside: [Beside; 2] = [
         ("a locked one", |_, request| request.query("token=right"), "locked"),
@@ -736,7 +736,7 @@ fn rule_2_the_manager_answers_scripts_of_our_own_pages() {
     check(&server, &[("other pictures", picture.with(SecFetchSite, "same-origin"), "Cookie")]);
 }
 
-/// What a browser sends and a program that was given an address doesn't.
+/// What a browser sends, but a program with only an address doesn't.
 const MARKS: [(Field, &str); 9] = [
     (Field::SecFetchSite, "none"),
     (Field::SecFetchMode, "cors"),
@@ -815,7 +815,7 @@ fn rule_2_the_origin_that_the_browser_used_is_the_one_that_a_trusted_proxy_tells
     use Field::{Cookie, Origin, SecFetchSite, XForwardedHost, XForwardedProto};
     let server = Server::new();
     let value = server.cookie(KEY).split_once('=').unwrap().1.to_owned();
-    // The cookie is named for the port that the browser used.
+    // The cookie's name has the port that the browser used.
     let post = |proxied, port: Option<u16>| {
         let name = port.map_or("comfyui_session".to_owned(), |port| format!("comfyui_session_{port}"));
         let request = request("POST", Route::Path("/prompt")).with(Cookie, format!("{name}={value}"));
@@ -964,7 +964,7 @@ fn rule_2_a_proxy_that_asks_about_a_request_gets_that_request_judged() {
     let by_cookie = || ask().cookie(&server);
     let ours = format!("http://{HOST}");
     let (mine, foreign) = (|| by_cookie().with(Origin, &ours), || by_cookie().with(Origin, "http://evil.example"));
-    // As Traefik asks: its own address in `Host`.
+    // Traefik asks like this, with its own address in `Host`.
     let elsewhere = |proxied, host| {
         let request = by_cookie().without(Field::Host).with(Field::Host, "127.0.0.1:9");
         Request { proxied, ..request.with(Field::XForwardedHost, host) }
@@ -1392,9 +1392,9 @@ fn locks_are_told_to_others_where_they_are_of_the_same_client_there() {
         ("203.0.113.7", false, false, true),
         ("2001:db8::1", false, false, true),
         ("203.0.113.7", true, false, true),
-        ("203.0.113.7", false, true, false), // it may be a proxy that speaks for many
+        ("203.0.113.7", false, true, false), // may be a proxy that speaks for many
         ("203.0.113.7", true, true, false),
-        ("10.0.0.7", false, false, false), // another network may have another one
+        ("10.0.0.7", false, false, false), // may be someone else in another network
         ("100.64.0.7", false, false, false),
         ("fd00::7", false, false, false),
         ("10.0.0.7", true, false, true), // a proxy vouches for it
@@ -1602,7 +1602,7 @@ fn rule_2_a_proxy_asks_for_one_scope() {
 
 #[test]
 fn rule_2_a_key_that_may_not_is_not_used() {
-    // A second one that may admits; while the address is locked, nothing is told of what the first may do.
+    // A second key that may; while the address is locked, the answer must not reveal what the first may do.
     let other = "a-key-of-at-least-32-characters-for-all";
     let mut records = parse_file("f", format!("{KEY}\n{other}\n").as_bytes()).unwrap();
     records[0].attributes = may(&[Scope::View]);
@@ -1928,7 +1928,7 @@ fn rule_1_a_log_in_by_link_is_a_browsers_with_a_key_in_its_address() {
     ] {
         assert_eq!(server.answer(Question::LogInByLink, &request), expected, "{name}");
     }
-    // A session admits the request before its address is read: so it is here that guesses count.
+    // A session admits the request before its address is looked at, so guesses must count here.
     let guess = |number: usize| browser().cookie(&server).query(&format!("api_key={number}"));
     let answers = (0..=MAX_FAILURES).map(|number| server.answer(Question::LogInByLink, &guess(number)));
     assert_eq!(answers.last().unwrap(), "locked");
@@ -2035,7 +2035,7 @@ fn who_it_is_is_who_was_admitted() {
 
 #[test]
 fn who_it_is_is_no_key_that_may_not_do_this() {
-    // Both are held back; the first would be told to a handler as the one that admitted.
+    // Both are held back; a handler would be told that the first admitted the request.
     let lines =
         format!("{KEY} scope=view user=bob\n{OTHER_KEY} scope=run user=alice\nelsewhere from=198.51.100.0/24\n");
     let server = Server { keys: keys(&[&lines]), ..Server::new() };
@@ -2064,7 +2064,7 @@ fn a_guess_beside_what_admits_counts_where_it_is_told_which_one_counts() {
 
 #[test]
 fn rule_2_the_first_that_passes_every_check_counts_as_used() {
-    // A history that the model of the decision once judged otherwise than the server.
+    // A history that the model of the decision once judged differently than the server.
     let server = Server::new();
     assert_eq!(server.outcome(&get().url_key(LONG_KEY).url_key(DIGEST_KEY)), "UrlPrefix");
     server.lock();

@@ -1,4 +1,5 @@
-//! What the fuzz targets check, on their seeds and on what is near them: without a fuzzer, and at each `cargo test`.
+//! Runs the checks of the fuzz targets on their seeds and on small changes of them: no fuzzer needed, in each `cargo
+//! test`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -7,7 +8,7 @@ use std::path::Path;
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
 
-/// Every seed of a target; each beginning of it; with each byte missing, doubled or changed.
+/// Runs every seed of a target, every beginning of it, and it with each byte missing, doubled or changed.
 fn run(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut seeds = 0;

@@ -1,4 +1,4 @@
-//! The limits, under any history of requests and any course of time.
+//! The limits, whatever requests come and however time passes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use proptest::sample::{Index, select};
 const START: u64 = 1_800_000_000_000;
 const KEY: KeyId = KeyId([1; 16]);
 
-/// What happens next.
+/// The next event.
 #[derive(Debug, Clone)]
 enum Step {
     /// Milliseconds pass.
@@ -40,7 +40,7 @@ fn quota() -> impl Strategy<Value = Quota> {
     (rate, proptest::option::of(1..4_u32)).prop_map(|(prompts, queued)| Quota { prompts, queued })
 }
 
-/// All that ever happened, and nothing clever.
+/// Everything that happened so far, and no clever code.
 #[derive(Default)]
 struct Model {
     reserved: u32,
@@ -49,7 +49,7 @@ struct Model {
 }
 
 impl Model {
-    /// In the window that ends at `now`, and reserved.
+    /// How many are in the window that ends at `now`, or reserved.
     fn prompts(&self, window: Window, now: u64) -> u32 {
         let length = window.seconds() * 1000;
         let inside = self.times.iter().filter(|time| **time + length > now && **time <= now).count();
@@ -61,10 +61,10 @@ impl Model {
             || quota.queued.is_some_and(|most| self.reserved + self.queued >= most)
     }
 
-    /// Whole seconds until fewer count than now or than the limit, if no more arrive.
+    /// Whole seconds until fewer count than now, or than the limit, if no more arrive.
     fn reset(&self, rate: Rate, now: u64) -> Option<u32> {
         let goal = self.prompts(rate.window, now).min(rate.most);
-        // What is reserved stays, and what was queued leaves at these moments.
+        // Reserved places stay; queued prompts leave at these moments.
         let leave = self.times.iter().map(|time| time + rate.window.seconds() * 1000).filter(|leaves| *leaves > now);
         let enough = leave.filter(|leaves| self.prompts(rate.window, *leaves) < goal).min();
         enough.map(|leaves| u32::try_from((leaves - now).div_ceil(1000)).unwrap())
@@ -145,7 +145,7 @@ proptest! {
             prop_assert!(quota.queued.is_none_or(|most| arrived.len() + queued.len() <= most as usize));
         }
         if let Some(Rate { most, window }) = quota.prompts {
-            // Any window that holds more than the limit begins with one of them.
+            // Any window that holds more than the limit would begin with one of them.
             for (index, first) in times.iter().enumerate() {
                 let inside = times[index..].iter().filter(|time| **time < first + window.seconds() * 1000).count();
                 prop_assert!(inside <= most as usize, "{inside} from {first} on");
@@ -169,7 +169,8 @@ proptest! {
             now += pause;
             ask(now);
         }
-        // From now on somebody asks as soon as they may. A second of each window is lost, since whole ones are told.
+        // From now on, a prompt comes as soon as one is allowed. A second of each window is lost, because times are
+        // whole seconds.
         let end = now + 3 * (window.seconds() + 1) * 1000;
         while now < end {
             prop_assert!(admitted <= 4 * most, "no limit at all");

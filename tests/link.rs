@@ -1,4 +1,4 @@
-//! What links to a page of ours may do, as tables: name, request, result.
+//! What links to our pages may do, as tables: name, request, result.
 
 #![allow(clippy::unwrap_used)]
 
@@ -76,12 +76,12 @@ fn plain() -> Request {
     request("GET", Route::Path("/")).with(Field::Accept, "text/html")
 }
 
-/// Of a browser over plain HTTP, which says nothing of where it comes from.
+/// A browser over plain HTTP, which doesn't say where a request comes from.
 fn browser() -> Request {
     plain().with(Field::UserAgent, "Mozilla/5.0")
 }
 
-/// Of one that does.
+/// A browser that says it.
 fn from(site: &str) -> Request {
     let opened = browser().with(Field::SecFetchMode, "navigate").with(Field::SecFetchDest, "document");
     opened.with(Field::SecFetchSite, site)

@@ -1,9 +1,9 @@
-//! The device probe against a stand-in for NVIDIA's library, which the real `nvml-wrapper` loads, and against AMD's sysfs
+//! The device probe with a stand-in for NVIDIA's library, which the real `nvml-wrapper` loads, and with AMD's sysfs
 //! trees.
 //!
-//! A library is found through `LD_LIBRARY_PATH`, which the loader reads once, at a process's start, and what `CUDA_…` says
-//! is the process's own. So each case runs in a process of its own: this test program again, with only the test
-//! [`in_a_process_of_its_own`], which reports through a file.
+//! The loader finds a library through `LD_LIBRARY_PATH`, which it reads once, when a process starts, and `CUDA_…`
+//! variables belong to the whole process. So each case runs in its own process: this test program again, with only the
+//! test [`in_a_process_of_its_own`], which reports through a file.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ use std::{env, fs, thread};
 
 use comfy_auth_rs::probe::{self, Device, DeviceKind, Environment, Sampler};
 
-/// Four cards as NVML lists them: sizes apart, so that a mix-up shows.
+/// Four cards as NVML lists them. Their sizes differ, so that a mix-up shows.
 const CARDS: &str = "\
 card GPU-aa11 24000 20000 0 0 NVIDIA GeForce RTX 4090
 card GPU-aa22 16000 15000 0 0 NVIDIA RTX A4000
@@ -26,11 +26,11 @@ card GPU-bb33 80000 70000 0 0 NVIDIA H100 80GB HBM3
 
 const NONE: [&str; 0] = [];
 
-/// Compiles the stand-in; answers the folder that holds it.
+/// Compiles the stand-in; returns the folder that holds it.
 fn compile(name: &str, flags: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();
-    // Under a name of its own and renamed: another run may be loading the old one.
+    // Built under its own name, then renamed: another run may be loading the old one.
     let (fresh, library) = (folder.join(format!("{}.so", std::process::id())), folder.join("libnvidia-ml.so.1"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nvml/fake_nvml.c");
     let status = Command::new("cc")
@@ -94,7 +94,7 @@ fn line(device: &Device) -> String {
     let Device { name, kind, index, uuid, total, free } = device;
     let index = index.map_or("-".to_owned(), |index| index.to_string());
     let uuid = uuid.as_deref().unwrap_or("-");
-    // Our fake NVIDIA cards have a few bytes. More than that is this machine's RAM, and unlike for each machine.
+    // Our fake NVIDIA cards have a few bytes. More than that is RAM, which differs from machine to machine.
     let ram = *kind != DeviceKind::Rocm && *total > 1 << 20 && (1..=*total).contains(free);
     let memory = if ram { "RAM".to_owned() } else { format!("{free}/{total}") };
     format!("{} {index} {uuid} {memory} {name}", kind.as_str())
@@ -217,7 +217,7 @@ fn library_without_a_driver_is_told() {
 fn missing_library_is_no_fault() {
     let report = Case::new(CARDS).env("LD_LIBRARY_PATH", "").report();
     assert!(!report.iter().any(|line| line.starts_with("fault")), "{report:?}");
-    // Else these are the real cards of this machine.
+    // Otherwise these are the real cards of this machine.
     if !Path::new("/proc/driver/nvidia").exists() {
         assert_eq!(report, NONE);
     }
@@ -339,7 +339,8 @@ fn amd_cards_beside_nvidia_ones_are_left_out() {
     assert_eq!(hidden, NONE);
 }
 
-/// Runs in the process of the test below. The driver hangs, comes back, hangs again; the process ends while it hangs.
+/// Runs in the process of the test below. The driver hangs, comes back, then hangs again, and the process ends
+/// meanwhile.
 fn sample_a_hanging_driver(folder: &Path, environment: Environment) {
     let nvml = folder.join("nvml");
     let sampler = Sampler::new(move || probe::probe(&environment).devices);

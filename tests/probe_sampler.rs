@@ -1,4 +1,4 @@
-//! The sampler with a probe that waits for this test's word: no clock decides here, except where time is the subject.
+//! The sampler with a probe that waits for this test: no result depends on a clock, except where time is the subject.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,9 +12,9 @@ use comfy_auth_rs::probe::{
     CACHE_TIME, Device, DeviceKind, FLIGHT_TIME, NoSample, Sample, Sampler, probe_devices, system_devices,
 };
 
-/// Long enough for anything that is going to happen.
+/// Long enough for anything that is expected to happen.
 const PATIENT: Duration = Duration::from_secs(30);
-/// Not waiting for what isn't going to happen.
+/// Too short to matter, for what is not expected to happen.
 const IMPATIENT: Duration = Duration::from_millis(20);
 
 /// Waits until a sample is no longer fresh.
@@ -22,7 +22,7 @@ fn outlive(sample: &Sample) {
     thread::sleep((sample.taken + CACHE_TIME).saturating_duration_since(Instant::now()));
 }
 
-/// A sampler whose probe says when it starts, and comes back with as many free bytes as it is told, or panics on `None`.
+/// A sampler whose probe reports when it starts, and returns as many free bytes as it is told, or panics on `None`.
 struct Rig {
     sampler: Sampler,
     started: Receiver<()>,
@@ -39,7 +39,7 @@ fn rig() -> Rig {
     let sampler = Sampler::new(move || {
         count.fetch_add(1, SeqCst);
         start.lock().unwrap().send(()).unwrap();
-        // Taken before the panic, so that the panic poisons nothing of the rig's.
+        // Taken before the panic, so that the panic poisons none of the rig's locks.
         let told: Option<u64> = landing.lock().unwrap().recv().unwrap();
         vec![card(told.expect("told to panic"))]
     });
@@ -55,7 +55,7 @@ fn free(sample: &Sample) -> u64 {
 }
 
 impl Rig {
-    /// A flight that lands at once.
+    /// A probe that returns at once.
     fn fly(&self, free: u64) -> Sample {
         self.land.send(Some(free)).unwrap();
         let sample = self.sampler.sample(PATIENT).unwrap();

@@ -36,7 +36,7 @@ const COMFYUI: Application = Application::ComfyUi { require_ws: false };
 
 const NOW: u64 = 1_800_000_000;
 
-/// A key in plain text: visible ASCII, neither a comment nor a digest nor like an attribute.
+/// A key in plain text: visible ASCII, but not a comment, a digest, or like an attribute.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof!["[!-<>-~]{1,40}", "[0-9][!-<>-~]{1,20}={1,2}"]
         .prop_filter("a comment or a digest", |key| !key.starts_with(['#']) && !key.starts_with("sha256:"))
@@ -52,7 +52,7 @@ fn any_label() -> impl Strategy<Value = String> {
     .prop_filter("empty", |label| !label.is_empty())
 }
 
-/// A label as files had them before there were attributes.
+/// A label as in files from before there were attributes.
 fn label() -> impl Strategy<Value = Option<String>> {
     const SIGNS: &str = "=\u{ff1d}\u{fe66}\u{a78a}\u{2550}";
     let plain = format!("[^\\pC\\pZ\"{SIGNS}]([^\\pC\n{SIGNS}]{{0,20}}[^\\pC\\pZ{SIGNS}])?");
@@ -65,7 +65,7 @@ fn block() -> impl Strategy<Value = IpNet> {
     prop_oneof![v4, v6].prop_map(|block| block.unwrap().trunc())
 }
 
-/// What a line may say of a key.
+/// What a line may say about a key.
 fn attributes() -> impl Strategy<Value = Attributes> {
     let scopes = subsequence(Scope::EACH.to_vec(), 1..=5).prop_map(Scopes::granted);
     let expires =
@@ -174,7 +174,7 @@ proptest! {
         }
     }
 
-    /// Whatever stands around it: an attribute counts, or the line is a fault. No key is left open by mistake.
+    /// Whatever is around it, an attribute counts or the line is a fault. No key is left open by mistake.
     #[test]
     fn key_file_a_scope_is_never_lost(
         before in prop_oneof![".{0,6}", "[ \"'a=-]{0,6}", Just(String::new())],
@@ -274,7 +274,7 @@ proptest! {
     fn query_round_trip(pairs in vec((select(&["api_key", "token", "prompt_id", "Token", "api_key2"][..]), ".{0,12}"), 0..6)) {
         let encode = |pairs: &[(&str, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let is_ours = |pair: &&(&str, String)| ["api_key", "token"].contains(&pair.0);
-        // No key holds a space, so a `+` that somebody did not encode stands for itself.
+        // No key holds a space, so a `+` that was not encoded means itself.
         let keys = pairs.iter().filter(is_ours).map(|pair| pair.1.replace(' ', "+"));
         let expected: Vec<_> = keys.filter(|key| !key.is_empty()).collect();
         let others: Vec<_> = pairs.iter().filter(|pair| !is_ours(pair)).cloned().collect();
@@ -443,7 +443,7 @@ proptest! {
         let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
         let client = trusted.client(peer, &field, &text);
         prop_assert!(trusted.contains(peer) || client == peer.to_canonical());
-        // Whatever a client sends: what a proxy adds to it counts.
+        // Whatever a client sends, what a proxy adds to it counts.
         let proxy = IpAddr::from([10, 0, 0, 1]);
         let added = if name == "Forwarded" { format!("for={}", behind.replace(", ", ", for=")) } else { behind.to_owned() };
         let client = trusted.client(proxy, &field, &format!("{text}, {added}"));
@@ -457,7 +457,7 @@ proptest! {
         spellings in vec(0..4_usize, 6),
         in_forwarded in any::<bool>(),
     ) {
-        // From the server outwards: the peer, then what each hop wrote.
+        // From the server to the client: the peer, then what each hop wrote.
         let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).unwrap();
         let chain: Vec<_> = chain.into_iter().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))).collect();
         let expected = chain.iter().find(|address| !trusted.contains(**address));
@@ -472,7 +472,7 @@ proptest! {
             (true, ..) => format!("for={address}"),
         }).collect();
         let field = ClientField::parse(if in_forwarded { "Forwarded" } else { "X-Real-IP" }).unwrap();
-        // In front of the client's address stands what the client wrote; behind junk, nobody looks further.
+        // What the client wrote comes before its address. Nobody looks further than junk.
         let front = if expected.is_some() { spoofed } else { "192.0.2.1,junk".to_owned() };
         let value = [front].into_iter().chain(written.into_iter().rev()).collect::<Vec<_>>().join(",");
         prop_assert_eq!(trusted.client(chain[0], &field, &value), *expected.unwrap_or(chain.last().unwrap()), "{:?}", value);
@@ -496,7 +496,7 @@ proptest! {
         prop_assert!(!same || name(authority) == name(&host) || authority.eq_ignore_ascii_case(&host));
         let elsewhere = page_of(&from.clone().with(Field::SecFetchSite, "cross-site"));
         prop_assert!([Page::SameHost, Page::Foreign].contains(&elsewhere));
-        // What can be named is ours then, and only that.
+        // What can be named is then ours, and nothing else.
         match OwnOrigins::parse(&[&origin]) {
             Ok(own) => prop_assert_eq!(page(&own, &from), Page::Own),
             Err(faults) => {
@@ -559,7 +559,7 @@ proptest! {
     }
 }
 
-/// Checks it, and answers where the tag went.
+/// Checks it, and returns where the tag went.
 fn adds_the_tag_once(page: &[u8]) -> Result<usize, TestCaseError> {
     const TAG: &[u8] = b"<script src=\"a.js\"></script>";
     let injected = inject_script(page, "a.js");
@@ -569,7 +569,7 @@ fn adds_the_tag_once(page: &[u8]) -> Result<usize, TestCaseError> {
     Ok(at)
 }
 
-/// A credential of one source, as a client may get it right or wrong.
+/// A credential of one source, as a client may send it, right or wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Presented {
     Nothing,
@@ -586,7 +586,7 @@ struct Case {
     header: Vec<Presented>,
     query: Vec<Presented>,
     url_prefix: Vec<Presented>,
-    /// `Malformed` is a forged one, `Wrong` one of a key that is gone.
+    /// `Malformed` is a forged one, `Wrong` one of a removed key.
     cookie: Presented,
     method: &'static str,
     upgrade: bool,
@@ -674,7 +674,7 @@ impl Case {
         if exempt { "anonymous" } else { refused }
     }
 
-    /// Rule 4 for what was refused.
+    /// Rule 4, for a refused request.
     fn model_redirects(&self, cause: &str) -> bool {
         ["missing_credential", "invalid_credential"].contains(&cause)
             && self.is_read()
@@ -684,7 +684,7 @@ impl Case {
 }
 
 impl Case {
-    /// The request, written down.
+    /// The request for the server.
     fn request(&self) -> Request {
         let mut request = get().without(Field::Host).with(Field::Host, "comfy:8188");
         request.method = self.method;

@@ -1,4 +1,4 @@
-//! The simulated fleet of `make simulate`, with few nodes; and that it exchanges as the Python does.
+//! The simulated fleet of `make simulate`, with few nodes; and whether it exchanges as the Python code does.
 
 #![allow(clippy::cast_precision_loss)]
 

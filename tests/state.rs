@@ -1,5 +1,5 @@
-//! What machines tell each other: in whatever order it arrives and however often, all know the same in the end; and nobody
-//! who writes into a store whatever they like can do lasting harm.
+//! What machines tell each other: whatever the order and however often it arrives, all know the same in the end. And
+//! anyone who can write to a store can do no lasting harm.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use proptest::sample::{Index, select};
 const UNIX: u64 = 1_800_000_000;
 const DAY: u64 = 24 * 60 * 60;
 
-/// Those of every machine. The last key is of nobody.
+/// The keys of every machine. The last key belongs to nobody.
 const FILE: &str = "one\ntwo user=alice prompts=9/d\nthree user=alice prompts=5/h queued=2\n";
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
@@ -45,7 +45,7 @@ fn key(number: usize) -> &'static Entry {
     KEYS.verify(NAMES[number].as_bytes(), at(0)).ok().unwrap()
 }
 
-/// So many seconds after the start, by all clocks.
+/// This many seconds after the start, by all clocks.
 fn at(second: u64) -> Now {
     Now { monotonic: Duration::from_secs(1000 + second), unix: UNIX + second, ahead: (UNIX - 1000) * 1000 }
 }
@@ -77,7 +77,7 @@ impl Machine {
         news
     }
 
-    /// All that it would tell a store, but that it is there.
+    /// Everything that it would tell a store, except that it is running.
     fn tells(&self, now: Now) -> BTreeSet<Record> {
         let (_, records) = self.state.all(&self.keys, now);
         let own = self.state.nodes.heartbeat(now).record(None);
@@ -97,7 +97,7 @@ impl Machine {
         self.keys.current().verify(NAMES[number].as_bytes(), at(0)).is_ok()
     }
 
-    /// What requests notice of it. It grows with what is known: each number as much as it forbids.
+    /// What requests notice of it. It grows with what is known: each number says how much is forbidden.
     fn forbids(&self) -> Vec<u64> {
         let mut seen: Vec<u64> = (0..3).map(|number| u64::from(!self.admits(number))).collect();
         seen.extend(sessions().map(|session| u64::from(self.state.log_outs.contains(&session))));
@@ -132,12 +132,12 @@ fn clients() -> impl Iterator<Item = (Client, Budget)> {
     addresses.flat_map(|client| [Budget::Client, Budget::AnyPage].map(|budget| (client, budget)))
 }
 
-/// What a machine may say, and what none would: of a few keys, sessions and addresses, so that much of it meets.
+/// What a machine may say, and what none would: about few keys, sessions and addresses, so that facts often meet.
 fn fact() -> impl Strategy<Value = (usize, Fact)> {
     fact_of(b"seklpn")
 }
 
-/// The same of some kinds.
+/// The same, only of some kinds.
 fn fact_of(kinds: &'static [u8]) -> impl Strategy<Value = (usize, Fact)> + Clone {
     let numbers = (0..NAMES.len(), 0..12_u64, any::<u8>());
     let times = prop_oneof![
@@ -235,7 +235,7 @@ proptest! {
         let until = now.unix;
         let expected: BTreeSet<_> = machine.tells(at(0)).into_iter().filter(|record| record.until > until).collect();
         let told: BTreeSet<_> = machine.tells(now);
-        // A prompt counts for a day, and a lock until it ends; others may hear of both for a minute longer.
+        // A prompt counts for a day, and a lock until it ends. Others may hear of both for one more minute.
         prop_assert!(told.is_subset(&expected));
         let rest: Vec<_> = expected.difference(&told).collect();
         prop_assert!(rest.iter().all(|record| [b'p', b'l'].contains(&record.name[0]) && record.until <= until + 60));
@@ -320,7 +320,7 @@ proptest! {
     }
 }
 
-/// What somebody writes who can read and write the store, but knows no key.
+/// What someone writes who can read and write the store, but knows no key.
 fn written_by_a_stranger() -> impl Strategy<Value = Record> {
     let of_a_key = fact_of(b"sekp");
     let forged = (of_a_key.clone(), any::<[u8; 16]>()).prop_map(|((_, fact), mac)| fact.record(Some(&mac)));
@@ -339,7 +339,7 @@ fn written_by_a_stranger() -> impl Strategy<Value = Record> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// So many log-outs of one key that the oldest are replaced by one fact.
+    /// Enough log-outs of one key that one fact replaces the oldest.
     #[test]
     fn a_flood_of_log_outs_leads_to_the_same_in_any_order(
         ends in vec((0..1500_u64, 0..100_u8), 1000..1400),
@@ -375,7 +375,7 @@ proptest! {
     }
 }
 
-/// As many as one likes, of whatever needs no key.
+/// Any number of facts that need no key.
 #[test]
 fn nobody_fills_the_memory() {
     let machine = Machine::new();
@@ -407,7 +407,7 @@ fn nobody_fills_the_memory() {
     assert_eq!(machine.tells(at(1000)).len(), 1, "nothing of it is left");
 }
 
-/// A key that is known: more than a thousand sessions of it, and more prompts than any limit names.
+/// With a known key: more than a thousand sessions of it, and more prompts than any limit allows.
 #[test]
 fn nobody_fills_the_memory_by_a_key_of_their_own() {
     let machine = Machine::new();
@@ -421,7 +421,7 @@ fn nobody_fills_the_memory_by_a_key_of_their_own() {
     let told = machine.tells_all();
     let of_kind = |kind| told.iter().filter(|record| record.name[0] == kind).count();
     assert_eq!((of_kind(b's'), of_kind(b'e'), of_kind(b'p')), (1024, 1, 10_000));
-    // One that has no limits counts no prompts.
+    // A key without limits counts no prompts.
     machine.learn(&[written((0, Fact::Prompt { key: key(0).id(), time: UNIX * 1000, id: 1 }))]);
     assert_eq!(machine.tells_all().len(), told.len());
 }

@@ -1,6 +1,6 @@
 """Writes the shell completions that `comfy-auth-rs completion` prints: `make completions`.
 
-They are written beforehand by shtab, so that the package itself needs nothing but aiohttp.
+shtab writes them in advance, so that the package itself needs only aiohttp.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from comfy_auth_rs.cli.completion import FOLDER, SHELLS
 
 
 def complete_paths(parser: argparse.ArgumentParser) -> None:
-    """Has every argument that is a path complete as one: folders by their names in `--help`."""
+    """Makes every argument that is a path complete as one: as a folder if `--help` names it so."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,7 +1,7 @@
-"""Draws docs/images/dashboard.svg: what the dashboard in deploy/prometheus shows of two minutes of use.
+"""Draws docs/images/dashboard.svg: what the dashboard in deploy/prometheus shows after two minutes of use.
 
-A real Prometheus reads the miniature, which three people use, a stranger guesses at, and a wall display looks at. Then
-it is asked what each panel asks it. `make dashboard` runs this.
+A real Prometheus reads the miniature while three people use it, a stranger guesses keys, and a wall display looks on.
+Then it gets the query of each panel. `make dashboard` runs this.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from support.servers import MINI_COMFYUI, Server, start_server
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "dashboard.svg"
 
-#: Who uses it: how often, in seconds between two prompts, and how long these take.
+#: The people, with the seconds between two of their prompts, and how long these take.
 PEOPLE = {"alice": (5.0, 3.0), "bob": (9.0, 4.0), "render bot": (3.0, 0.7)}
 
-#: What Grafana makes of it where it is looked at each second.
+#: Grafana's value if it refreshes every second.
 RATE_INTERVAL = "10s"
 
 #: Height of the title and of a row of the dashboard's grid, in inches.
@@ -75,7 +75,7 @@ def used(server: Server, keys: Mapping[str, str]) -> Iterator[None]:
 
 
 def _queue(server: Server, key: str, pause: float, seconds: float, end: Event) -> None:
-    chance = random.Random(key)  # noqa: S311 - habits, no secrets
+    chance = random.Random(key)  # noqa: S311 - habits, not secrets
     with suppress(ConnectionError):
         while not end.wait(chance.uniform(0.3, 1.7) * pause):
             graph: dict[str, Any] = {
@@ -105,7 +105,7 @@ def _look(server: Server, key: str, end: Event) -> None:
 
 
 def _guess(server: Server, end: Event) -> None:
-    """Strangers, one of whom gets locked."""
+    """Strangers, one of whom gets locked out."""
     number = 0
     while not end.wait(1):
         ask(server, "/queue")
@@ -158,7 +158,7 @@ def _name(target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
 
 
 def _stat(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin: float, end: float) -> None:
-    """The last values, large, in the colour of their thresholds."""
+    """The last values, in large type, coloured by their thresholds."""
     cell.set_axis_off()
     [target] = panel["targets"]
     defaults = panel["fieldConfig"]["defaults"]
@@ -191,7 +191,7 @@ def _timeseries(cell: Axes, panel: Mapping[str, Any], started: Prometheus, begin
         for name, curve in curves.items():
             cell.plot(curve.keys(), curve.values(), label=name, linewidth=1.2)
     cell.set_xlim(0, end - begin)
-    cell.set_ylim(0, cell.get_ylim()[1] * 1.25)  # the legend is there
+    cell.set_ylim(0, cell.get_ylim()[1] * 1.25)  # room for the legend
     cell.grid(alpha=0.3)
     cell.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds // 60:.0f}:{seconds % 60:02.0f}"))
     cell.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))

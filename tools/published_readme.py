@@ -1,5 +1,5 @@
-"""Writes README.md for a place where nothing lies beside it, such as PyPI: each link names the repository, at this
-version's tag. The workflow that builds wheels runs it first. Nothing of it is committed.
+"""Writes README.md for places where it stands alone, such as PyPI: each link leads to the repository, at this version's
+tag. The workflow that builds wheels runs this first. The result is not committed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ README = REPOSITORY / "README.md"
 PAGES = "https://github.com/comfy-auth-rs/comfy-auth-rs/blob"
 FILES = "https://raw.githubusercontent.com/comfy-auth-rs/comfy-auth-rs"
 
-#: What a link of Markdown, or an image of HTML, leads to.
+#: What a Markdown link, or an image in HTML, leads to.
 LINK = re.compile(r'(?<=\]\()(?P<link>[^)\s]+)(?=\))|(?<=src=")(?P<image>[^"]+)(?=")')
 
 

@@ -1,7 +1,7 @@
 """Writes what ComfyUI's registry gets: `make node`.
 
-It is the custom node that `comfy-auth-rs install-node` writes, with its requirements and its metadata, which come from
-this project's pyproject.toml. The registry's own tools then publish that folder.
+This is the custom node that `comfy-auth-rs install-node` writes, with requirements and metadata from this project's
+pyproject.toml. The registry's own tools then publish the folder.
 """
 
 import json
@@ -44,7 +44,7 @@ def metadata(manifest: dict) -> str:
         "project.urls": project["urls"],
         "tool.comfy": manifest["tool"]["comfy"],
     }
-    # JSON's strings and lists are TOML's.
+    # JSON strings and lists are also TOML.
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
         for name, table in tables.items()
@@ -52,12 +52,12 @@ def metadata(manifest: dict) -> str:
 
 
 def requirement(project: dict) -> str:
-    """The package of the same version: the node's files are that version's."""
+    """The package in the same version, because the node's files belong to that version."""
     return f"{project['name']}=={project['version']}"
 
 
 def write(folder: Path) -> None:
-    """Writes the folder again."""
+    """Writes the folder from scratch."""
     manifest = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = manifest["project"]
     shutil.rmtree(folder, ignore_errors=True)

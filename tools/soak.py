@@ -1,4 +1,4 @@
-"""`make soak`: the property tests with one seed after the other, until the time is over or one of them fails."""
+"""`make soak`: runs the property tests with one seed after the other, until the time is up or a test fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def commands(seed: int) -> list[list[str]]:
-    """What a round runs, half a minute in all: each can be typed into a shell."""
+    """The commands of a round, half a minute in all. You can type each into a shell."""
     rust = [f"PROPTEST_RNG_SEED={seed}", "PROPTEST_CASES=500", "PROPTEST_DISABLE_FAILURE_PERSISTENCE=1"]
     python = ["DECISIONS=2000", os.path.relpath(sys.executable, REPOSITORY), "-m", "pytest", "-q", "-x"]
     random = ["-m", "hypothesis", "--hypothesis-profile=random", f"--hypothesis-seed={seed}"]

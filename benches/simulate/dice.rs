@@ -1,6 +1,6 @@
-//! Random numbers that are the same each time: xorshift64*.
+//! Random numbers that are the same in each run: xorshift64*.
 
-/// A source of them.
+/// Their source.
 pub struct Dice(u64);
 
 impl Dice {
@@ -16,7 +16,7 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// From 0 up to `end`, which it is not.
+    /// From 0 up to `end`, without `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
@@ -26,7 +26,7 @@ impl Dice {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A time with this mean until something happens that could happen at any moment.
+    /// How long until the next event, if events come at random moments with this mean.
     pub fn until_next(&mut self, mean: f64) -> u64 {
         (-(1.0 - self.fraction()).ln() * mean) as u64
     }

@@ -23,7 +23,7 @@ pub const LIMITED: usize = 128;
 /// That limit, in an hour.
 pub const LIMIT: usize = 60;
 
-/// The clocks of nodes differ by up to so many milliseconds.
+/// The clocks of nodes differ by up to this many milliseconds.
 const SKEW: u64 = 500;
 
 pub struct Plan {
@@ -47,9 +47,9 @@ pub struct Fleet {
     ticks_at: Option<u64>,
 }
 
-/// What a caller of [`Fleet::next`] gets to see.
+/// What a caller of [`Fleet::next`] sees.
 pub enum Seen {
-    /// Something that it had scheduled itself.
+    /// Something that the caller had scheduled.
     Own(u64),
     /// A node has learned something, or the store has what the node told.
     Learned {
@@ -102,7 +102,7 @@ impl Fleet {
         fleet
     }
 
-    /// Lets [`Self::next`] return `what` at that time.
+    /// Makes [`Self::next`] return `what` at that time.
     pub fn remind(&mut self, at: u64, what: u64) {
         self.schedule(at, Event::Own(what));
     }
@@ -145,7 +145,7 @@ impl Fleet {
         Some(Seen::Else)
     }
 
-    /// Something happened on a node: its writer is woken if that is to be told.
+    /// Something happened on a node: wakes its writer if others must be told.
     pub fn poke(&mut self, node: usize) {
         if self.nodes[node].state.changes.has_news() {
             self.wake(node);
@@ -253,9 +253,9 @@ fn keys(dice: &mut Dice) -> KeyStore {
     KeyStore::open(&[], &[file.path().to_owned()]).expect("a good key file")
 }
 
-/// Delays and losses within one building, and between far places.
+/// Delays and losses within one building, and between distant places.
 pub const NEAR: Conditions = Conditions { delay: 200_000, jitter: 100_000, loss: 0.0001 };
 pub const FAR: Conditions = Conditions { delay: 40 * MILLISECOND, jitter: 5 * MILLISECOND, loss: 0.01 };
 
-/// All nodes are there from then on.
+/// From this time on, all nodes are there.
 pub const ALL_THERE: u64 = 12 * SECOND;

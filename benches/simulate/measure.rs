@@ -1,4 +1,4 @@
-//! What is measured: who knows of which log-out since when, and how many bytes went where.
+//! What is measured: when each node learned of each log-out, and how many bytes went where.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -41,7 +41,7 @@ pub struct LogOuts {
 struct LogOut {
     session: Session,
     began: u64,
-    /// When each node knew of it, since then.
+    /// When each node knew of it, counted from then.
     known: Vec<Option<u64>>,
 }
 
@@ -59,7 +59,7 @@ impl LogOuts {
         self.unanswered[node].push_back((fleet.nodes[node].state.changes.version(), fleet.now));
     }
 
-    /// A node has learned something. What it has learned is asked of its state.
+    /// A node has learned something: its state says what.
     pub fn learned(&mut self, node: usize, brought: &Brought, fleet: &Fleet) {
         for record in brought.batches.iter().flat_map(|batch| batch.iter()).filter(|record| record.name[0] == b's') {
             let Some((Fact::LogOut { session, .. }, _)) = Fact::parse(&record.value) else { continue };
@@ -80,7 +80,8 @@ impl LogOuts {
         self.in_time(from, to).count()
     }
 
-    /// How long it took until each node knew of those that began in this time, or has not yet.
+    /// How long it took until each node knew of the log-outs that began in this time, without those that it doesn't
+    /// know yet.
     pub fn known(&self, from: u64, to: u64) -> Vec<u64> {
         self.in_time(from, to)
             .flat_map(|log_out| log_out.known.iter().flatten().filter(|time| **time > 0))
@@ -102,7 +103,8 @@ impl LogOuts {
         self.in_time(from, to).map(last).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    /// After `heals`, when each node knew of each that began before, in the same order of magnitude.
+    /// For log-outs that began before `heals`: how long after it each node knew of each, in the same order of
+    /// magnitude.
     pub fn known_after(&self, from: u64, heals: u64) -> Vec<u64> {
         let of = |log_out: &LogOut| {
             let began = log_out.began;
@@ -126,7 +128,7 @@ pub struct Bytes {
     pub store_received_worst: u64,
     pub store_sent_mean: u64,
     pub store_sent_worst: u64,
-    /// How much of its time the store worked, in the worst second.
+    /// The share of its time that the store worked.
     pub store_busy_mean: f64,
 }
 

@@ -1,4 +1,4 @@
-//! A fleet in one process: the state as it is on each node, a store and a network that are simulated.
+//! A fleet in one process: each node has the real state; the store and the network are simulated.
 
 #![allow(
     dead_code,

@@ -3,24 +3,24 @@
 use super::dice::Dice;
 use super::time::{MILLISECOND, SECOND};
 
-/// How long TCP waits before it sends something lost again; then twice as long, and so on.
+/// How long TCP waits before it sends a lost packet again. The wait doubles each time.
 const SENT_AGAIN_AFTER: u64 = 200 * MILLISECOND;
 
-/// What one packet can carry, and what it adds.
+/// What one packet can carry, and its overhead.
 const PACKET: u64 = 1448;
 const HEADERS: u64 = 66;
 
 #[derive(Clone, Copy)]
 pub struct Conditions {
-    /// The shortest way, in one direction.
+    /// The shortest time that a message takes, in one direction.
     pub delay: u64,
     /// The mean of what is added to it.
     pub jitter: u64,
-    /// How many packets of one are lost.
+    /// The share of packets that are lost.
     pub loss: f64,
 }
 
-/// From when to when the first so many nodes cannot reach the store.
+/// The time in which the first so many nodes cannot reach the store.
 #[derive(Clone, Copy)]
 pub struct Partition {
     pub from: u64,
@@ -35,7 +35,7 @@ pub struct Network {
     pub traffic: Traffic,
 }
 
-/// Bytes in each second, by node: what it sent, and what it received. The store has the sums, the other way round.
+/// Bytes in each second, by node: what it sent, and what it received. The store has the sums, in the other direction.
 pub struct Traffic {
     pub sent: Vec<Vec<u64>>,
     pub received: Vec<Vec<u64>>,
@@ -79,7 +79,7 @@ impl Network {
     }
 }
 
-/// With what the packets add.
+/// The bytes including the packets' overhead.
 pub fn on_the_wire(bytes: u64) -> u64 {
     bytes + packets(bytes) * HEADERS
 }

@@ -1,4 +1,4 @@
-//! One node: the state as it is, and the two threads of `store/exchange.py` that carry and bring.
+//! One node: its real state, and the two threads of `store/exchange.py` that carry and bring.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,26 +17,26 @@ use super::time::{MICROSECOND, MILLISECOND, SECOND};
 /// When the simulation begins, in milliseconds since 1970.
 pub const BEGINNING: u64 = 1_800_000_000_000;
 
-/// What a node's Python takes to get going, and to look at one record.
+/// How long a node's Python takes to get going, and to look at one record.
 pub const ROUND: u64 = 300 * MICROSECOND;
 pub const EACH_RECORD: u64 = 8 * MICROSECOND;
 
 /// What one of the two threads does next.
 pub enum Next {
     Ask(Request),
-    /// The same after so long.
+    /// The same, after this long.
     AskIn(u64, Request),
-    /// The writer waits for news, but not for longer.
+    /// The writer waits for news, but no longer than this.
     Sleep(u64),
-    /// The connection failed, and is made again then.
+    /// The connection failed. When to connect again.
     Connect(u64),
 }
 
-/// What a reply has brought.
+/// What a reply brought.
 #[derive(Default)]
 pub struct Brought {
     pub batches: Vec<Rc<[Told]>>,
-    /// That the store has all facts up to it.
+    /// The version up to which the store has all facts.
     pub stored: Option<u64>,
     /// Whether the writer has something new to carry.
     pub is_news: bool,
@@ -62,13 +62,13 @@ pub struct Node {
 #[derive(Default)]
 pub struct Carry {
     pub outbox: Outbox,
-    /// Up to which all is in the outbox, or was.
+    /// The version up to which everything is in the outbox, or was.
     version: u64,
     next_beat: u64,
     is_again: bool,
     pause: Pause,
     writing: Option<Rc<[Told]>>,
-    /// Since when it waits for news.
+    /// Since when it has been waiting for news.
     pub is_asleep: bool,
     pub has_news: bool,
     /// Goes up with each sleep.
@@ -85,7 +85,7 @@ pub struct Bring {
     pause: Pause,
 }
 
-/// How long to wait until the next try: longer each time.
+/// How long to wait before the next try: longer each time.
 #[derive(Default)]
 struct Pause(u64);
 
@@ -116,14 +116,14 @@ impl Node {
         }
     }
 
-    /// By its own clocks.
+    /// The time by its own clocks.
     pub fn clock(&self, now: u64) -> Now {
         let ahead = BEGINNING + self.ahead;
         let monotonic = std::time::Duration::from_nanos(now);
         Now { monotonic, unix: (ahead + now / MILLISECOND) / 1000, ahead }
     }
 
-    /// The next step of a thread when a reply is there.
+    /// The next step of a thread when a reply arrives.
     pub fn step(&mut self, is_writer: bool, reply: Reply, now: u64) -> (Next, Brought) {
         if matches!(reply, Reply::Failed) {
             return (self.failed(is_writer, now), Brought::default());
@@ -255,7 +255,7 @@ impl Node {
     fn all_is_read(&mut self, brought: &mut Brought, now: u64) -> Request {
         let mut missing: Vec<_> = std::mem::take(&mut self.bring.missing).into_values().collect();
         if !missing.is_empty() {
-            // By kind, then by what they say: the same each time.
+            // By kind, then by value, so that the order is the same each time.
             missing.sort_by(|one, other| one.value.cmp(&other.value));
             self.lacking.push(missing);
             brought.is_news = true;
@@ -278,7 +278,7 @@ impl Node {
                 }
             }
         }
-        // The next request, or the timer of the application, looks at what is in flight: from then on log-outs count.
+        // The next request, or the application's timer, checks what is in flight. From then on log-outs count.
         let look = self.state.log_outs.begin_look();
         self.state.log_outs.noted(look);
     }
@@ -288,7 +288,7 @@ impl Node {
         records.into_iter().map(|record| (record.name.clone(), told(record))).collect()
     }
 
-    /// Everything that it knows, but for who is there.
+    /// Everything that it knows, except which nodes are there.
     pub fn knows(&self, now: Now) -> Vec<Vec<u8>> {
         let (_, records) = self.state.all(&self.keys, now);
         let mut names: Vec<_> = records.into_iter().map(|record| record.name).filter(|name| name[0] != b'n').collect();
@@ -305,7 +305,7 @@ impl Node {
         }
     }
 
-    /// When the threads begin: not all at once.
+    /// When the threads begin: not all at the same time.
     pub fn begins(&mut self) -> u64 {
         self.dice.below(10 * SECOND)
     }

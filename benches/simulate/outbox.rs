@@ -1,4 +1,4 @@
-//! What is still to be written, in the order in which it matters, and no faster than allowed: `store/outbox.py`.
+//! What is still to be written, most important first, and no faster than allowed: `store/outbox.py`.
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ pub struct Outbox {
     /// What may leave now, in bytes.
     saved: f64,
     at: Option<u64>,
-    /// How long locks are gathered, how many leave then, and when the next ones may leave.
+    /// How long locks are gathered, how many then leave, and when the next ones may leave.
     gather: u64,
     most_locks: usize,
     locks_at: u64,
@@ -24,7 +24,7 @@ pub struct Outbox {
     pub dropped: u64,
 }
 
-/// Records in order, none twice.
+/// Records in order, without duplicates.
 #[derive(Default)]
 struct Waiting {
     records: VecDeque<Told>,
@@ -68,7 +68,7 @@ impl Outbox {
         let mut left = self.saved;
         let mut batch = Vec::new();
         self.news.fitting(&mut left, &mut batch, LARGEST_BATCH);
-        // Not a few at a time.
+        // Not just a few at a time.
         if left >= MOST_SAVED as f64 / 2.0
             && self.lacking.fitting(&mut left, &mut batch, LARGEST_BATCH)
             && now >= self.locks_at
@@ -90,7 +90,7 @@ impl Outbox {
         }
     }
 
-    /// The time from the last `take` until more may leave; `None` where nothing waits.
+    /// The time from the last `take` until more may leave; `None` if nothing waits.
     pub fn delay(&self) -> Option<u64> {
         if [&self.news, &self.lacking].iter().any(|waiting| !waiting.records.is_empty()) {
             return Some(MOST_SAVED / 2 * SECOND / RATE);
@@ -121,7 +121,7 @@ impl Waiting {
         }
     }
 
-    /// Copies as many of the first as fit. Returns whether all did.
+    /// Copies as many of the first records as fit. Returns whether all of them did.
     fn fitting(&self, left: &mut f64, batch: &mut Vec<Told>, most: usize) -> bool {
         for record in &self.records {
             *left -= cost(record) as f64;
@@ -135,7 +135,7 @@ impl Waiting {
 
     fn remove(&mut self, batch: &[Told]) {
         let written: HashSet<_> = batch.iter().map(|record| &record.name).collect();
-        // They were the first ones when they were taken, and more came only after them.
+        // They were first when they were taken, and new ones are added only at the end.
         while self.records.front().is_some_and(|record| written.contains(&record.name)) {
             let name = self.records.pop_front().map(|record| record.name);
             name.map(|name| self.names.remove(&name));

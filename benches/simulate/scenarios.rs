@@ -1,4 +1,4 @@
-//! What happens to the fleet: everyday, a flood of failing addresses, a partition, limits that are reached.
+//! What happens to the fleet: an ordinary day, a flood of failing addresses, a partition, limits that are reached.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,10 +16,10 @@ use super::network::{Conditions, Partition};
 use super::node::BEGINNING;
 use super::time::SECOND;
 
-/// People at work. Each has a session on the node that the proxy has chosen for the user.
+/// People at work. Each has a session on the node that the proxy chose for the user.
 pub const CLIENTS: u64 = 100_000;
 
-/// What all of them do each second: each logs out once in six hours, and queues a prompt each half hour.
+/// What all of them do each second: each logs out every six hours, and queues a prompt every half hour.
 const LOG_OUTS: f64 = CLIENTS as f64 / (6.0 * 3600.0);
 const PROMPTS: f64 = CLIENTS as f64 / 1800.0;
 const LOCKS: f64 = 0.1;
@@ -65,11 +65,11 @@ pub struct Run {
     tries: Vec<Tries>,
 }
 
-/// What one user tries whose limit is meant to be reached.
+/// The attempts of one user who is meant to reach the limit.
 #[derive(Clone)]
 struct Tries {
     user: usize,
-    /// Nanoseconds between two, in the mean.
+    /// The mean time between two, in nanoseconds.
     pause: f64,
     until: u64,
     admitted: usize,
@@ -96,7 +96,7 @@ impl Run {
         }
     }
 
-    /// Everyday, from when all nodes are there.
+    /// An ordinary day, from the time when all nodes are there.
     pub fn calm(&mut self, until: u64) {
         self.calm_until = until;
         for what in [LOG_OUT, PROMPT, LOCK] {
@@ -208,7 +208,7 @@ impl Run {
         node
     }
 
-    /// How many of the locks a node knows, of all.
+    /// Which share of all locks a node knows.
     fn locks_known(&self) -> f64 {
         let (mut known, mut asked) = (0_usize, 0_usize);
         for node in self.fleet.nodes.iter().step_by(self.fleet.nodes.len().div_ceil(10)) {
@@ -232,7 +232,7 @@ impl Run {
     }
 }
 
-/// What became of the log-outs of some time.
+/// What became of the log-outs of a period.
 #[derive(Debug, Serialize, PartialEq)]
 pub struct Told {
     pub log_outs: usize,
@@ -264,7 +264,7 @@ impl Told {
     }
 }
 
-/// When 0, 1, 2 … 100 percent of `all` were reached, as far as they were.
+/// When 0, 1, 2 … 100 percent of `all` were reached, as far as that happened.
 fn curve(mut times: Vec<u64>, all: usize) -> Vec<f64> {
     times.sort_unstable();
     let last = all.saturating_sub(1);
@@ -280,7 +280,7 @@ pub struct Everyday {
     pub whole_reads: u64,
 }
 
-/// Half a minute of everyday.
+/// Half a minute of an ordinary day.
 pub fn everyday(setting: Setting) -> Everyday {
     let nodes = setting.nodes;
     let mut run = Run::new(&setting.plan(None));
@@ -297,11 +297,11 @@ pub struct Flood {
     pub told: Told,
     pub bytes: Bytes,
     pub by_second: Vec<u64>,
-    /// How many of the locks a node knew at the end, and how many a node that made them did not tell.
+    /// The share of the locks that a node knew at the end, and how many a node made but did not tell.
     pub locks_known: f64,
     pub locks_dropped: u64,
     pub failures: u64,
-    /// How often a node read everything again since the flood began.
+    /// How often a node has read everything again since the flood began.
     pub whole_reads: u64,
 }
 
@@ -331,12 +331,12 @@ pub fn flood(setting: Setting, flooded: Option<usize>) -> Flood {
 pub struct Parted {
     pub nodes: usize,
     pub log_outs: usize,
-    /// Until all knew of all log-outs, from the end of the partition.
+    /// How long after the partition's end it took until all knew of all log-outs.
     pub agreed_ms: Option<f64>,
-    /// Whether all nodes know exactly the same at the end, and how many facts.
+    /// Whether all nodes know exactly the same at the end, and how many facts that is.
     pub all_alike: bool,
     pub facts: usize,
-    /// Until 0, 1, 2 … 100 percent of what was missing was known.
+    /// How long it took until 0, 1, 2 … 100 percent of what was missing was known.
     pub curve: Vec<f64>,
     pub bytes_after: Bytes,
 }
@@ -350,7 +350,7 @@ pub fn parted(setting: Setting, seconds: u64) -> Parted {
     let mut run = Run::new(&setting.plan(partition));
     run.calm(to);
     run.until(to + 15 * SECOND);
-    // By the clock that is most ahead, for all.
+    // For all, by the clock that is furthest ahead.
     let clock = run.fleet.nodes.iter().map(|node| node.ahead).max().unwrap_or(0);
     let clock = Now::at((BEGINNING + clock) / 1000 + run.fleet.now / SECOND + 2);
     let known: Vec<_> = run.fleet.nodes.iter().map(|node| node.knows(clock)).collect();
@@ -373,9 +373,9 @@ pub fn parted(setting: Setting, seconds: u64) -> Parted {
 #[derive(Debug, Serialize, PartialEq)]
 pub struct Overshot {
     pub nodes: usize,
-    /// Tries a second of one user, the mean of what was admitted beyond the limit, and the worst.
+    /// For each rate: one user's tries a second, and how much was admitted beyond the limit, on average and at worst.
     pub by_rate: Vec<(f64, f64, usize)>,
-    /// The same at 100 tries a second for a minute, while the store is away for all nodes.
+    /// The same at 100 tries a second for a minute, while no node can reach the store.
     pub away: (f64, usize),
 }
 
@@ -383,7 +383,7 @@ pub struct Overshot {
 const RATES: [f64; 3] = [10.0, 100.0, 1000.0];
 const USERS_EACH: usize = 8;
 
-/// Users try more than they may, each time on a node at random.
+/// Users try more than they may, each time on a random node.
 pub fn overshot(setting: Setting) -> Overshot {
     let nodes = setting.nodes;
     let from = ALL_THERE + 3 * SECOND;

@@ -1,5 +1,5 @@
-//! The store: what a Valkey does for `python/comfy_auth_rs/store/valkey.py`. A hash with all facts, a stream of the latest,
-//! readers that wait. It does one thing after the other, and each takes time.
+//! The store: what Valkey does for `python/comfy_auth_rs/store/valkey.py`. A hash with all facts, a stream of the
+//! latest, and readers that wait. It does one thing at a time, and each takes time.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use super::time::{MICROSECOND, SECOND};
 /// A fact as it travels. All nodes share the bytes.
 pub type Told = Record<Rc<[u8]>>;
 
-/// What a Redis 7.0 takes for each on one core, as measured: a request, a command of it, a record that it reads or writes,
-/// and waking one who waits.
+/// What Redis 7.0 takes for each on one core, as measured: a request, a command in it, a record that it reads or
+/// writes, and waking one reader.
 const REQUEST: u64 = 10 * MICROSECOND;
 const COMMAND: u64 = 2 * MICROSECOND;
 const WRITING: u64 = 6 * MICROSECOND;
@@ -25,7 +25,7 @@ const WAKING: u64 = 9 * MICROSECOND;
 /// Its network: 10 Gbit/s.
 const NANOSECONDS_A_BYTE: f64 = 0.8;
 
-/// What the protocol adds to a record, an entry and a command.
+/// The protocol's overhead for a record, an entry and a command.
 const AROUND_RECORD: u64 = 25;
 const AROUND_ENTRY: u64 = 45;
 const AROUND_COMMAND: u64 = 60;
@@ -45,9 +45,9 @@ pub enum Request {
     Connect,
     /// How far the stream is.
     Begin,
-    /// Some of all facts, from here on.
+    /// Some of all the facts, from this one on.
     Scan(usize),
-    /// What the stream has after this, and, if it is time, who is there.
+    /// What the stream has after this, and, if it is time for it, which nodes are there.
     Read {
         after: u64,
         nodes: bool,
@@ -55,7 +55,7 @@ pub enum Request {
     /// Until the stream has more.
     Wait(u64),
     Write(Rc<[Told]>),
-    /// A heartbeat, of which nobody is told.
+    /// A heartbeat, which nobody is told about.
     Beat(Told),
 }
 
@@ -70,7 +70,7 @@ pub enum Reply {
         entries: Vec<Rc<[Told]>>,
         last: u64,
     },
-    /// The stream doesn't go back so far.
+    /// The stream doesn't go back that far.
     Trimmed,
     Awake,
     Written,
@@ -86,12 +86,12 @@ pub struct Answer {
 }
 
 pub struct Store {
-    /// Entries of the stream that one read brings at most.
+    /// The most entries of the stream that one read brings.
     entries: usize,
     facts: Hash,
     nodes: Hash,
     stream: VecDeque<Rc<[Told]>>,
-    /// Of the latest entry of the stream.
+    /// The number of the latest entry of the stream.
     last: u64,
     waiting: VecDeque<(u64, Line)>,
     busy_until: u64,
@@ -184,7 +184,7 @@ impl Store {
         }
     }
 
-    /// Does what is asked. Returns what is answered, to the one who asked and to those who waited.
+    /// Does what is asked. Returns the answers, to the one who asked and to those who waited.
     pub fn serve(&mut self, line: Line, request: Request, now: u64) -> Vec<Answer> {
         self.works(now, request.work());
         let reply = match request {

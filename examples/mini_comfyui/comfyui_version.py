@@ -1,3 +1,3 @@
-"""The version that /system_stats shows: the ComfyUI whose shape this is, and that this is not it."""
+"""The version in /system_stats: the ComfyUI that this one imitates, and that it is not that ComfyUI."""
 
 __version__ = "0.3.64+mini"

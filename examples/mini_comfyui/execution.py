@@ -30,7 +30,7 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STR
 
 
 class PromptQueue:
-    """Prompts that wait, that run and that ran; for any thread."""
+    """Prompts that are waiting, running or finished; any thread may use it."""
 
     def __init__(self, server: "PromptServer") -> None:
         self.server = server
@@ -43,7 +43,7 @@ class PromptQueue:
         self.flags: Json = {}
 
     class ExecutionStatus(NamedTuple):
-        """How a prompt ended, and the messages that told the client so."""
+        """How a prompt ended, and the messages that told the client about it."""
 
         status_str: str
         completed: bool
@@ -57,7 +57,7 @@ class PromptQueue:
             self.not_empty.notify()
 
     def get(self, timeout: float | None = None) -> tuple[QueueItem, int] | None:
-        """Wait up to `timeout` seconds for the next prompt, which runs from then on."""
+        """Wait up to `timeout` seconds for the next prompt, which then counts as running."""
         with self.not_empty:
             while not self.queue:
                 self.not_empty.wait(timeout)
@@ -84,7 +84,7 @@ class PromptQueue:
             self.server.queue_updated()
 
     def get_current_queue(self) -> tuple[list[QueueItem], list[QueueItem]]:
-        """(running, waiting), copied all the way down."""
+        """(running, waiting), the waiting ones as deep copies."""
         with self.mutex:
             return list(self.currently_running.values()), copy.deepcopy(self.queue)
 
@@ -99,13 +99,13 @@ class PromptQueue:
             return len(self.queue) + len(self.currently_running)
 
     def wipe_queue(self) -> None:
-        """Forget every prompt that waits."""
+        """Forget all waiting prompts."""
         with self.mutex:
             self.queue = []
             self.server.queue_updated()
 
     def delete_queue_item(self, function: Callable[[QueueItem], bool]) -> bool:
-        """Forget the first waiting prompt of which `function` is true; False when there is none."""
+        """Forget the first waiting prompt for which `function` is true. False if there is none."""
         with self.mutex:
             found = next((item for item in self.queue if function(item)), None)
             if found is None:
@@ -116,13 +116,13 @@ class PromptQueue:
             return True
 
     def delete_prompt(self, prompt_id: str) -> bool:
-        """Forget the waiting prompt of this id; False when there is none."""
+        """Forget the waiting prompt with this id. False if there is none."""
         return self.delete_queue_item(lambda item: item[1] == prompt_id)
 
     def get_history(
         self, prompt_id: str | None = None, max_items: int | None = None, offset: int = -1
     ) -> dict[str, Json]:
-        """One entry, or `max_items` from `offset` on; without an offset the latest ones."""
+        """One entry, or `max_items` entries from `offset`; without an offset, the latest ones."""
         with self.mutex:
             if prompt_id is not None:
                 found = {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
@@ -133,12 +133,12 @@ class PromptQueue:
             return dict(list(self.history.items())[offset:end])
 
     def wipe_history(self) -> None:
-        """Forget every prompt that ran."""
+        """Forget all finished prompts."""
         with self.mutex:
             self.history = {}
 
     def delete_history_item(self, id_to_delete: str) -> None:
-        """Forget one prompt that ran."""
+        """Forget one finished prompt."""
         with self.mutex:
             self.history.pop(id_to_delete, None)
 
@@ -149,7 +149,7 @@ class PromptQueue:
             self.not_empty.notify()
 
     def get_flags(self, reset: bool = True) -> Json:
-        """What set_flag left since the last call."""
+        """The flags set since the last call."""
         with self.mutex:
             flags = self.flags
             if reset:
@@ -217,7 +217,7 @@ def _faults_above(prompt: Json, output: str) -> dict[str, list[Json]]:
 
 
 def node_faults(prompt: Json, node_id: str) -> list[Json]:
-    """All that is wrong with a node's inputs; on the way, "12" for an INT becomes 12."""
+    """Everything that is wrong with a node's inputs. On the way, "12" for an INT becomes 12."""
     node_class = _class_of(prompt, node_id)
     required = node_class.INPUT_TYPES().get("required", {})
     inputs = prompt[node_id].setdefault("inputs", {})
@@ -232,7 +232,7 @@ def node_faults(prompt: Json, node_id: str) -> list[Json]:
         elif isinstance(inputs[name], list):
             faults += _link_faults(prompt, inputs[name], name, kind)
         else:
-            # The node's own check replaces ours: LoadImage looks at the disk, where new uploads are.
+            # A node's own check replaces ours: LoadImage looks at the disk, where new uploads are.
             faults += _value_faults(inputs, name, kind, {} if name in checked else options, name in checked)
     plain = {name: inputs[name] for name in checked if name in inputs and not is_link(inputs[name])}
     if check is not None and not faults and len(plain) == len(checked):
@@ -284,7 +284,7 @@ def is_link(value: Any) -> bool:
 
 
 def upstream(prompt: Json, node_id: str) -> list[str]:
-    """The node after all that it needs. Raises ValueError when it needs itself."""
+    """The node after all the nodes that it needs. Raises ValueError if it needs itself."""
     order: list[str] = []
     open_nodes: list[str] = []
 
@@ -308,7 +308,7 @@ def _class_of(prompt: Json, node_id: str) -> Any:
 
 
 class Cached(NamedTuple):
-    """What a node gave for inputs with this signature."""
+    """What a node returned for inputs with this signature."""
 
     signature: str
     outputs: tuple[Any, ...]
@@ -330,7 +330,7 @@ class PromptExecutor:
         self.success = True
 
     def execute(self, prompt: Json, prompt_id: str, extra_data: Json, execute_outputs: list[str]) -> None:
-        """Run the graph; how it went is in `success`, `status_messages` and `history_result`."""
+        """Run the graph. The outcome is in `success`, `status_messages` and `history_result`."""
         nodes.interrupt_processing(False)
         self.server.client_id = extra_data.get("client_id")
         self.status_messages, self.success = [], True
@@ -364,7 +364,7 @@ class PromptExecutor:
         self.history_result = {"outputs": shown, "meta": meta}
 
     def add_message(self, event: str, data: Json, broadcast: bool = False) -> None:
-        """Send to the client whose prompt runs, or to everyone, and keep for the history."""
+        """Send to the client whose prompt is running, or to everyone, and keep it for the history."""
         data = {**data, "timestamp": int(time.time() * 1000)}
         self.status_messages.append((event, data))
         if self.server.client_id is not None or broadcast:
@@ -445,7 +445,7 @@ class PromptExecutor:
 
 
 def _node_names(node_id: str) -> Json:
-    """The four names a node has in ComfyUI, where one node may expand into many; here they are one."""
+    """The four names of a node in ComfyUI, where one node may expand into many. Here they are all the same."""
     return {"node_id": node_id, "display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}
 
 
@@ -455,19 +455,19 @@ def _input_types(node_class: Any) -> Json:
 
 
 def _inputs(prompt: Json, node_id: str) -> Json:
-    """The inputs that the node knows: a prompt may hold more, left there by other versions of the frontend."""
+    """The inputs that the node knows. A prompt may have more, left by other versions of the frontend."""
     known = _input_types(_class_of(prompt, node_id))
     return {name: value for name, value in prompt[node_id]["inputs"].items() if name in known}
 
 
 def _signature(prompt: Json, node_id: str, above: Mapping[str, str]) -> str:
-    """Equal for nodes that must give equal outputs; `above` are the signatures of the nodes it needs."""
+    """Equal for nodes that must give equal outputs; `above` are the signatures of the nodes that it needs."""
     inputs = _inputs(prompt, node_id)
     plain = {name: value for name, value in inputs.items() if not is_link(value)}
     links = {name: [above[value[0]], value[1]] for name, value in inputs.items() if is_link(value)}
     is_changed = getattr(_class_of(prompt, node_id), "IS_CHANGED", None)
     changed = is_changed(**plain) if is_changed else None
-    if changed != changed:  # not a number: how ComfyUI's nodes say "always"
+    if changed != changed:  # not a number: how ComfyUI's nodes say "always run"
         changed = time.monotonic_ns()
     facts = json.dumps([prompt[node_id]["class_type"], plain, links, changed], sort_keys=True, default=str)
     return hashlib.sha256(facts.encode()).hexdigest()

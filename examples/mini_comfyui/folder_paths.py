@@ -14,7 +14,7 @@ MODEL_KINDS = (
 base_path = Path(args.base_directory or Path(__file__).parent).resolve()
 models_dir = base_path / "models"
 
-# kind: (folders, suffixes; an empty set stands for any)
+# kind: (folders, suffixes; an empty set means any)
 folder_names_and_paths: dict[str, tuple[list[Path], frozenset[str]]] = {
     **{kind: ([models_dir / kind], MODEL_SUFFIXES) for kind in MODEL_KINDS},
     "custom_nodes": ([base_path / "custom_nodes"], frozenset()),
@@ -52,7 +52,7 @@ def get_user_directory() -> Path:
 
 
 def get_system_user_directory(name: str = "system") -> Path:
-    """What the server itself keeps, out of every client's reach."""
+    """What the server keeps for itself, where no client can reach it."""
     return user_directory / f"__{name}"
 
 
@@ -63,7 +63,7 @@ def get_directory_by_type(type_name: str) -> Path | None:
 
 
 def inside(root: Path, *names: str) -> Path | None:
-    """`root/names…`, or None when that would lie outside `root` or cannot name a file."""
+    """`root/names…`, or None if that would be outside `root` or cannot be a file's name."""
     try:
         path = Path(os.path.normpath(root.joinpath(*names)))
     except ValueError:
@@ -72,7 +72,7 @@ def inside(root: Path, *names: str) -> Path | None:
 
 
 def annotated_filepath(name: str) -> tuple[str, Path | None]:
-    """Split "cat.png [output]" into the name and the folder; None where no folder is named."""
+    """Split "cat.png [output]" into the name and the folder; None if no folder is named."""
     for kind in ("output", "input", "temp"):
         if name.endswith(f"[{kind}]"):
             return name.removesuffix(f"[{kind}]").rstrip(), get_directory_by_type(kind)

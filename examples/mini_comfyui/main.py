@@ -55,7 +55,7 @@ import server
 
 
 def prompt_worker(queue: execution.PromptQueue, prompt_server: server.PromptServer) -> None:
-    """Run prompts one after the other, for ever."""
+    """Run prompts one after the other, forever."""
     executor = execution.PromptExecutor(prompt_server)
     comfy.utils.set_progress_bar_global_hook(executor.report_progress)
     while True:
@@ -77,14 +77,14 @@ def prompt_worker(queue: execution.PromptQueue, prompt_server: server.PromptServ
 
 
 def cleanup_temp() -> None:
-    """Previews do not outlive the server."""
+    """Delete the previews, which must not outlive the server."""
     shutil.rmtree(folder_paths.get_temp_directory(), ignore_errors=True)
 
 
 def start_comfyui(
     asyncio_loop: asyncio.AbstractEventLoop | None = None,
 ) -> tuple[asyncio.AbstractEventLoop, server.PromptServer, Callable[[], Awaitable[None]]]:
-    """Set everything up; the last of the three returned is to be awaited in the first."""
+    """Set everything up. Await the last of the three results in the first one."""
     if args.temp_directory:
         folder_paths.set_directory("temp", Path(args.temp_directory) / "temp")
     cleanup_temp()

@@ -160,7 +160,7 @@ class ImageInvert:
 
 
 class ProgressDemo:
-    """Takes its time, as a sampler would: a progress bar, a preview at each step, and it can be stopped."""
+    """Takes its time, like a sampler: a progress bar, a preview at each step, and it can be stopped."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
@@ -204,13 +204,13 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "ProgressDemo": "Progress Demo",
 }
 
-# What the packages in custom_nodes brought along, by name.
+# The web folders of the packages in custom_nodes, by name.
 EXTENSION_WEB_DIRS: dict[str, Path] = {}
 LOADED_MODULE_DIRS: dict[str, Path] = {}
 
 
 async def init_extra_nodes() -> None:
-    """Import everything in custom_nodes; one that fails is logged and left out."""
+    """Import everything in custom_nodes. What fails is logged and left out."""
     for folder in folder_paths.get_folder_paths("custom_nodes"):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             is_package = path.is_dir() and path.name != "__pycache__" and path.suffix != ".disabled"
@@ -223,7 +223,7 @@ async def init_extra_nodes() -> None:
 
 
 def load_custom_node(path: Path) -> bool:
-    """Import one file or package and take its nodes and its web folder; False when it fails."""
+    """Import one file or package and take its nodes and its web folder. False if it fails."""
     name = path.name if path.is_dir() else path.stem
     started = time.perf_counter()
     try:

@@ -2,7 +2,7 @@
 
 
 class BinaryEventTypes:
-    """The frontend tells previews and texts apart by these."""
+    """The frontend tells previews and texts apart by these numbers."""
 
     PREVIEW_IMAGE = 1
     UNENCODED_PREVIEW_IMAGE = 2

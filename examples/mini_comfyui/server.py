@@ -43,17 +43,17 @@ Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
-# What a browser would run if it were shown, not saved: uploads must not become pages of this origin.
+# What a browser would run if it were shown and not saved: uploads must not become pages of this origin.
 ACTIVE_TYPES = {"text/html", "application/xhtml+xml", "text/javascript", "application/javascript", "text/css"}
 
 
-# Old addresses that were named in the log.
+# Old addresses that were already logged.
 _deprecated_paths_warned: set[str] = set()
 
 
 @web.middleware
 async def deprecation_warning(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Name each old address of a script once."""
+    """Log each old address of a script once."""
     path = request.path
     if path.startswith(("/scripts/ui", "/extensions/core/")) and path not in _deprecated_paths_warned:
         _deprecated_paths_warned.add(path)
@@ -102,7 +102,7 @@ def create_origin_only_middleware() -> Middleware:
 
 
 def same_origin(host: str, origin: str) -> bool:
-    """Whether the two headers agree; ports count where both name one. Only asked of a loopback host."""
+    """Whether the two headers agree. Ports count if both have one. Only asked for a loopback host."""
     try:
         ours, theirs = urlsplit(f"//{host.lower()}"), urlsplit(origin.lower())
         ports = ours.port, theirs.port
@@ -194,7 +194,7 @@ class PromptServer:
         async def websocket_handler(request: web.Request) -> web.WebSocketResponse:
             ws = web.WebSocketResponse()
             await ws.prepare(request)
-            # A client that comes back takes its old name; the newest socket of that name gets the messages.
+            # A client that comes back gets its old name. Messages go to the newest socket with that name.
             sid = request.query.get("clientId") or uuid.uuid4().hex
             self.sockets[sid] = ws
             self.sockets_metadata[sid] = {"feature_flags": {}}
@@ -216,7 +216,7 @@ class PromptServer:
                         await self.send("feature_flags", server_features(), sid)
                     first = False
             finally:
-                # The new owner of the name goes on without messages.
+                # A newer socket under this name gets no more messages.
                 self.sockets.pop(sid, None)
                 self.sockets_metadata.pop(sid, None)
             return ws
@@ -401,7 +401,7 @@ class PromptServer:
             try:
                 wanted = (await request.json()).get("prompt_id")
             except ValueError:
-                wanted = None  # most clients send no body: stop whatever runs
+                wanted = None  # most clients send no body: stop whatever is running
             running, _ = self.prompt_queue.get_current_queue()
             if wanted is None or any(item[1] == wanted for item in running):
                 nodes.interrupt_processing()
@@ -416,7 +416,7 @@ class PromptServer:
             return web.Response()
 
     def add_routes(self) -> None:
-        """Mount everything, after the custom nodes have added theirs; the frontend's catch-all comes last."""
+        """Mount everything, after custom nodes have added their routes. The frontend's catch-all comes last."""
         self.user_manager.add_routes(self.routes)
         self.model_file_manager.add_routes(self.routes)
         self.job_manager.add_routes(self.routes)
@@ -437,11 +437,11 @@ class PromptServer:
         self.app.add_routes([web.static("/", self.web_root)])
 
     def get_queue_info(self) -> Json:
-        """How many prompts are left, as the status message says it."""
+        """How many prompts are left, in the form of the status message."""
         return {"exec_info": {"queue_remaining": self.prompt_queue.get_tasks_remaining()}}
 
     def client_supports(self, sid: str, feature: str) -> bool:
-        """Whether the client said so in its first message."""
+        """Whether the client said in its first message that it supports this."""
         flags = self.sockets_metadata.get(sid, {}).get("feature_flags", {})
         return flags.get(feature) is True
 
@@ -485,7 +485,7 @@ class PromptServer:
         self.send_sync("status", {"status": self.get_queue_info()})
 
     async def publish_loop(self) -> None:
-        """Deliver what send_sync was given, for ever."""
+        """Deliver what send_sync was given, forever."""
         while True:
             await self.send(*await self.messages.get())
 
@@ -511,11 +511,11 @@ class PromptServer:
             call_on_start(scheme, *addresses[0])
 
     def add_on_prompt_handler(self, handler: Callable[[Json], Json]) -> None:
-        """Let `handler` change each prompt request before it is looked at."""
+        """Let `handler` change each prompt request before it is processed."""
         self.on_prompt_handlers.append(handler)
 
     def trigger_on_prompt(self, data: Json) -> Json:
-        """The request after all handlers; one that fails is logged and skipped."""
+        """The request after all handlers. A handler that fails is logged and skipped."""
         for handler in self.on_prompt_handlers:
             try:
                 data = handler(data)
@@ -552,7 +552,7 @@ def node_info(name: str) -> Json:
 
 
 def safetensors_metadata(file: Path) -> Json | None:
-    """The __metadata__ in the header of a model file, None where there is none."""
+    """The __metadata__ in the header of a model file, or None if there is none."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > 1024 * 1024:

@@ -1,4 +1,4 @@
-//! The credentials of a request: what each source is read as, against a slow reading of it.
+//! The credentials of a request: how each source is read, compared with a slow reading of it.
 
 use comfy_auth_rs::credential::authorization::{self, Token};
 use comfy_auth_rs::credential::{Source, query, url_prefix, x_api_key};
@@ -38,7 +38,7 @@ fn check_authorization(text: &str) {
     }
 }
 
-/// The password of `user:password` in base64; empty where there is nothing.
+/// The password of `user:password` in base64; empty if there is none.
 fn basic_password(encoded: &str) -> Result<String, ()> {
     if encoded.is_empty() {
         return Ok(String::new());
@@ -80,7 +80,7 @@ fn credential(pair: &str) -> Option<String> {
     ["api_key", "token"].contains(&decoded(name).as_str()).then(|| decoded(value))
 }
 
-/// The key in front of a path, and the path that is left.
+/// The key before a path, and the rest of the path.
 fn in_front(path: &str) -> Option<(String, String)> {
     let mut parts = path.splitn(4, '/');
     let (Some(""), Some("key"), Some(key), left) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

@@ -1,9 +1,9 @@
-//! Exemption patterns: what they match is what they say, and no file outside its mount is ever exempt.
+//! Exemption patterns: each matches what it says, and no file outside its mount is ever exempt.
 
 use comfy_auth_rs::exempt::{Application, Exemption, Exemptions, Route};
 use regex::Regex;
 
-/// Checks a pattern, and behind a line feed a path that it may match.
+/// Checks a pattern and, after a line feed, a path that it may match.
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (pattern, path) = text.split_once('\n').unwrap_or((&text, "/prompt"));
@@ -33,7 +33,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Whether a path with stars for any characters but line ends matches.
+/// Whether a path matches, with stars for any characters but line ends.
 fn matches(pattern: &[char], path: &[char]) -> bool {
     let mut reached = vec![false; path.len() + 1];
     reached[0] = true;

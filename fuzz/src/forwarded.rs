@@ -8,7 +8,7 @@ use regex::Regex;
 const TRUSTED: [&str; 3] = ["10.0.0.0/8", "::1", "fd00::/8"];
 const PEERS: [&str; 4] = ["10.0.0.1", "::ffff:10.0.0.1", "::1", "192.0.2.1"];
 
-/// Checks any text as the field's value, behind a byte that chooses the peer, and as a network.
+/// Checks any text as the field's value, after a byte that chooses the peer, and as a network.
 pub fn check(data: &[u8]) {
     let Some((choice, value)) = data.split_first() else { return };
     let peer: IpAddr = PEERS[usize::from(*choice) % PEERS.len()].parse().expect("an address");
@@ -36,11 +36,11 @@ fn check_field(name: &str, peer: IpAddr, value: &str) {
         ["198.51.100.7", "10.9.9.9", "for=198.51.100.7", "for=\"198.51.100.7", "for=10.9.9.9;\"\\", "junk", ""]
     {
         let longer = read(&format!("{spoofed},{value}"));
-        // Further left counts only behind proxies all the way.
+        // What is further left counts only if all behind it are proxies.
         assert!(longer == client || trusted.contains(client), "{spoofed:?} in front of {value:?} makes it {longer}");
     }
     assert_eq!(read(&format!("{value},junk")), peer.to_canonical());
-    // Whatever is in front, what a proxy adds is read as it is.
+    // Whatever comes before it, what a proxy adds is read as it is.
     let [theirs, proxys] = if name == "Forwarded" {
         ["for=\"[2001:db8::7]:80\"", "for=10.1.1.1;proto=https"]
     } else {
@@ -74,7 +74,7 @@ fn reads_as(entry: &str, address: IpAddr) -> bool {
         .any(|text| text.parse().is_ok_and(|found: IpAddr| found.to_canonical() == address))
 }
 
-/// The client, once more: the first address from the right that is no proxy's, up to one that is not known.
+/// The client, found in another way: the first address from the right that isn't a proxy's, up to one that is unknown.
 fn nearest(trusted: &TrustedProxies, peer: IpAddr, elements: &[Option<IpAddr>]) -> IpAddr {
     let mut client = peer.to_canonical();
     for element in elements.iter().rev() {
@@ -86,7 +86,7 @@ fn nearest(trusted: &TrustedProxies, peer: IpAddr, elements: &[Option<IpAddr>]) 
     client
 }
 
-/// The addresses in a value, read from the left as the grammar of RFC 7239 has it; `None` where the value is not of that
+/// The addresses in a value, read from the left by the grammar of RFC 7239; `None` if the value doesn't follow the
 /// grammar.
 fn elements(value: &str) -> Option<Vec<Option<IpAddr>>> {
     const TOKEN: &str = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+";

@@ -1,8 +1,9 @@
-//! WebSocket frames of an unauthenticated client: what is passed on is short, well-formed, and the same in whatever pieces it came.
+//! WebSocket frames of an unauthenticated client: what is passed on is short, well-formed, and the same in whatever
+//! pieces it came.
 
 use comfy_auth_rs::frames::{Event, Frames, MAX_KEPT, MAX_LOOKED_AT};
 
-/// Checks any bytes as what arrives, behind a byte that says in pieces of what size.
+/// Checks any bytes as what arrives, after a byte that says how long the pieces are.
 pub fn check(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let whole = feed(&mut Frames::default(), bytes);
@@ -14,7 +15,7 @@ pub fn check(data: &[u8]) {
     assert!(!whole.iter().rev().skip(1).any(|event| matches!(event, Event::End(_))), "nothing comes after the end");
 }
 
-/// All but pings, of which only the last of each piece is answered.
+/// All but pings, since only the last ping of each piece is answered.
 fn feed(frames: &mut Frames, bytes: &[u8]) -> Vec<Event> {
     let mut events = frames.feed(bytes);
     for event in &events {

@@ -1,4 +1,4 @@
-//! The script tag: once, in the place that a slow reading of the page finds, and no other byte changes.
+//! The script tag: added once, where a slow reading of the page puts it, and no other byte changes.
 
 use comfy_auth_rs::inject::inject_script;
 

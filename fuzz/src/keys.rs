@@ -1,4 +1,4 @@
-//! Key files and `--api-key`: any bytes are keys or faults, and no fault tells anything of a key.
+//! Key files and `--api-key`: any bytes are keys or faults, and no fault reveals a key.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use comfy_auth_rs::keys::{Attributes, Entry, Keys, REDACTED, Record, parse_file,
 use comfy_auth_rs::request::Now;
 use comfy_auth_rs::secret::Digest;
 
-/// Checks any bytes as a key file and, where they are text, as a flag.
+/// Checks any bytes as a key file and, if they are text, as a flag.
 pub fn check(data: &[u8]) {
     match parse_file("keys", data) {
         Ok(records) => {
@@ -34,8 +34,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Other letters for some of them: those that are in no attribute's name, neither hexadecimal digits nor in `sha256:`; but
-/// not in attributes, whose names and values a fault may quote.
+/// Swaps letters that are in no attribute's name, no hexadecimal digit, and not in `sha256:`. Leaves attributes as they
+/// are, because a fault may quote their names and values.
 fn swapped(data: &[u8]) -> Vec<u8> {
     const LETTERS: &[u8] = b"gjklnvwyz";
     let swap = |&byte: &u8| match LETTERS.iter().position(|letter| *letter == byte) {
@@ -52,7 +52,7 @@ fn swapped(data: &[u8]) -> Vec<u8> {
     result
 }
 
-/// Whether a fault shows what may well be a key, wherever in the file it is.
+/// Whether a fault shows what may be a key, wherever in the file it is.
 fn holds_a_long_word_of(fault: &str, data: &[u8]) -> bool {
     let is_of_a_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+=".contains(byte);
     let mut words = data.split(|byte| !is_of_a_key(byte)).filter(|word| word.len() >= 32);
@@ -81,7 +81,7 @@ fn are_what_the_lines_say(records: &[Record], data: &[u8]) {
     assert_eq!(records.len(), entries.filter(|line| !line.is_empty() && !line.starts_with('#')).count());
 }
 
-/// Without attributes the rest is the label; with them they come last, and none is taken for a part of the label.
+/// Without attributes, the rest is the label. With attributes, they come last, and none of them is part of the label.
 fn is_what_the_rest_says(record: &Record, rest: &str) {
     let label = record.label.as_deref().unwrap_or_default();
     if !rest.contains('=') {
@@ -137,7 +137,7 @@ fn admit_themselves_only(records: &[Record], data: &[u8]) {
     };
     let keys = Keys::new(&records.iter().map(for_good).collect::<Vec<_>>());
     if keys.in_force(Now::at(0)) < records.len() {
-        // Only digests that somebody made up have the half in common by which they are looked up.
+        // Keys are looked up by half of their digest. Only made-up digests have that half in common.
         let halves: HashSet<_> = records.iter().map(|record| record.digest.halves()[0]).collect();
         assert_eq!(keys.in_force(Now::at(0)), halves.len());
         return;

@@ -1,4 +1,4 @@
-//! Addresses: legible is where a slow reading finds no control character.
+//! URLs: legible if a slow reading finds no control character.
 
 use comfy_auth_rs::legible::is_legible;
 

@@ -1,8 +1,8 @@
-//! What must hold for whatever a client, an operator or a file may say. One parser a file; `check` panics where it
-//! doesn't hold.
+//! What must hold whatever a client, an operator or a file says. One parser per file; `check` panics if it doesn't
+//! hold.
 //!
-//! `fuzz_targets/` hands these to libFuzzer; `tests/fuzz_seeds.rs` runs them in `cargo test` on the seeds and on what is
-//! near them.
+//! `fuzz_targets/` hands these to libFuzzer; `tests/fuzz_seeds.rs` runs them in `cargo test` on the seeds and on small
+//! changes of them.
 
 pub mod credentials;
 pub mod exempt;

@@ -1,4 +1,4 @@
-//! Session cookies: what this server did not issue never verifies, whatever is changed of what it did.
+//! Session cookies: only what this server issued verifies, however a genuine one is changed.
 
 use std::sync::LazyLock;
 
@@ -45,7 +45,7 @@ fn refuses_unless_issued(value: &str) {
     assert_eq!(verifies(&SERVER.keys, value, NOW), value == SERVER.token, "{value:?}");
 }
 
-/// The session after edits: three bytes each say what, where and which digit.
+/// The session after edits: of every three bytes, one each says what, where and which digit.
 fn edited(data: &[u8]) -> String {
     let mut token = SERVER.token.clone().into_bytes();
     for [what, place, digit] in data.as_chunks().0 {
@@ -61,7 +61,7 @@ fn edited(data: &[u8]) -> String {
     String::from_utf8(token).expect("ASCII")
 }
 
-/// The session with some bits of its bytes the other way round.
+/// The session with some of its bits flipped.
 fn with_other_bits(data: &[u8]) -> String {
     let values = SERVER.token.bytes().map(|digit| DIGITS.iter().position(|known| *known == digit).expect("a digit"));
     let changed = values.enumerate().map(|(at, value)| value ^ (usize::from(data.get(at).copied().unwrap_or(0)) % 64));

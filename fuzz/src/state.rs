@@ -1,4 +1,4 @@
-//! What is read from a store that anybody may write into: it changes nothing that needs a key, and nothing lastingly.
+//! Records from a store that anyone may write to: they change nothing that needs a key, and nothing permanently.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use comfy_auth_rs::state::throttle::{Budget, Client};
 
 const UNIX: u64 = 1_800_000_000;
 
-/// The keys, and records that are as they should be.
+/// The keys, and records as they should be.
 struct Fleet {
     keys: KeyStore,
     genuine: Vec<Record>,
@@ -72,7 +72,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(later.len(), 1, "it lasts");
 }
 
-/// Each has a byte that says how long its name is, one for its value, and one for its end.
+/// Each begins with three bytes: the lengths of its name and value, and its end.
 fn records(mut data: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some(([name, value, until], rest)) = data.split_first_chunk() {
@@ -80,16 +80,16 @@ fn records(mut data: &[u8]) -> Vec<Record> {
         let (value, rest) = rest.split_at(rest.len().min((*value).into()));
         let until = UNIX + u64::from(*until) * 8;
         records.push(Record { name: name.to_vec(), value: value.to_vec(), until });
-        // The same with the name and the end that go with the value.
+        // The same value with the name and the end that belong to it.
         records.extend(Fact::parse(value).map(|(fact, mac)| fact.record(mac.as_ref())));
         data = rest;
     }
-    // libFuzzer reads what is compared, so it finds the genuine ones.
+    // libFuzzer sees what is compared, so it finds the genuine ones.
     records.retain(|record| FLEET.genuine.iter().all(|genuine| genuine.value != record.value));
     records
 }
 
-/// Each genuine record with some bits the other way round, named as if it were another one's.
+/// Each genuine record with some bits flipped, under the name of another.
 fn changed(data: &[u8]) -> Vec<Record> {
     let flip = |record: &Record| {
         let value: Vec<_> =

@@ -52,7 +52,7 @@ impl LogFile {
     /// Writes what is left. What could not be written is kept, and tried again at the next call.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn write(&mut self) -> io::Result<()> {
         self.follow()?;
         while self.written < self.text.len() {
@@ -71,7 +71,7 @@ impl LogFile {
     /// The file's content, or its last `most` bytes.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn last(&self, most: u64) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
@@ -88,15 +88,15 @@ impl LogFile {
         alone
     }
 
-    /// As if the system had accepted so much, and then no more.
+    /// Pretends that the system accepted this much, and then no more.
     #[cfg(test)]
     pub fn pretend_to_have_written(&mut self, text: &[u8]) {
         assert!(self.text.starts_with(text));
         self.written = text.len();
     }
 
-    /// Opens the file again if its name is gone or names another file. A line that was partly written is written whole to
-    /// the new one.
+    /// Opens the file again if its name is gone or names another file. A partly written line goes to the new file as a
+    /// whole.
     fn follow(&mut self) -> io::Result<()> {
         let is_the_same = match fs::symlink_metadata(&self.path) {
             Ok(found) => is_same(&found, &self.file.metadata()?),
@@ -116,7 +116,7 @@ impl LogFile {
 
 /// Opens it, readable only by its owner, and ends an incomplete last line.
 fn open(path: &Path) -> io::Result<File> {
-    // Asked before opening: opening a named pipe would wait for a reader.
+    // Checked before opening: opening a named pipe would wait for a reader.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -148,7 +148,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// An open file cannot be moved away there.
+/// Elsewhere, an open file cannot be moved away.
 #[cfg(not(unix))]
 fn is_same(_one: &Metadata, _other: &Metadata) -> bool {
     true

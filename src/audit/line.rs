@@ -71,7 +71,7 @@ impl From<&Entry> for Who {
 }
 
 impl Who {
-    /// A key of which nothing else is known.
+    /// A key about which nothing else is known.
     #[must_use]
     pub fn of(key: KeyId) -> Self {
         Self { key: Some(key.to_string()), ..Self::default() }
@@ -124,7 +124,7 @@ pub struct Fields {
     pub version: Option<&'static str>,
 }
 
-/// A time in seconds, with three digits after the point at most; a whole number without one.
+/// A time in seconds, with at most three decimals, and none if it is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seconds(pub Duration);
 
@@ -145,7 +145,7 @@ pub struct Line {
     /// What happened.
     pub event: Event,
     outcome: Outcome,
-    /// What there is to tell of it.
+    /// The details.
     #[serde(flatten)]
     pub fields: Fields,
 }
@@ -170,7 +170,7 @@ impl Line {
             if let Some(long) = text {
                 let end = end_of(long, most);
                 if end < long.len() {
-                    *text = Some(long[..end].to_owned()); // a copy, since the rest would be kept
+                    *text = Some(long[..end].to_owned()); // a copy, to free the rest
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Line {
         let mut serializer = serde_json::Serializer::with_formatter(&mut *text, Ascii);
         match self.serialize(&mut serializer) {
             Ok(()) => text.push(b'\n'),
-            Err(_) => text.truncate(length), // a line has only what JSON knows, and memory takes it
+            Err(_) => text.truncate(length), // can't fail: a line has only what JSON knows, and memory takes it
         }
     }
 }

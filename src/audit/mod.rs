@@ -59,7 +59,7 @@ impl Audit {
         self.queue.dropped()
     }
 
-    /// Waits until everything is written, or the time is over. Returns whether it is.
+    /// Waits until everything is written, or `patience` is over. Returns whether everything is written.
     #[must_use]
     pub fn flush(&self, patience: Duration) -> bool {
         self.queue.flush(patience)

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::line::{Event, Fields, Line};
 
-/// Most lines in all.
+/// The most lines in total.
 pub const CAPACITY: usize = 8192;
 
-/// Most while there is still room for locks and changes of keys.
+/// The most lines that leave room for locks and changes of keys.
 const SESSIONS: usize = 7168;
 
-/// Most while there is still room for those and for log-ins and log-outs.
+/// The most lines that leave room for those, and for log-ins and log-outs.
 const ORDINARY: usize = 6144;
 
-/// Most refused requests, which anyone can cause.
+/// The most refused requests, which anyone can cause.
 const REFUSED: usize = 2048;
 
 /// This many are written without waiting for more.
@@ -25,7 +25,7 @@ const ENOUGH: usize = 1024;
 /// Refused requests logged per second, plus a reserve, so that clients without a key can't fill the disk.
 const REFUSED_A_SECOND: f64 = 10.0;
 
-/// That reserve.
+/// That reserve, in requests.
 const RESERVE: f64 = 1000.0;
 
 /// The queue, and the signals between its two ends.
@@ -44,10 +44,10 @@ struct Inner {
     refused: usize,
     /// Where in `lines` a refusal like this one is.
     folded: HashMap<Fields, usize>,
-    /// How many lines are missing that have not been reported.
+    /// How many missing lines have not been reported yet.
     missing: BTreeMap<Event, u64>,
     dropped: u64,
-    /// For those without a key, and for those with one.
+    /// For refusals without a key, and for those with one.
     allowances: [Option<(f64, Instant)>; 2],
     /// Lines that were put in, and lines that were written or given up.
     told: u64,
@@ -61,7 +61,7 @@ struct Inner {
 pub struct Work {
     /// New lines, in order.
     pub lines: Vec<Line>,
-    /// Those that are missing, by their events.
+    /// How many lines are missing, by event.
     pub missing: BTreeMap<Event, u64>,
     /// Whether nothing else will come.
     pub closed: bool,
@@ -102,7 +102,7 @@ impl Queue {
         let count = inner.lines.len();
         drop(inner);
         if count == 1 || count == ENOUGH {
-            self.filled.notify_one(); // at any other number nobody waits
+            self.filled.notify_one(); // with any other count, nobody is waiting
         }
     }
 

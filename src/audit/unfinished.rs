@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::line::{Event, Fields, Line, Who};
 
-/// Most prompts that are looked for.
+/// The most prompts to look for.
 const MOST: usize = 65_536;
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Seen {
     traceparent: Option<String>,
 }
 
-/// A line for each prompt that was queued according to `text`, but has no end there.
+/// A line for each prompt that was queued according to `text`, but never ended there.
 pub fn lines(text: &[u8], now: u64) -> Vec<Line> {
     let mut open: HashMap<String, (usize, Seen)> = HashMap::new();
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {

@@ -14,22 +14,22 @@ use crate::request::millis;
 /// How long to gather lines before writing them together.
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// When to try a file again that could not be written to.
+/// How long to wait after a failed write before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How long to wait for something to do. Nothing is due then; the thread only sees that it is still needed.
+/// How long to wait for work. After that, the thread only checks whether it is still needed.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Most bytes that wait here while the file can't be written to. More lines stay in the queue.
+/// The most bytes that wait here while the file can't be written to. More lines stay in the queue.
 const MOST: usize = 4 * 1024 * 1024;
 
-/// Bytes of an older log that are read to find prompts that never ended.
+/// How much of an older log is read to find prompts that never ended, in bytes.
 const LAST: u64 = 64 * 1024 * 1024;
 
 pub struct Writer {
     queue: Arc<Queue>,
     file: LogFile,
-    /// How many lines are taken, but not written.
+    /// How many lines were taken, but not written yet.
     taken: u64,
     fails: bool,
 }
@@ -69,7 +69,7 @@ impl Writer {
         }
     }
 
-    /// Servers that write to the same file may have some of them.
+    /// Not if other servers write to the same file: they may still run some of these prompts.
     fn tell_what_is_unfinished(&mut self) {
         if self.file.share()
             && let Ok(text) = self.file.last(LAST)
@@ -95,7 +95,7 @@ impl Writer {
         self.file.add(&text);
     }
 
-    /// Once when it begins, and once when it is over.
+    /// Reports a fault once when it begins, and once when it is over.
     fn say(&mut self, outcome: io::Result<()>) {
         let path = self.file.path().display();
         match outcome {

@@ -24,7 +24,7 @@ pub fn check<R: Request>(
     let throttle = &policy.state.throttle;
     let passes = grant.session.is_some() || question == Question::Again || !throttle.locks_anybody(now.monotonic);
     let Some(client) = (if passes { None } else { client(request) }) else { return Ok(()) };
-    // The length of the presented key: for a key that is stored as a digest, no other is known.
+    // The length of the presented key: a key stored as a digest has no other.
     let long = credential.is_long_key().then(|| grant.key.id());
     throttle.permits(client, budget(grant.source, context), long, now.monotonic).map_err(Denial::locked)
 }
@@ -59,7 +59,7 @@ pub fn count<R: Request>(
     counted.map_err(Denial::locked)
 }
 
-/// Who sends a request. A private address that no trusted proxy confirms may mean another client on other machines.
+/// Who sends a request. On other machines, a private address that no trusted proxy confirms may mean another client.
 fn client<R: Request>(request: &R) -> Option<Client> {
     let address = request.client()?;
     let is_elsewhere = |known| !is_of_one_machine(known) && (!is_local(known) || request.proxied());
@@ -90,7 +90,7 @@ pub fn note<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) {
     }
 }
 
-/// Whether that was done recently and no address is locked, so that neither must be checked.
+/// Whether that was noted recently and no address is locked, so neither must be checked.
 #[must_use]
 pub fn is_known<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> bool {
     let throttle = &context.policy.state.throttle;

@@ -13,7 +13,7 @@ use crate::request::{Now, Question, Request};
 
 /// Everything that a check may need.
 pub struct Context<'a, 'k, R> {
-    /// What decisions rest on.
+    /// What decisions are based on.
     pub policy: &'a Policy<'k>,
     /// The request.
     pub request: &'a R,

@@ -32,7 +32,7 @@ pub fn check<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Res
     if passes { Ok(()) } else { Err(Denial::CrossOrigin) }
 }
 
-/// Whether neither an element of a page nor a link asks for it. If the browser doesn't say, `Accept` shows it.
+/// Whether a script asks for it, not an element of a page or a link. If the browser doesn't say, `Accept` shows it.
 fn is_by_a_script<R: Request>(request: &R) -> bool {
     if let Some(destination) = request.values(Field::SecFetchDest).next() {
         return &*destination == "empty" || combined(request, Field::SecFetchSite).is_some_and(|site| site == "none");

@@ -7,7 +7,7 @@ use crate::ascii;
 /// The scheme's name.
 pub const SCHEME: &str = "Bearer";
 
-/// No visible character either.
+/// DEL is not a visible character either.
 const DELETE: u8 = 0x7f;
 
 /// Reads what follows the scheme. Keys may hold any visible ASCII character, which is more than RFC 6750's `b64token`.

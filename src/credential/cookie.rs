@@ -32,8 +32,8 @@ impl Place for Cookie {
 /// What every session cookie's name begins with.
 const PREFIX: &str = "comfyui_session";
 
-/// The name of a server's session cookie. Browsers share the cookies of a host among its ports, so it carries the port
-/// that the browser used; without a port it is the scheme's own.
+/// The name of a server's session cookie. Browsers share the cookies of a host among its ports, so the name carries the
+/// port that the browser used. A name without a port is for the scheme's default port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     port: Option<u16>,
@@ -65,7 +65,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The session cookies in one field value, of whatever port, in order. The others are passed over.
+/// The session cookies in one field value, for any port, in order. Other cookies are skipped.
 pub fn parse(value: &str) -> impl Iterator<Item = (Name, &str)> {
     let ends = memchr_iter(b';', value.as_bytes()).chain(once(value.len()));
     let mut start = 0;

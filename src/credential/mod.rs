@@ -1,4 +1,4 @@
-//! The places in a request where a credential may be, one a file. Their order is [`crate::decide`]'s.
+//! The places in a request where a credential may be, one per file. Their order is [`crate::decide`]'s.
 //!
 //! Each parser tells absent, malformed and present apart. An empty value is absent. Whether a present key is the right
 //! one is for [`crate::keys`] to say.
@@ -96,7 +96,7 @@ impl Source {
     }
 }
 
-/// A key as a client presented it: borrowed from the request where that is possible, else decoded into memory that is
+/// A key as a client presented it: borrowed from the request if possible, otherwise decoded into memory that is
 /// zeroized when dropped.
 pub enum Plain<'a> {
     /// Part of the request.

@@ -30,7 +30,7 @@ impl Place for Query {
 pub const NAMES: [&str; 2] = ["api_key", "token"];
 
 /// Every non-empty key in a raw (still percent-encoded) query string, in order. HTML forms write a space as `+`, but no
-/// key has a space: so both mean `+`, which keys of `openssl rand -base64` contain and few people encode.
+/// key has a space. So both mean `+`, which keys of `openssl rand -base64` contain and few people encode.
 pub fn parse(query: &str) -> impl Iterator<Item = Plain<'_>> {
     form_urlencoded::parse(query.as_bytes()).filter(|(name, value)| is_credential(name) && !value.is_empty()).map(
         |(_, value)| match value {

@@ -20,11 +20,11 @@ const MAX_USER_LENGTH: usize = 64;
 pub struct Attributes {
     /// What it may do.
     pub scopes: Scopes,
-    /// From when on it is an unknown key, in seconds since 1970 (UTC).
+    /// When it expires and becomes an unknown key, in seconds since 1970 (UTC).
     pub expires: Option<u64>,
-    /// From where alone it may be used, sorted; empty: from everywhere.
+    /// The only addresses that may use it, sorted. If empty, any may.
     pub from: Vec<IpNet>,
-    /// Whom it is for, as it was written.
+    /// Who it is for, as written.
     pub user: Option<String>,
     /// How much it may queue.
     pub quota: Quota,
@@ -37,20 +37,20 @@ impl Default for Attributes {
 }
 
 impl Attributes {
-    /// Whether the key may be used from this address; `None`: it is not known.
+    /// Whether the key may be used from this address; `None` if it is unknown.
     #[must_use]
     pub fn admit_from(&self, client: Option<IpAddr>) -> bool {
         let is_named = |client: IpAddr| self.from.iter().any(|net| net.contains(&client.to_canonical()));
         self.from.is_empty() || client.is_some_and(is_named)
     }
 
-    /// Whether it is over. `now` is in seconds since 1970 (UTC).
+    /// Whether it has expired. `now` is in seconds since 1970 (UTC).
     #[must_use]
     pub fn has_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|end| end <= now)
     }
 
-    /// The addresses and blocks of `from`, as a line has them.
+    /// The addresses and blocks of `from`, as written in a line.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         self.from.iter().map(short).collect()
@@ -87,10 +87,10 @@ impl Attributes {
         Ok(())
     }
 
-    /// Names and values, as a line has them; `parse` gives the same again.
+    /// Names and values, as written in a line. `parse` reads them back.
     ///
     /// # Errors
-    /// Which attribute has no such form.
+    /// Which attribute can't be written.
     pub fn words(&self) -> Result<Vec<(&'static str, String)>, String> {
         let mut words = Vec::new();
         if self.scopes != Scopes::ALL {
@@ -191,7 +191,7 @@ fn block(word: &str) -> Result<IpNet, String> {
     Ok(canonical(parsed))
 }
 
-/// An IPv4 address in IPv6's clothes (`::ffff:10.0.0.1`) as the IPv4 address that clients are known by.
+/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) as the IPv4 address that clients have.
 fn canonical(block: IpNet) -> IpNet {
     match block.addr().to_canonical() {
         IpAddr::V4(address) if block.prefix_len() >= 96 => {
@@ -201,7 +201,7 @@ fn canonical(block: IpNet) -> IpNet {
     }
 }
 
-/// A block of one address as that address.
+/// A block of one address, written as that address.
 fn short(block: &IpNet) -> String {
     if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
 }

@@ -1,7 +1,7 @@
 //! Key files: text to records.
 //!
-//! UTF-8, one entry a line, `KEY [label] [name=value …]`; `#` comments and blank lines; a byte order mark and CRLF are
-//! tolerated; `sha256:<64 hex digits>` in place of KEY keeps only the digest on disk.
+//! UTF-8, one entry per line, `KEY [label] [name=value …]`; `#` comments and blank lines; a byte order mark and CRLF
+//! are tolerated; `sha256:<64 hex digits>` in place of KEY keeps only the digest on disk.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::secret::{Digest, MAX_KEY_LENGTH, SHORT_KEY_LENGTH};
 /// Longest label accepted, in bytes of UTF-8.
 const MAX_LABEL_LENGTH: usize = 256;
 
-/// Before a digest in place of a key.
+/// What comes before a digest that replaces a key.
 pub const DIGEST_PREFIX: &str = "sha256:";
 
 /// What replaces a key in `sys.argv` after parsing. A process that restarts itself with its own `sys.argv`
@@ -27,7 +27,7 @@ pub struct Record {
     pub digest: Digest,
     /// The operator's name for it.
     pub label: Option<String>,
-    /// What was said of it.
+    /// Its attributes.
     pub attributes: Attributes,
     /// The line number in its file, from 1; 0 for a flag.
     pub line: usize,
@@ -61,7 +61,7 @@ pub fn parse_file(place: &str, bytes: &[u8]) -> Result<Vec<Record>, Vec<ConfigEr
     if faults.is_empty() { Ok(records) } else { Err(faults) }
 }
 
-/// Parses one key that was given by itself.
+/// Parses one key that was given without a file.
 ///
 /// # Errors
 /// A line naming the setting, never the value.

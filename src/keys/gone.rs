@@ -5,13 +5,13 @@ use crate::request::Now;
 
 /// A key that has gone.
 pub struct Gone<'k> {
-    /// It.
+    /// The key.
     pub key: &'k Entry,
     /// `removed`, `revoked` or `expired`.
     pub cause: &'static str,
 }
 
-/// The keys that were in force at `then` and are not now. A file is changed to end a key by another expiry, too.
+/// The keys that were in force at `then` and are not now. Changing a key's expiry in its file can end it, too.
 #[must_use]
 pub fn gone<'k>(before: &'k Keys, then: Now, after: &Keys, now: Now) -> Vec<Gone<'k>> {
     let ended = before.in_force_at(then).filter(|key| after.by_id(key.id(), now).is_none());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::quoted;
 
-/// Most prompts that a limit may name.
+/// The most prompts that a limit may allow.
 pub const MOST_PROMPTS: u32 = 10_000;
 
 /// The limits of one key.
@@ -55,7 +55,7 @@ impl Window {
 }
 
 impl Rate {
-    /// `60/h`.
+    /// Reads `60/h`.
     ///
     /// # Errors
     /// What is wrong with the value of `prompts=`.
@@ -90,7 +90,7 @@ impl Rate {
 }
 
 impl fmt::Display for Rate {
-    /// As a line has it.
+    /// As in a key file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let window = match self.window {
             Window::Minute => 'm',

@@ -1,4 +1,4 @@
-//! Keys that were revoked elsewhere, and are in the sources all the same.
+//! Keys that were revoked elsewhere, but are still in the sources.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use crate::request::Now;
 use crate::state::fact::{self, Fact, Mac};
 use crate::state::revocations::{News, Revocation, Revocations};
 
-/// The revocations, and what follows from them at the next look.
+/// The revocations, and what the next look must change.
 #[derive(Default)]
 pub struct Revoked {
     known: Revocations,
-    /// The keys without those that were revoked since the last look. Who is in flight is noted before a key goes.
+    /// The keys without those revoked since the last look. Requests in flight are noted before a key is removed.
     pub next: Option<Arc<Keys>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Unheeded {
 }
 
 impl Revoked {
-    /// When those of these keys would expire that were revoked.
+    /// When the revoked ones among these keys would expire.
     pub fn ends_of(&self, records: &[Record]) -> Vec<u64> {
         if self.known.is_empty() {
             return Vec::new();
@@ -41,7 +41,7 @@ impl Revoked {
         revoked.map(|record| record.attributes.expires.unwrap_or(u64::MAX)).collect()
     }
 
-    /// Has keys that were revoked be expired.
+    /// Makes revoked keys expired.
     pub fn apply(&self, records: &mut [Record]) {
         for record in records.iter_mut().filter(|record| self.known.contains(KeyId::of(&record.digest))) {
             record.attributes.expires = Some(0);
@@ -49,7 +49,7 @@ impl Revoked {
     }
 }
 
-/// The record that revokes the key with this id in a file; `None` where no key has it.
+/// The record that revokes the key with this id in a file; `None` if no key has it.
 ///
 /// # Errors
 /// The faults of the file.
@@ -61,8 +61,8 @@ pub fn revocation(path: &Path, key: &str, now: u64) -> Result<Option<fact::Recor
 }
 
 impl KeyStore {
-    /// Learns of revocations whose signatures are right. They count from the next look on, which is due at once. Returns how
-    /// many are news.
+    /// Takes in revocations with valid signatures. They count from the next look, which is due at once. Returns how
+    /// many are new.
     pub fn revoke(&self, revocations: &[Revocation], now: Now) -> usize {
         if revocations.is_empty() {
             return 0;
@@ -77,7 +77,7 @@ impl KeyStore {
         news.iter().filter(|news| **news != News::Nothing).count()
     }
 
-    /// Says again that keys are revoked which are still in the sources. Returns what is to be told.
+    /// Renews the revocations of keys that are still in the sources. Returns what to tell the others.
     #[must_use]
     pub fn renew_revocations(&self, now: Now) -> Vec<(Fact, Mac)> {
         let keys = self.current();

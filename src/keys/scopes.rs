@@ -5,7 +5,7 @@ use std::fmt;
 /// One word. `run` includes `view`; `all` includes everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Reads what everybody who looks may see.
+    /// Reads what anyone who looks may see.
     View,
     /// Queues prompts, uploads, saves.
     Run,
@@ -55,13 +55,13 @@ impl Scopes {
     /// Everything.
     pub const ALL: Self = Self(0b1_1111);
 
-    /// What a request needs that needs this one.
+    /// Only this scope, as what a request needs.
     #[must_use]
     pub const fn needed(scope: Scope) -> Self {
         Self(scope.bit())
     }
 
-    /// What a key may do that was given these: with all that they include.
+    /// These scopes and all that they include, as what a key may do.
     #[must_use]
     pub fn granted(scopes: impl IntoIterator<Item = Scope>) -> Self {
         let included = |scope| match scope {
@@ -72,7 +72,7 @@ impl Scopes {
         Self(scopes.into_iter().fold(0, |all, scope| all | included(scope)))
     }
 
-    /// Both.
+    /// Both together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -84,7 +84,7 @@ impl Scopes {
         needed.0 & !self.0 == 0
     }
 
-    /// The words, without those that another one includes.
+    /// The words, without those that another word includes.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let has = move |scope: Scope| self.0 & scope.bit() != 0;
         let is_named = move |scope: &Scope| match scope {
@@ -97,7 +97,7 @@ impl Scopes {
 }
 
 impl fmt::Display for Scopes {
-    /// The words with commas between them, as a key file has them.
+    /// The words separated by commas, as in a key file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.names().collect::<Vec<_>>().join(","))
     }

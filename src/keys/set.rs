@@ -14,8 +14,8 @@ use super::jwt;
 use crate::request::Now;
 use crate::secret::{Digest, random_bytes};
 
-/// The public id of a key, derived from its digest, the same on every replica. It reveals nothing about a key of 32 random
-/// characters or more; a shorter one can be found from it by trying.
+/// The public id of a key, derived from its digest, the same on every replica. It reveals nothing about a key of 32
+/// random characters or more; a shorter key can be found from it by guessing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 16]);
 
@@ -78,7 +78,8 @@ impl Entry {
         &self.attributes
     }
 
-    /// Who uses it: its user, in lower case, since names are compared without case; else its own public name.
+    /// Who uses it: its user, in lower case, since names are compared without case; without a user, its own public
+    /// name.
     #[must_use]
     pub fn subject(&self) -> String {
         self.user().unwrap_or_else(|| self.id.to_string())
@@ -92,13 +93,14 @@ impl Entry {
         self.attributes.expires.is_none_or(|end| now.latest() < end)
     }
 
-    /// HMAC-SHA256 under the key's session secret, ready to be fed.
+    /// HMAC-SHA256 under the key's session secret, ready for input.
     #[must_use]
     pub fn session_mac(&self) -> Hmac<Sha256> {
         self.session_mac.clone()
     }
 
-    /// The same for what machines that have the key tell each other of it. It is derived each time, since that is rare.
+    /// The same for what machines with this key tell each other about it. Derived each time, because it is rarely
+    /// needed.
     #[must_use]
     pub fn state_mac(&self) -> Hmac<Sha256> {
         keyed(&derive(&self.digest, b"comfy-auth-rs state v1"))
@@ -117,14 +119,14 @@ fn derive(digest: &Digest, purpose: &[u8]) -> [u8; 32] {
 pub struct Keys {
     /// By the first half of the digest.
     entries: HashMap<u128, Entry, Slots>,
-    /// That half by the key's id.
+    /// The first half of the digest, by the key's id.
     by_id: HashMap<u128, u128, Slots>,
     /// Whether any key is known to look like a JSON Web Token.
     hold_a_jwt: bool,
 }
 
 impl Keys {
-    /// Builds the set; the first of several equal keys gives the label.
+    /// Builds the set. Of several equal keys, the first gives the label.
     #[must_use]
     pub fn new(records: &[Record]) -> Self {
         let mut keys = Self {
@@ -156,7 +158,7 @@ impl Keys {
         self.in_force_at(now).count()
     }
 
-    /// When those end that have not, by their labels, in seconds since 1970 (UTC).
+    /// When the keys that have not expired will do so, with their labels, in seconds since 1970 (UTC).
     pub fn ends(&self, now: Now) -> impl Iterator<Item = (Option<&str>, u64)> {
         let in_force = self.entries.values().filter(move |entry| entry.is_in_force(now));
         in_force.filter_map(|entry| Some((entry.label(), entry.attributes.expires?)))
@@ -183,8 +185,8 @@ impl Keys {
         }
     }
 
-    /// Whether a wrong value is the token of another login rather than a guess. Keys that are kept as digests count as having
-    /// another shape: a token has a signature, which nobody guesses.
+    /// Whether a wrong value is the token of another login rather than a guess. Keys kept as digests are assumed to
+    /// look different: a token has a signature, which nobody guesses.
     #[must_use]
     pub fn is_foreign_token(&self, wrong: &str) -> bool {
         !self.hold_a_jwt && jwt::has_shape(wrong)
@@ -237,7 +239,7 @@ impl Hasher for SlotHasher {
         self.hash
     }
 
-    /// Part of a SHA-256 digest is spread evenly as it is; it only must be mixed with what is secret.
+    /// Part of a SHA-256 digest is evenly spread already. It only has to be mixed with a secret.
     #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are used")]
     fn write_u128(&mut self, prefix: u128) {
         let product = u128::from(prefix as u64 ^ self.offset) * u128::from(self.factor);

@@ -30,7 +30,7 @@ use crate::secret::{ApiKey, Digest, SHORT_KEY_LENGTH};
 /// Least time between two looks at the files.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often an error that lasts is said again.
+/// How often a lasting error is reported again.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long an empty file counts as one that is being written.
@@ -43,7 +43,7 @@ const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 const UNREADABLE: &str = "unreadable";
 const INVALID: &str = "invalid";
 
-/// What a look at one file brought.
+/// What a look at one file found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
     /// A new version is in force.
@@ -73,16 +73,16 @@ pub struct Warning {
     pub fault: ConfigError,
 }
 
-/// What became of a key file.
+/// The state of a key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStatus {
     /// The file.
     pub path: PathBuf,
     /// When the version that is in force was written.
     pub modified: Option<SystemTime>,
-    /// Whether the last look found none that can be used, so that this one stays in force.
+    /// Whether the last look found no usable version, so that this one stays in force.
     pub failed: bool,
-    /// When those of its keys would expire that were revoked elsewhere, in seconds since 1970 (UTC).
+    /// When its keys that were revoked elsewhere would expire, in seconds since 1970 (UTC).
     pub revoked: Vec<u64>,
 }
 
@@ -91,7 +91,7 @@ pub struct KeyStore {
     pub(super) inline: Vec<Record>,
     pub(super) files: Mutex<Vec<WatchedFile>>,
     pub(super) revoked: Mutex<Revoked>,
-    /// Apart from the files, which are locked while they are read.
+    /// Kept apart from the files, which are locked while they are read.
     statuses: ArcSwap<Vec<FileStatus>>,
     current: ArcSwap<Keys>,
     /// Next look at the files, in milliseconds of the caller's monotonic clock.
@@ -109,13 +109,13 @@ pub(super) struct WatchedFile {
     modified: Option<SystemTime>,
     /// Whether the version that was judged last has a fault.
     is_bad: bool,
-    /// When an error of the system was said last.
+    /// When an error of the system was last reported.
     said: Option<Duration>,
-    /// Since when the file is empty.
+    /// Since when the file has been empty.
     empty_since: Option<Duration>,
-    /// When those keys of the version in force would expire that were revoked elsewhere.
+    /// When the keys of the version in force that were revoked elsewhere would expire.
     revoked: Vec<u64>,
-    /// When keys end by a version that is not in force.
+    /// When keys expire according to a version that is not in force.
     ends: Vec<(Digest, u64)>,
     spare: Spare,
 }
@@ -126,9 +126,9 @@ struct Spare(Option<File>);
 
 /// Why a file gives no keys.
 enum Unread {
-    /// The system's fault, which tells nothing about the file's contents.
+    /// An error of the system, which says nothing about the file's contents.
     System(ConfigError),
-    /// The contents' fault.
+    /// A fault in the contents.
     Bad(Stamp, Vec<ConfigError>),
 }
 
@@ -153,7 +153,7 @@ impl KeyStore {
     /// Reads all sources.
     ///
     /// # Errors
-    /// Every fault of every source. No source at all is a fault, too: an empty store would admit nobody, and for no
+    /// Every fault of every source. No source at all is a fault, too: an empty store would admit nobody. If you want no
     /// authentication, don't make a store.
     pub fn open(inline: &[ApiKey], paths: &[PathBuf]) -> Result<Self, Vec<ConfigError>> {
         let (records, faults): (Vec<_>, Vec<_>) =
@@ -212,7 +212,7 @@ impl KeyStore {
         millis(now) >= self.next_check.load(Ordering::Relaxed)
     }
 
-    /// Has the next look be due at once.
+    /// Makes the next look due at once.
     pub(super) fn look_soon(&self) {
         self.next_check.store(0, Ordering::Relaxed);
     }
@@ -257,7 +257,7 @@ impl KeyStore {
         } else if let Some(next) = next {
             self.current.store(next);
         }
-        // Last: who sees it finds the keys.
+        // Last, so that anyone who sees it finds the new keys.
         let loaded = events.iter().filter(|event| matches!(event, Reload::Loaded { .. })).count();
         self.loaded.fetch_add(loaded as u64, Ordering::Release);
         let statuses: Vec<_> = files.iter().map(WatchedFile::status).collect();
@@ -336,7 +336,7 @@ impl WatchedFile {
         None
     }
 
-    /// Whether an empty file is new.
+    /// Whether the file became empty only recently.
     fn is_being_written(&mut self, now: Duration) -> bool {
         now.saturating_sub(*self.empty_since.get_or_insert(now)) < WRITING
     }
@@ -348,7 +348,7 @@ impl WatchedFile {
         Reload::Loaded { path: self.path.clone(), keys: self.records.len() }
     }
 
-    /// Says a fault that may end without a new version of the file: at first, then each minute.
+    /// Reports a fault that may end without a new version of the file: at once, then every minute.
     fn say(&mut self, now: Duration, cause: &'static str, fault: ConfigError) -> Option<Reload> {
         let is_due = self.said.is_none_or(|said| now.saturating_sub(said) >= SAY_AGAIN);
         is_due.then(|| {
@@ -364,7 +364,7 @@ impl WatchedFile {
 
 impl Spare {
     fn take() -> Self {
-        Self(File::open("/dev/null").ok()) // only Unix has it, and so few descriptors
+        Self(File::open("/dev/null").ok()) // only Unix has it, and only Unix allows so few descriptors
     }
 
     fn read(&mut self, path: &Path) -> Result<Version, Unread> {
@@ -392,7 +392,7 @@ impl Stamp {
     }
 }
 
-/// The keys of all sources. One that was revoked has expired.
+/// The keys of all sources. Revoked keys count as expired.
 pub(super) fn union(inline: &[Record], files: &[WatchedFile], revoked: &Revoked) -> Keys {
     let mut records: Vec<_> = inline.iter().chain(files.iter().flat_map(|file| &file.records)).cloned().collect();
     revoked.apply(&mut records);
@@ -405,14 +405,14 @@ pub(super) fn union(inline: &[Record], files: &[WatchedFile], revoked: &Revoked)
     Keys::new(&records)
 }
 
-/// Where records come from, if that is a file, and which.
+/// A source of records: the file, if it is one, and the records.
 type Source<'a> = (Option<&'a Path>, &'a [Record]);
 
 fn sources<'a>(inline: &'a [Record], files: &'a [WatchedFile]) -> impl Iterator<Item = Source<'a>> {
     std::iter::once((None, inline)).chain(files.iter().map(WatchedFile::source))
 }
 
-/// Of the new versions, the first that another file, or a key without one, contradicts.
+/// The first of the new versions that contradicts another file, or a key given without a file.
 fn first_in_dispute(
     inline: &[Record],
     files: &[WatchedFile],
@@ -429,12 +429,12 @@ fn first_in_dispute(
     })
 }
 
-/// When keys end. One that is to end must not outlive a dispute.
+/// When keys expire. A dispute must not prolong the life of a key that is about to expire.
 fn ends(records: &[Record]) -> impl Iterator<Item = (Digest, u64)> {
     records.iter().filter_map(|record| Some((record.digest, record.attributes.expires?)))
 }
 
-/// The records of a file that others contradict.
+/// The records of a file that other sources contradict.
 fn in_dispute(path: &Path, records: &[Record], others: &mut dyn Iterator<Item = Source<'_>>) -> Vec<ConfigError> {
     let ours: HashMap<_, _> = records.iter().map(|record| (*record.digest.expose_secret(), record)).collect();
     let mut faults = Vec::new();
@@ -464,7 +464,7 @@ fn read_file(path: &Path) -> Result<Version, Unread> {
     let shown = if is_key(&place) { REDACTED.into() } else { place.clone() };
     let system = |error: io::Error| Unread::System(ConfigError::in_key_file(shown.clone(), unreadable(&error)));
     let bad = |stamp, message: String| Err(Unread::Bad(stamp, vec![ConfigError::in_key_file(place.clone(), message)]));
-    // Asked before opening: opening a named pipe would wait for a writer.
+    // Checked before opening: opening a named pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(system)?;
     if !metadata.is_file() {
         return bad(Stamp::of(&metadata), "not a regular file; name a text file with one key a line".to_owned());
@@ -488,13 +488,13 @@ fn empty(path: &Path) -> ConfigError {
     ConfigError::in_key_file(path.to_string_lossy(), message)
 }
 
-/// A server must not start with it, for it would admit nobody.
+/// A server must not start with such a file, because it would admit nobody.
 fn no_key(path: &Path) -> ConfigError {
     let message = "the key file holds no key; write one key a line (`comfy-auth-rs keygen -o FILE` makes one)";
     ConfigError::in_key_file(path.to_string_lossy(), message)
 }
 
-/// Whether this seems to be a key, given in place of a file.
+/// Whether this seems to be a key, given in place of a file's name.
 fn is_key(name: &str) -> bool {
     may_hold_a_key(name) && (name.ends_with('=') || !name.contains(['/', '\\', '.']))
 }
@@ -541,7 +541,7 @@ fn readable_by_others(_path: &Path) -> Option<Warning> {
     None
 }
 
-/// What a key file holds, if that is any key.
+/// The records of a key file that has at least one key.
 pub(super) fn records_of_file(path: &Path) -> Result<Vec<Record>, Vec<ConfigError>> {
     match read_file(path) {
         Ok(version) if version.records.is_empty() => Err(vec![no_key(path)]),

@@ -14,7 +14,7 @@ pub struct Words<'a> {
     pub attributes: Vec<(&'a str, &'a str)>,
 }
 
-/// Between words.
+/// What separates words.
 const SPACES: [char; 2] = [' ', '\t'];
 
 /// Tells label and attributes apart.
@@ -31,7 +31,8 @@ pub fn split(rest: &str) -> Result<Words<'_>, String> {
     Ok(Words { label: told(label), attributes: all_attributes(attributes)? })
 }
 
-/// The same of what begins with a double quote: a quoted label, unless a line without attributes has more than that.
+/// The same for text that begins with a double quote. If it isn't a quoted label and attributes, all of it is the
+/// label, unless a word in it may be meant as an attribute.
 fn split_quoted<'a>(rest: &'a str, inner: &'a str) -> Result<Words<'a>, String> {
     let fault = match inner.split_once('"') {
         Some((label, after)) if after.is_empty() || after.starts_with(SPACES) => match all_attributes(after) {
@@ -90,8 +91,8 @@ fn as_attribute(word: &str) -> Option<(&str, &str)> {
     word.split_once('=').filter(|(name, _)| !name.is_empty() && name.chars().all(char::is_alphabetic))
 }
 
-/// Refuses a word of a label that seems to be meant as an attribute: one that a space other than a blank or a tab parts
-/// from the label, one with a space before its `=`, and one with signs in, before or after a name that is known.
+/// Refuses a word of a label that was probably meant as an attribute: a space other than a blank or a tab comes before
+/// it, a space comes before its `=`, or it has signs in, before or after a known name.
 fn refuse_near_miss(word: &str) -> Result<(), String> {
     if as_attribute(word).is_some() {
         return Err(odd_space());

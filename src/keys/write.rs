@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use super::file::{DIGEST_PREFIX, Record, parse_key, parse_line};
 
-/// A line without its end, which is read as this key, label and attributes again. `key` is a key, or `sha256:` and a
+/// A line, without its end, that reads back as this key, label and attributes. `key` is a key, or `sha256:` and a
 /// digest.
 ///
 /// # Errors
@@ -41,7 +41,7 @@ impl Record {
     /// Its line, with `key` in place of the digest if there is one. It ends at `end`, but never later than it would have.
     ///
     /// # Errors
-    /// As those of [`write_line`].
+    /// The same as for [`write_line`].
     pub fn write(&self, key: Option<&str>, end: Option<u64>) -> Result<String, Vec<String>> {
         let expires = self.attributes.expires.into_iter().chain(end).min();
         let attributes = Attributes { expires, ..self.attributes.clone() };
@@ -51,7 +51,7 @@ impl Record {
         }
     }
 
-    /// What keeps the digest alone in a file. Callers must not log it.
+    /// What a file has in place of the key to keep only its digest. Callers must not log it.
     fn digest_in_file(&self) -> String {
         let digits = self.digest.expose_secret().iter();
         digits.fold(DIGEST_PREFIX.to_owned(), |text, byte| text + &format!("{byte:02x}"))

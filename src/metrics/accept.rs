@@ -9,7 +9,7 @@ pub enum Format {
     Classic,
 }
 
-/// How well a range of `Accept` names a format, and how much it wants it.
+/// How well a range of `Accept` names a format, and how much the client wants it.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 struct Fit {
     /// 0: `*/*`, 1: `text/*`, 2: `text/plain`, 3: with its version.
@@ -18,7 +18,7 @@ struct Fit {
 }
 
 impl Format {
-    /// The better one for this `Accept`. Where both are as welcome, it is the classic one, unless the other was named.
+    /// The better one for this `Accept`. If both are equally welcome, the classic one, unless the other was named.
     #[must_use]
     pub fn of(accept: &str) -> Self {
         let open_metrics = Self::OpenMetrics.wanted(accept);
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// By the range that names it best.
+    /// How much this format is wanted, by the range that names it best.
     fn wanted(self, accept: &str) -> Option<Fit> {
         let fits = split(accept, ',').filter_map(|range| self.fit(range));
         fits.reduce(|best, fit| if fit > best { fit } else { best })
@@ -79,7 +79,7 @@ impl Format {
     }
 }
 
-/// The parts between separators that are in no quoted string.
+/// The parts between separators, except those inside quoted strings.
 fn split(list: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     list.split(move |character| {

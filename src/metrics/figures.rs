@@ -25,21 +25,22 @@ pub struct Figures {
     pub locks: Locks,
     /// Keys that have not expired.
     pub keys_in_force: usize,
-    /// When keys end, by their labels, in seconds since 1970 (UTC); the first that ends of those that share one.
+    /// When keys expire, by label, in seconds since 1970 (UTC). Of keys with the same label, the one that expires
+    /// first.
     pub ends: Vec<(String, u64)>,
     /// Every key file.
     pub files: Arc<Vec<FileStatus>>,
-    /// How many keys of each were revoked elsewhere, and have not expired in it.
+    /// How many keys of each file were revoked elsewhere, but have not expired in it.
     pub revoked: Vec<usize>,
     /// Open WebSockets.
     pub sockets: Sockets,
-    /// Whether the store of the state can be used, where there is one, and how many servers share it.
+    /// If the state has a store: whether it can be used, and how many servers share it.
     pub store: Option<(bool, usize)>,
-    /// Lines that are missing in the audit log, where there is one.
+    /// How many lines are missing in the audit log, if there is one.
     pub audit_lines_dropped: Option<u64>,
     /// How long prompts ran, by the labels of their keys.
     pub prompt_times: Vec<(String, Duration)>,
-    /// Prompts, where the server has a queue.
+    /// Prompts, if the server has a queue.
     pub queue: Option<Queue>,
     /// The last known figures of each device.
     pub devices: Arc<[Device]>,
@@ -50,23 +51,23 @@ pub struct Figures {
 /// How many WebSockets are open.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sockets {
-    /// That were opened with a credential.
+    /// Those opened with a credential.
     pub with_credential: usize,
-    /// And those that were not.
+    /// Those opened without one.
     pub without: usize,
 }
 
 /// How many prompts are in the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Queue {
-    /// That wait.
+    /// Those waiting.
     pub pending: u64,
-    /// That are executed.
+    /// Those running.
     pub running: u64,
 }
 
 impl Figures {
-    /// Looks at the keys. Of more than [`MOST`] labels, those that end first have a figure each.
+    /// Looks at the keys. If there are more than [`MOST`] labels, those that expire first get a figure each.
     pub fn look_at(&mut self, keys: &Keys, now: Now) {
         self.keys_in_force = keys.in_force(now);
         let in_force = |file: &FileStatus| file.revoked.iter().filter(|end| **end > now.latest()).count();

@@ -1,23 +1,23 @@
-//! Labels of keys, as many as a database of time series takes.
+//! Labels of keys, limited to as many as a time series database can take.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Most labels that are told apart.
+/// The most labels that are told apart.
 pub const MOST: usize = 1000;
 
-/// What all further ones are called.
+/// What all other labels are called.
 pub const OTHER: &str = "other";
 
 /// Longest label, in characters.
 pub const LONGEST: usize = 64;
 
-/// Those that were seen. What was told of one goes on being told of it: counters must not go back.
+/// The labels seen so far. A label that was reported once stays reported, because counters must not go back.
 #[derive(Default)]
 pub struct Labels(Mutex<HashSet<String>>);
 
 impl Labels {
-    /// What a key's label is called.
+    /// The name under which a key's label is reported.
     pub fn bounded(&self, label: Option<&str>) -> String {
         let label = cut(label);
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ impl Labels {
     }
 }
 
-/// Its beginning; nothing where there is none.
+/// Its beginning; empty if there is no label.
 pub fn cut(label: Option<&str>) -> &str {
     let label = label.unwrap_or_default();
     if label.len() <= LONGEST {

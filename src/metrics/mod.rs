@@ -3,8 +3,8 @@
 //! Counters that a request changes are looked up once, when they are made: an admitted request costs one addition.
 //! Everything else is looked up when Prometheus asks.
 //!
-//! A request is counted once, by the answer that it gets. Where its route asks a question of its own (a log-in, a log-out,
-//! a proxy's `/auth_verify`), that is the answer to this question.
+//! A request is counted once, by the answer that it gets. If its route asks its own question (a log-in, a log-out, a
+//! proxy's `/auth_verify`), the answer to that question counts.
 
 mod accept;
 mod figures;
@@ -32,7 +32,7 @@ use crate::request::Question;
 /// What every name begins with.
 const PREFIX: &str = "comfy_auth";
 
-/// Causes of refusals that are told before there was one, so that the first one is seen as a change.
+/// Causes that are reported even before the first such refusal, so that the first one shows as a change.
 const CAUSES: [&str; 14] = [
     "missing_credential",
     "invalid_credential",
@@ -61,7 +61,7 @@ pub enum PromptStatus {
 }
 
 impl PromptStatus {
-    /// Every one.
+    /// All of them.
     pub const EACH: [Self; 4] = [Self::Success, Self::Error, Self::Interrupted, Self::Cancelled];
 
     /// The word.
@@ -166,7 +166,7 @@ impl Metrics {
         self.preflight.inc();
     }
 
-    /// Counts a request that is refused, unless the question is asked beside another.
+    /// Counts a request that is refused, unless the question is only asked in addition to another.
     #[cold]
     pub fn refused(&self, denial: Denial, question: Question<'_>) {
         if is_counted(question) {
@@ -181,7 +181,7 @@ impl Metrics {
             _ if !is_counted(question) => {}
             Decision::Granted(_) => self.admitted(),
             Decision::Exempt | Decision::ExemptSocket | Decision::Preflight => self.exempt(),
-            Decision::Denied(_) | Decision::SentToLogin(_) => {} // it is refused
+            Decision::Denied(_) | Decision::SentToLogin(_) => {} // counted as refused
         }
     }
 
@@ -195,8 +195,8 @@ impl Metrics {
         self.sessions_ended.inc();
     }
 
-    /// Has what will be told of a key's prompts begin at zero. `label` is that of a key in force; `None` is no key, or one
-    /// without a label.
+    /// Starts the counters for a key's prompts at zero. `label` is that of a key in force; `None` means no key, or a
+    /// key without a label.
     pub fn prompt_queued(&self, label: Option<&str>) {
         let key_label = self.labels.bounded(label);
         for status in PromptStatus::EACH {
@@ -212,11 +212,11 @@ impl Metrics {
         self.run_times.add(key_label, time);
     }
 
-    /// Everything, with what was looked up for it. `running` tells the labels of the keys whose prompts run, and how long they
-    /// have.
+    /// Everything, with the figures that were looked up for it. `running` gives the labels of the keys whose prompts
+    /// are running, and for how long they have been.
     ///
     /// # Panics
-    /// Never: a `String` takes everything.
+    /// Never: writing to a `String` can't fail.
     #[must_use]
     pub fn page(
         &self,
@@ -244,7 +244,7 @@ impl Metrics {
     }
 }
 
-/// Whether it is the question that a request is answered by.
+/// Whether the answer to this question is the answer to the request.
 const fn is_counted(question: Question<'_>) -> bool {
     matches!(question, Question::Access | Question::ForwardAuth(_) | Question::LogIn(_) | Question::LogOut)
 }

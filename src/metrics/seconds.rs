@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// By label: the time of those that ended, and what was told.
+/// By label: the time of prompts that ended, and the time last reported.
 #[derive(Default)]
 pub struct RunTimes(Mutex<BTreeMap<String, Times>>);
 
@@ -21,9 +21,10 @@ impl RunTimes {
         all.entry(label).or_default().ended += time;
     }
 
-    /// All times, with those of prompts that run: a long one must not look as if it had run in the moment in which it ends.
+    /// All times, including those of running prompts: a long prompt must not look as if it ran only at the moment it
+    /// ends.
     ///
-    /// One that ends in the meantime may be in neither: the reported value stays, because a counter must not go back.
+    /// A prompt that ends meanwhile may be in neither. The reported value stays, because a counter must not go back.
     pub fn with(&self, running: impl FnOnce() -> Vec<(String, Duration)>) -> Vec<(String, Duration)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut added: HashMap<String, Duration> = HashMap::new();

@@ -67,7 +67,7 @@ impl DeviceKind {
     }
 }
 
-/// What the probe takes from its surroundings.
+/// What the probe reads from its environment.
 ///
 /// Take it once, at start: CUDA and HIP too read these variables once, and reading the environment while another thread
 /// writes to it is a data race in C.
@@ -123,7 +123,7 @@ pub fn probe_devices() -> Vec<Device> {
     probe(&Environment::from_process()).devices
 }
 
-/// The devices that need no driver: Apple's GPU and the CPU. To show while a driver hangs that has never answered.
+/// The devices that need no driver: Apple's GPU and the CPU. To show while a driver hangs that never answered before.
 #[must_use]
 pub fn system_devices() -> Vec<Device> {
     let memory = system::memory();

@@ -70,7 +70,7 @@ pub(super) fn devices(list: Option<&str>, faults: &mut Vec<String>) -> Option<Ve
 fn open() -> Result<Option<Nvml>, NvmlError> {
     for name in LIBRARIES {
         match Nvml::builder().lib_path(OsStr::new(name)).init() {
-            // Only the loader's message tells a missing file from a broken one, and on Windows there is none.
+            // Only the loader's message tells a missing file from a broken one, and Windows has no such message.
             Err(NvmlError::LibloadingError(error)) if cfg!(windows) || error.to_string().contains("No such file") => {}
             outcome => return outcome.map(Some),
         }

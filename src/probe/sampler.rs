@@ -14,11 +14,11 @@ pub const CACHE_TIME: Duration = Duration::from_secs(1);
 /// How long a health check should wait for a probe before it answers with the last known figures.
 pub const FLIGHT_TIME: Duration = Duration::from_secs(2);
 
-/// One flight at a time.
+/// One probe at a time.
 ///
-/// A probe runs on a thread of its own, so that a hanging driver holds nothing else: nobody joins that thread, it doesn't
-/// keep the process from ending, no second one starts beside it, and when it comes back after all its figures are taken.
-/// (A thread stuck *inside* the kernel, state D, delays the end of any process; no program can change that.)
+/// A probe runs on its own thread, so a hanging driver blocks nothing else: nobody joins that thread, it doesn't keep
+/// the process from ending, and no second one starts meanwhile. If it comes back after all, its figures are used. (A
+/// thread stuck *inside* the kernel, state D, delays the end of any process; no program can change that.)
 pub struct Sampler(Arc<Shared>);
 
 /// Figures, and how much to trust them.
@@ -54,7 +54,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     last: Option<Sample>,
-    /// When the flight in the air took off.
+    /// When the running probe started.
     departed: Option<Instant>,
 }
 
@@ -81,8 +81,8 @@ impl Sampler {
         state.last.clone()
     }
 
-    /// Fresh figures, from the cache or from a probe: a new one, or the one that is in the air. A probe has `timeout` from
-    /// its start; after that every caller gets the last known figures, at once.
+    /// Fresh figures, from the cache or from a probe: a new one, or the one that is running. A probe has `timeout` from
+    /// its start; after that every caller gets the last known figures at once.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a thread could be had.
+    /// Whether a thread could be started.
     fn take_off(shared: &Arc<Self>) -> bool {
         let shared = Arc::clone(shared);
         thread::Builder::new().name("device-probe".into()).spawn(move || shared.fly()).is_ok()

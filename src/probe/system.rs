@@ -4,7 +4,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use sysinfo::{MemoryRefreshKind, System};
 
-/// A new one looks at what the processors did since the start, which is dearer than the memory.
+/// Kept, because a new one also reads what the processors did since the start, which costs more than the memory.
 static SYSTEM: LazyLock<Mutex<System>> = LazyLock::new(|| Mutex::new(System::new()));
 
 /// Bytes of memory.
@@ -15,14 +15,14 @@ pub(super) struct Memory {
     pub(super) free: u64,
 }
 
-/// RAM as this process may use it: a container's memory limit counts as the machine's end. Zeros where the system doesn't
-/// say.
+/// RAM as this process may use it: in a container with a memory limit, only up to that limit. Zeros if the system
+/// doesn't say.
 pub(super) fn memory() -> Memory {
     let mut system = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     let machine = Memory { total: system.total_memory(), free: system.available_memory() };
     if machine.total == 0 {
-        return machine; // where sysinfo's cgroup_limits() would panic
+        return machine; // sysinfo's cgroup_limits() would panic
     }
     match system.cgroup_limits() {
         Some(cgroup) => machine.within(cgroup.total_memory, cgroup.rss),

@@ -1,4 +1,4 @@
-//! Which cards the `…_VISIBLE_DEVICES` variables leave, and in which order.
+//! Which cards the `…_VISIBLE_DEVICES` variables leave visible, and in which order.
 //!
 //! Three runtimes, three dialects. In all of them the list ends at its first invalid entry.
 //!
@@ -25,7 +25,7 @@ pub(super) enum Pick<'a> {
     Instance(&'a str),
 }
 
-/// The cards that `list`, the value of `CUDA_VISIBLE_DEVICES`, leaves of those with these UUIDs.
+/// The cards with these UUIDs that `list`, the value of `CUDA_VISIBLE_DEVICES`, leaves visible.
 ///
 /// A list holds numbers, or card UUIDs, or MIG identifiers: its first entry says which.
 pub(super) fn cuda<'a>(list: Option<&'a str>, uuids: &[String]) -> Vec<Pick<'a>> {
@@ -50,7 +50,7 @@ pub(super) fn cuda<'a>(list: Option<&'a str>, uuids: &[String]) -> Vec<Pick<'a>>
     if repeated { Vec::new() } else { picks }
 }
 
-/// The cards that HIP shows of those with these UUIDs, ROCR's own list having gone first.
+/// The cards with these UUIDs that HIP shows. ROCR's own list applies first.
 pub(super) fn hip(
     rocr_list: Option<&str>,
     hip_list: Option<&str>,

@@ -56,7 +56,7 @@ impl Clock {
     }
 }
 
-/// Since 1970 (UTC). By a clock that is before 1970, nothing is valid.
+/// Since 1970 (UTC). If the clock is before 1970, nothing is valid.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
 }

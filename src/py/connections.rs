@@ -35,7 +35,7 @@ struct Socket {
     owner: Option<String>,
     client_id: Option<String>,
     _seat: Option<Seat>,
-    /// Once it was prepared.
+    /// Set once it is prepared.
     response: Option<Py<PyAny>>,
 }
 
@@ -43,8 +43,8 @@ struct Socket {
 pub type Ending = (Py<PyAny>, Option<Py<PyAny>>);
 
 impl Connections {
-    /// Notes a WebSocket, and the `clientId` that it asks for. Returns those without a credential whose `clientId` it takes
-    /// over because it has one.
+    /// Notes a WebSocket, and the `clientId` that it asks for. If it has a credential, returns the sockets without one
+    /// that lose this `clientId` to it.
     pub fn opened(
         &self,
         request: &Bound<'_, PyAny>,
@@ -70,8 +70,8 @@ impl Connections {
         Ok(displaced)
     }
 
-    /// Notes the response by which a WebSocket can be closed. Returns whether it was opened with a credential; `None` where
-    /// it was never asked for one.
+    /// Notes the response by which a WebSocket can be closed. Returns whether it was opened with a credential; `None`
+    /// if it was never asked for one.
     pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let protocol = protocol(request)?;
         let mut connections = self.lock(request.py());
@@ -90,7 +90,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Whether a request asks for a `clientId` of a live socket that is not that of `by`.
+    /// Whether a request asks for a `clientId` of a live socket that does not belong to `by`.
     pub fn owned(&self, request: &Bound<'_, PyAny>, by: Option<&str>) -> PyResult<bool> {
         let py = request.py();
         let Some(id) = client_id(request)? else { return Ok(false) };

@@ -18,7 +18,7 @@ pub struct FrameFilter {
     is_welcome: Py<PyAny>,
     end: Py<PyAny>,
     rest: Py<PyAny>,
-    /// Bytes since the last rest.
+    /// Bytes since the last pause.
     arrived: AtomicUsize,
 }
 
@@ -57,7 +57,7 @@ impl FrameFilter {
         self.parser.call_method0(py, intern!(py, "feed_eof"))
     }
 
-    /// aiohttp's connection keeps this, and its parser the connection.
+    /// aiohttp's connection holds this, and the parser here holds the connection.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.parser)?;
         visit.call(&self.is_welcome)?;

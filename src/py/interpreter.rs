@@ -1,7 +1,7 @@
 //! One interpreter per process.
 //!
 //! PyO3 keeps types and interned strings for the whole process, and an object of one interpreter must not be used in
-//! another. Python refuses sub-interpreters with a GIL of their own by itself, but lets those in that share one.
+//! another. Python itself refuses sub-interpreters with a GIL of their own, but allows those that share one.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

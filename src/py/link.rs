@@ -30,7 +30,7 @@ impl LoginOffer {
 }
 
 impl Link {
-    /// `None` where the page is shown.
+    /// `None` if the page is shown.
     pub fn follow(
         py: Python<'_>,
         context: &Context<'_, '_, Request<'_, '_>>,

@@ -72,7 +72,7 @@ pub fn decision(
         Route::Static { prefix, .. } => prefix,
     };
     let asked = match question {
-        Question::LogIn(_) => "LogIn".to_owned(), // never with what it holds
+        Question::LogIn(_) => "LogIn".to_owned(), // without the key in it
         other => format!("{other:?}"),
     };
     let message = format!("comfy-auth-rs: {asked}, {} {route}: {decided}; {trace}", request.method().escape_debug());

@@ -64,8 +64,8 @@ pub struct AuthMiddleware {
     prompts: OnceLock<Py<PyAny>>,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
-    /// The class of requests that one of our own resources resolved, and who answers those of which routes in place of the
-    /// other middlewares.
+    /// The class of requests that one of our own resources resolved, and who answers those routes in place of the other
+    /// middlewares.
     marked: Py<PyType>,
     at_gate: Py<PyDict>,
     clock: Arc<Clock>,
@@ -77,7 +77,7 @@ pub struct AuthMiddleware {
     metrics: Arc<Metrics>,
 }
 
-/// How long the end of the server waits for what is still to be written.
+/// How long the server waits, when it ends, for what is still to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the core reads of `comfy_auth_rs.settings.Settings`.
@@ -391,7 +391,7 @@ impl AuthMiddleware {
         (format.content_type(), PyBytes::new(py, page.as_bytes()))
     }
 
-    /// The application that keeps this is reached from its routes.
+    /// The routes hold the application, which holds this.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(prompts) = self.prompts.get() {
             visit.call(prompts)?;
@@ -410,7 +410,7 @@ impl AuthMiddleware {
 impl SessionCookie {
     pub fn issue(grant: &Grant<'_>, facts: &Request<'_, '_>, now: Now, remember: bool) -> Self {
         let life = if remember { session::REMEMBERED } else { session::BROWSER };
-        // A browser need not keep it for longer than the key lives.
+        // A browser need not keep it any longer than the key lives.
         let kept = grant
             .key
             .attributes()
@@ -425,7 +425,7 @@ impl SessionCookie {
 }
 
 impl AuthMiddleware {
-    /// Notes the response by which a WebSocket can be closed, and has the watch change it before it is sent.
+    /// Notes the response by which a WebSocket can be closed, and lets the watch change it before it is sent.
     pub fn prepared(&self, request: &Bound<'_, PyAny>, response: &Bound<'_, PyAny>) -> PyResult<()> {
         let has_credential = self.reader.connections.prepared(request, response)?;
         if let Some(watch) = self.watch.get() {
@@ -522,12 +522,12 @@ impl AuthMiddleware {
 
     fn admission(&self, grant: &Grant<'_>, facts: &Request<'_, '_>) -> Admission {
         let (needed, client) = (self.table.needed(facts, grant.key), facts.known_client());
-        let _ = facts.take_error(); // of an application's function: a key for everything was admitted without asking it
+        let _ = facts.take_error(); // an application function's: a key for everything was admitted without asking it
         Admission { key: grant.key.id(), session: grant.session, needed, client }
     }
 
-    /// Whether everybody may have what a request asks for, so that a cache may give it to everybody; and whether that is
-    /// said of the one file of a static mount rather than of all that the resource answers.
+    /// Whether what a request asks for is public, so that a cache may give it to anyone; and whether this is only about
+    /// one file of a static mount, not about everything that the resource answers.
     pub fn is_public(&self, request: &Bound<'_, PyAny>) -> PyResult<(bool, bool)> {
         let facts = self.facts(request)?;
         let route = facts.route();
@@ -536,7 +536,7 @@ impl AuthMiddleware {
         facts.take_error().map_or(Ok((public, of_one_file)), Err)
     }
 
-    /// Whether a resource of ComfyUI's that resolved a request answers what clients can write.
+    /// Whether the resource that resolved a request is one of ComfyUI's that answer with what clients can write.
     pub fn answers_what_clients_write(&self, request: &Bound<'_, PyAny>) -> PyResult<bool> {
         let facts = self.facts(request)?;
         let answers = self.exemptions.in_comfyui()
@@ -549,7 +549,7 @@ impl AuthMiddleware {
         Ok(if let Answer::Yes(identity) = answer { identity } else { None })
     }
 
-    /// Asks a question, and has `yes` make the answer of who was admitted, if that is somebody.
+    /// Asks a question. If someone was admitted, `yes` makes the answer.
     fn ask<'py, T>(
         &self,
         request: &Bound<'py, PyAny>,
@@ -570,7 +570,7 @@ impl AuthMiddleware {
         })
     }
 
-    /// Decides by the keys in force, and has `act` do what follows.
+    /// Decides by the keys in force, and lets `act` do what follows.
     fn judge<'py, T>(
         &self,
         request: &Bound<'py, PyAny>,
@@ -620,7 +620,7 @@ impl AuthMiddleware {
         }
     }
 
-    /// Looks at the key files. Who is in flight is noted before a key goes.
+    /// Looks at the key files. Requests in flight are noted before a key is removed.
     #[cold]
     fn look(&self, py: Python<'_>, now: Now) -> PyResult<()> {
         let look = self.state.log_outs.begin_look();
@@ -636,7 +636,7 @@ impl AuthMiddleware {
         log::reloads(py, &reloads)
     }
 
-    /// Everything that is refused comes by here.
+    /// Every refusal passes through here.
     fn refuse(
         &self,
         denial: decision::Denial,
@@ -660,7 +660,7 @@ impl AuthMiddleware {
         }
     }
 
-    /// Whether no request like this one will ever leave a line.
+    /// Returns whether no request like this one will ever be logged.
     fn tell_of_admitted(&self, grant: &Grant<'_>, facts: &Request<'_, '_>, question: Question<'_>) -> bool {
         let Some(audit) = &self.audit else { return false };
         if let Some(line) = of_request::admitted(&self.table, grant, facts, question, unix_millis) {
@@ -707,8 +707,8 @@ impl AuthMiddleware {
         let in_flight: Vec<_> = watch.bind(py).call_method0(intern!(py, "in_flight"))?.extract()?;
         let keys = self.reader.keys.current();
         let policy = self.policy(&keys);
-        // What has expired meanwhile was in force when they were admitted: that is no longer ago than the last look, which may
-        // be long ago where a handler held up the event loop, or the clock was set.
+        // Keys that have expired since then were in force when these requests were admitted. `then` is the last look,
+        // which may be long ago if a handler held up the event loop, or the clock was set.
         let then = self.looked.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(now);
         self.reader.connections.note(py, &in_flight, |request| {
             let is_ours = watch.bind(py).call_method1(intern!(py, "is_ours"), (request,));
@@ -736,7 +736,7 @@ impl AuthMiddleware {
     }
 }
 
-/// Whether it is noted as a WebSocket. Only reads are, so that nothing else gets past what is asked of a prompt.
+/// Whether it is noted as a WebSocket. Only reads are, so that nothing else avoids the checks for prompts.
 fn asks_for_a_socket(facts: &Request<'_, '_>) -> bool {
     facts.has(Field::Upgrade) && is_a_read(facts)
 }

@@ -47,7 +47,7 @@ impl DeviceSampler {
         let devices = list(py, &sample.devices)?;
         let mut told = self.told.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
         let before = told.replace((sample.taken, devices.clone().unbind()));
-        drop(told); // before what it held is, which may run Python
+        drop(told); // released before the old list, whose end may run Python
         drop(before);
         Ok(Some(devices))
     }
@@ -62,7 +62,7 @@ impl DeviceSampler {
 }
 
 impl DeviceSampler {
-    /// The last known figures, and their age; those that need no driver where none has answered yet. Never waits.
+    /// The last known figures, and their age. If no driver has answered yet, those that need none. Never waits.
     pub fn last(&self) -> (Arc<[Device]>, Duration) {
         match self.sampler.last() {
             Some(sample) => (sample.devices, sample.taken.elapsed()),

@@ -1,4 +1,4 @@
-//! Whose a profile of ComfyUI's is, asked from Python.
+//! Who a ComfyUI profile belongs to, for Python.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What becomes of ComfyUI's prompts, as `comfy_auth_rs.comfyui.prompts` tells it.
+//! What becomes of ComfyUI's prompts, as `comfy_auth_rs.comfyui.prompts` reports it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -175,7 +175,7 @@ impl PromptLedger {
         Self { prompts, audit, metrics, began: Instant::now() }
     }
 
-    /// What the end of the server leaves behind.
+    /// Logs the prompts that are unfinished when the server ends.
     pub fn end(&self) {
         for (id, prompt) in self.prompts.drain() {
             let seconds = self.seconds(&prompt);
@@ -185,7 +185,7 @@ impl PromptLedger {
         }
     }
 
-    /// The labels of those that run, and how long they have.
+    /// The labels of running prompts, and how long each has run.
     pub fn running(&self) -> Vec<(Option<String>, Duration)> {
         let running = self.prompts.running(self.began.elapsed());
         running.into_iter().map(|(asker, time)| (label(asker.as_deref()).map(str::to_owned), time)).collect()

@@ -15,7 +15,7 @@ use crate::exempt::without_api;
 /// Places, each for the handlers whose address leads to it.
 const PLACES: usize = 256;
 
-/// Most handlers that are checked, in case an aiohttp makes a new one for each request.
+/// The most handlers to check, in case some aiohttp makes a new one for each request.
 const MOST: usize = 4 * PLACES;
 
 /// The handlers as the middleware gets them: aiohttp keeps one for each handler of a route, with the middlewares after us.
@@ -36,8 +36,8 @@ impl Quiet {
         known[place(handler)].as_ref().is_some_and(|known| known.is(handler))
     }
 
-    /// Remembers the handler of a request that is such a read, if it can get no other: the same function may answer other
-    /// methods, and other paths.
+    /// Remembers the handler of such a read, if the handler gets nothing else: the same function may answer other
+    /// methods and other paths.
     #[cold]
     pub fn learn(&self, request: &Bound<'_, PyAny>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.looked_at.fetch_add(1, Ordering::Relaxed) < MOST && only_reads_one_path(request)? {
@@ -68,7 +68,8 @@ fn only_reads_one_path(request: &Bound<'_, PyAny>) -> PyResult<bool> {
     let router = request.getattr(intern!(py, "app"))?.getattr(intern!(py, "router"))?;
     for other in router.call_method0(intern!(py, "routes"))?.try_iter()? {
         let other = other?;
-        // Equal, as aiohttp looks for those that it has made: a method of an object is another function each time.
+        // Equal, not identical, as in aiohttp's own table of handlers: a method of an object is a new function each
+        // time.
         if !aiohttp::handler(&other)?.eq(&handler)? {
             continue;
         }

@@ -48,11 +48,12 @@ pub struct Names {
     x_forwarded_method: Py<PyAny>,
     x_forwarded_host: Py<PyAny>,
     x_forwarded_proto: Py<PyAny>,
-    /// The field that names the client, and those that do with other proxies.
+    /// The field that names the client, and the fields that other proxies use for it.
     client: Py<PyAny>,
     clients: Vec<Py<PyAny>>,
     static_resource: Py<PyAny>,
-    /// The other resources of aiohttp's. Asking whether something is a `StaticResource`, an abstract class's child, is slow.
+    /// aiohttp's other resource classes. Asking whether something is a `StaticResource`, the child of an abstract
+    /// class, is slow.
     other_resources: [Py<PyAny>; 2],
 }
 
@@ -167,7 +168,7 @@ pub struct Reader {
     pub client_field: ClientField,
     pub notices: Notices,
     pub connections: Connections,
-    /// Under which name a request keeps the keys before its path.
+    /// The name under which a request keeps the keys before its path.
     pub url_keys: OnceLock<Py<PyAny>>,
     pub keys: Arc<KeyStore>,
     pub scopes: Scopes,
@@ -266,7 +267,7 @@ impl<'a, 'py> Request<'a, 'py> {
         *self.remote.get_or_init(address)
     }
 
-    /// What the proxies say of the client.
+    /// What the proxies say about the client.
     fn forwarded(&self) -> String {
         let all = self.getall(&self.reader.names.client);
         let values = all.into_iter().flatten().filter_map(Text::of).map(|value| value.to_owned());
@@ -296,11 +297,11 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 }
 
-/// The values of one field. The others than the first are looked for only when they are asked for.
+/// The values of one field. All but the first are looked up only when they are asked for.
 struct Values<'r, 'a, 'py> {
     request: &'r Request<'a, 'py>,
     field: Field,
-    /// How many were told.
+    /// How many were returned.
     told: usize,
     all: Option<Bound<'py, PyList>>,
 }
@@ -376,7 +377,7 @@ impl<'py> request::Request for Request<'_, 'py> {
     }
 
     fn is_legible(&self) -> bool {
-        // Bytes that are no UTF-8 are surrogates, which no log can write.
+        // Bytes that are not UTF-8 become surrogates, which no log can write.
         let is_legible = || Ok(aiohttp::target(self.object)?.cast::<PyString>()?.to_str().is_ok_and(is_legible));
         self.read(is_legible).unwrap_or(false)
     }

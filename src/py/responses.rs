@@ -21,16 +21,16 @@ pub struct BeforeSending {
     content_encoding: Py<PyAny>,
     ordinary: Py<PyAny>,
     socket: Py<PyAny>,
-    /// What was found out about routes: for each a `Found`; one under `None` for what the router found nothing for.
+    /// What is known about routes: a `Found` for each, and one under `None` for requests without a route.
     known: Py<PyDict>,
     done: Py<Done>,
 }
 
 #[pyclass(frozen)]
 struct Found {
-    /// Whether everybody may have what it answers to who reads, if every such answer is alike.
+    /// Whether its answers to reads are public, if that is the same for all of them.
     public: Option<bool>,
-    /// Whether it answers what clients can write.
+    /// Whether it answers with what clients can write.
     written: bool,
 }
 
@@ -83,7 +83,7 @@ impl BeforeSending {
             {
                 headers.set_item(&self.cache_control, control)?;
             }
-        // Answers to other methods are kept only where they say so (RFC 9110, section 9.2.3).
+        // Caches keep answers to other methods only if the answers say so (RFC 9110, section 9.2.3).
         } else if reads && !self.is_public(request, found)? {
             headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
         }
@@ -93,7 +93,7 @@ impl BeforeSending {
         Ok(self.done.bind(py).clone().into_any())
     }
 
-    /// The application that keeps this is reached from its resources.
+    /// The resources hold the application, which holds this.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.middleware)?;
         visit.call(&self.leave_packed)?;
@@ -121,14 +121,14 @@ impl BeforeSending {
     ) -> PyResult<Bound<'py, Found>> {
         let (py, resource) = (request.py(), aiohttp::resource(request)?);
         let known = self.known.bind(py);
-        // aiohttp makes a route of its own for each request that it finds none for.
+        // aiohttp makes a new route for each request that it finds none for.
         let key = if resource.is_none() { resource } else { route };
         if let Some(found) = known.get_item(&key)? {
             return Ok(found.cast_into()?);
         }
         let middleware = self.middleware.get();
         let (public, of_one_file) = middleware.is_public(request)?;
-        // Whoever writes asks nothing that holds for others: a route may be for every method.
+        // What was found for a write doesn't hold for reads: a route may be for every method.
         let public = (reads && !of_one_file).then_some(public);
         let found = Bound::new(py, Found { public, written: middleware.answers_what_clients_write(request)? })?;
         known.set_item(key, &found)?;

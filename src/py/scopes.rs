@@ -13,16 +13,16 @@ use crate::request::Handler;
 use crate::scope::{self, Table};
 
 pub enum Scopes {
-    /// ComfyUI's table, and `comfy_auth_rs.comfyui.route_facts` for what is behind a route.
+    /// ComfyUI's table, and `comfy_auth_rs.comfyui.route_facts` for whose code answers a route.
     ComfyUi(Py<PyAny>),
     /// The patterns of an application's author.
     Patterns,
-    /// A function of theirs.
+    /// The author's function.
     Function(Py<PyAny>),
 }
 
 impl Scopes {
-    /// Of what `setup()` makes of its argument, or of ComfyUI's `RouteFacts`.
+    /// Reads what `setup()` makes of its argument, or ComfyUI's `RouteFacts`.
     pub fn read(given: &Bound<'_, PyAny>) -> PyResult<(Table, Self)> {
         let py = given.py();
         let object = || given.clone().unbind();
@@ -74,7 +74,7 @@ impl Scopes {
     }
 }
 
-/// What was found out about routes: for each its handler, since nodes put other ones there, and what it needs.
+/// What is known about routes: for each its handler, which nodes may replace, and what it needs.
 pub struct Known(Py<PyDict>);
 
 #[pyclass(frozen)]
@@ -85,7 +85,7 @@ struct Found {
 
 #[pymethods]
 impl Found {
-    /// A handler may be bound to what keeps the application.
+    /// A handler may be bound to an object that holds the application.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.handler)
     }
@@ -104,7 +104,7 @@ impl Known {
         Ok(is_the_same.then_some(found.get().needed))
     }
 
-    /// A route for every method is asked each time.
+    /// Routes for every method are not remembered.
     pub fn set(&self, request: &Bound<'_, PyAny>, needed: keys::Scopes) -> PyResult<()> {
         let (py, route) = (request.py(), aiohttp::route(request)?);
         if route.getattr(intern!(py, "method"))?.eq("*")? {

@@ -18,7 +18,7 @@ use crate::state::changes::Changes;
 use crate::state::fact::{Fact, Record};
 use crate::state::throttle::Budget;
 
-/// Most records that are made or read while no other thread may run.
+/// The most records that are made or read before other threads may run.
 const MOST: usize = 1000;
 
 /// Name, value and end of a record.
@@ -140,7 +140,7 @@ impl SharedState {
 }
 
 fn read<'a>((name, value, until): &'a Row<'_>) -> Record<&'a [u8]> {
-    // A number that is none of ours is never an end.
+    // A number that we never write counts as no end.
     Record { name: name.as_bytes(), value: value.as_bytes(), until: until.extract().unwrap_or(u64::MAX) }
 }
 
@@ -149,7 +149,7 @@ fn row<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
     Ok((name, value, record.until).into_pyobject(py)?.into_any())
 }
 
-/// Other threads may run in between: there may be many.
+/// Other threads may run in between, as there may be many records.
 fn rows<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for some in records.chunks(MOST) {

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fact::{Fact, Mac};
 
-/// Most facts that wait to be shared, and the same number of locks. Forgotten facts, except locks, are still in the state.
+/// The most facts that wait to be shared; locks have the same limit. Forgotten facts, except locks, are still in the
+/// state.
 pub const MAX: usize = 4096;
 
 /// The facts from this machine. Each raises the version by one.
@@ -23,7 +24,7 @@ struct Log {
     facts: VecDeque<Change>,
     /// Kept separately, so that a flood of locks pushes out nothing else.
     locks: VecDeque<Change>,
-    /// The latest of the others that is in the log no more.
+    /// The latest of the others that is no longer in the log.
     forgotten: u64,
 }
 
@@ -35,7 +36,7 @@ pub struct Change {
     pub fact: Fact,
     /// It is signed when it is shared, if it must be and was not before.
     pub mac: Option<Mac>,
-    /// The store can forget it: something else says the same.
+    /// The store can forget it, because something else says the same.
     pub is_covered: bool,
 }
 

@@ -93,7 +93,7 @@ pub enum Fact {
     Lock {
         /// What counts as one address.
         network: Network,
-        /// Of what.
+        /// What it is locked out of.
         budget: Budget,
         /// Until when, in seconds.
         until: u64,
@@ -107,9 +107,9 @@ pub enum Fact {
         /// Its name, a random number.
         id: u64,
     },
-    /// A machine is there.
+    /// A machine is running.
     Node {
-        /// Its name, which is another one after each start.
+        /// Its name, which is new after each start.
         id: NodeId,
         /// When it said so last, in seconds.
         seen: u64,
@@ -124,7 +124,7 @@ const PROMPT: u8 = b'p';
 const NODE: u8 = b'n';
 
 impl Fact {
-    /// The key whose holder may say so.
+    /// The key whose holders may make it.
     #[must_use]
     pub fn key(&self) -> Option<KeyId> {
         match *self {
@@ -136,7 +136,7 @@ impl Fact {
         }
     }
 
-    /// From when on it says nothing any more, in seconds since 1970 (UTC).
+    /// When it no longer counts, in seconds since 1970 (UTC).
     #[must_use]
     pub fn until(&self) -> u64 {
         let end = match *self {
@@ -149,7 +149,7 @@ impl Fact {
         end.saturating_add(TOLERANCE)
     }
 
-    /// Whether it is neither over nor of a time that is still to come. Nothing is kept for longer by telling a later time.
+    /// Whether it is neither over nor from the future. A false later time can't make it last longer.
     #[must_use]
     pub fn is_current(&self, now: Now) -> bool {
         let within = |time: u64, seconds: u64| time <= now.unix.saturating_add(seconds);
@@ -166,7 +166,7 @@ impl Fact {
         may_be && now.unix < self.until()
     }
 
-    /// Its signature by who knows the key that it is about.
+    /// Its signature under the key that it is about.
     #[must_use]
     pub fn sign(&self, key: &Entry) -> Mac {
         let mac = self.mac(key).finalize().into_bytes();
@@ -183,7 +183,7 @@ impl Fact {
         key.state_mac().chain_update(self.fields().framed)
     }
 
-    /// For a store. One with a signature is named by it.
+    /// The record for a store. A signed one is named by its signature.
     #[must_use]
     pub fn record(&self, mac: Option<&Mac>) -> Record {
         let mut value = self.fields().value;
@@ -191,7 +191,7 @@ impl Fact {
         let name = match (self, mac) {
             (_, Some(mac)) => mac.as_slice(),
             (Self::Node { id, .. }, _) => &id.0,
-            // Without its end: each takes the place of the one before it.
+            // Without its end: each replaces the one before it.
             (Self::Lock { .. }, _) => value.get(2..value.len() - 8).unwrap_or_default(),
             _ => &value[2..],
         };
@@ -200,8 +200,8 @@ impl Fact {
         Record { name, value, until: self.until() }
     }
 
-    /// What a record tells, and its signature if it needs one. `None` where it is none of ours, or not current. Whether the
-    /// signature is right is not looked at.
+    /// The fact in a record, and its signature if it needs one. `None` if it is not one of ours, or not current. Does
+    /// not check the signature.
     pub fn read<B: AsRef<[u8]>>(record: &Record<B>, now: Now) -> Option<(Self, Option<Mac>)> {
         let (name, value) = (record.name.as_ref(), record.value.as_ref());
         let is_kept = (now.unix..=now.unix.saturating_add(MAX_KEPT)).contains(&record.until);
@@ -213,7 +213,7 @@ impl Fact {
         (told.name == name && told.value == value && told.until == record.until).then_some((fact, mac))
     }
 
-    /// What a value tells, and its signature if it needs one.
+    /// The fact in a value, and its signature if it needs one.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<(Self, Option<Mac>)> {
         let mut rest = value;
@@ -260,7 +260,7 @@ impl Fact {
     }
 }
 
-/// The version, the kind, and what is told, in fields of fixed lengths.
+/// The version, the kind, and the details, in fields of fixed lengths.
 struct Fields {
     value: Vec<u8>,
     /// The same for signing: each field after its length.

@@ -88,7 +88,7 @@ struct User {
 }
 
 impl Limits {
-    /// Nothing was queued. Prompts queued here are added to `changes`.
+    /// Limits with nothing queued. Prompts queued here are added to `changes`.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Self {
         Self(Arc::new(Inner { accounts: Mutex::default(), changes }))
@@ -177,7 +177,7 @@ impl Account {
 
     fn prompts(&self, rate: Rate, now: u64) -> Prompts {
         let admitted = self.admitted.within(rate.window, now);
-        // There is room for one more when this many of them have left.
+        // There is room for one more once this many of them have left.
         let room = (rate.most as usize).saturating_sub(self.reserved);
         let next = self.admitted.newest(admitted.min(room));
         let reset = next.map(|prompt| prompt.seconds_left(rate.window, now));
@@ -195,7 +195,7 @@ impl Account {
             left(share, here + self.reserved)
         };
         let now_left = left_of(earlier, admitted - earlier);
-        // They leave in order: first those from before the store became unavailable.
+        // They leave in order, those from before the store became unavailable first.
         let mut leaving = inside
             .zip(1..)
             .filter(|(_, gone)| left_of(earlier.saturating_sub(*gone), admitted - earlier.max(*gone)) > now_left);
@@ -209,7 +209,7 @@ impl Account {
 }
 
 impl Admission {
-    /// What other machines are told of it.
+    /// What other machines are told about it.
     #[must_use]
     pub fn fact(self) -> Fact {
         Fact::Prompt { key: self.key, time: self.time, id: self.id }

@@ -4,7 +4,8 @@
 //! one by one. Of the others, only the latest start is kept, and all sessions of that key that began until then are ended.
 //! So a flood of log-outs costs no more memory, here or in a store, and only ends older sessions of the same key.
 //!
-//! A log-out from another machine counts from the next check of the requests in flight on, which notes the session's own.
+//! A log-out from another machine counts from the next check of the requests in flight, which first notes the session's
+//! own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +17,10 @@ use crate::keys::{Entry, KeyId};
 use crate::request::Now;
 use crate::session::{Session, SessionId};
 
-/// Most log-outs of one key that are remembered one by one.
+/// The most log-outs of one key that are remembered one by one.
 pub const MAX_OF_ONE: usize = 1024;
 
-/// How many more of one key are shared one by one before a single fact that ends them all is.
+/// How many more of one key are shared one by one, before one fact that ends them all is shared instead.
 const TOLD_AFTER: usize = 256;
 
 /// Only holders of a key can make sessions to end.
@@ -39,9 +40,9 @@ struct OfKey {
     ended: BTreeMap<Ended, Told>,
     /// All that began until then were ended, too.
     earlier: Option<Earlier>,
-    /// The latest of those that was shared from here.
+    /// The latest of these starts that was shared from here.
     told: Option<Earlier>,
-    /// What has made room since then. A store can forget it as soon as it has the next one.
+    /// What was dropped to make room since then. A store can forget it as soon as it has the next such fact.
     covered: Vec<(Ended, Mac)>,
 }
 
@@ -73,7 +74,7 @@ impl LogOuts {
         Self { changes, ..Self::default() }
     }
 
-    /// Ends a session of `key`, so that copies of its cookie are worthless. What is in flight was noted.
+    /// Ends a session of `key`, so that copies of its cookie are worthless. Requests in flight are already noted.
     pub fn add(&self, session: &Session, key: &Entry, now: Now) {
         let fact = Ended::of(session).fact(key.id());
         let mac = fact.sign(key);
@@ -104,7 +105,7 @@ impl LogOuts {
         self.noted.load(Ordering::Relaxed) < self.latest.load(Ordering::Relaxed)
     }
 
-    /// What is in flight is about to be noted. Returns what [`noted`](Self::noted) takes.
+    /// Call this before you note what is in flight. Returns what [`noted`](Self::noted) takes.
     #[must_use]
     pub fn begin_look(&self) -> u64 {
         self.looks.fetch_add(1, Ordering::AcqRel) + 1
@@ -141,7 +142,7 @@ impl LogOuts {
         facts
     }
 
-    /// Shares the fact that ends all those that made room, if it is due.
+    /// Shares the fact that ends everything dropped to make room, if it is due.
     fn tell_earlier(&self, key: KeyId) {
         let mut all = self.lock();
         let Some(of) = all.get_mut(&key).filter(|of| of.has_to_tell()) else { return };
@@ -215,8 +216,8 @@ impl OfKey {
         !self.covered.is_empty() && (self.told.is_none() || self.covered.len() >= TOLD_AFTER)
     }
 
-    /// Ends all that began until then, and returns what need not be remembered one by one any more. `None` where later ones
-    /// were ended already.
+    /// Ends all that began until then, and returns what need no longer be remembered one by one. `None` if later ones
+    /// have already been ended.
     fn raise(&mut self, earlier: Earlier) -> Option<BTreeMap<Ended, Told>> {
         if self.earlier.is_some_and(|known| known.issued >= earlier.issued) {
             return None;

@@ -18,7 +18,7 @@ impl From<IpAddr> for Network {
 }
 
 impl Network {
-    /// For other machines.
+    /// As bytes, for other machines.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
@@ -38,7 +38,7 @@ impl Network {
     }
 }
 
-/// Whether the address means different machines for different machines: loopback, link-local.
+/// Whether the address means something else on each machine: loopback, link-local.
 #[must_use]
 pub fn is_of_one_machine(address: IpAddr) -> bool {
     match address.to_canonical() {

@@ -9,7 +9,7 @@ use super::ranked::Ranked;
 use crate::request::Now;
 use crate::secret::random_bytes;
 
-/// Most machines that are remembered: those with the latest heartbeats.
+/// The most machines that are remembered: those with the latest heartbeats.
 pub const MAX: usize = 4096;
 
 /// The random id of a machine, which is new after each start.

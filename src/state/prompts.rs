@@ -9,7 +9,7 @@ use crate::audit::Who;
 use crate::keys::KeyId;
 use crate::state::limits::Turn;
 
-/// Who sent the request that something was done for.
+/// Who sent the request behind an action.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The key.
@@ -27,7 +27,7 @@ pub struct Asker {
 pub struct Prompt {
     /// Who asked for it; `None` if a node queued it by itself.
     pub asker: Option<Arc<Asker>>,
-    /// Since when it runs.
+    /// When it started.
     started: Option<Duration>,
     /// The key that interrupted it.
     pub interrupted_by: Option<KeyId>,
@@ -46,7 +46,7 @@ impl Prompt {
 #[derive(Default)]
 pub struct Prompts(Mutex<HashMap<String, Vec<Entry>>>);
 
-/// One of them, and its place among those of its user, if that has limits.
+/// One of them, and its place among those of its user, if the user has limits.
 #[derive(Default)]
 struct Entry {
     prompt: Prompt,
@@ -72,7 +72,7 @@ impl Prompts {
         prompt.asker.clone()
     }
 
-    /// Those that run, and how long they have.
+    /// Those that are running, and for how long.
     #[must_use]
     pub fn running(&self, now: Duration) -> Vec<(Option<Arc<Asker>>, Duration)> {
         let prompts = self.lock();

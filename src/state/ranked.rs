@@ -1,6 +1,6 @@
 //! A map whose entries have ranks, so that the lowest can make room.
 //!
-//! Limited to its highest entries, it is the same in whatever order and however often the entries came.
+//! Limited to its highest entries, it is the same whatever the order in which entries came, and however often.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -36,7 +36,7 @@ impl<K: Copy + Eq + Hash + Ord, R: Copy + Ord, V> Ranked<K, R, V> {
         self.ranks.insert((rank, key));
     }
 
-    /// Removes the lowest until none is left that `is_out`.
+    /// Removes the lowest entries as long as they are out.
     pub fn drop_while(&mut self, is_out: impl Fn(R) -> bool) {
         while let Some((rank, key)) = self.ranks.first().copied().filter(|(rank, _)| is_out(*rank)) {
             self.ranks.remove(&(rank, key));

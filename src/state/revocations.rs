@@ -56,7 +56,7 @@ impl Revocation {
         (Fact::Revocation { key, at, until }, mac)
     }
 
-    /// Whether it is remembered, whatever the clock said when it was learnt.
+    /// Whether it is still remembered, whatever the clock said when it was learnt.
     fn lasts(&self, now: Now) -> bool {
         now.unix < self.fact().0.until()
     }
@@ -68,7 +68,7 @@ impl Revocation {
     }
 }
 
-/// The end of the week, and a year.
+/// A year after the end of the week.
 fn until(now: u64) -> u64 {
     (now / WEEK).saturating_add(1).saturating_mul(WEEK).saturating_add(YEAR)
 }

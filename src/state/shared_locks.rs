@@ -11,13 +11,13 @@ use super::ranked::Ranked;
 use super::throttle::{Budget, MAX_LOCK};
 use crate::request::Now;
 
-/// Most locks that are remembered: those that last longest.
+/// The most locks that are remembered: those that last longest.
 pub const MAX: usize = 16_384;
 
 /// What is locked.
 pub type Place = (Network, Budget);
 
-/// By their ends, as they were told.
+/// Locks by their ends, as they were reported.
 #[derive(Default)]
 pub struct SharedLocks(Ranked<Place, u64, Known>);
 
@@ -42,13 +42,13 @@ impl SharedLocks {
         !left.is_zero() && self.insert(place, until, Some(now.monotonic + left), now)
     }
 
-    /// The time that is left of one that began elsewhere.
+    /// The time left of a lock that began elsewhere.
     pub fn left(&self, place: &Place, now: Duration) -> Duration {
         let until = self.0.get(place).and_then(|(_, known)| known.until);
         until.map_or(Duration::ZERO, |until| until.saturating_sub(now))
     }
 
-    /// How many keys were evaluated while it lasted.
+    /// How many keys were evaluated during the lock.
     pub fn evaluated(&mut self, place: &Place) -> Option<&mut usize> {
         self.0.get_mut(place).map(|known| &mut known.evaluated)
     }

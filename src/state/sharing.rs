@@ -61,8 +61,9 @@ impl State {
         (version, records)
     }
 
-    /// What began on this machine since a version, and the version that this leads to; `None` where only [`all`](Self::all)
-    /// tells that. A record without a value is one that the store can forget, once it has those before.
+    /// What began on this machine since a version, and the version that this leads to; `None` if only
+    /// [`all`](Self::all) can tell. A record without a value is one that the store can forget, once it has those
+    /// before.
     #[must_use]
     pub fn changes_since(&self, version: u64, keys: &KeyStore) -> Option<(u64, Vec<Record>)> {
         let (version, changes) = self.changes.since(version)?;
@@ -74,7 +75,7 @@ impl State {
         Some((version, records.collect()))
     }
 
-    /// That this machine is there, to be told every few seconds. It says again what must be said again, too.
+    /// This machine's heartbeat, to be sent every few seconds. Also renews what must be renewed.
     #[must_use]
     pub fn heartbeat(&self, keys: &KeyStore, now: Now) -> Record {
         for (fact, mac) in keys.renew_revocations(now) {
@@ -90,7 +91,7 @@ impl State {
     }
 }
 
-/// A fact for a store, signed if it must be; `None` where its key is not known any more.
+/// A fact for a store, signed if it must be; `None` if its key is no longer known.
 fn signed_record(fact: &Fact, mac: Option<Mac>, keys: &Keys) -> Option<Record> {
     let Some(key) = fact.key().filter(|_| mac.is_none()) else { return Some(fact.record(mac.as_ref())) };
     let sign = |key: &Entry| fact.record(Some(&fact.sign(key)));

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::network::Network;
 
-/// Most of them in total.
+/// The most of them in total.
 pub const MAX: usize = 512;
 
-/// Most from one address, except loopback, which may be a proxy of many clients.
+/// The most from one address, except loopback, which may be a proxy of many clients.
 pub const MAX_OF_ONE: usize = 32;
 
-/// Counts them. Addresses count as one as in the throttle.
+/// Counts them. Addresses count as one if they do in the throttle.
 #[derive(Default)]
 pub struct Sockets(Arc<Mutex<Counts>>);
 

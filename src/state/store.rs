@@ -11,7 +11,7 @@ const AWAY: u8 = 2;
 pub struct Store(AtomicU8);
 
 impl Store {
-    /// There is a store, and it is unavailable or can be used.
+    /// There is a store, which is unavailable or can be used.
     pub fn set_away(&self, is_away: bool) {
         self.0.store(if is_away { AWAY } else { THERE }, Ordering::Relaxed);
     }

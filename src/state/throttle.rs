@@ -36,11 +36,11 @@ pub const FIRST_LOCK: Duration = Duration::from_secs(60);
 /// The longest lock.
 pub const MAX_LOCK: Duration = Duration::from_secs(15 * 60);
 
-/// Clients that were noted recently are found without the tables. Far fewer than a generation's entries, so that a client
-/// that is dropped from the tables was overwritten here before, and is noted again.
+/// Clients that were noted recently are found without the tables. These are far fewer than a generation's entries, so a
+/// client that is dropped from the tables was overwritten here before that, and is noted again.
 const RECENT: usize = 1024;
 
-/// Most locks that wait to be taken.
+/// The most locks that wait to be taken.
 const MAX_BEGUN: usize = 1024;
 
 /// Failures that are counted separately, each kind with a lock of its own.
@@ -67,7 +67,7 @@ pub struct Throttle {
     hasher: RandomState,
     /// End of the longest lock, in milliseconds: after it, no address is locked.
     any_locked_until: AtomicU64,
-    /// Hashes of peers and keys, each in the place that it gives.
+    /// Hashes of peers and keys, each at the index that it gives.
     recent: Box<[AtomicU64]>,
     /// Whether there are locks that nobody has taken.
     has_begun: AtomicBool,
@@ -79,7 +79,7 @@ pub struct Throttle {
 pub struct Lock {
     /// The address that presented the last wrong key.
     pub address: IpAddr,
-    /// Of what.
+    /// What it is locked out of.
     pub budget: Budget,
     /// For how long.
     pub time: Duration,
@@ -101,7 +101,7 @@ struct Tables {
 pub struct Locks {
     /// Since the start.
     pub begun: u64,
-    /// That have not ended.
+    /// Those that have not ended.
     pub in_force: usize,
 }
 
@@ -129,7 +129,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// No address is locked. Locks that begin here are added to `changes`.
+    /// A throttle that has locked no address. Locks that begin here are added to `changes`.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Self {
         Self { changes, ..Self::default() }

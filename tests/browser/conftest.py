@@ -1,4 +1,4 @@
-"""A real browser, real frontends, patched miniatures, and a witness of all that goes over the wire."""
+"""A real browser, real frontends, patched miniatures, and a witness of everything that goes over the wire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 from sites import Serve, Site, running
 from traffic import Traffic
 
-#: Chromium without a window takes half the time. `make test-release` runs what a window may change with a whole one.
+#: Headless Chromium takes half the time. `make test-release` uses the whole one for what a window may change.
 CHROMIUM = {
     "executable_path": os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell"),
     "headless": True,
@@ -27,7 +27,7 @@ CHROMIUM = {
     ],
 }
 
-#: Two cores are shared by the browser, the servers and whatever else runs here.
+#: The browser, the servers and whatever else runs here share two cores.
 expect.set_options(timeout=20_000)
 
 
@@ -46,7 +46,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def named(playwright: Playwright) -> Iterator[Browser]:
-    """A browser that knows this machine by names: there it sends no `Sec-Fetch-*` over plain HTTP."""
+    """A browser that reaches this machine under names, where it sends no `Sec-Fetch-*` over plain HTTP."""
     arguments = [*CHROMIUM["args"], "--host-resolver-rules=MAP *.example 127.0.0.1"]
     browser = playwright.chromium.launch(**{**CHROMIUM, "args": arguments})
     yield browser
@@ -80,14 +80,14 @@ def comfyui(serve: Serve, frontend: Frontend) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def site(serve: Serve) -> Iterator[Site]:
-    """A server for tests in which the frontend's version plays no part."""
+    """A server for tests in which the frontend's version doesn't matter."""
     with serve() as site:
         yield site
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser of its own: no cookie, nothing stored."""
+    """A browser context of its own: no cookies, nothing stored."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
     yield context
     context.close()
@@ -95,7 +95,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def traffic(context: BrowserContext) -> Iterator[Traffic]:
-    """What `context` sends and gets. Whatever the test: our scripts threw nothing, and no dialog opened."""
+    """What `context` sends and gets. After every test: our scripts threw nothing, and no dialog opened."""
     traffic = Traffic(context)
     yield traffic
     assert not traffic.own_errors()

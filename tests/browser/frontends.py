@@ -1,4 +1,4 @@
-"""The real frontends, and how a person uses them."""
+"""The real frontends, as a person uses them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "picture"}},
 }
 
-#: So that nothing covers the graph: no tour, no dialog about missing models, no map, no figures.
+#: Nothing covers the graph: no tour, no dialog about missing models, no map, no figures.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.ShowMissingNodesWarning": False,
@@ -30,18 +30,18 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Frontend:
-    """A version of ComfyUI's frontend. `root` is its folder; None stands for the one that pip installed."""
+    """A version of ComfyUI's frontend. `root` is its folder; None means the one that pip installed."""
 
     name: str
     root: Path | None
-    #: The button of the panel that shows what was made.
+    #: The button of the panel that shows the results.
     panel: str
     #: How many clicks on a picture in that panel open it large.
     clicks: int
 
     @property
     def arguments(self) -> list[str]:
-        """What a server is started with to serve it."""
+        """The flags that make a server serve it."""
         return [] if self.root is None else ["--front-end-root", str(self.root)]
 
     @property
@@ -53,7 +53,7 @@ class Frontend:
 PINNED = Frontend("pinned", None, "Queue (q)", 1)
 NEWEST = Frontend("newest", _NEWEST, "Assets (a)", 2)
 
-#: Each graph that is loaded has a number.
+#: Each loaded graph has a number.
 _NUMBERS = count(1)
 
 _IS_UP = """() => {
@@ -63,7 +63,7 @@ _IS_UP = """() => {
 
 
 def without_frontend(context: BrowserContext) -> None:
-    """ComfyUI's page only, for tests in which its frontend, which takes seconds to load, plays no part."""
+    """ComfyUI's page only, for tests that don't need its frontend, which takes seconds to load."""
     context.route(re.compile("/assets/"), lambda route: route.abort())
 
 
@@ -74,9 +74,9 @@ def wait_until_up(page: Page) -> None:
 
 
 def load(page: Page, graph: dict[str, object]) -> None:
-    """Open a graph (in the API's format) in a tab of its own, with no picture of an earlier run; wait for the canvas.
+    """Open a graph (in the API's format) in its own tab, without pictures of an earlier run, and wait for the canvas.
 
-    The name is new each time. If it is the open tab's name, the frontend restores that tab's pictures and view.
+    The name is new each time. If it were the open tab's name, the frontend would restore that tab's pictures and view.
     """
     name = f"graph-{next(_NUMBERS)}.json"
     page.evaluate("([graph, name]) => { app.clean(); return app.loadApiJson(graph, name); }", [graph, name])
@@ -84,7 +84,7 @@ def load(page: Page, graph: dict[str, object]) -> None:
         "name => app.extensionManager.workflow.activeWorkflow.path.endsWith(`/${name}`)",
         arg=name,
     )
-    # What follows the new tab moves the view, in the next frame at the latest.
+    # Opening a tab moves the view, in the next frame at the latest.
     page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
 
@@ -94,7 +94,7 @@ def run(page: Page) -> None:
 
 
 def wait_for_preview(page: Page, width: int = 320, node: str = "SaveImage") -> None:
-    """Wait until a node's preview shows a picture of this width, which only a decoded picture has."""
+    """Wait until a node's preview shows a picture of this width, which means that it was decoded."""
     page.wait_for_function(
         """([type, width]) => {
           const node = (app.graph._nodes ?? app.graph.nodes).find((node) => node.type === type);
@@ -105,7 +105,7 @@ def wait_for_preview(page: Page, width: int = 320, node: str = "SaveImage") -> N
 
 
 def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float, float]:
-    """Where a node's title (or what lies `dx`, `dy` from its corner) is on the screen."""
+    """Where on the screen a node's title (or what is `dx`, `dy` from its corner) is."""
     x, y = page.evaluate(
         """([type, dx, dy]) => {
           const { pos } = (app.graph._nodes ?? app.graph.nodes).find((node) => node.type === type);
@@ -119,19 +119,19 @@ def place(page: Page, node: str, dx: float = 60, dy: float = -12) -> tuple[float
 
 
 def node_menu(page: Page, node: str, entry: str) -> Locator:
-    """Open a node's menu; its entry."""
+    """Open a node's menu and return an entry."""
     page.mouse.click(*place(page, node), button="right")
     return page.locator("[role=menu], .litecontextmenu, .p-contextmenu").get_by_text(entry).last
 
 
 def menu_entry(page: Page, entry: str) -> Locator:
-    """Open ComfyUI's menu; its entry."""
+    """Open ComfyUI's menu and return an entry."""
     page.locator("[data-testid=comfy-menu-button], .comfyui-logo-wrapper, .comfyui-logo").first.click()
     return page.get_by_role("menuitem", name=re.compile(entry)).first
 
 
 def drop_picture(page: Page, tree: Path, folder: Path) -> None:
-    """A person drags a picture from `folder` onto a node. It is shown, and ComfyUI, in `tree`, has it."""
+    """Drag a picture from `folder` onto a node, as a person does. It is shown, and ComfyUI, in `tree`, has it."""
     file = folder / "dropped.png"
     file.write_bytes(png(72, 48, (0x22, 0xAA, 0x55)))
     load(page, {"1": {"class_type": "LoadImage", "inputs": {}}})

@@ -15,19 +15,19 @@ def key_field(page: Page) -> Locator:
 
 
 def expect_comfyui(page: Page, url: str) -> None:
-    """ComfyUI's page is shown at `url`, not a page of ours with its address: no key stays there while it logs in."""
+    """ComfyUI's page is at `url`, not one of ours that logs in at the same address and would leave no key there."""
     expect(page).to_have_url(url)
     expect(page.locator("script[src$='auth_inject.js']")).to_be_attached()
 
 
 def expect_login_page(page: Page) -> None:
-    """The login page is shown, not what it guards."""
+    """The login page is shown, and not what it protects."""
     expect(page).to_have_url(LOGIN_PAGE)
     expect(key_field(page)).to_be_visible()
 
 
 def submit(page: Page, key: str, *, remember: bool = False) -> None:
-    """Fill the form in and send it."""
+    """Fill in the form and send it."""
     key_field(page).fill(key)
     page.get_by_label("Remember me").set_checked(remember)
     page.get_by_role("button", name="Login").click()
@@ -42,7 +42,7 @@ def log_in(page: Page, url: str, key: str, *, path: str = "/api/queue", remember
 
 
 def stored(page: Page) -> dict[str, Any]:
-    """What the browser keeps of a login for this page."""
+    """What the browser keeps after a login on this page."""
     return {
         "local": page.evaluate("localStorage.getItem('comfyui_api_key')"),
         "session": page.evaluate("sessionStorage.getItem('comfyui_api_key')"),

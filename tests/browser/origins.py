@@ -1,4 +1,4 @@
-"""Another origin: a server of the tests' own that shows what pages it is given and records all that it gets."""
+"""Another origin: a test server that shows the pages it is given and records everything it gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.servers import free_port
 
 @dataclass
 class Origin:
-    """`pages` are its HTML pages by path; `received` are all requests: method, target, headers and body in one text."""
+    """`pages` are its HTML pages by path; `received` has each request as one text: method, target, headers and body."""
 
     port: int
     pages: dict[str, str] = field(default_factory=dict)
@@ -21,12 +21,12 @@ class Origin:
 
     @property
     def url(self) -> str:
-        """On the same host as the servers under test: another origin, the same site. No trailing slash."""
+        """Its origin on the host of the servers under test: another origin, but the same site. No trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def cross_site_url(self) -> str:
-        """By another name: another site too."""
+        """Its origin under another name, which is another site, too."""
         return f"http://localhost:{self.port}"
 
 
@@ -34,7 +34,7 @@ class Origin:
 def listening(host: str = "127.0.0.1") -> Iterator[Origin]:
     """Serve at `host` until the block ends.
 
-    Every CORS request is allowed, so that nothing but the sender holds a header back.
+    Every CORS request is allowed, so that only the sender can hold a header back.
     """
     origin = Origin(free_port())
 
@@ -57,7 +57,7 @@ def listening(host: str = "127.0.0.1") -> Iterator[Origin]:
         do_GET = do_POST = do_PUT = do_OPTIONS = answer
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Not to stderr."""
+            """Don't log to stderr."""
 
     with ThreadingHTTPServer((host, origin.port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

@@ -1,4 +1,4 @@
-"""nginx with TLS before servers under test, each under a folder of its own."""
+"""nginx with TLS in front of servers under test, each under its own folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screenshots, to be looked at."""
+"""Screenshots for people to look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 _FOLDER = Path(__file__).parent / "screenshots"
 _IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
-#: Those that the documents have, and what they are called there. `make pictures` takes them again.
+#: The screenshots in the documents, with their names there. `make pictures` takes them again.
 _DOCUMENTED = {
     "login-light": "login.png",
     "comfyui-newest": "comfyui.png",
@@ -22,10 +22,10 @@ _DOCUMENTED = {
 
 
 def shoot(page: Page, name: str) -> None:
-    """Keep what `page` shows as NAME.png in a folder that is not committed."""
+    """Save what `page` shows as NAME.png in a folder that is not committed."""
     file = _FOLDER / f"{name}.png"
     page.screenshot(path=file, animations="disabled")
     if "PICTURES" in os.environ and name in _DOCUMENTED:
-        # Few colours make a small file.
+        # Few colours keep the file small.
         small = Image.open(file).convert("RGB").quantize(64, dither=Image.Dither.NONE)
         small.save(_IMAGES / _DOCUMENTED[name], optimize=True)

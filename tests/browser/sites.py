@@ -1,4 +1,4 @@
-"""Patched miniatures behind a key, each a process of its own."""
+"""Patched miniatures behind a key, each in its own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from comfy_auth_rs.comfyui.tree import patch
 from frontends import PINNED, SETTINGS, Frontend
 from support.servers import MINI_COMFYUI, Server, start_server
 
-#: A custom node with what the tests need in a server besides ComfyUI's own routes.
+#: A custom node with what the tests need besides ComfyUI's own routes.
 _WITNESS = Path(__file__).parent / "witness_node.py"
 
 #: One wrong key for all tests: ten different ones within a minute would lock this machine out.
@@ -35,7 +35,7 @@ class Site:
         return self.server.url
 
     def answers(self) -> list[tuple[int, str, str]]:
-        """Status, method and path of all that the server ever answered, in its own words."""
+        """Status, method and path of everything that the server ever answered, as it printed them."""
         found = re.findall(r"\[answered (\d+) (\w+) (\S+)\]", self.server.output)
         return [(int(status), method, path) for status, method, path in found]
 
@@ -45,14 +45,14 @@ class Site:
         time.sleep(1.1)
 
     def output(self, name: str, content: bytes) -> str:
-        """Put a file into the output folder; the path that ComfyUI serves it under."""
+        """Put a file into the output folder. Returns the path under which ComfyUI serves it."""
         folder = self.tree / "output"
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
         return f"/api/view?filename={name}&type=output"
 
     def userdata(self, name: str, content: str) -> str:
-        """Put a file among the user's; the path that ComfyUI serves it under."""
+        """Put a file into the user's folder. Returns the path under which ComfyUI serves it."""
         (self.tree / "user" / "default" / name).write_text(content)
         return f"/api/userdata/{name}"
 
@@ -63,7 +63,7 @@ Serve = Callable[..., AbstractContextManager[Site]]
 
 @contextmanager
 def running(tree: Path, key: str, *arguments: str, frontend: Frontend = PINNED) -> Iterator[Site]:
-    """Patch a copy of the miniature in the empty folder `tree` and start it with one key, sockets included."""
+    """Patch a copy of the miniature in the empty folder `tree`, and start it with one key, which sockets need, too."""
     ours = shutil.ignore_patterns("__pycache__", "user", "input", "output", "temp")
     shutil.copytree(MINI_COMFYUI, tree, ignore=ours, dirs_exist_ok=True)
     shutil.copy(_WITNESS, tree / "custom_nodes")

@@ -1,4 +1,4 @@
-"""The login page for everybody: keyboard, screen reader, small screen, dark and light, password manager."""
+"""The login page for everyone: keyboard, screen reader, small screen, dark and light, password manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRONG = "Wrong key. Check it and try again."
 
 @pytest.fixture
 def login(page: Page, site: Site) -> Page:
-    """The login page, as it comes."""
+    """The login page, as it opens."""
     page.goto(f"{site.url}/auth_login.html?next=%2Fapi%2Fqueue")
     expect(key_field(page)).to_be_focused()
     return page
@@ -29,7 +29,7 @@ def test_the_keyboard_is_enough(login: Page, site: Site) -> None:
     keyboard.type(WRONG_KEY)
     keyboard.press("Enter")
     expect(login.get_by_role("alert")).to_have_text(WRONG)
-    keyboard.type(site.key)  # what was wrong is selected
+    keyboard.type(site.key)  # the wrong text is selected
 
     stops = []
     for press in ("Tab", "Tab", "Tab", "Shift+Tab", "Shift+Tab"):
@@ -76,7 +76,7 @@ def test_a_screen_reader_is_told_what_is_there(login: Page) -> None:
 
 
 def test_a_screen_reader_is_told_what_went_wrong(login: Page) -> None:
-    # The region is there before there is something to say; only then is it read out.
+    # The region is there before it has text; otherwise screen readers would not read it out.
     assert login.locator("[role=alert]").count() == 1
     submit(login, WRONG_KEY)
     expect(login.get_by_role("alert")).to_have_text(WRONG)
@@ -88,7 +88,7 @@ def test_a_screen_reader_is_told_what_went_wrong(login: Page) -> None:
 
 @pytest.fixture(params=["dark", "light"])
 def painted(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[tuple[Page, str]]:
-    """The login page as a system that prefers dark, or light, shows it."""
+    """The login page in a system that prefers dark, or light."""
     with browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param) as context:
         page = context.new_page()
         page.goto(f"{site.url}/auth_login.html")
@@ -96,7 +96,7 @@ def painted(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Ite
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds, target sizes (WCAG 2.2) and its notion of good practice included."""
+    """What axe-core finds, including target sizes (WCAG 2.2) and what it calls good practice."""
     found = Axe().run(page, options={"rules": {"target-size": {"enabled": True}}}).response
     assert len(found["passes"]) > 15
     return [f"{rule['id']}: {json.dumps([node['html'] for node in rule['nodes']])}" for rule in found["violations"]]
@@ -161,7 +161,7 @@ def test_it_can_be_used_in_forced_colors(login: Page) -> None:
 
 
 def press_caps_lock(page: Page, *, on: bool) -> None:
-    """No browser lets a test turn the lock on: the event is made up."""
+    """No browser lets a test turn the lock on, so the event is made up."""
     key_field(page).evaluate(
         """(field, modifierCapsLock) => {
           field.focus();
@@ -190,7 +190,7 @@ def test_shows_and_hides_the_key(login: Page) -> None:
     reveal.click()
     expect(field).to_have_attribute("type", "text")
     shoot(login, "login-revealed")
-    login.keyboard.type("X")  # the caret is where it was
+    login.keyboard.type("X")  # the caret is where it was before
     expect(field).to_have_value("abcdeXf")
     reveal.click()
     expect(field).to_have_attribute("type", "password")
@@ -206,7 +206,7 @@ def test_a_password_manager_finds_its_way(login: Page) -> None:
         for field in form.locator("input[autocomplete]").all()
     ] == [("username", "text", "username"), ("api_key", "password", "current-password")]
     expect(form.locator("[name=username]")).to_have_value("comfyui")
-    # It fills in without key events, and sends with the button.
+    # It fills in without key events, and submits with the button.
     key_field(login).evaluate("(field) => { field.value = 'filled-in-by-a-password-manager'; }")
     login.get_by_role("button", name="Login").click()
     expect(login.get_by_role("alert")).to_have_text(WRONG)
@@ -235,7 +235,7 @@ def test_says_when_the_server_is_gone(serve: Serve, page: Page) -> None:
 def test_says_how_long_to_wait_when_there_were_too_many_wrong_keys(serve: Serve, page: Page) -> None:
     with serve() as site:
         page.goto(f"{site.url}/auth_login.html")
-        for number in range(20):  # ten lock the address, and of the keys in a lock ten are evaluated
+        for number in range(20):  # ten lock the address, and while it is locked, ten more keys are evaluated
             submit(page, f"{WRONG_KEY}-{number}")
             expect(page.get_by_role("button", name="Login")).to_be_enabled()
         expect(page.get_by_role("alert")).to_contain_text("Too many wrong keys from this address. Try again in ")

@@ -37,7 +37,7 @@ def test_works_under_the_policy_of_comfyui(serve: Serve, frontend: Frontend, pag
 
         submit(page, site.key)
         wait_until_up(page)
-        # ComfyUI's own policy stops its frontend from asking its makers for news; it says so.
+        # ComfyUI's own policy keeps its frontend from asking its makers for news, which the browser reports.
         assert [text for text in complaints(traffic) if "api.comfy.org" not in text] == []
 
 

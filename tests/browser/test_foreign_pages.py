@@ -1,8 +1,8 @@
 """Pages of other origins, which browsers may send the cookie for: none of them may use it.
 
 Each attempt is made from a page on another port of the same host, which is the same *site*, so that browsers send even
-a Strict cookie, and from a page of another site; against a server as it is, and against one that allows CORS to that
-very page. That the attempts would work is seen by making them from the server's own page.
+a Strict cookie; and from a page of another site. Both are tried against an ordinary server, and against one that allows
+CORS to that very page. The same attempts from the server's own page show that they would work.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HELPERS = """
     };
 """
 
-#: Each loads something of ComfyUI's, and says whether it got it; null where it cannot know.
+#: Each loads something from ComfyUI, and says whether it got it, or null if it can't know.
 READS = {
     "fetch": "return (await fetch(url + list, { credentials: 'include' })).ok",
     "fetch no-cors": "await fetch(url + list, { mode: 'no-cors', credentials: 'include' }); return null",
@@ -62,7 +62,7 @@ READS = {
     "object": "return loaded(make('object', { type: 'image/png', data: url + picture }))",
 }
 
-#: Each asks ComfyUI to run a graph. `graph` is a body that ComfyUI takes, whatever its content type says.
+#: Each asks ComfyUI to run a graph. ComfyUI takes the body `graph` whatever its content type is.
 WRITES = {
     "form in a frame": """
         document.body.append(make("iframe", { name: "sink" }));
@@ -99,7 +99,7 @@ class Attack:
     _seen: int = 0
 
     def make(self, script: str) -> object:
-        """What `script` comes to, None where it throws; afterwards the server has answered at least once."""
+        """The result of `script`, or None if it throws. Afterwards the server has answered at least once."""
         self._seen = len(self.victim.answers())
         paths = {
             "list": "/api/history?",
@@ -108,7 +108,7 @@ class Attack:
             "style": self.victim.userdata("secret.css", "body { color: red }") + "?",
             "script": self.victim.userdata("secret.js", "globalThis.secret = 1;") + "?",
         }
-        # Each time an address of its own, so that no cache answers.
+        # A new address each time, so that no cache answers.
         values = {name: f"{path}&once={self._seen}" for name, path in paths.items()}
         values |= {"url": self.victim.url, "graph": json.dumps({"prompt": GRAPH})}
         function = f"async ({{ {', '.join(values)} }}) => {{ {_HELPERS} {script} }}"
@@ -126,21 +126,21 @@ class Attack:
 
     @property
     def admitted(self) -> list[tuple[int, str, str]]:
-        """Those that were no refusals. A preflight's is none: it gives nothing but leave to ask."""
+        """The answers that are not refusals. A preflight's doesn't count: it only gives leave to ask."""
         return [answer for answer in self.answers if answer[0] not in (302, 401, 403) and answer[1] != "OPTIONS"]
 
 
 def ask(site: Site, path: str) -> dict[str, list[object]]:
-    """The server's own word, got with the key."""
+    """What the server itself says, asked with the key."""
     with urlopen(Request(f"{site.url}{path}", headers={"X-API-Key": site.key}), timeout=20) as response:
         answer: dict[str, list[object]] = json.load(response)
     return answer
 
 
 def prompts(site: Site) -> int:
-    """How many prompts the server ever took."""
+    """How many prompts the server ever accepted."""
     queue = ask(site, "/api/queue")
-    # By their ids: one that ends between the two questions is in both answers.
+    # Counted by their ids: one that ends between the two questions is in both answers.
     waiting = {prompt[1] for prompt in [*queue["queue_running"], *queue["queue_pending"]]}
     return len(waiting | set(ask(site, "/api/history")))
 
@@ -224,7 +224,7 @@ def test_a_foreign_page_cannot_frame_comfyui(attack: Attack, path: str) -> None:
     frame.wait_for_function(
         "() => location.protocol === 'chrome-error:' || document.body?.innerText.includes('cross_origin')"
     )
-    # A page that refuses to be framed is got, but not shown: nothing that it names is.
+    # A page that refuses to be framed is fetched, but not shown, so nothing that it names is fetched.
     assert [path for _, _, path in attack.admitted if path not in ("/auth_login.html", "/index.html")] == []
 
 
@@ -251,7 +251,7 @@ def test_a_link_on_a_foreign_page_asks_before_it_logs_out(attack: Attack, elsewh
     page = attack.page.context.new_page()
     target = f"{victim.url}/auth_login.html?logout=true"
     elsewhere.pages["/out"] = f'<a href="{target}" referrerpolicy="{policy}">Pictures</a>'
-    for _ in range(2):  # the second time the browser has the page
+    for _ in range(2):  # the second time the browser has the page in its cache
         page.goto(f"{attack.page.url.rstrip('/')}/out")
         page.get_by_role("link").click()
         expect(page.get_by_role("button", name="Log out")).to_be_visible()

@@ -1,6 +1,6 @@
 """Working with ComfyUI behind the login: run, look, save, upload, paint. No script can add a header to most of this.
 
-The tab under test holds no key, only the session's cookie, as every second tab does.
+The tab under test holds no key, only the session's cookie, like any second tab.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from screens import shoot
 from sites import Site
 from traffic import Traffic
 
-#: The colours of PICTURE, and another.
+#: The colour of PICTURE, and another one.
 BLUE = (0x33, 0x99, 0xFF)
 GREEN = (0x22, 0xAA, 0x55)
 
@@ -42,7 +42,7 @@ def traffic(context: BrowserContext) -> Traffic:
 
 @pytest.fixture(scope="module")
 def studio(context: BrowserContext, traffic: Traffic, comfyui: Site) -> Page:
-    """ComfyUI, started once: that takes longer than all the rest."""
+    """ComfyUI, started once, because that takes longer than everything else."""
     page = context.new_page()
     page.goto(f"{comfyui.url}/")
     wait_until_up(page)
@@ -129,8 +129,8 @@ def test_the_mask_editor_opens_paints_and_saves(page: Page, comfyui: Site, front
     expect(canvas).to_be_hidden()
 
 
-#: Each loads something that asks for the key, and says whether it got it. `blue` tells whether a canvas, or a context
-#: of one, shows the picture.
+#: Each loads something that needs the key, and says whether it got it. `blue` tells whether a canvas, or its context,
+#: shows the picture.
 LOADS = {
     "img": "const image = new Image(); image.src = picture; await image.decode(); return image.naturalWidth === 320",
     "img srcset": """
@@ -173,7 +173,7 @@ LOADS = {
         })""",
     "iframe": """
         const frame = document.createElement("iframe"); frame.src = picture; document.body.append(frame);
-        await loaded(frame); return fetched(picture)""",  # sandboxed: no other page sees into it
+        await loaded(frame); return fetched(picture)""",  # sandboxed: no other page can look into it
     "object": """
         const object = document.createElement("object"); object.type = "image/png"; object.data = picture;
         document.body.append(object); return loaded(object)""",

@@ -65,7 +65,7 @@ def test_no_other_origin_ever_gets_the_key(
         assert foreign.received, f"{kind}: it never came"
         assert site.key not in "".join(foreign.received), kind
         assert "authorization:" not in "".join(foreign.received).lower(), kind
-    # The frontend asks servers of its makers for news.
+    # The frontend asks its makers' servers for news.
     assert traffic.leaks([site.key], [site.url]) == []
 
 

@@ -20,7 +20,7 @@ from sites import Serve, Site
 BOOM = "/witness/boom"
 HIDDEN = '<meta name="referrer" content="no-referrer">'
 
-#: All that a page can load by itself.
+#: Everything that a page can load by itself.
 EMBED = """async ([url, accept]) => {
   const done = (element, parent = document.body) => new Promise((resolve) => {
     element.onload = element.onerror = resolve;
@@ -46,7 +46,7 @@ EMBED = """async ([url, accept]) => {
   ]);
 }"""
 
-#: Whether the login page waits for the person; or another page is shown.
+#: Whether the login page waits for the person, or another page is shown.
 AT_REST = """() => {
   if (document.readyState !== "complete") return false;
   if (!location.pathname.endsWith("/auth_login.html")) return true;
@@ -60,7 +60,7 @@ AT_REST = """() => {
 
 @dataclass
 class Scene:
-    """Somebody in a browser, ComfyUI at an address, and pages at others."""
+    """A person in a browser, ComfyUI at one address, and pages at others."""
 
     page: Page
     site: Site
@@ -75,7 +75,7 @@ class Scene:
         self.page.evaluate(EMBED, [self.url + target, "text/html"])
 
     def lead(self, target: str, base: str, head: str = "") -> None:
-        """Have a page of `base` go to `target` by itself."""
+        """Let a page of `base` go to `target` by itself."""
         self.foreign.pages["/"] = f'{head}<script>location = "{self.url}{target}"</script>'
         self.page.goto(f"{base}/", wait_until="commit")
         self.page.wait_for_url(re.compile(rf"^{re.escape(self.url)}/"))
@@ -140,7 +140,7 @@ def test_no_link_of_another_port_is_followed_by_the_login_page(scene: Scene) -> 
 
 
 def test_what_the_address_bar_led_to_before_makes_no_difference(scene: Scene) -> None:
-    """The page is in the browser's cache, with what the server said of the first visit."""
+    """The page is in the browser's cache, with what the server said about the first visit."""
     log_in(scene.page, scene.url, scene.site.key)
     scene.page.goto(f"{scene.url}/auth_login.html?next={BOOM}&x", wait_until="commit")
     scene.page.wait_for_load_state("networkidle")
@@ -174,7 +174,7 @@ def test_a_link_to_the_start_page_leads_there(scene: Scene) -> None:
 
 
 def test_who_opens_an_address_goes_on_there(scene: Scene) -> None:
-    """By itself, where the browser says that the person opened it."""
+    """By itself, if the browser says that the person opened it."""
     page = scene.page
     log_in(page, scene.url, scene.site.key, remember=True)
     page.context.clear_cookies()
@@ -223,14 +223,14 @@ OTHER_KEY = "another-key-of-32-characters-or-more"
 
 @pytest.fixture(scope="module")
 def site(serve: Serve) -> Iterator[Site]:
-    """Two keys, of which one has no label."""
+    """Two keys, one of them without a label."""
     with serve() as site:
         site.set_keys(f"{site.key} Ann", OTHER_KEY)
         yield site
 
 
 def who(scene: Scene) -> str | None:
-    """The label of the key that the session is of."""
+    """The label of the session's key."""
     label: str | None = scene.page.evaluate("async () => (await (await fetch('/auth_session')).json()).label")
     return label
 

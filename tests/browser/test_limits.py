@@ -1,4 +1,4 @@
-"""ComfyUI with a key that may queue one prompt an hour: the person reads when they may go on."""
+"""ComfyUI with a key that may queue one prompt an hour: the page tells the person when they may go on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_person_reads_when_they_may_go_on(browser: Browser, serve: Serve, fron
         expect(told).to_be_visible()
         shoot(page, f"limit-{frontend.name}")
         assert traffic.statuses("/api/prompt") == {200, 429}
-        assert traffic.statuses("/auth_session") == set(), "asked whether the key still counts"
+        assert traffic.statuses("/auth_session") == set(), "it asked whether the key is still valid"
         page.get_by_role("button", name="Close").last.click()
         expect(told).to_be_hidden()
         assert page.url.startswith(site.url) and "auth_login" not in page.url

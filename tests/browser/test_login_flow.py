@@ -10,7 +10,7 @@ from sites import Site
 from support.keys import WRONG_KEY
 from traffic import Traffic
 
-#: One picture with a frame, saved, and its negative, shown.
+#: One picture with a frame, saved, and its negative, shown as a preview.
 FRAMED = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 320, "height": 200, "batch_size": 1, "color": 0x2F6FB3}},
     "2": {"class_type": "Frame", "inputs": {"image": ["1", 0], "width": 16, "color": "goldenrod"}},

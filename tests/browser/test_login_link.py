@@ -1,4 +1,4 @@
-"""Links that bear the key."""
+"""Links with the key in them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def site_with_url_keys(serve: Serve) -> Iterator[Site]:
 
 
 def history(page: Page) -> list[str]:
-    """The addresses that the tab's back and forward buttons know."""
+    """The addresses behind the tab's back and forward buttons."""
     return [entry["url"] for entry in page.context.new_cdp_session(page).send("Page.getNavigationHistory")["entries"]]
 
 

@@ -22,7 +22,7 @@ def open_comfyui(page: Page, site: Site) -> None:
 
 
 def expect_no_data(page: Page) -> None:
-    """Neither the page nor the server gives anything away."""
+    """Neither the page nor the server reveals anything."""
     expect(page).to_have_url(LOGIN_PAGE)
     expect(page.locator("canvas.lgraphcanvas")).to_have_count(0)
     assert page.evaluate("async () => (await fetch('api/queue')).status") == 401
@@ -71,7 +71,7 @@ def test_a_log_out_ends_what_a_tab_keeps_that_shows_no_page_of_ours(site: Site, 
     expect_login_page(second)
     assert stored(second) == NOTHING
     log_in(first, site.url, site.key)
-    assert stored(first)["session"] == site.key, "a new log-in counts"
+    assert stored(first)["session"] == site.key, "the new log-in is valid"
 
 
 def test_another_site_offers_a_log_out_and_a_click_makes_it(
@@ -114,9 +114,9 @@ def test_other_tabs_are_led_to_the_login_page_at_their_next_request(site: Site, 
     wait_until_up(second)
     load(second, PICTURE)
     second.wait_for_load_state("networkidle")
-    # Without the page, so that nobody tells the other tabs.
+    # Not by the page, so that nothing tells the other tabs.
     assert first.evaluate("async () => (await fetch('/auth_session', { method: 'DELETE' })).status") == 204
-    with suppress(Error):  # its WebSocket ends within a second, and may lead it there first
+    with suppress(Error):  # its WebSocket ends within a second, which may lead it there first
         run(second)
     expect_login_page(second)
     expect(second.get_by_role("status").filter(has_text="Your session has ended.")).to_be_visible()

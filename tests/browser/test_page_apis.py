@@ -1,7 +1,7 @@
 """`fetch` and XMLHttpRequest behave in ComfyUI's page as they do without our script, key or not.
 
-Each snippet is evaluated in two pages: one where the script is in, one where the browser does not get it. Both are
-logged in by the cookie, so that the outcome must be the same.
+Each snippet runs in two pages: one with our script, and one where the browser doesn't get it. Both are logged in by the
+cookie, so the outcome must be the same.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ _HELPERS = r"""
 
 @pytest.fixture(scope="module")
 def pages(browser: Browser, site: Site) -> Iterator[tuple[Page, Page]]:
-    """ComfyUI's page with our script, holding a key, and without it; the frontend itself stays away from both."""
+    """ComfyUI's page with our script, holding a key, and without the script. Neither loads the frontend."""
     with browser.new_context() as wrapped, browser.new_context() as native:
         native.route("**/auth_inject.js", lambda route: route.abort())
         pages = []

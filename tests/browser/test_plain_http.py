@@ -1,4 +1,4 @@
-"""Over plain HTTP at an address that isn't loopback, as in many a home: no secure context, no `Sec-Fetch-Site`."""
+"""Over plain HTTP at an address that isn't loopback, as in many homes: no secure context, no `Sec-Fetch-Site`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_comfyui_works(neighbour: Site, address: str, page: Page, traffic: Traff
     expect_login_page(page)
 
 
-#: All that a page can ask for, with and without its credentials.
+#: Everything that a page can request, with and without its credentials.
 ASK = """async () => {
   const done = (element, ...events) => new Promise((resolve) => {
     for (const event of events) element.addEventListener(event, resolve);
@@ -117,7 +117,7 @@ def test_no_dialog_of_the_browser_opens(serve: Serve, named: Browser) -> None:
         submit(page, site.key)
         expect(page).not_to_have_url(LOGIN_PAGE)
         assert page.evaluate("async () => (await fetch('/witness/challenge')).status") == 401
-        assert opened == ["a custom node"], "such a dialog is seen here"
+        assert opened == ["a custom node"], "the test would see such a dialog"
 
 
 def watch_dialogs(page: Page) -> list[str]:
@@ -135,7 +135,7 @@ def watch_dialogs(page: Page) -> list[str]:
 
     session.on("Fetch.authRequired", on_auth)
     session.on("Fetch.requestPaused", on_request)
-    # Not of the frontend's hundreds of modules, each of which would wait for this process.
+    # Without the frontend's hundreds of modules, each of which would wait for this process.
     kinds = ("Document", "Fetch", "XHR", "Image", "Media", "Stylesheet", "Other")
     patterns = [*({"resourceType": kind} for kind in kinds), {"urlPattern": "*/api/*"}]
     session.send("Fetch.enable", {"handleAuthRequests": True, "patterns": patterns})

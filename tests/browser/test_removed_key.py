@@ -1,4 +1,4 @@
-"""A key is taken out of the key file while its holder works."""
+"""A key is removed from the key file while its holder works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_says_why_and_leads_back_after_a_login_with_another_key(serve: Serve, pa
         page.evaluate("location.hash = '#here'")
         page.wait_for_load_state("networkidle")
         site.set_keys(OTHER_KEY)
-        # Nobody does anything: the socket is closed, and what the page asks for then is refused.
+        # Nobody does anything: the socket is closed, and the page's next request is refused.
         expect_login_page(page)
         expect(page.get_by_text("Your key is no longer accepted. Enter a valid key to continue.")).to_be_visible()
         shoot(page, "login-key-removed")

@@ -1,4 +1,4 @@
-"""ComfyUI with keys that may not do everything: what they may see is there, and what they may not do says so."""
+"""ComfyUI with keys that may not do everything: what they may see is there, and the page says what they may not do."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WORKS = "a-key-that-may-work-of-32-characters-or-more"
 
 @pytest.fixture(scope="module")
 def comfyui(serve: Serve, frontend: Frontend) -> Iterator[Site]:
-    """The owner made a picture and saved a workflow. There are a key that may look, and one that may work.
+    """The owner made a picture and saved a workflow. One key may look, and another may work.
 
-    The label of the second holds what the frontend's menu takes for markup.
+    The second key's label contains what the frontend's menu takes for markup.
     """
     with serve(frontend=frontend) as site:
         site.set_keys(
@@ -45,7 +45,7 @@ def ask_as_owner(site: Site, path: str, body: dict[str, Any]) -> None:
 
 
 class Desk:
-    """ComfyUI as it is opened with one of the keys."""
+    """ComfyUI, opened with one of the keys."""
 
     def __init__(self, browser: Browser, site: Site, key: str) -> None:
         self.context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
@@ -58,7 +58,7 @@ class Desk:
         self.traffic.mark()
 
     def expect_peace(self) -> None:
-        """Nothing loops, nothing opens again, nothing logs out: within ten seconds, two are quiet."""
+        """Nothing loops, opens again or logs out: within ten seconds, two are quiet."""
         for _ in range(5):
             before = len(self.traffic.requests)
             self.page.wait_for_timeout(2000)
@@ -79,7 +79,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def wall(browser: Browser, comfyui: Site) -> Iterator[Desk]:
-    """With the key that may look."""
+    """ComfyUI with the key that may look."""
     desk = Desk(browser, comfyui, LOOKS)
     yield desk
     desk.close()
@@ -105,7 +105,7 @@ def test_a_key_that_may_look_sees_pictures_queue_and_workflows(wall: Desk, front
 
 
 def test_a_setting_that_a_key_may_not_save_says_nothing(wall: Desk) -> None:
-    """The frontend saves settings by itself, too."""
+    """The frontend also saves settings by itself."""
     page, traffic = wall.page, wall.traffic
     traffic.mark()
     with page.expect_response(lambda it: "/api/settings/" in it.url and it.request.method == "POST") as answer:
@@ -128,7 +128,7 @@ def test_a_key_that_may_look_is_told_at_run(wall: Desk, frontend: Frontend) -> N
     page.keyboard.press("Escape")
     wall.expect_peace()
     assert traffic.statuses("/api/prompt") == {403}
-    assert traffic.statuses("/auth_session") == set(), "asked whether the key still counts"
+    assert traffic.statuses("/auth_session") == set(), "it asked whether the key is still valid"
 
 
 def test_the_menu_names_the_key(wall: Desk, frontend: Frontend) -> None:

@@ -1,4 +1,4 @@
-"""What `comfy-auth-rs doctor` shows in a terminal, for the documents."""
+"""What `comfy-auth-rs doctor` shows in a terminal, as a picture for the documents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_doctor_fits_into_a_terminal(serve: Serve, browser: Browser, tmp_path: P
         arguments = ["ComfyUI", "--port", str(site.server.port), "--api-key-file", "ComfyUI/keys.txt"]
         result = run_in_terminal("doctor", *arguments, cwd=tmp_path, COLUMNS="120", TERM="xterm", NO_COLOR="")
         written = result.stdout.decode()
-        # As on a machine of the reader's.
+        # Show the paths that a reader's machine would have.
         for ours, theirs in (
             (re.escape(f"{tmp_path}/"), ""),
             (re.escape(sys.executable), "/opt/comfyui/venv/bin/python"),

@@ -1,4 +1,4 @@
-"""The page of `comfy-auth-rs usage --html`: small screens, dark and light, paper, and nothing that leaves it."""
+"""The page of `comfy-auth-rs usage --html`: small screens, dark and light, paper, and no requests to elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from screens import shoot
 from support.command import run
 
-#: What would run, load or cover something if it were more than text.
+#: What would run, load or cover something if it weren't shown as text.
 HOSTILE = (
     "<script>document.title = 'canary'</script>",
     "<img src=http://canary.example/1 onerror=\"document.title='canary'\">",
@@ -44,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def shown(browser: Browser, written: Path, width: int, scheme: Any) -> Iterator[Page]:
-    """What it asks for and says to the console is looked at, whatever the test."""
+    """Checks what it requests and writes to the console, in every test."""
     with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:
         page = context.new_page()
         asked: list[str] = []
@@ -87,7 +87,7 @@ def test_bars_are_as_high_as_their_figures(browser: Browser, written: Path) -> N
     with shown(browser, written, 1280, "light") as page:
         figure = page.locator("figure").filter(has_text="Refused requests per day")
         heights = [bar.bounding_box()["height"] for bar in figure.locator("rect").all()]  # type: ignore[index]
-        unit = heights[0] / 2  # on the first day two
+        unit = heights[0] / 2  # two on the first day
         assert unit > 10
         assert heights == pytest.approx([(day % 4 + 1) * unit for day in range(1, 31)], abs=1)
         figure.locator("summary").click()
@@ -105,7 +105,7 @@ def test_the_keyboard_reaches_what_scrolls(browser: Browser, written: Path) -> N
 
 
 def test_it_can_be_printed(browser: Browser, written: Path) -> None:
-    """Dark ink on white, whatever the screen; nothing beyond the edge."""
+    """Dark ink on white, whatever the screen shows; nothing beyond the edge."""
     with shown(browser, written, 680, "dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

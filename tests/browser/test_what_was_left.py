@@ -1,6 +1,6 @@
-"""A page or a script that somebody left on the server runs in no browser, no matter who opens it and where.
+"""A page or script that someone left on the server runs in no browser, whoever opens it, and however.
 
-In the miniature; what a key of `run` leaves, also in the real ComfyUI that `COMFYUI_DIR` names.
+Tested in the miniature; what a key of `run` leaves is also tested in the real ComfyUI that `COMFYUI_DIR` names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from support.leaving import MARK, Leaver, urls_of
 from support.scopes import write_keys
 from support.servers import MINI_COMFYUI, Server, start_real, start_server
 
-#: Tells that it ran: in storage that every page of this origin sees, and to the server.
+#: Reports that it ran: in storage that every page of this origin sees, and to the server.
 SCRIPT = "try { localStorage.ran = location.href; } catch {} fetch('/api/queue?ran');"
 XHTML = f'<html xmlns="http://www.w3.org/1999/xhtml"><body><script>{SCRIPT}</script></body></html>'
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="{SCRIPT}"><script>{SCRIPT}</script></svg>'
@@ -70,7 +70,7 @@ def site(serve: Serve) -> Iterator[Site]:
 
 @pytest.fixture
 def owner(site: Site, page: Page) -> Page:
-    """A page of ours that does nothing by itself, logged in by a session."""
+    """A page of ours that does nothing by itself, logged in with a session."""
     log_in(page, site.url, site.key)
     page.evaluate("localStorage.removeItem('ran')")
     return page
@@ -169,7 +169,7 @@ BY_RUN: dict[str, bytes] = {
     }.items()
 }
 
-#: Settings, each with what may have a page load something or show it as HTML.
+#: Settings, each with a value that may make a page load something or show it as HTML.
 SETTINGS_BY_RUN: dict[str, Any] = {
     "Comfy.CustomColorPalettes": {
         "left": {
@@ -193,7 +193,7 @@ SETTINGS_BY_RUN: dict[str, Any] = {
     "left": LOADS,
 }  # fmt: skip
 
-#: A graph with HTML wherever it may have a text.
+#: A graph with HTML wherever it can have text.
 GRAPH = {
     "last_node_id": 3, "last_link_id": 0, "links": [], "config": {}, "version": 0.4,
     "groups": [{"title": LOADS, "bounding": [0, 0, 400, 400], "color": "url(/api/queue?ran)"}],
@@ -211,7 +211,7 @@ GRAPH = {
 
 @dataclass(frozen=True)
 class Left:
-    """A server after a key of `run` tried to leave all of it, the keys, and where what is there is served."""
+    """A server after a key of `run` tried to leave all of it; its keys; and where the files are served."""
 
     server: Server
     key: str
@@ -273,13 +273,13 @@ def log_in_to(page: Page, left: Left) -> None:
 
 
 def open_one(page: Page, url: str) -> str:
-    """What became of it."""
+    """What the browser did with it."""
     while True:
         try:
             response = page.goto(url, wait_until="load")
         except Error as error:
             if "interrupted by another navigation" in error.message:
-                continue  # to the browser's page about the error before
+                continue  # to the browser's own page about the previous error
             if "ERR_HTTP_RESPONSE_CODE_FAILURE" in error.message:
                 return "an error without a body"
             assert "Download is starting" in error.message, (url, error)
@@ -287,12 +287,12 @@ def open_one(page: Page, url: str) -> str:
         return str(response.status if response else None)
 
 
-#: What a browser sends of a page that somebody opens by its address.
+#: What a browser sends for a page that someone opens by its address.
 OPENS = {**BROWSER, "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
 def unlike(left: Left) -> list[str]:
-    """One URL of those that a browser gets the same from: it makes the same of them, whatever folder they name."""
+    """Of the URLs with equal answers, only one: a browser treats them the same, whatever folder they name."""
     found: dict[tuple[object, ...], str] = {}
     with Visitor(left.server) as owner:
         for url in left.urls:
@@ -347,7 +347,7 @@ def test_the_owners_page_loads_only_pictures_by_settings_and_graphs_of_run(by_ru
     assert dialogs == []
 
 
-#: Versions of the Manager that people use restart and update the server by `GET`.
+#: Versions of the Manager that are in use restart and update the server by `GET`.
 OF_THE_MANAGER = "/api/manager/reboot"
 
 
@@ -370,6 +370,6 @@ def test_a_setting_of_run_has_the_owners_page_ask_the_manager_for_nothing(by_run
         page.evaluate(f"(url) => {{ {how}; }}", OF_THE_MANAGER)
         page.wait_for_timeout(500)
         assert {status for status, target in found if target == OF_THE_MANAGER} == {403}, how
-    # The Manager's own scripts are answered: here, that it is not there.
+    # The Manager's own scripts get an answer: here, that it is not installed.
     page.goto(f"{by_run.url}/api/queue")
     assert page.evaluate("async (url) => (await fetch(url)).status", OF_THE_MANAGER) == 404

@@ -1,4 +1,4 @@
-"""The login page is a form first."""
+"""The login page is a plain form first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that a browser context sends and gets, kept for a test to judge."""
+"""Everything that a browser context sends and gets, for tests to check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, R
 
 
 class Traffic:
-    """Listens from the moment it is made; `mark` begins a new part, and the questions are about the last part."""
+    """Listens from the moment it is made. `mark` begins a new part, and the methods below are about the last part."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.requests: list[Request] = []
@@ -35,7 +35,7 @@ class Traffic:
         socket.on("framereceived", lambda frame: self.frames.append(frame))
 
     def mark(self) -> None:
-        """From here on."""
+        """Begin a new part."""
         self._mark = len(self._responses)
 
     @property
@@ -48,7 +48,7 @@ class Traffic:
         return [response for response in self.responses if response[0] in (401, 403, 429)]
 
     def statuses(self, path: str) -> set[int]:
-        """The statuses that `path` was answered with since the last mark; `path` has no query."""
+        """The statuses of the answers for `path` since the last mark; `path` has no query."""
         return {status for status, _, url in self.responses if urlsplit(url).path == path}
 
     def foreign(self, *origins: str) -> list[str]:
@@ -57,7 +57,7 @@ class Traffic:
         return [request.url for request in self.requests if not request.url.startswith(local)]
 
     def leaks(self, keys: Sequence[str], origins: Sequence[str]) -> list[str]:
-        """URLs of requests to any other origin than `origins` that bore one of `keys`."""
+        """URLs of requests to any origin but `origins` that contained one of `keys`."""
         outside = set(self.foreign(*origins))
         return [
             request.url
@@ -67,7 +67,7 @@ class Traffic:
         ]
 
     def dialogs(self) -> list[str]:
-        """URLs of answers for which a browser would have opened a dialog of its own over ComfyUI."""
+        """URLs of answers that would have made a browser open a dialog of its own over ComfyUI."""
         asked = 'Basic realm="ComfyUI"'
         return [it.url for it in self._responses if asked in it.headers.get("www-authenticate", "")]
 

@@ -1,4 +1,4 @@
-"""A custom node that prints what the server answers, and has a route that leads to wherever it is told."""
+"""A custom node that prints what the server answers, and has a route that redirects wherever it is told."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ async def challenge(request: web.Request) -> web.Response:
     return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="a custom node"'})
 
 
-#: What is behind the key and runs: nothing that clients can write does.
+#: What needs the key and runs in browsers. Nothing that clients can write does.
 SCRIPTS = {
     "probe": "export const answer = 42; globalThis.document ?? postMessage(answer);",
     "worker": "addEventListener('fetch', () => {});",

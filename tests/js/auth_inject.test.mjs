@@ -9,8 +9,8 @@ describe("auth_inject.js", () => {
   let server;
   let foreign;
   let sessionStatus;
-  let session; // what the server says of it
-  let gate; // the only Authorization that somebody in front lets through
+  let session; // what the server says about it
+  let gate; // the only Authorization that the login in front lets through
 
   beforeEach(async () => {
     sessionStatus = 200;
@@ -207,7 +207,7 @@ describe("auth_inject.js", () => {
   });
 
   describe("behind something that uses Authorization for itself", () => {
-    // As a browser does that was asked for a password: where a page sets nothing, it adds its own.
+    // Like a browser that was asked for a password: it adds its own header where the page sets none.
     function behind(options = {}) {
       gate = "Basic b3duOnB3";
       const page = openPage({ href: `${server.origin}/`, script: `${server.origin}/auth_inject.js`, stored, ...options });
@@ -580,7 +580,7 @@ describe("auth_inject.js", () => {
   });
 
   describe("in ComfyUI", () => {
-    /** What is registered with the frontend. */
+    /** The extension that the script registers with the frontend. */
     async function registered(page) {
       const extensions = [];
       const app = { registerExtension: (extension) => extensions.push(extension), vueAppReady: true };

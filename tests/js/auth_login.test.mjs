@@ -1,11 +1,11 @@
-// The login page against a real server that answers as ours does.
+// The login page against a real HTTP server that answers like ours.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { CHALLENGE, KEY, OTHER_KEY, closePages, openPage, serve, settled, until } from "./browser.mjs";
 
 const UNREACHABLE = /^The server can't be reached\./;
 
-// How a page is reached where another site may have led there.
+// How a page is reached when another site may have led there.
 const LED = [
   { site: "cross-site" },
   { site: "same-site" },

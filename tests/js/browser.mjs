@@ -1,5 +1,5 @@
-// A page to run one of our scripts in: Node's own fetch, Request, Headers and URL, hand-written
-// stand-ins for the parts of a browser that Node lacks.
+// A page that runs one of our scripts, with Node's own fetch, Request, Headers and URL, and hand-written stand-ins for the
+// parts of a browser that Node lacks.
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import vm from "node:vm";
@@ -22,7 +22,7 @@ export async function until(condition) {
   throw new Error(`never came true: ${condition}`);
 }
 
-/** Lets everything that is under way on this machine come to rest. */
+/** Waits until everything that is under way on this machine is done. */
 export const settled = () => new Promise((done) => setTimeout(done, 80));
 
 /** A real server on a free port. `answer(request)` gives {status, headers, body}, or null to hang up. */
@@ -75,7 +75,7 @@ class Emitter {
   }
 }
 
-/** The calls that a page makes of a request, in order. `answer` is what the server says to it. */
+/** Records the calls that a page makes on a request, in order. `answer` is the server's answer. */
 export class XMLHttpRequest extends Emitter {
   calls = [];
   readyState = 0;
@@ -169,7 +169,7 @@ function fakeDocument({ href, script, base, referrer }) {
   };
 }
 
-// What Safari 14 lacks, the oldest browser that the scripts are for.
+// What Safari 14 lacks, the oldest browser that the scripts support.
 const NEWER = [
   "Object.hasOwn", "Object.groupBy", "Array.fromAsync", "Promise.withResolvers", "Promise.try", "structuredClone",
   ...["at", "findLast", "findLastIndex", "toReversed", "toSorted", "toSpliced", "with"].map((name) => `Array.prototype.${name}`),
@@ -187,8 +187,8 @@ export function closePages() {
 
 /**
  * A page at `href`. `stored` is {local, session}, `script` the address of auth_inject.js, `base` that of a
- * <base> element, `navigation` how the page was reached, `site` what the server says of where from. `went` lists where
- * the page was sent. `localStorage` may be another page's.
+ * <base> element, `navigation` how the page was reached, `site` what the server says about where the visit came from.
+ * `went` lists where the page was sent. `localStorage` may be another page's.
  */
 export function openPage({
   href, script, base, stored = {}, navigation = "navigate", site, referrer = "", localStorage, globals = {},
@@ -198,7 +198,7 @@ export function openPage({
   const cookies = new Map();
   const document = fakeDocument({ href, script, base, referrer });
 
-  // As a browser does: addresses are relative to the document, cookies are kept.
+  // Like a browser: addresses are relative to the document, and cookies are kept.
   async function browserFetch(input, init) {
     if (arguments.length === 0) throw new TypeError("1 argument required, but only 0 present.");
     const request = input instanceof Request ? input : new URL(`${input}`, document.baseURI).href;

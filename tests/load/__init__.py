@@ -1,1 +1,1 @@
-"""Many requests, many clients, much time: `make load` runs each scenario in full, the tests a small share of it."""
+"""Many requests, many clients, a long time: `make load` runs each scenario in full, the tests run a part of it."""

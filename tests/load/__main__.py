@@ -1,4 +1,4 @@
-"""`make load`: every scenario in full, or those named on the command line, with their figures."""
+"""`make load`: runs every scenario in full, or those named on the command line, and prints their figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCENARIOS: dict[str, Callable[[Path], dict[str, str]]] = {
 
 
 def main(names: list[str]) -> int:
-    """Runs them one after the other; 1 where one does not hold."""
+    """Runs them one after the other. Returns 1 if one fails."""
     if unknown := set(names) - SCENARIOS.keys():
         print(
             f"load: no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}", file=sys.stderr

@@ -1,4 +1,4 @@
-"""A hundred thousand addresses guess at once; memory stays bounded, and who has the key gets in."""
+"""A hundred thousand addresses guess at once: memory stays bounded, and the right key still gets in."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from load.process import MIB, memory, patched_miniature
 
 CONNECTIONS = 64
 
-#: One after the other, each from addresses of its own: the last must cost nothing more.
+#: They run one after the other, each from new addresses. The last must not cost any more memory.
 FLOODS = 4
 
-#: What the failed attempts of all the world may cost.
+#: The most memory that all failed attempts together may take.
 MOST = 48 * MIB
 
-#: Distinct wrong keys in each request: one short of a lock, which is what costs the most memory.
+#: Distinct wrong keys in each request. One fewer than locks an address, because that takes the most memory.
 GUESSES = 9
 
 
 def run(folder: Path, addresses: int) -> dict[str, str]:
-    """The figures. Raises AssertionError where the memory grows on, or the key is refused."""
+    """Returns the figures. Raises AssertionError if memory keeps growing or the key is refused."""
     with patched_miniature(folder / "tree", "--api-key", KEY, "--auth-trusted-proxy", "127.0.0.1") as server:
         held, floods = [memory(server)], []
         for number in range(FLOODS):
@@ -45,7 +45,7 @@ def run(folder: Path, addresses: int) -> dict[str, str]:
 
 
 async def _flood(port: int, first: int, count: int) -> tuple[float, float]:
-    """The seconds that it took, and the longest that the holder of the key waited."""
+    """Returns how many seconds it took, and how long the holder of the key waited at most."""
     numbers = iter(range(first, first + count))
 
     async def guess() -> None:
@@ -63,7 +63,7 @@ async def _flood(port: int, first: int, count: int) -> tuple[float, float]:
         nonlocal slowest
         with closing(Connection(port)) as connection:
             for number in itertools.count():
-                # From one address that is known, and from ever new ones.
+                # From one known address, and from new ones all the time.
                 for address in ("192.0.2.1", f"198.51.{number >> 8 & 255}.{number & 255}"):
                     answer = await connection.ask(request("/prompt", {"X-Forwarded-For": address, "X-API-Key": KEY}))
                     assert answer.status == 200, answer

@@ -1,4 +1,4 @@
-"""The audit log under load, with a disk that stops for seconds: nothing waits for it, what is missing is counted."""
+"""The audit log under load while the disk stops for seconds: nothing waits for it, and missing lines are counted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from support.keys import KEY
 
 SOURCE = Path(__file__).parents[1] / "fixtures" / "disk" / "stops.c"
 
-#: In milliseconds: what the same run without the fault may differ by, on a machine that has other work too.
+#: How many milliseconds worse than the run without the fault it may be, on a machine that has other work too.
 SLACK = 20.0
 
-#: Longest that the process may grow while the disk stands still, in MiB.
+#: How many MiB the process may grow while the disk stands still.
 GROWTH = 64
 
-#: What is measured inside: how long each call takes, and how late each hundredth of a second is.
+#: Runs in the measured process: how long each call takes, and how late the event loop comes back.
 MEASURED = """
 import asyncio, gc, json, os, sys, time
 from pathlib import Path
@@ -74,12 +74,12 @@ asyncio.run(main())
 
 
 def run(folder: Path, *, requests: int, stops_for: float) -> dict[str, str]:
-    """One run without the fault and one with it."""
+    """Makes one run without the fault and one with it."""
     library = folder / "stops.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"], check=True)
     calm, faulty = (_measure(folder, library, requests, seconds) for seconds in (0.0, stops_for))
     for what in ("call", "hold"):
-        assert faulty[what] <= calm[what] + SLACK, f"longest {what}: {faulty[what]:.1f} ms, without {calm[what]:.1f}"
+        assert faulty[what] <= calm[what] + SLACK, f"longest {what}: {faulty[what]:.1f} ms, normally {calm[what]:.1f}"
     assert faulty["growth"] < GROWTH, f"{faulty['growth']:.0f} MiB more"
     return {
         "requests": f"{calm['requests']:,.0f} and {faulty['requests']:,.0f}, three of four with a line of their own",
@@ -107,6 +107,6 @@ def _measure(folder: Path, library: Path, requests: int, stops_for: float) -> di
         for line in map(json.loads, lines):
             dropped = line["event"] == "dropped" and line["kind"] == "admitted"
             told["dropped" if dropped else line["event"]] += line["count"] if dropped else 1
-    assert told["admitted"] + told["dropped"] == found["admitted"], "some are neither written nor counted"
+    assert told["admitted"] + told["dropped"] == found["admitted"], "some lines are neither written nor counted"
     assert (told["dropped"] > 0) == (stops_for > 0) or requests < 1_000_000
     return {**found, "written": told["admitted"], "dropped": told["dropped"]}

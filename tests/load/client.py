@@ -1,4 +1,4 @@
-"""A client that costs little: prepared bytes out, a status and a time back, connections that stay open."""
+"""A cheap client: it sends prepared bytes, returns a status and times, and keeps its connections open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.I)
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, the response's head, and when the request left and the answer was here, on the monotonic clock."""
+    """A status, the response's head, and when the request left and the answer arrived, on the monotonic clock."""
 
     status: int
     head: bytes
@@ -34,14 +34,14 @@ def request(
 
 
 async def stop(task: asyncio.Task[None]) -> None:
-    """Ends what runs beside a scenario, and raises what it has raised."""
+    """Ends a task that runs beside a scenario, and raises what it raised."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time. Opened again if the server closed it. `closing` closes it."""
+    """One connection, one request at a time. Opens again if the server closed it. `closing` closes it."""
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
         self._port = port

@@ -1,23 +1,23 @@
-"""Which version of a key file can have judged a request, and which one did."""
+"""Finds out which version of a key file judged a request, and which versions could have."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
-#: A version is in force this long after it was written at the latest, in seconds: files are looked at once a second.
+#: A version is in force at most this many seconds after it was written. Files are checked twice a second.
 INTERVAL = 1.0
 
-#: Clocks count in milliseconds. A request judged later than this was preceded by a check of the file: the look is part
-#: of judging, so it doesn't matter how busy the machine is.
+#: Clocks count in milliseconds. A request judged later than this came after a check of the file: the check is part of
+#: judging, so it doesn't matter how busy the machine is.
 SLACK = 0.02
 
 
 @dataclass
 class Judge:
-    """Times of changes, and of requests that tell by their answer whether an even or an odd version judged them.
+    """When the file changed, and requests whose answer tells if an even or an odd version judged them.
 
-    Version 0 was there first; change number n, begun at `begun[n]` and done at `done[n]`, brought version n + 1.
+    Version 0 was there first. Change n began at `begun[n]`, was done at `done[n]`, and brought version n + 1.
     """
 
     begun: list[float] = field(default_factory=list)
@@ -27,18 +27,19 @@ class Judge:
     odd: list[bool] = field(default_factory=list)
 
     def note(self, sent: float, received: float, odd: bool) -> None:
-        """A request, and which kind of version its answer speaks of."""
+        """Notes a request, and which kind of version its answer points to."""
         self.sent.append(sent)
         self.received.append(received)
         self.odd.append(odd)
 
     def verdict(self) -> tuple[int, list[str]]:
-        """How many requests only one version can have judged, and what none of those possible can explain.
+        """Returns how many requests only one version can have judged, and the answers that no possible version
+        explains.
 
-        Also where a version judged a request that was sent after another one had been answered by its successor.
+        It is also a fault if a version judged a request that was sent after its successor had answered another one.
         """
         sharp, faults = 0, []
-        #: For each version, when the first answer was here that none before it explains.
+        #: For each version, when the first answer arrived that only this version explains.
         succeeded: dict[int, float] = {}
         deadlines = [done + INTERVAL + SLACK for done in self.done]
         for index in sorted(range(len(self.sent)), key=self.received.__getitem__):

@@ -1,4 +1,4 @@
-"""Keys come and go in the file while 64 connections hammer: the old file or the new one judges each request."""
+"""Keys come and go in the file while 64 connections hammer: either the old file or the new one judges each request."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from load.process import patched_miniature
 
 CONNECTIONS = 64
 
-#: Seconds between two changes: longer than a version may take to be in force, so that most requests have one judge.
+#: Seconds between two changes: longer than a version may take to be in force, so most requests have one judge.
 PERIOD = 3.0
 
-#: Keys in each version beside those that matter, so that reading the file takes its time.
+#: Other keys in each version, so that reading the file takes a while.
 OTHERS = 500
 
 EVEN, ODD, STEADY, NEVER = (f"{name:x<40}" for name in ("even", "odd", "steady", "never"))
 
 
 def write(file: Path, version: int) -> None:
-    """As deployment tools do it. `STEADY` stands last: who reads half of a file doesn't find it."""
+    """Replaces the file as deployment tools do. `STEADY` comes last: anyone who reads half the file doesn't find it."""
     others = "".join(f"other-{version}-{number:030}\n" for number in range(OTHERS))
     new = file.with_suffix(".new")
     new.write_text(f"{others}{ODD if version % 2 else EVEN}\n{others.replace('other', 'more')}{STEADY}\n")
@@ -35,13 +35,13 @@ def write(file: Path, version: int) -> None:
 
 
 def run(folder: Path, requests: int, changes: int) -> dict[str, str]:
-    """The figures of at least so many. Raises AssertionError where a request was judged otherwise."""
+    """Returns the figures of at least so many requests. Raises AssertionError if one was judged wrongly."""
     file = folder / "keys.txt"
     write(file, 0)
     with patched_miniature(folder / "tree", "--api-key-file", str(file)) as server:
         login = ask(server, "/auth_session", bearer(EVEN), method="POST", body=b"")
         name, _, value = login.headers["Set-Cookie"].split(";")[0].partition("=")
-        # The session dies with its key. The name carries the port that `Host` names, and this client names none.
+        # The session ends with its key. The cookie's name has the port from `Host`, and this client sends no port.
         session = {"Cookie": f"{name.rpartition('_')[0]}={value}"}
         judge, seconds, sent, wrong = asyncio.run(_hammer(server.port, file, requests, changes, session))
         loaded = server.output.count("the key file changed")

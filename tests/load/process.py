@@ -1,4 +1,4 @@
-"""The server under load: the patched miniature, and what it holds."""
+"""The server under load: the patched miniature, and how much memory and how many files it holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 
 @contextmanager
 def patched_miniature(folder: Path, *flags: str, node: str = "") -> Iterator[Server]:
-    """A patched copy of the miniature in the new folder `folder`, running, with a custom node of that source."""
+    """Runs a patched copy of the miniature in the new folder `folder`, with `node` as the source of a custom node."""
     ours = shutil.ignore_patterns("__pycache__", "user", "input", "output", "temp")
     shutil.copytree(MINI_COMFYUI, folder, ignore=ours)
     patch(folder)
@@ -26,7 +26,7 @@ def patched_miniature(folder: Path, *flags: str, node: str = "") -> Iterator[Ser
 
 
 def memory(server: Server) -> int:
-    """What the process holds in memory, in bytes: pages that are its own."""
+    """The memory that the process holds, in bytes. Only its own pages count."""
     for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return 1024 * int(line.split()[1])
@@ -34,5 +34,5 @@ def memory(server: Server) -> int:
 
 
 def open_files(server: Server) -> int:
-    """Files and connections that the process holds."""
+    """How many files and connections the process holds."""
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))

@@ -1,4 +1,4 @@
-"""A thousand WebSockets are open when their key is removed."""
+"""The key of a thousand open WebSockets is removed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from support.keys import KEY, OTHER_KEY
 
 from load.process import patched_miniature
 
-#: The most that the event loop may be held at a time, in milliseconds of its thread's processor time: what other work
-#: takes from it is not counted.
+#: The longest that the event loop may be held, in milliseconds of its thread's processor time. Time that other work
+#: takes from it isn't counted.
 MOST_HELD = 5.0
 
-#: All of them must be closed after so many seconds.
+#: All of them must be closed within this many seconds.
 CLOSED_WITHIN = 2.0
 
-#: A custom node that looks how long the event loop is held.
+#: A custom node that measures how long the event loop is held.
 PROBE = """\
 import asyncio
 import time
@@ -49,14 +49,14 @@ async def tell(request):
 
 
 def run(folder: Path, sockets: int) -> dict[str, str]:
-    """The figures. Raises AssertionError where one is missed."""
+    """Returns the figures. Raises AssertionError if one is missed."""
     keys = folder / "keys.txt"
     keys.write_text(f"{KEY}\n{OTHER_KEY}\n")
     keys.chmod(0o600)
     with patched_miniature(folder / "tree", "--api-key-file", str(keys), node=PROBE) as server:
         before, idle, closed, held = asyncio.run(_remove(server.url, keys, sockets))
-    assert closed < CLOSED_WITHIN, f"the last was closed after {closed:.1f} s"
-    assert held["held"] < MOST_HELD, f"the loop was held for {held['held']:.1f} ms"
+    assert closed < CLOSED_WITHIN, f"the last socket was closed after {closed:.1f} s"
+    assert held["held"] < MOST_HELD, f"the event loop was held for {held['held']:.1f} ms"
     return {
         "closed with 1008": f"all of {sockets:,}, the last {closed:.2f} s after the key was removed",
         "the loop was held": _figure(held),

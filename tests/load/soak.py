@@ -1,4 +1,4 @@
-"""Mixed traffic for a long time: the memory stays where it is."""
+"""Mixed traffic for a long time: memory doesn't grow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from load.process import MIB, memory, open_files, patched_miniature
 
 CONNECTIONS = 16
 
-#: How much more the process may hold at the end than after warming up.
+#: How much more memory the process may hold at the end than after warming up.
 FLAT = 1 * MIB
 
 PICTURE = base64.b64decode(
@@ -28,7 +28,7 @@ PICTURE = base64.b64decode(
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
-#: One request of each kind, and what it is answered with. The guesses are so few that nobody is locked out.
+#: One request of each kind, and the status of its answer. There are too few guesses to lock anyone out.
 TRAFFIC = [
     (request("/prompt", bearer(KEY)), 200),
     (request("/queue", {"X-API-Key": KEY}), 200),
@@ -50,7 +50,7 @@ TRAFFIC = [
 
 
 def run(folder: Path, seconds: float, warm_up: float) -> dict[str, str]:
-    """The figures. Raises AssertionError where the memory or the descriptors grow, or an answer is not as ever."""
+    """Returns the figures. Raises AssertionError if memory or descriptors grow, or an answer is wrong."""
     file = folder / "keys.txt"
     file.write_text(f"{KEY}\n")
     file.chmod(0o600)
@@ -106,7 +106,7 @@ async def _mix(
                 counts["plain"] += 1
 
     async def sessions() -> None:
-        """Log in, use it, log out. Each log-out is remembered for as long as its session would have lasted."""
+        """Logs in, uses the session, logs out. A log-out is remembered for as long as its session would have lasted."""
         with closing(Connection(port)) as connection:
             while time.monotonic() < end:
                 answer = await connection.ask(request("/auth_session", bearer(KEY), method="POST", body=b"{}"))
@@ -141,7 +141,7 @@ async def _mix(
             await asyncio.sleep(2)
 
     async def break_off() -> None:
-        """Goes away in the middle of a request."""
+        """Disconnects in the middle of a request."""
         while time.monotonic() < end:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request("/prompt", method="POST", body=b"{}" * 500)[: random.randrange(1, 800)])

@@ -1,4 +1,4 @@
-"""A thousand WebSockets are open, and everything else goes on."""
+"""A thousand WebSockets are open, and everything else keeps working."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from load.process import MIB, memory, open_files, patched_miniature
 
 
 def run(folder: Path, sockets: int) -> dict[str, str]:
-    """The figures. Raises AssertionError where a socket fails, or another one takes its place."""
+    """Returns the figures. Raises AssertionError if a socket fails, or another one takes its place."""
     with patched_miniature(folder / "tree", "--api-key", KEY, "--auth-require-ws") as server:
         before, files = memory(server), open_files(server)
         opened, slowest = asyncio.run(_open(server.url, sockets))
@@ -33,7 +33,7 @@ def run(folder: Path, sockets: int) -> dict[str, str]:
 
 
 async def _open(url: str, count: int) -> tuple[float, float]:
-    """The seconds that opening took, and the slowest of the requests beside them."""
+    """Returns how many seconds opening took, and the slowest of the requests sent meanwhile."""
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
         started = time.monotonic()
         sockets = []

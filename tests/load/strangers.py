@@ -1,4 +1,4 @@
-"""A WebSocket that never reads, and 600 without a key that send all they may: everybody else hears everything."""
+"""A WebSocket never reads, and 600 without a key send all they can: everybody else still hears everything."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from support.servers import Server, start_real
 
 from load.process import MIB, memory, patched_miniature
 
-#: What all of it may cost, in bytes.
+#: The most memory that all of it may take, in bytes.
 MOST = 64 * MIB
 
-#: How late a message may be at those who listen, in seconds.
+#: How late a message may reach a listener, in seconds.
 LATEST = 1.0
 
-#: How many that go to everybody a second.
+#: Messages a second that go to everybody.
 RATE = 20
 
-#: A custom node that sends each status with its time, which is the same for all processes of a machine.
+#: A custom node that sends each status with the time. The clock is the same for all processes of a machine.
 NODE = """\
 import asyncio
 import time
@@ -56,7 +56,7 @@ async def begin(request):
     return web.Response()
 """
 
-#: The largest flags that reach ComfyUI, then the largest messages, and pings.
+#: The largest flags that reach ComfyUI, then the largest messages, then pings.
 _FLAGS = {f"flag-{number:02}".ljust(62, "x"): "x" * 64 if number < 24 else True for number in range(40)}
 _STREAM = (
     frame(json.dumps({"type": "feature_flags", "data": _FLAGS}).encode())
@@ -67,7 +67,7 @@ _STREAM = (
 
 
 def run(folder: Path, sockets: int, seconds: float) -> dict[str, str]:
-    """The figures. Raises AssertionError where one is missed."""
+    """Returns the figures. Raises AssertionError if one is missed."""
     with _server(folder) as server:
         before = asyncio.run(_listen(server, seconds, deaf=False))[0]
         held = memory(server)
@@ -108,14 +108,14 @@ def _server(folder: Path) -> Iterator[Server]:
 
 
 async def _listen(server: Server, seconds: float, *, deaf: bool) -> tuple[list[float], int]:
-    """How late each message is at those who listen, one with the key and one without; and the most memory."""
+    """Returns how late each message reached two listeners, one with the key and one without; and the peak memory."""
     async with aiohttp.ClientSession(server.url) as session:
         if not deaf:
             return await _hear(session, server, seconds)
         async with Raw(server, "/ws?clientId=deaf", f"Authorization: Bearer {KEY}", buffer=4096) as silent:
             await _tell(session, 3_000, 0, 10_000, "deaf")
             heard = await _hear(session, server, seconds)
-            assert await asyncio.wait_for(silent.close_code(), 20) is None, "it was closed as if it read"
+            assert await asyncio.wait_for(silent.close_code(), 20) is None, "it was closed as if it had read"
             return heard
 
 
@@ -165,7 +165,7 @@ _STRANGER: dict[str, str] = {}
 
 @contextmanager
 def _flood(port: int, sockets: int) -> Iterator[tuple[int, int]]:
-    """Sockets that send all the time and never read, in a process of their own: how many are open, and refused."""
+    """Runs sockets that always send and never read, in another process. Yields how many were opened, and refused."""
     context = multiprocessing.get_context("spawn")
     done, (ours, theirs) = context.Event(), context.Pipe()
     process = context.Process(target=_send, args=(port, sockets, theirs, done))
@@ -182,7 +182,7 @@ def _send(port: int, sockets: int, told: Any, done: Event) -> None:
     handshake = upgrade("/ws", *UPGRADE).replace(b"@HOST@", f"127.0.0.1:{port}".encode())
     opened: dict[socket.socket, int] = {}
     refused = 0
-    # The one that listens without a key needs a seat, too.
+    # Leave a place for the listener without a key.
     spare = None
     for _ in range(sockets):
         connection = socket.create_connection(("127.0.0.1", port), 30)

@@ -1,4 +1,4 @@
-"""A small share of each scenario, so that `make load` can be relied on; and the judge must see what it is there for."""
+"""Runs a small share of each scenario, so that `make load` keeps working; and checks that the judge sees faults."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ LATEST = INTERVAL + SLACK
     ("requests", "sharp", "faults"),
     [
         ([(9, 9.1, False)], 1, 0),
-        ([(9, 9.1, True)], 1, 1),  # the new version, before it was written
+        ([(9, 9.1, True)], 1, 1),  # by the new version, before it was written
         ([(10.5, 10.6, False)], 0, 0),
         ([(10.5, 10.6, True)], 0, 0),
-        ([(10.5, 10.6, True), (10.7, 10.8, False)], 0, 1),  # back to the old one
-        ([(10.5, 10.8, True), (10.6, 10.7, False)], 0, 0),  # at the same time
+        ([(10.5, 10.6, True), (10.7, 10.8, False)], 0, 1),  # first by the new version, then by the old one again
+        ([(10.5, 10.8, True), (10.6, 10.7, False)], 0, 0),  # both at the same time
         ([(10.5, 10.8, True), (10.7, 10.9, False)], 0, 0),
         ([(10.1 + LATEST, 12, True)], 1, 0),
-        ([(10.1 + LATEST, 12, False)], 1, 1),  # the old one, when the new one must be in force
+        ([(10.1 + LATEST, 12, False)], 1, 1),  # by the old version, when the new one must be in force
         ([(9.9, 10.1, True)], 0, 0),
         ([(20 + LATEST, 23, False)], 1, 0),
         ([(20 + LATEST, 23, True)], 1, 1),

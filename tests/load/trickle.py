@@ -1,4 +1,4 @@
-"""Clients that send byte by byte to routes that refuse them: they hold little, and nobody waits for them."""
+"""Clients send byte by byte to routes that refuse them: they take little memory, and nobody waits for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from support.keys import KEY
 from load.client import Connection, request, stop
 from load.process import MIB, memory, open_files, patched_miniature
 
-#: What is begun and never ended. aiohttp waits ten seconds for the rest of a body that nobody reads, and we wait as
-#: long for a log-in's, to which it then adds its own.
+#: Requests that begin and never end. aiohttp waits ten seconds for the rest of a body that nobody reads. We wait as
+#: long for the body of a log-in, and then aiohttp adds its ten seconds.
 HEAD = "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {}\r\n{}\r\n\r\n"
 FORM = "application/x-www-form-urlencoded"
 BODIES = {
@@ -25,7 +25,7 @@ WAITS_AT_MOST = 25.0
 
 
 def run(folder: Path, clients: int, kinds: int = len(BODIES)) -> dict[str, str]:
-    """The figures for `clients` of each of the first `kinds` of bodies. Raises AssertionError where they last."""
+    """Returns figures for `clients` of each of the first `kinds` of bodies. Raises AssertionError if they stay."""
     figures = {}
     with patched_miniature(folder / "tree", "--api-key", KEY) as server:
         files = open_files(server)
@@ -44,7 +44,7 @@ def run(folder: Path, clients: int, kinds: int = len(BODIES)) -> dict[str, str]:
 
 
 async def _trickle(port: int, head: bytes, piece: bytes, clients: int) -> tuple[float, float]:
-    """How long the last connection stayed open, and the longest that anybody else waited."""
+    """Returns how long the last connection stayed open, and how long anyone else waited at most."""
 
     async def trickle() -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -62,7 +62,7 @@ async def _trickle(port: int, head: bytes, piece: bytes, clients: int) -> tuple[
             while chunk := await asyncio.wait_for(reader.read(65536), WAITS_AT_MOST + 5):
                 received += chunk
         except ConnectionError:
-            pass  # what was on its way when the server closed
+            pass  # bytes were still on their way when the server closed
         finally:
             sending.cancel()
             writer.close()

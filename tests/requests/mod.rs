@@ -1,4 +1,4 @@
-//! Requests as tests write them down.
+//! Requests as tests describe them.
 
 #![allow(dead_code, reason = "each of those that include it uses a part")]
 
@@ -11,7 +11,7 @@ use comfy_auth_rs::request::{self, Field, Handler};
 
 pub const HOST: &str = "comfy.example:8188";
 
-/// A request as a test writes it down.
+/// A request as a test describes it.
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct Request {

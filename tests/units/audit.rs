@@ -231,7 +231,7 @@ fn a_rename_is_followed() {
     assert_eq!(routes(&path), ["again"]);
 }
 
-/// When there is some.
+/// The news, as soon as there is some.
 fn news_of(audit: &Audit) -> String {
     let until = Instant::now() + LONG;
     loop {
@@ -249,7 +249,7 @@ fn what_cannot_be_written_is_kept_and_said_once() {
     let audit = Audit::open(&path).expect("a new file");
     audit.tell(admitted("before"));
     assert!(audit.flush(LONG));
-    // What is in its place is no file, so nothing is written: neither there nor where the name was.
+    // A folder is in its place, so nothing is written: neither there nor where the name was.
     fs::rename(&path, folder.path().join("old")).expect("moved");
     fs::create_dir(&path).expect("made");
     audit.tell(admitted("kept"));

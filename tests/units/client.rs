@@ -64,7 +64,7 @@ fn reads_forwarded_as_rfc_7239_has_it() {
             ("10.0.0.1", "for=192.0.2.43,\tfor=198.51.100.17;by=_x , for=10.9.9.9", "198.51.100.17"),
             ("10.0.0.1", "for=\"[::ffff:10.9.9.9]\"", "10.9.9.9"),
             ("10.0.0.1", "host=\"a,b\\\",c\";for=198.51.100.1", "198.51.100.1"),
-            // What has no address ends the search at the proxy that passed it on.
+            // An entry without an address ends the search at the proxy that passed it on.
             ("10.0.0.1", "", "10.0.0.1"),
             ("10.0.0.1", "198.51.100.1", "10.0.0.1"),
             ("10.0.0.1", "for=unknown", "10.0.0.1"),

@@ -91,7 +91,7 @@ fn only_the_first_messages_are_looked_at() {
 }
 
 proptest! {
-    /// Whatever arrives, in whatever pieces: the same goes on, and little is held.
+    /// The same is passed on and little is kept, whatever arrives and in whatever pieces.
     #[test]
     fn pieces_make_no_difference(
         kinds in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 0..20),

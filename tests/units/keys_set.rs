@@ -34,7 +34,7 @@ fn an_empty_set_admits_nothing() {
 
 #[test]
 fn an_id_tells_nothing_about_a_long_key() {
-    // No part of the key or of its digest is in it, and each bit of the id depends on each character of the key.
+    // The id contains no part of the key or of its digest, and each of its bits depends on each character of the key.
     let key = "0123456789abcdefghijklmnopqrstuv";
     let id = |key: &str| keys(key).verify(key.as_bytes(), Now::at(NOW)).ok().map(Entry::id).unwrap();
     let (digest, ours) = (Digest::of(key.as_bytes()), id(key));

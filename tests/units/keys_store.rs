@@ -83,7 +83,7 @@ fn an_error_of_the_system_is_no_version() {
     let path = dir.path().join("keys");
     fs::write(&path, "removed\nkept\n").unwrap();
     let store = store(&path);
-    // Links in a circle: the name is there, and cannot be opened.
+    // Links in a circle: the name exists, but cannot be opened.
     fs::rename(&path, dir.path().join("aside")).unwrap();
     symlink(&path, &path).unwrap();
     let mut said = Vec::new();

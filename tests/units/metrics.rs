@@ -149,7 +149,7 @@ fn the_time_of_a_prompt_that_runs_is_told_and_never_goes_back() {
     };
     assert_eq!(told(&[]), (None, None));
     assert_eq!(told(&[(Some("alice"), 3), (Some("alice"), 4), (None, 1)]), (Some(7.0), Some(1.0)));
-    // One of alice's has ended, and is not yet counted.
+    // One of alice's prompts has ended, but is not counted yet.
     assert_eq!(told(&[(Some("alice"), 5)]), (Some(7.0), Some(1.0)));
     metrics.prompt_ended(Some("alice"), PromptStatus::Success, SECOND * 4);
     assert_eq!(told(&[(Some("alice"), 5)]), (Some(9.0), Some(1.0)));

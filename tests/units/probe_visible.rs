@@ -7,7 +7,7 @@ fn nvidia() -> Vec<String> {
     ["GPU-aa11", "GPU-aa22", "GPU-bb33", "GPU-cc44"].map(str::to_owned).to_vec()
 }
 
-/// The card without an identifier is one whose kernel driver reports none.
+/// The card without an identifier has a kernel driver that reports none.
 fn amd() -> Vec<String> {
     ["GPU-00000000000000aa", "GPU-00000000000000ab", "", "GPU-00000000000000cc"].map(str::to_owned).to_vec()
 }

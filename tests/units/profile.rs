@@ -11,7 +11,7 @@ fn of_a_user() {
         (&[("a_1", "Alice"), ("a_2", "alice")], "alice", Some("a_2")),
         (&[("a_1", "Alice"), ("a_2", "ALICE")], "alice", None),
         (&[("a_1", "Alice"), ("a_2", "ALICE"), ("a_3", "alice")], "alice", Some("a_3")),
-        // Not letters of ASCII: somebody else's name.
+        // Not ASCII letters, so someone else's name.
         (&[("k_1", "\u{212a}im")], "kim", None),
         (&[("default", "alice")], "alice", None),
         (&[("Default", "alice")], "alice", None),

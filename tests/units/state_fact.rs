@@ -17,7 +17,7 @@ fn network(address: &str) -> Network {
     address.parse::<std::net::IpAddr>().unwrap().into()
 }
 
-/// One of each kind.
+/// One fact of each kind.
 fn each(key: KeyId) -> [Fact; 6] {
     [
         Fact::LogOut { key, session: SessionId([3; 16]), issued: UNIX - 10, expires: UNIX + 10 },
@@ -82,7 +82,7 @@ fn whatever_is_changed_of_a_record_it_is_none_or_another_without_a_signature() {
             let mut changed = record.clone();
             changed.value[bit / 8] ^= 1 << (bit % 8);
             tells_no_more(&changed, "a bit of the value");
-            // The name is part of what is said: one who changes both only says something else.
+            // The name is part of what is said: anyone who changes both only says something else.
             if let Some((told, mac)) = Fact::parse(&changed.value) {
                 tells_no_more(&told.record(mac.as_ref()), "a bit of both");
             }

@@ -205,7 +205,7 @@ fn one_who_is_refused_meanwhile_is_told_when_there_is_room() {
     limits.divide(Some(7), START + 25_000); // it is still away
     let limit = Limit::Prompts(four.prompts.unwrap());
     prompt(&limits, four, START + 20_000);
-    // One of the two that were left is this machine's. When the first two have left, so is another one.
+    // One of the two that were left is for this machine. When the first two have left, so is one more.
     assert_eq!(refusal(&limits, four, START + 20_000), Some((limit, 50)));
     assert_eq!(refusal(&limits, four, START + MINUTE), Some((limit, 10)), "three are left, and half of that is one");
     assert_eq!(refusal(&limits, four, START + MINUTE + 10_000), None);

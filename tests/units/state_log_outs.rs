@@ -12,7 +12,7 @@ fn key<'k>(keys: &'k Keys, text: &str) -> &'k Entry {
     keys.verify(text.as_bytes(), Now::at(START)).ok().unwrap()
 }
 
-/// One that began `number` seconds after the start, and ends a day later.
+/// A session that began `number` seconds after the start, and ends a day later.
 fn session(key: &Entry, number: u64) -> Session {
     let issued = START + number;
     Session { key: key.id(), id: SessionId(u128::from(number).to_be_bytes()), issued, expires: issued + DAY }
@@ -31,7 +31,7 @@ fn log_out(log_outs: &LogOuts, key: &Entry, number: u64) {
     log_outs.add(&session(key, number), key, Now::at(START + number));
 }
 
-/// The beginnings of the sessions that are told one by one, and until when all were ended.
+/// The starts of the sessions that are told one by one, and until when all were ended.
 fn told(log_outs: &LogOuts, now: u64) -> (Vec<u64>, Option<u64>) {
     let (mut each, mut earlier) = (Vec::new(), None);
     for (fact, _) in log_outs.facts(Now::at(now)) {
@@ -182,7 +182,7 @@ fn what_others_ended_counts_once_what_is_in_flight_was_noted() {
     assert!(ended.some_wait());
     assert_eq!(count([1, 2, 3]), [false, false, false]);
     let look = ended.begin_look();
-    merge(2); // what is in flight may have been noted before
+    merge(2); // requests in flight may have been noted before
     assert_eq!(count([1, 2, 3]), [false, false, false]);
     ended.noted(look);
     assert_eq!(count([1, 2, 3]), [true, false, false]);

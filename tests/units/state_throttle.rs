@@ -155,7 +155,7 @@ fn slow_guesses_do_not_add_up() {
     }
 }
 
-/// Whether guesses of addresses add up.
+/// Whether guesses of these addresses add up.
 fn is_one(addresses: &[&str]) -> bool {
     let throttle = Throttle::default();
     let mut all = addresses.iter().cycle().map(|text| text.parse().unwrap());
@@ -201,7 +201,7 @@ fn memory_is_bounded_and_what_is_used_stays() {
     }
 }
 
-/// The design's sentences, read slowly: what happened to one address, in one budget.
+/// A slow version of what the design says: what happened to one address, in one budget.
 #[derive(Default)]
 struct Slow {
     guesses: Vec<(u8, Duration)>,
@@ -221,7 +221,7 @@ impl Slow {
             return Err(left);
         }
         self.guesses.push((value, now));
-        // Each value counts from when it was first seen; later guesses of it within that minute say nothing new.
+        // Each value counts from when it was first seen. Guessing it again within that minute changes nothing.
         let mut distinct: Vec<(u8, Duration)> = Vec::new();
         for &(value, at) in &self.guesses {
             distinct.retain(|&(_, first)| first + WINDOW > at);
@@ -246,7 +246,7 @@ impl Slow {
 }
 
 proptest! {
-    /// Any history: of two addresses and both budgets, with wrong keys, right ones, and pauses.
+    /// Any history of two addresses and both budgets, with wrong keys, right ones, and pauses.
     #[test]
     fn does_what_the_design_says(steps in vec((0..2_u32, any::<bool>(), 0..14_u8, 0..40_u64), 1..200)) {
         let throttle = Throttle::default();
@@ -259,7 +259,7 @@ proptest! {
             now += if pause == 39 { SECOND * 600 } else { SECOND * u32::try_from(pause / 4).unwrap() };
             prop_assert_eq!(throttle.permits(own(address(from)), budget, None, now).err(), model.left(now));
             if what == 13 {
-                // Only what a lock holds back is evaluated.
+                // Only keys that a lock holds back are evaluated.
                 if model.left(now).is_some() {
                     prop_assert_eq!(throttle.evaluate(own(address(from)), budget, now).is_ok(), model.evaluate(now));
                 }

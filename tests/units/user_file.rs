@@ -131,7 +131,7 @@ fn all_else_is_read_with_view() {
     }
 }
 
-/// What is put between, before or after the letters of a name, for another name of the same folder.
+/// Characters put between, before or after the letters of a name, to spell the same folder differently.
 fn spelling(name: &'static str) -> impl Strategy<Value = String> {
     let noise = prop::sample::select(vec!["", "", "", ".", " ", "-", "_", "\u{200c}", "\u{feff}"]);
     let letters = prop::collection::vec((any::<bool>(), noise), name.len());
@@ -170,7 +170,7 @@ proptest! {
         }
     }
 
-    /// What one writes one may read, and nothing needs less than `view`.
+    /// If you may write it, you may read it, and nothing needs less than `view`.
     #[test]
     fn writing_needs_more(path in "\\PC{0,30}") {
         let [reading, writing] = [false, true].map(|writes| needed(&path, writes));

@@ -31,7 +31,7 @@ class AppSettings:
         return settings
 
     def save_settings(self, changes: Settings) -> None:
-        """Change some, keep the others."""
+        """Change some settings, keep the others."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.write_text(json.dumps({**self.get_settings(), **changes}, indent=4), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Files of the input, output and model folders by id, with tags. In memory: what was tagged is forgotten at the end."""
+"""Files of the input, output and model folders by id, with tags. Kept in memory, so a restart loses the tags."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
-# What a browser would run: it is only ever saved.
+# What a browser would run; only offered as a download.
 ACTIVE_ENDINGS = ("html", "xml", "javascript", "css")
 
 
@@ -37,11 +37,11 @@ class Asset:
 
     @property
     def hash(self) -> str:
-        """Of the file's bytes."""
+        """A hash of the file's bytes."""
         return f"sha256:{hashlib.sha256(self.file.read_bytes()).hexdigest()}"
 
     def describe(self) -> Json:
-        """For the frontend."""
+        """As JSON for the frontend."""
         kind = mimetypes.guess_type(self.name)[0]
         size = self.file.stat().st_size
         about = {"id": self.id, "name": self.name, "tags": self.tags, "size": size, "mime_type": kind}
@@ -56,7 +56,7 @@ class Assets:
         self.scanned = 0
 
     def scan(self, roots: tuple[str, ...] = ("models", "input", "output")) -> None:
-        """Take in what is new, with the folder's name as its tag."""
+        """Add what is new, with the folder's name as its tag."""
         taken = {asset.file for asset in self.known.values()}
         for root in roots:
             folder = folder_paths.models_dir if root == "models" else folder_paths.get_directory_by_type(root)
@@ -67,7 +67,7 @@ class Assets:
                     self.add(Asset(file, file.name, [root]))
 
     def prune(self) -> int:
-        """Forget what has gone; how many there were."""
+        """Forget files that are gone. Returns how many there were."""
         gone = [asset.id for asset in self.known.values() if not asset.file.is_file()]
         for asset_id in gone:
             del self.known[asset_id]
@@ -78,7 +78,7 @@ class Assets:
         return asset
 
     def find(self, request: web.Request) -> Asset:
-        """The one that the path names, else 404."""
+        """The asset that the path names. Answers 404 if there is none."""
         asset = self.known.get(request.match_info["id"].lower())
         if asset is None or not asset.file.is_file():
             raise web.HTTPNotFound
@@ -89,7 +89,7 @@ class Assets:
         return next((asset for asset in present if asset.hash == value), None)
 
     def chosen(self, request: web.Request) -> list[Asset]:
-        """Those with all the tags and the part of a name that the query asks for."""
+        """The assets with all the tags and the part of a name that the query asks for."""
         self.scan()
         tags = [tag for text in request.query.getall("include_tags", []) for tag in text.split(",")]
         part = request.query.get("name_contains", "")

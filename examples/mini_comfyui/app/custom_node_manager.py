@@ -15,7 +15,7 @@ EXAMPLES = "example_workflows"
 
 
 class CustomNodeManager:
-    """Looks into custom_nodes at each request: the folders are few, and authors edit them while it runs."""
+    """Reads custom_nodes at each request: there are few folders, and authors edit them while it runs."""
 
     def add_routes(
         self, routes: web.RouteTableDef, webapp: web.Application, modules: Iterable[tuple[str, Path]]
@@ -44,7 +44,7 @@ class CustomNodeManager:
 
         @routes.get("/node_replacements")
         async def get_node_replacements(request: web.Request) -> web.Response:
-            return web.json_response({})  # none of the nodes here has had another name
+            return web.json_response({})  # none of the nodes here ever had another name
 
         @routes.get("/i18n")
         async def get_i18n(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Where the frontend, its templates and its help pages lie: in PyPI packages, found but not imported."""
+"""Where the frontend, its templates and its help pages are: in PyPI packages, which are found but not imported."""
 
 import importlib.util
 import sys
@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def init_frontend(root: str | None) -> Path:
-    """The folder with index.html. Ends the program, with the remedy, when there is none."""
+    """The folder with index.html. If there is none, ends the program and says what to do."""
     folder = Path(root) if root else package_folder("comfyui_frontend_package", "static")
     if folder is None or not (folder / "index.html").is_file():
         what = f"{folder} holds no index.html." if folder else "The frontend is not installed."
@@ -21,17 +21,17 @@ def init_frontend(root: str | None) -> Path:
 
 
 def templates_path() -> Path:
-    """Workflow templates: those of comfyui-workflow-templates when it is installed, else our own."""
+    """Workflow templates: those of comfyui-workflow-templates if it is installed, otherwise our own."""
     return package_folder("comfyui_workflow_templates", "templates") or HERE / "templates"
 
 
 def embedded_docs_path() -> Path:
-    """Help pages of nodes: those of comfyui-embedded-docs when it is installed, else our own."""
+    """Help pages of nodes: those of comfyui-embedded-docs if it is installed, otherwise our own."""
     return package_folder("comfyui_embedded_docs", "docs") or HERE / "docs"
 
 
 def installed_version(package: str) -> str | None:
-    """Of a PyPI package, or None."""
+    """The version of a PyPI package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

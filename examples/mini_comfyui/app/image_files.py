@@ -16,7 +16,7 @@ Save = Callable[[bytes, Path], object]
 
 
 def file_to_view(name: str, kind: str | None, subfolder: str) -> Path:
-    """The file that a client names. Answers 400 or 403 for what may not be seen, 404 for what is missing."""
+    """The file that a client names. Answers 400 or 403 if it may not be seen, 404 if it is missing."""
     name, folder = folder_paths.annotated_filepath(name)
     folder = folder or folder_paths.get_directory_by_type(kind or "output")
     if not name or name.startswith("/") or ".." in name or folder is None:
@@ -43,7 +43,7 @@ def preview(file: Path, wish: str, channel: str) -> tuple[bytes, str]:
 
 
 def one_channel(file: Path, channel: str) -> bytes:
-    """A PNG of the colours alone ("rgb") or of the transparency alone ("a")."""
+    """A PNG with only the colours ("rgb") or only the transparency ("a")."""
     with Image.open(file) as picture:
         rgba = picture.convert("RGBA")
     result = rgba.convert("RGB")
@@ -56,7 +56,7 @@ def one_channel(file: Path, channel: str) -> bytes:
 
 
 def store_upload(form: Any, save: Save = lambda data, target: target.write_bytes(data)) -> web.Response:
-    """Write an uploaded file. The same bytes are kept once; other bytes of the same name get "name (1)"."""
+    """Write an uploaded file. The same bytes are kept only once; other bytes under the same name get "name (1)"."""
     image = form.get("image")
     kind, subfolder = form.get("type") or "input", form.get("subfolder", "")
     root = folder_paths.get_directory_by_type(kind)
@@ -79,7 +79,7 @@ def store_upload(form: Any, save: Save = lambda data, target: target.write_bytes
 
 
 def save_masked(original: Path) -> Save:
-    """A way to save an uploaded mask: `original`, its metadata kept, with the mask as its transparency."""
+    """A way to save an uploaded mask: `original` with its metadata, and the mask as its transparency."""
 
     def save(data: bytes, target: Path) -> None:
         with Image.open(original) as picture, Image.open(BytesIO(data)) as mask:
@@ -94,7 +94,7 @@ def save_masked(original: Path) -> Save:
 
 
 def encode(image: Preview) -> tuple[str, bytes]:
-    """(format, bytes) of a preview, no larger than it asks for."""
+    """(format, bytes) of a preview, no larger than requested."""
     kind, picture, longest = image
     if longest is not None:
         picture = ImageOps.contain(picture, (longest, longest), Image.Resampling.BILINEAR)

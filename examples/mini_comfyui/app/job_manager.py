@@ -42,7 +42,7 @@ class JobManager:
         return next((found for found in self.all() if found["id"] == job_id), None)
 
     def cancel(self, job_id: str) -> None:
-        """Stop it, or take it out of the queue; one that is done stays as it is."""
+        """Stop a job, or take it out of the queue. A finished job stays as it is."""
         running, _ = self.queue.get_current_queue_volatile()
         if any(item[1] == job_id for item in running):
             nodes.interrupt_processing()

@@ -34,19 +34,19 @@ class UserManager:
         return found
 
     def existing(self, name: str) -> Path:
-        """The same, for a file that must be there: else 404."""
+        """The same for a file that must exist; otherwise answers 404."""
         path = self.path(name)
         if not path.is_file():
             raise web.HTTPNotFound
         return path
 
     def describe(self, path: Path, request: web.Request) -> web.Response:
-        """The file's name, or more with ?full_info=true."""
+        """The file's name, or more if the query says ?full_info=true."""
         full = flag(request, "full_info")
         return web.json_response(file_info(path, self.root) if full else relative(path, self.root))
 
     def target(self, name: str, request: web.Request) -> Path:
-        """A file to be written: 409 where one is already and ?overwrite=false."""
+        """A file to be written. Answers 409 if it exists and the query says ?overwrite=false."""
         path = self.path(name)
         if path.exists() and request.query.get("overwrite") == "false":
             raise web.HTTPConflict(text="File already exists")
@@ -62,7 +62,7 @@ class UserManager:
 
         @routes.post("/users")
         async def post_users(request: web.Request) -> web.Response:
-            """Note the name, for a ComfyUI that is started with --multi-user in the same folders."""
+            """Remember the name, for a ComfyUI that is started with --multi-user in the same folders."""
             name = (await request.json())["username"].strip()
             file = folder_paths.get_user_directory() / "users.json"
             users = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -122,7 +122,7 @@ def flag(request: web.Request, name: str) -> bool:
 
 
 def relative(path: Path, root: Path) -> str:
-    """With forward slashes on every system."""
+    """The path with forward slashes on every system."""
     return path.relative_to(root).as_posix()
 
 

@@ -1,4 +1,4 @@
-"""The command line: the part of ComfyUI's that means something without a model."""
+"""The command line: the flags of ComfyUI's that mean something without a model."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What ComfyUI asks its GPU: here the answer is the CPU and the machine's memory, in bytes."""
+"""What ComfyUI asks its GPU. Here the answer is the CPU and the machine's memory, in bytes."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Device:
-    """Stands where torch.device stands."""
+    """In place of torch.device."""
 
     type: str
     index: int | None = None
@@ -38,12 +38,12 @@ def get_total_memory(dev: Device | None = None) -> int:
 
 
 def get_free_memory(dev: Device | None = None) -> int:
-    """Bytes that programs can still get."""
+    """Bytes that programs can still allocate."""
     return _meminfo("MemAvailable") or _sysconf("SC_AVPHYS_PAGES")
 
 
 def interrupt_current_processing(value: bool = True) -> None:
-    """Ask the running prompt to stop, or take the request back."""
+    """Ask the running prompt to stop, or withdraw the request."""
     if value:
         _interrupted.set()
     else:

@@ -33,5 +33,5 @@ class ProgressBar:
             _hook(self.current, self.total, preview)
 
     def update(self, steps: int) -> None:
-        """Say that so many more steps are done."""
+        """Say that this many more steps are done."""
         self.update_absolute(self.current + steps)

@@ -1,4 +1,4 @@
-"""How long browsers may keep what they got, by the look of the path."""
+"""How long browsers may keep a response, by its path."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,7 +12,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".we
 async def cache_control(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Scripts and styles are asked for again each time, pictures are kept; a handler's own header wins."""
+    """Scripts and styles are requested again each time, pictures are kept. A header set by the handler wins."""
     response = await handler(request)
     name = request.path.rpartition("/")[2]
     if name.endswith((".js", ".css")) or (name.startswith("index") and name.endswith(".json")):

@@ -1,4 +1,4 @@
-"""Behind something that uses `Authorization` for itself: nginx with `auth_basic`, and nginx that sets a token."""
+"""Behind something that uses `Authorization` for itself: nginx with `auth_basic`, or nginx that sets a token."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ server {{
 
 _BASIC = 'auth_basic "in front"; auth_basic_user_file {folder}/users;'
 
-#: What stands in the server, and what in its location. A token that is renewed is another one with each request.
+#: What is in the `server` block, and what in its `location`. A renewed token is different in each request.
 FRONTS = {
     "auth_basic": (_BASIC, ""),
     "auth_basic that keeps the field to itself": (_BASIC, 'proxy_set_header Authorization "";'),
@@ -75,7 +75,7 @@ def origin(request: pytest.FixtureRequest, own: Site, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Of a person who knows the password of what is in front."""
+    """The page of a person who knows the password of the login in front."""
     credentials = {"username": "me", "password": "hunter2"}
     with browser.new_context(viewport={"width": 1280, "height": 800}, http_credentials=credentials) as context:  # type: ignore[arg-type]
         yield context.new_page()
@@ -95,7 +95,7 @@ def test_the_login_page_and_comfyui_work(own: Site, origin: str, page: Page) -> 
     wait_for_preview(page)
     assert stored(page)["session"] == own.key, "as the guide says"
 
-    # One that reaches what is in front with our header is asked again; then the cookie does the work.
+    # A request that reaches the login in front with our header is asked again. From then on, the cookie does the work.
     status = """async () => {
       const request = new XMLHttpRequest();
       request.open("GET", "/api/queue");
@@ -131,7 +131,7 @@ def test_nobody_is_locked_out(own: Site, origin: str, page: Page) -> None:
 
 
 def test_an_xml_http_request_is_sent_again_in_every_way(own: Site, tmp_path: Path, page: Page) -> None:
-    """The page sees one answer. The frontend has a request of its own before: so each time as if there were none."""
+    """The page sees one answer. The frontend has already sent a request, so each time we forget what it led to."""
     with front("auth_basic that keeps the field to itself", tmp_path, own.url) as origin:
         page.goto(f"{origin}/")
         submit(page, own.key)

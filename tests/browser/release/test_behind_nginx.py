@@ -17,7 +17,7 @@ from sites import Serve, Site
 from support.keys import WRONG_KEY
 from traffic import Traffic
 
-#: All that the frontends ask for at the root of the host here, whatever folder they lie in (docs/deployment.md).
+#: Everything that the frontends request at the host's root, whatever folder they are in (docs/deployment.md).
 ROOT_ABSOLUTE = re.compile(r"/assets/images/favicon_progress_16x16/frame_\d\.png")
 
 
@@ -29,7 +29,7 @@ def other(serve: Serve) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def origin(site: Site, other: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """nginx's: two ComfyUIs with a key each, below /comfy/ and /other/."""
+    """nginx's origin, with two ComfyUIs, each with its own key, below /comfy/ and /other/."""
     servers = {"/comfy/": site.url, "/other/": other.url}
     with nginx(tmp_path_factory.mktemp("nginx"), servers) as origin:
         yield origin
@@ -37,7 +37,7 @@ def origin(site: Site, other: Site, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """Content with a certificate of our own."""
+    """A browser that accepts our own certificate."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, color_scheme="dark", ignore_https_errors=True
     )
@@ -131,7 +131,7 @@ def test_two_servers_below_two_folders_keep_their_logins_apart(
     log_in(page, f"{origin}/comfy", site.key, remember=True)
     second = context.new_page()
     log_in(second, f"{origin}/other", other.key, remember=True)
-    # One origin has one storage: it holds the key of the other server now.
+    # An origin has only one storage: it now holds the key of the other server.
     traffic.mark()
     page.goto(f"{origin}/comfy/")
     wait_until_up(page)

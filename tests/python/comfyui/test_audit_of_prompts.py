@@ -1,4 +1,4 @@
-"""What an audit log of ComfyUI tells of prompts, and `usage` of them: held against ComfyUI's own history."""
+"""What the audit log and `usage` say of prompts, compared with ComfyUI's own history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.servers import Server, ServerDied, start_real, start_server
 
 ALICE, BOB = (f"{CANARY}-{name}-0123456789-abcdefghijklmnopqrstuvwxyz" for name in ("alice", "bob"))
 
-#: A node that takes as long as it is told to, and fails if it is told to.
+#: A node that takes as long as it is told, has as many outputs as it is told, and fails if it is told.
 NODE = """
 import time
 import comfy.model_management
@@ -65,7 +65,7 @@ Start = Callable[[], AbstractContextManager[Server]]
     ]
 )
 def start(request: pytest.FixtureRequest, tmp_path: Path, copy_miniature: Callable[[], Path]) -> Start:
-    """Starts it, as often as it is called, with the same log."""
+    """Each call starts the server, always with the same log."""
     keys = tmp_path / "keys.txt"
     keys.write_text(f"{ALICE} alice user=Alice scope=run\n{BOB} bob\n")
     keys.chmod(0o600)
@@ -129,7 +129,7 @@ def usage(log: Path, by: str) -> dict[str, Any]:
 
 
 def test_usage_says_what_happened(start: Start, log: Path) -> None:
-    """Ten prompts each: some fail, some are cancelled, one is interrupted, and a kill loses some."""
+    """Alice and Bob queue prompts: some fail, some are cancelled, one is interrupted, and some are lost by a kill."""
     expected: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
 
     def note(server: Server, owner: dict[str, str]) -> None:
@@ -155,7 +155,7 @@ def test_usage_says_what_happened(start: Start, log: Path) -> None:
         note(server, owner)
         lost = [queue(server, ALICE, 30), queue(server, BOB), queue(server, ALICE)]
         wait_until_runs(server, lost[0])
-        time.sleep(0.5)  # until it is written
+        time.sleep(0.5)  # until the log is written
         server.process.kill()
         server.process.wait()
     with start() as server:
@@ -223,7 +223,7 @@ def test_the_log_is_in_no_folder_that_clients_can_read(patched_miniature: Path, 
 
 
 def test_two_servers_may_write_to_one_log(copy_miniature: Callable[[], Path], tmp_path: Path) -> None:
-    """As a custom node's children do."""
+    """A custom node's children write to their parent's log."""
     keys = tmp_path / "keys.txt"
     keys.write_text(f"{ALICE} alice\n")
     keys.chmod(0o600)

@@ -1,4 +1,4 @@
-"""`comfy-auth-rs keys` beside a running server, which follows within a second."""
+"""`comfy-auth-rs keys` changes the file of a running server, which follows within a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.servers import MINI_COMFYUI, Server, start_server
 
 pytest.importorskip("comfyui_frontend_package", reason="the miniature serves comfyui-frontend-package")
 
-#: Key files are looked at twice a second.
+#: A bit longer than the server takes. It checks key files twice a second.
 SOON = 1.5
 
 
@@ -59,14 +59,14 @@ def test_a_running_server_follows_every_change(server: Server, file: Path) -> No
 
     rotated = keys("rotate", file, added["id"], "--grace", "1h").strip()
     becomes(rotated, 200)
-    assert status_of(server, added["key"]) == 200, "within its grace"
+    assert status_of(server, added["key"]) == 200, "the old key is still in its grace period"
     keys("revoke", file, added["id"])
     becomes(added["key"], 401)
     assert status_of(server, rotated) == 200
 
     keys("revoke", file, "first")
     becomes(KEY, 401)
-    keys("revoke", file, "second")  # the last one: nobody gets in
+    keys("revoke", file, "second")  # the last key, so nobody gets in
     becomes(rotated, 401)
     for key in (KEY, added["key"], rotated, "wrong"):
         assert status_of(server, key) in (401, 429)

@@ -1,4 +1,4 @@
-"""Further ComfyUIs that a custom node starts ask for the keys of the one that started them, and so does a restart."""
+"""A ComfyUI that a custom node starts asks for the keys of its parent, and so does one that restarts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Start = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture(scope="module", params=["patch", "run", "custom node"])
 def start(request: pytest.FixtureRequest, copy_miniature: CopyMiniature) -> Start:
-    """Starts the miniature, protected in one of the three ways, with `file` or the key of `protected`."""
+    """Starts the miniature, protected in one of the three ways, with the key file `file`, or with `KEY`."""
     tree = copy_miniature(patched=request.param == "patch")
     (tree / "custom_nodes" / "starting.py").write_text(NODE)
     if request.param == "custom node":
@@ -107,7 +107,7 @@ def test_a_child_follows_the_key_file_and_takes_the_other_settings(start: Start,
 
 
 def test_a_child_restarts_without_its_parent(start: Start, tmp_path: Path) -> None:
-    """As ComfyUI-Manager does it; the child's own arguments name no key."""
+    """It restarts like ComfyUI-Manager does. The child's own arguments contain no key."""
     with start() as server, child_of(server, tmp_path) as child:
         for times in (2, 3):
             with suppress(OSError):  # the connection ends without an answer
@@ -145,7 +145,7 @@ def test_a_child_with_keys_of_its_own_keeps_to_them(patched: Path, tmp_path: Pat
 
 
 def test_a_child_is_given_its_parent_s_arguments(patched: Path, tmp_path: Path) -> None:
-    """There `[redacted]` is in place of the key."""
+    """In those arguments, `[redacted]` replaces the key."""
     with (
         start_server(patched, "--api-key", KEY) as server,
         child_of(server, tmp_path, "--api-key", "[redacted]") as child,
@@ -193,7 +193,7 @@ def test_a_child_in_another_tree_takes_what_the_custom_node_was_told(
 
 
 def test_a_child_whose_parent_is_another_process_now_does_not_start(patched: Path, tmp_path: Path) -> None:
-    """A shell that has ended since was between the two."""
+    """A shell started the child and has ended, so the child has another parent now."""
     with start_server(patched, "--api-key", KEY) as server:
         main = str(patched / "main.py")
         with pytest.raises(ServerDied) as died, child_of(server, tmp_path, how="daemon", words=(main,)):
@@ -229,7 +229,7 @@ def test_run_starts_children_by_run(
 
 
 def record(key: str = KEY, **changed: Any) -> str:
-    """As this process would leave it, which all that tests start descend from."""
+    """The variable as this process would leave it. All servers that tests start are its descendants."""
     process = processes.this()
     assert process
     settings = {"api_key": [digest_of(key)]}
@@ -238,7 +238,7 @@ def record(key: str = KEY, **changed: Any) -> str:
 
 
 def end_of(tree: Path, *flags: str, **env: str) -> str:
-    """The line that it ends with, without having listened."""
+    """The line that it ends with. It never listened."""
     result = subprocess.run(
         [sys.executable, "main.py", "--port", str(free_port()), *flags],
         cwd=tree,

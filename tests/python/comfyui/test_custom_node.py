@@ -1,4 +1,4 @@
-"""`comfy-auth-rs install-node`: the miniature protected by a custom node, its files as they were."""
+"""`comfy-auth-rs install-node`: a custom node protects the miniature, whose files don't change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CopyMiniature = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def tree(copy_miniature: CopyMiniature) -> Path:
-    """The miniature with the witness and our custom node, and nothing patched."""
+    """The miniature with the witness and our custom node. Nothing is patched."""
     tree = copy_miniature(patched=False)
     custom_node.install(tree)
     return tree
@@ -99,7 +99,7 @@ def test_every_route_answers_as_in_a_patched_comfyui(server: Server, copy_miniat
 
 
 def visible(answer: Answer) -> tuple[object, ...]:
-    """Without the log and the folder, which are each server's own."""
+    """What clients see. Unless it is a refusal, only the length of the body counts: logs and folders differ."""
     return answer.status, headers_of(answer), answer.body if answer.status == 401 else len(answer.body)
 
 
@@ -131,7 +131,7 @@ async def test_a_live_socket_is_not_taken_over(server: Server) -> None:
             await session.ws_connect("/ws?clientId=mine")
 
 
-#: The first custom node of all, by its name: it takes whatever it can get before ours is loaded.
+#: It loads first, because of its name, and takes whatever it can get before our node is loaded.
 EARLY = """
 from aiohttp import web
 from server import PromptServer
@@ -205,7 +205,7 @@ def test_keys_from_a_file_and_flags_from_the_environment(tree: Path, tmp_path: P
 
 
 def test_the_key_is_not_handed_on(tree: Path) -> None:
-    """To custom nodes, processes that they start, and clients that ask for the arguments: they see its digest."""
+    """Custom nodes, their child processes, and clients that ask for the arguments see only its digest."""
     (tree / "custom_nodes" / "nosy.py").write_text(
         "import json, os, subprocess, sys\nNODE_CLASS_MAPPINGS = {}\n"
         "print('SEEN', json.dumps([sorted(os.environ.items()), sys.argv]))\n"
@@ -215,7 +215,7 @@ def test_the_key_is_not_handed_on(tree: Path) -> None:
         with start_server(tree, env=KEY_ENV) as server:
             assert "SEEN" in server.output
             assert "CHILD" in server.output
-            assert server.output.count("sha256:") == 4  # in its own variable, and in the one for children
+            assert server.output.count("sha256:") == 4  # in the variable itself, and in the one for children
             assert "canary" not in server.output
             assert "canary" not in ask(server, "/system_stats", bearer(KEY)).text
     finally:
@@ -224,7 +224,7 @@ def test_the_key_is_not_handed_on(tree: Path) -> None:
 
 @pytest.mark.parametrize("by_file", [False, True])
 def test_a_restart_asks_for_the_same_key(tree: Path, tmp_path: Path, by_file: bool) -> None:
-    """As ComfyUI-Manager does it, `os.execv`."""
+    """It restarts with `os.execv`, like ComfyUI-Manager."""
     (tmp_path / "key").write_text(KEY)
     env = {"COMFYUI_API_KEY_FILE": str(tmp_path / "key")} if by_file else KEY_ENV
     with start_server(tree, env={**env, "WITNESS_RESTARTS": "1"}) as server:
@@ -288,13 +288,13 @@ def test_it_never_listens_without_a_key(tree: Path) -> None:
 
 
 def test_ends_without_the_package(tree: Path, tmp_path: Path) -> None:
-    """A Python that has all that ComfyUI needs, but not us; then one whose package is another."""
+    """First Python has all that ComfyUI needs, but not us. Then it has another package of our name."""
     site = tmp_path / "site"
     site.mkdir()
     for entry in Path(aiohttp.__file__).parents[1].iterdir():
         if not entry.name.startswith("comfy_auth_rs") and entry.suffix not in (".pth", ".egg-link"):
             (site / entry.name).symlink_to(entry)
-    python = (sys.executable, "-S")  # no site-packages but those in PYTHONPATH
+    python = (sys.executable, "-S")  # only the packages in PYTHONPATH
     found = end_of(tree, python=python, PYTHONPATH=str(site), **KEY_ENV)
     assert found.startswith(
         f"the custom node in {tree / 'custom_nodes' / 'comfy-auth-rs'} cannot use comfy_auth_rs (Mod"
@@ -364,7 +364,7 @@ def test_ends_where_the_server_cannot_be_patched(copy_miniature: CopyMiniature) 
 
 
 def test_ends_where_it_is_patched_too(copy_miniature: CopyMiniature) -> None:
-    """Two installations have two sources of keys: after removing one, it would be unclear which the other uses."""
+    """Two installations have two sources of keys. If you removed one, you wouldn't know which keys the other uses."""
     tree = copy_miniature(patched=False)
     custom_node.install(tree)
     words = f"{tree} is patched, or was started with `comfy-auth-rs run`, and has the custom node too"
@@ -537,7 +537,7 @@ def test_doctor_knows_the_custom_node(tmp_path: Path) -> None:
     assert "Custom node" not in found()
     [script, _] = custom_node.install(tree)
     assert "Patch" not in found()
-    assert found()["Custom node"][0] == "note"  # that it can be switched off; the table shows both
+    assert found()["Custom node"][0] == "note"  # it can be switched off; the table has the same state
     script.write_text(script.read_text().replace("protect", "pass_by"))
     assert (found()["Custom node"][0], "it was edited" in found()["Custom node"][1]) == ("unsafe", True)
     custom_node.install(tree)

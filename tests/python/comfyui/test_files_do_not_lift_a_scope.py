@@ -1,6 +1,6 @@
-"""What clients can write: browsers run none of it. And which files of a user's a request names, as ComfyUI takes it.
+"""Browsers run no file that clients can write, and we know which of a user's files a request names.
 
-The miniature, and the real ComfyUI that `COMFYUI_DIR` names.
+Tested on the miniature, and on the real ComfyUI that `COMFYUI_DIR` names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from support.client import Answer, ask, bearer, is_refusal
 from support.keys import KEY, OTHER_KEY
 from support.servers import Server, start_real, start_server
 
-#: A custom node that tells which files a request names.
+#: A custom node that adds a header with the files that a request names.
 TELLING_NODE = """\
 import json
 from aiohttp import web
@@ -53,7 +53,7 @@ KEYS = f"{KEY} owner\n{RUN_KEY} run scope=run,nodes\n{VIEW_KEY} view scope=view\
 SCRIPT = "<script>alert(1)</script>"
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg">{SCRIPT}</svg>'
 
-#: What a name's ending has a browser do with it.
+#: Endings that make browsers run a file, and endings that make them show it.
 ACTIVE = [
     "x.html", "x.htm", "x.HTML", "x.xhtml", "x.svg", "x.xml", "x.js", "x.mjs", "x.css", "x.pdf", "x.mht", "x.swf",
     "x.html.gz",
@@ -104,7 +104,7 @@ def site(
 
 @pytest.fixture
 def left(site: Site) -> Iterator[Callable[[str, str], list[str]]]:
-    """Leaves a file of a name in each folder that clients write to; where ComfyUI serves it."""
+    """Puts a file of this name into each folder that clients write to. Returns the targets that serve it."""
     made: list[Path] = []
 
     def leave(name: str, content: str = SCRIPT) -> list[str]:
@@ -138,7 +138,7 @@ def test_what_a_browser_would_run_is_sandboxed_and_downloaded(
             assert answer.headers["X-Content-Type-Options"] == "nosniff", target
             kind = answer.headers["Content-Type"].partition(";")[0]
             disposition = answer.headers.get("Content-Disposition", "")
-            # No browser shows bytes of no type.
+            # Browsers don't show bytes without a type.
             assert disposition.startswith("attachment") or kind == "application/octet-stream", (target, kind)
             assert "javascript" not in kind, target
             if "/view" in target:
@@ -203,7 +203,7 @@ def named(answer: Answer) -> list[str] | None:
 
 @pytest.fixture
 def folder(site: Site) -> Iterator[Path]:
-    """The user's folder, with a Manager's and a style sheet in it."""
+    """The user's folder, with a Manager's folder and a style sheet in it."""
     shutil.rmtree(site.user, ignore_errors=True)
     for name in ("workflows", "ComfyUI-Manager"):
         (site.user / name).mkdir(parents=True)
@@ -217,7 +217,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-#: How a name may be sent.
+#: Names as clients may send them.
 NAMES = [
     "workflows%2Fa.json", "workflows%252Fa.json", "workflows%25252Fa.json", "workflows%2F..%2Fuser.css", "user.css",
     "%75ser.css", "%2575ser.css", "workflows%252F..%252Fuser.css", ".%2Fuser.css", "workflows%2F.%2Fa.json",
@@ -238,7 +238,7 @@ def test_what_is_written_is_what_was_named(site: Site, folder: Path, name: str, 
     if answer.status == 200:
         assert named(answer) == changed
     else:
-        assert changed == [], "nothing is written without an answer"
+        assert changed == [], "nothing is written if ComfyUI refuses"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -321,7 +321,7 @@ def status(site: Site, key: str, target: str, method: str = "GET") -> int:
 @pytest.mark.parametrize("api", ["", "/api"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_that_runs_writes_only_what_people_make(site: Site, folder: Path, name: str, api: str) -> None:
-    """Whatever the spelling; and what it may not write, the owner may."""
+    """No spelling helps, for writing, deleting or moving. A key of `view` can't change anything at all."""
     before = files(folder)
     sent = [(f"{api}/userdata/{name}", method) for method in ("POST", "DELETE")]
     sent += [(f"{api}/userdata/{name}/move/workflows%2Fto.json", "POST")]

@@ -1,7 +1,6 @@
-"""Every statement of ComfyUI's authentication guide, as somebody who has only the guide would try it.
+"""Every statement of ComfyUI's authentication guide, tried by someone who has only the guide.
 
-Commands and examples stand here as the guide has them; only the port is replaced, and a key by another one to see what
-a wrong key does.
+Commands and examples are copied from the guide. Only the port is replaced, and the key, to see what a wrong key does.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the 
 
 
 def shell(server: Server | None, commands: str, cwd: Path | None = None) -> str:
-    """What the commands print, typed into bash; `server` stands where the guide's address stands."""
+    """Types the commands into bash, with the address of `server` in place of the guide's. Returns what they print."""
     if server is not None:
         commands = commands.replace(GUIDE_ADDRESS, f"127.0.0.1:{server.port}")
     result = subprocess.run(["bash", "-ec", commands], cwd=cwd, capture_output=True, text=True, check=True, timeout=20)
@@ -46,10 +45,10 @@ def shell(server: Server | None, commands: str, cwd: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def start(copy_miniature: Callable[..., Path]) -> StartGuideServer:
-    """Types commands that end in starting ComfyUI, in a new tree or in `tree`."""
+    """Types commands that end by starting ComfyUI, in a new tree or in `tree`."""
 
     def start(commands: str, *args: str, tree: Path | None = None) -> AbstractContextManager[Server]:
-        # `exec`, so that bash doesn't stand between us and the server when we stop it.
+        # `exec`, so that stopping the process stops the server, and not a shell around it.
         script = re.sub(r"^python3 main\.py.*$", r'exec \g<0> "$@"', commands, flags=re.MULTILINE)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return start_server(
@@ -61,7 +60,7 @@ def start(copy_miniature: Callable[..., Path]) -> StartGuideServer:
 
 @pytest.fixture(scope="module")
 def guide(start: StartGuideServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the key of the guide's API examples, and a frontend with a file of each of the guide's types."""
+    """A server with the key of the guide's API examples, and a frontend with one file of each type in the guide."""
     frontend = tmp_path_factory.mktemp("frontend")
     for suffix in STATIC_FILES.split():
         (frontend / f"file{suffix}").write_text(f"a {suffix} file")
@@ -100,7 +99,7 @@ def test_start_server_with_api_key(start: StartGuideServer, commands: str) -> No
 
 @needs_openssl
 def test_generated_keys_work(start: StartGuideServer) -> None:
-    """With `+`, `/` and `=` in them, in every place where a key may stand."""
+    """Keys with `+`, `/` and `=` work in every place where a key may be."""
     key = ""
     while not {"+", "/", "="} <= set(key):
         key = shell(None, "openssl rand -base64 32").strip()
@@ -142,7 +141,7 @@ def test_opening_comfyui_leads_to_the_login_page(guide: Server) -> None:
 
 
 class Form(HTMLParser):
-    """The login page's form: the names of its inputs by type, its buttons' words, all its words."""
+    """The login page's form: its inputs' names by type, its buttons' texts, and all its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -166,7 +165,7 @@ class Form(HTMLParser):
 
 @pytest.mark.parametrize("remember", [True, False])
 def test_login_and_logout(guide: Server, remember: bool) -> None:
-    """What the login page does, over HTTP: validate the key with /health, then ask for the session."""
+    """Does over HTTP what the login page does: validates the key with /health, then asks for a session."""
     with requests.Session() as browser:
         assert browser.get(f"{guide.url}/health", headers=bearer(WRONG)).status_code == 401
         assert browser.get(f"{guide.url}/health", headers=bearer(GUIDE_KEY)).status_code == 200
@@ -182,11 +181,11 @@ def test_login_and_logout(guide: Server, remember: bool) -> None:
         page = browser.get("http://127.0.0.1:8188/auth_login.html?logout=true".replace(GUIDE_ADDRESS, guide.url[7:]))
         assert page.status_code == 200
         assert "<form" in page.text
-        assert browser.get(f"{guide.url}/queue").status_code == 200  # the page's script logs out, or its button
+        assert browser.get(f"{guide.url}/queue").status_code == 200  # the page's script or its button logs out
         response = browser.post(f"{guide.url}/auth_session", {"logout": "true"}, headers={"Origin": guide.url})
         assert response.url == f"{guide.url}/auth_login.html?reason=logout#ended"
         assert browser.get(f"{guide.url}/queue").status_code == 401
-        assert requests.get(f"{guide.url}/queue", cookies=old).status_code == 401  # nor with a copy that somebody kept
+        assert requests.get(f"{guide.url}/queue", cookies=old).status_code == 401  # an old copy doesn't work either
 
 
 # --- API Usage --------------------------------------------------------------------------------------------------
@@ -280,12 +279,12 @@ def test_health_endpoint(guide: Server) -> None:
     health = json.loads(shell(guide, "curl http://127.0.0.1:8188/health"))
     assert health["status"] == "ok"
     assert health["queue"] == {"pending": 0, "running": 0}
-    assert health["device"] == {"name": "cpu", "type": "cpu"}  # as the guide's own Mac says "mps" twice
+    assert health["device"] == {"name": "cpu", "type": "cpu"}  # like the guide's Mac, which says "mps" twice
     assert set(health["vram"]) >= {"total", "free"}
     for figure in (*health["queue"].values(), *health["vram"].values()):
         assert type(figure) is int
     stats = ask(guide, "/system_stats", bearer(GUIDE_KEY)).json["devices"][0]
-    assert health["vram"]["total"] == stats["vram_total"]  # in bytes, as ComfyUI's own
+    assert health["vram"]["total"] == stats["vram_total"]  # in bytes, like ComfyUI's own figure
     assert 0 < health["vram"]["free"] <= health["vram"]["total"]
     assert ask(guide, "/health", method="POST").status == 401
 
@@ -377,11 +376,11 @@ def test_the_script_is_injected_when_authentication_is_enabled(guide: Server, un
     for target in ("/", "/index.html"):
         assert '<script src="auth_inject.js"></script>' in ask(guide, target, bearer(GUIDE_KEY)).text
         assert "auth_inject.js" not in ask(unprotected, target).text
-    assert '<script src="auth_inject.js"></script>' in ask(guide, "/index.html").text  # an .html file like others
+    assert '<script src="auth_inject.js"></script>' in ask(guide, "/index.html").text  # exempt like any .html file
 
 
 def test_the_script_and_the_page_keep_the_key_where_the_guide_says(guide: Server) -> None:
-    """The tests of the scripts themselves see them do it."""
+    """The tests of the scripts show that they really do."""
     inject = ask(guide, "/auth_inject.js").text
     assert all(word in inject for word in ("fetch", "XMLHttpRequest", "Authorization", "401", "auth_login.html"))
     for script in (inject, ask(guide, "/auth_login.js").text):
@@ -405,7 +404,7 @@ def test_disabling_authentication(start: StartGuideServer) -> None:
 
 
 def test_migration_from_an_unauthenticated_setup(start: StartGuideServer, copy_miniature: Callable[..., Path]) -> None:
-    """What somebody has is there afterwards, and without the patch again."""
+    """Users' files are still there afterwards, and also after `unpatch`."""
     tree = copy_miniature(patched=False)
     with start("python3 main.py", tree=tree) as server:
         assert requests.post(f"{server.url}/userdata/mine.json", data=b"{}").status_code == 200

@@ -1,4 +1,4 @@
-"""Limits of prompts are kept: by the miniature, and by the real ComfyUI that `COMFYUI_DIR` names."""
+"""Limits of prompts hold: in the miniature, and in the real ComfyUI that `COMFYUI_DIR` names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 from support.client import JSON, UPGRADE, Answer, ask, fetch
 from support.servers import Server, start_real, start_server
 
-#: A graph that ends when a file is there. A middleware that keeps a prompt for a while before ComfyUI reads it,
-#: and that answers where ComfyUI's handler fails.
+#: A graph that ends when a file exists. And a middleware that delays a prompt before ComfyUI reads it, and answers if
+#: ComfyUI's handler fails.
 NODE = """
 import asyncio, pathlib, time
 from aiohttp import web
@@ -51,7 +51,7 @@ async def slow(request, handler):
 PromptServer.instance.app.middlewares.append(slow)
 """
 
-#: What is after the label. Each test has keys of its own, since they share a server.
+#: The attributes after each label. Each test has its own keys, because all tests share a server.
 KEYS = {
     "owner": "",
     "jump": "scope=run",
@@ -87,7 +87,7 @@ class Site:
     server: Server
     folder: Path
     keys: dict[str, str]
-    #: Files for which graphs wait.
+    #: Graphs wait until these files exist.
     gates: list[Path] = field(default_factory=list)
 
     def ask(self, label: str, target: str, body: Any = None, **fields: str) -> Answer:
@@ -101,7 +101,7 @@ class Site:
         return self.ask(label, "/prompt", {"prompt": graph or PICTURE, **asked})
 
     def queued(self, label: str, graph: Any = None, **asked: Any) -> str:
-        """The id of a prompt that is in the queue now."""
+        """Queues a prompt. Returns its id."""
         answer = self.queue(label, graph, **asked)
         assert answer.status == 200, answer
         prompt_id: str = answer.json["prompt_id"]
@@ -118,7 +118,7 @@ class Site:
             gate.touch()
 
     def in_queue(self) -> tuple[list[str], list[str]]:
-        """The ids of what runs, and of what waits in its order."""
+        """The ids of the prompts that run, and of those that wait, in order."""
         found = self.ask("owner", "/queue").json
         waiting = sorted(found["queue_pending"], key=lambda item: item[0])
         return [item[1] for item in found["queue_running"]], [item[1] for item in waiting]
@@ -134,7 +134,7 @@ class Site:
         self.until(lambda: self.in_queue() == ([], []))
 
     def blocked(self) -> str:
-        """The id of a prompt of the owner's that runs until the gates are opened."""
+        """Queues a prompt of the owner that runs until the gates open. Returns its id."""
         prompt_id = self.queued("owner", self.waiting())
         self.until(lambda: self.in_queue()[0] == [prompt_id])
         return prompt_id
@@ -180,7 +180,7 @@ async def at_once(site: Site, label: str, bodies: list[Any], **fields: str) -> l
 
 
 def is_over(answer: Answer) -> bool:
-    """Whether it is the refusal of a limit, in the form that ComfyUI's page reads."""
+    """Whether a limit refused it, in the form that ComfyUI's page reads."""
     if answer.status != 429:
         return False
     body = answer.json
@@ -259,7 +259,7 @@ def test_what_has_ended_frees_its_place_but_still_counts(site: Site) -> None:
 def test_what_comfyui_refuses_does_not_count(site: Site, body: Any) -> None:
     before = site.limits("wrong")
     answer = site.ask("wrong", "/prompt", body)
-    assert answer.status == 400, "ComfyUI's own, or the middleware's"
+    assert answer.status == 400, "ComfyUI or the middleware refuses it"
     assert answer.headers["RateLimit"] == '"prompts";r=1, "queued";r=1'
     assert site.limits("wrong") == before == {
         "prompts": {"limit": 1, "window": 3600, "left": 1, "reset": None},
@@ -360,7 +360,7 @@ def test_a_limited_key_waits_for_its_turn(site: Site) -> None:
 
 @pytest.mark.parametrize("label", ["owner", "first", "jump"])
 def test_others_may_go_first(site: Site, label: str) -> None:
-    """Who has no limit, and the owner of everything."""
+    """Keys without a limit may go first, and so may keys with scope `all`."""
     site.blocked()
     ordinary = site.queued("owner")
     front = site.queued(label, front=True)
@@ -393,7 +393,7 @@ def test_below_all_nobody_takes_the_id_of_another_prompt(site: Site) -> None:
         assert is_taken(site.queue("last", prompt_id=prompt_id)), prompt_id
     assert site.in_queue() == ([runs], [waits])
     assert site.queued("take", prompt_id=new) == new
-    assert site.queue("owner", prompt_id=new).status == 200, "the owner may"
+    assert site.queue("owner", prompt_id=new).status == 200, "the owner may use it again"
 
 
 def test_an_id_that_was_never_queued_may_be_tried_again(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Who has logged out stays logged out after a restart and after a kill, without any flag: in ComfyUI's user folder."""
+"""A logged-out session stays logged out after a restart or a kill, without any flag. ComfyUI's user folder keeps it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILE = Path("__comfy_auth_rs", "comfy_auth_rs.sqlite3")
 OURS = {"Sec-Fetch-Site": "same-origin"}
 
 CopyMiniature = Callable[..., Path]
-#: Starts it with these flags and this environment, always on the same port and with the same folders.
+#: Starts the server with these flags and this environment, always on the same port and with the same folders.
 Start = Callable[..., AbstractContextManager[Server]]
 
 
@@ -86,7 +86,7 @@ def test_the_state_can_be_named_by_a_flag_and_by_the_environment(start: Start, t
         with start(*flags, **env) as server:
             assert not admits(server, cookie)
     with start("--auth-state", "memory") as server:
-        assert admits(server, cookie), "nothing is read from there"
+        assert admits(server, cookie), "the earlier state isn't read"
     assert not (tmp_path / "user" / FILE).exists()
 
 
@@ -110,7 +110,7 @@ def test_a_log_out_outlasts_a_restart_of_a_real_comfyui(tmp_path: Path) -> None:
     for _ in range(2):
         with start_real(tmp_path, "--api-key", KEY, "--disable-all-custom-nodes", **options) as server:
             for cookie in cookies:
-                # Its name has the port that it was made for.
+                # The cookie's name has the port of the server that made it.
                 name, _, value = cookie.partition("=")
                 host = f"127.0.0.1:{name.rpartition('_')[2]}"
                 assert ask(server, "/queue", {"Cookie": f"{name}={value}", "Host": host}).status == 401

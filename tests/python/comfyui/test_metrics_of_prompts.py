@@ -1,4 +1,4 @@
-"""`/metrics` of a ComfyUI: prompts are counted by key, and `docs/metrics.md` names all that it tells, and no more."""
+"""`/metrics` of a ComfyUI: prompts are counted by key, and `docs/metrics.md` lists exactly the metrics that it has."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def server(copy_miniature: Any, key_file: Path) -> Iterator[Server]:
 
 
 def queue(server: Server, key: str, graph: dict[str, Any]) -> str:
-    """The prompt's id."""
+    """Queues a graph. Returns the prompt's id."""
     body = json.dumps({"prompt": graph}).encode()
     answer = ask(server, "/prompt", {**bearer(key), **JSON}, method="POST", body=body)
     assert answer.status == 200, answer
@@ -68,7 +68,7 @@ def queue(server: Server, key: str, graph: dict[str, Any]) -> str:
 
 
 def slow(seconds: float, color: int = 0) -> dict[str, Any]:
-    """It is never the same as one before, whose result would be there."""
+    """A graph with a new color has no cached result."""
     return {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": color}},
         "2": {"class_type": "ProgressDemo", "inputs": {"image": ["1", 0], "seconds": seconds, "steps": 10}},
@@ -93,7 +93,7 @@ def until(what: Callable[[], Any]) -> Any:
 
 
 def prompts(server: Server) -> dict[str, float]:
-    """By label and status, without those of which there is none."""
+    """The counts by label and status, without zeros."""
     found = values(ask(server, "/metrics", bearer(ALICE)), "prompts_total", "key_label/status")
     return {name: count for name, count in found.items() if count}
 
@@ -114,7 +114,7 @@ def test_prompts_are_counted_by_key_and_end(server: Server, key_file: Path) -> N
     waiting = [queue(server, BOB, slow(0.1, 4)), queue(server, ALICE, slow(0.1, 5))]
     assert queued(server) == {"pending": 2, "running": 1}
     page = ask(server, "/metrics", bearer(ALICE))
-    assert value(page, "prompts_total", key_label="bob", status="success") == 0  # told before there is one
+    assert value(page, "prompts_total", key_label="bob", status="success") == 0  # there before any prompt ends
     post(server, ALICE, "/queue", {"delete": [waiting[0]]})
     post(server, BOB, "/interrupt", {"prompt_id": running})
     until(lambda: "alice/success" in prompts(server) and prompts(server)["alice/success"] == 2)
@@ -130,7 +130,7 @@ def test_prompts_are_counted_by_key_and_end(server: Server, key_file: Path) -> N
     assert 0.1 <= seconds[""] < 5
     assert 0 < seconds["bob"] < 25
 
-    # What was counted for a key stays, and what it has queued is still its.
+    # A removed key keeps its counts, and prompts that it queued still count for it.
     queue(server, LEAVING, slow(0.8, 6))
     write(key_file, f"{ALICE} alice", f"{BOB} bob expires=2199-01-31")
     until(lambda: prompts(server).get("leaving/success") == 1)
@@ -138,7 +138,7 @@ def test_prompts_are_counted_by_key_and_end(server: Server, key_file: Path) -> N
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Kind and labels of each name in the table."""
+    """The type and the labels of each metric in the document's table."""
     rows = re.findall(r"^\| `(comfy_auth_\w+)` \| (\w+) \|(.*?)\| .+ \|$", PAGE.read_text(encoding="utf-8"), re.M)
     assert len({name for name, _, _ in rows}) == len(rows)
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}

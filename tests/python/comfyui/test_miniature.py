@@ -1,4 +1,4 @@
-"""The miniature ComfyUI does what the real one does, where our package touches it."""
+"""Wherever our package touches it, the miniature ComfyUI does what the real one does."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def png(color: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folders, with two custom nodes: one that works, one that does not."""
+    """The data folders, with a custom node that works and one that doesn't."""
     folder = tmp_path_factory.mktemp("base")
     good = folder / "custom_nodes" / "good"
     (good / "web").mkdir(parents=True)
@@ -79,7 +79,7 @@ def server(base: Path) -> Iterator[Server]:
 
 
 async def run_prompt(server: Server, graph: dict[str, Any], interrupt: bool = False) -> list[Any]:
-    """Queue the graph as a browser would; its WebSocket messages up to the last. Bytes are previews."""
+    """Queues the graph like a browser. Returns its WebSocket messages up to the last. Bytes are previews."""
     messages: list[Any] = []
     async with (
         aiohttp.ClientSession(server.url) as session,
@@ -220,7 +220,7 @@ ROUTES = """
 def test_every_route_has_an_api_twin(server: Server, path: str) -> None:
     plain, twin = requests.get(server.url + path), requests.get(f"{server.url}/api{path}")
     assert (plain.status_code, twin.status_code) == (200, 200)
-    if path != "/system_stats":  # its free memory changes
+    if path != "/system_stats":  # the free memory changes
         assert plain.json() == twin.json()
 
 
@@ -439,7 +439,7 @@ def test_flags_change_the_middlewares(tmp_path: Path) -> None:
 
 @pytest.fixture
 def heeded_interrupts() -> Iterator[None]:
-    """A shell has what it starts in its background ignore SIGINT, and children inherit that."""
+    """If a shell runs the tests in the background, the server would ignore SIGINT. This fixture prevents that."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,6 +1,6 @@
-"""What custom nodes put beside us: middlewares at position 0, another list, pages, routes of our names.
+"""What other custom nodes do next to us: middlewares at position 0, another list, pages, routes with our names.
 
-In the miniature; in a copy of the ComfyUI that `COMFYUI_DIR` names, if it is there, by the Python `COMFYUI_PYTHON`.
+Tested on a copy of the ComfyUI that `COMFYUI_DIR` names, with the Python `COMFYUI_PYTHON`; otherwise on the miniature.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKAGE = str(Path(comfy_auth_rs.__file__).parents[1])
 
 WAYS = ("patch", "run", "custom node")
 
-#: Nodes whose middlewares answer, cache, change, count, raise and wipe. Each notes that it ran.
+#: Middlewares of nodes that answer, cache, change, count, raise and wipe. Each notes that it ran.
 MISCHIEF = {
     "answers": 'return web.Response(text="mischief")',
     "caches": "response = await handler(request)\n    return kept.setdefault(request.path, response)",
@@ -81,7 +81,7 @@ def add_mischief(tree: Path, names: tuple[str, ...] = tuple(MISCHIEF)) -> None:
 
 @pytest.fixture
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy that a test may write to."""
+    """A copy of ComfyUI that tests may write to."""
     if REAL is None:
         return Path(request.getfixturevalue("copy_miniature")(patched=False))
 
@@ -108,7 +108,7 @@ def start(
 
 @contextmanager
 def started(tree: Path, way: str, *flags: str, **env: str) -> Iterator[Server]:
-    """The ComfyUI in `tree`, a copy that may be written to, with the key in force."""
+    """Starts the ComfyUI in `tree`, which must be a copy, with the key in force."""
     environment = {"PYTHONPATH": PACKAGE, **env}
     command = ["main.py"]
     if way == "patch":
@@ -142,7 +142,7 @@ def test_no_middleware_of_a_node_runs_for_what_is_answered_at_the_gate(
         assert is_refused(ask(server, "/no/such/path"))
         assert is_refused(ask(server, "/queue", method="POST", body=b'{"clear": true}'))
         assert ask(server, "/", BROWSER).status == 302
-        # Without the flag, ComfyUI refuses other origins where the host is a loopback address.
+        # Without the flag, ComfyUI refuses other origins if the host is a loopback address.
         same_origin = {**PREFLIGHT, "Origin": server.url}
         for target in ("/object_info", "/api/prompt", "/health", "/", "/no/such/path"):
             for credential in ({}, bearer(KEY), bearer(WRONG_KEY)):
@@ -167,7 +167,7 @@ def test_no_middleware_of_a_node_runs_for_what_is_answered_at_the_gate(
         (line,) = [line for line in server.output.splitlines() if "run after ours" in line]
         assert all(name in line for name in told["displaced_middlewares"])
         ask(server, "/object_info", bearer(KEY))
-        assert "GET /object_info" in noted.read_text(), "they do run for who is admitted"
+        assert "GET /object_info" in noted.read_text(), "they do run once a request is admitted"
 
 
 def is_refused(answer: Answer) -> bool:
@@ -181,7 +181,7 @@ def test_a_node_that_remembers_answers_gives_them_to_nobody_else(tree: Path, tmp
         assert ask(server, "/object_info", bearer(KEY)).status == 200
         assert is_refused(ask(server, "/object_info"))
         preflight = ask(server, "/object_info", PREFLIGHT, method="OPTIONS")
-        assert (preflight.status, preflight.body) == (403, b"")  # another origin, on a loopback name: as ComfyUI does
+        assert (preflight.status, preflight.body) == (403, b"")  # like ComfyUI: another origin, on a loopback name
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ NODE_CLASS_MAPPINGS = {}
 
 
 def assert_page(server: Server, *, times: int = 1) -> None:
-    """The script is in it once, first in its head, the length is right, for HEAD too, and a link with a key logs in."""
+    """The script is in the page once, first in its head. The length is right, even for HEAD. Links with a key work."""
     for headers in ({}, {"Accept-Encoding": "identity"}):
         page = ask(server, "/", {**BROWSER, **bearer(KEY), **headers})
         assert page.status == 200
@@ -402,7 +402,7 @@ def test_what_cannot_be_changed_stays_as_it_is(tree: Path, does: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_link_on_another_site(tree: Path, way: str) -> None:
-    """It leads to the login page, and from there to ComfyUI."""
+    """The link leads to the login page, and from there to ComfyUI."""
     link = {**BROWSER, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     with started(tree, way) as server:
         first = ask(server, "/", link)
@@ -467,7 +467,7 @@ def verify_auth_provider(middlewares):
 
 
 def require_auth(tree: Path) -> None:
-    """Gives a tree that registry, and a check of it before and after ComfyUI adds its routes."""
+    """Adds that registry to a tree, with a check before and after ComfyUI adds its routes."""
     (tree / "comfy" / "auth.py").write_text(AUTH_MODULE)
     arguments = tree / "comfy" / "cli_args.py"
     text = arguments.read_text()

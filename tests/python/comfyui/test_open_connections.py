@@ -1,4 +1,4 @@
-"""Connections to ComfyUI end with what admitted them: the miniature, and a real one that `COMFYUI_DIR` names."""
+"""Connections end with the key or session that admitted them: in the miniature, and in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from support.client import bearer
 from support.keys import KEY, OTHER_KEY
 from support.servers import Server, start_real, start_server
 
-#: More than the second that is promised: other work may share this machine.
+#: Longer than the promised second, because other work may share this machine.
 SOON = 10
 
-#: As long as two looks take.
+#: As long as two checks of the files take.
 A_WHILE = 1.3
 
 GRAPH = {
@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest, copy_miniature: Any, key_file: Path, 
     else:
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
     with start as started:
-        said = len(started.output)  # real ones have much to say when they start
+        said = len(started.output)  # a real ComfyUI prints a lot when it starts
         yield started
         assert "Traceback" not in started.output[said:]
         assert "exception" not in started.output[said:].lower()

@@ -1,4 +1,4 @@
-"""ComfyUI's profiles: with `--multi-user`, a key that has `user=` is the ComfyUI user of that name.
+"""ComfyUI's profiles: with `--multi-user`, a key with `user=` is the ComfyUI user of that name.
 
 Needs the real ComfyUI that `COMFYUI_DIR` names.
 """
@@ -20,7 +20,7 @@ from support.servers import Server, start_real
 
 pytestmark = pytest.mark.skipif("COMFYUI_DIR" not in os.environ, reason="COMFYUI_DIR names no real ComfyUI")
 
-#: Who has a key, and what is after its label.
+#: The labels of the keys, and the attributes after them.
 KEYS = {
     "owner": "",
     "alice": "user=alice scope=run",
@@ -33,13 +33,13 @@ KEYS = {
     "guest": "scope=run,nodes",
 }
 
-#: What was made before keys had users.
+#: Profiles that ComfyUI made before keys had users.
 USERS = {
-    "bob_1": "Bob",  # a key's name in another case
+    "bob_1": "Bob",  # a key's user name in another case
     "carol_1": "Carol",
     "carol_2": "CAROL",  # nobody knows which of them is carol
-    "default": "dave",  # an id that others share
-    "../eve": "eve",  # one that is no folder's name
+    "default": "dave",  # everyone shares this id
+    "../eve": "eve",  # this id can't be the name of a folder
     "guest_1": "somebody",
     "\u212aim_1": "\u212aim",
 }
@@ -176,12 +176,12 @@ def test_two_real_first_requests_at_once_make_one_user(tmp_path: Path) -> None:
             answers = list(pool.map(lambda _: site.ask("alice", "/settings").status, range(16)))
         assert set(answers) == {200}
         assert len(site.ids("alice")) == 1
-        # Another ComfyUI has made one in the same folder.
+        # Another ComfyUI has made a user in the same folder.
         file = tmp_path / "user" / "users.json"
         file.write_text(json.dumps({**site.users, "bob_9": "bob"}))
         assert site.save("bob", "of bob").status == 200
         assert site.settings("bob_9") == "of bob"
-        # What cannot be read is not written over.
+        # A file that can't be read isn't overwritten.
         file.write_text("{damaged")
         assert site.ask("carol", "/settings").status == 503
         assert file.read_text() == "{damaged"

@@ -23,7 +23,7 @@ from support.keys import WRONG_KEY
 from support.servers import Server, start_server
 from support.sweep import METHODS, OURS, Route, is_exempt, odd_targets, read_routes, targets
 
-#: They tell the time, the memory or the log: only their status can be compared.
+#: These answers contain the time, the memory or the log, so only their status can be compared.
 VOLATILE = ("/system_stats", "/internal/logs", "/internal/logs/raw")
 
 
@@ -32,7 +32,7 @@ VOLATILE = ("/system_stats", "/internal/logs", "/internal/logs/raw")
 
 @dataclass(frozen=True)
 class Visit:
-    """One request, and how four servers answer it."""
+    """One request, and its four answers from three servers."""
 
     method: str
     target: str
@@ -59,7 +59,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFactory) -> list[Visit]:
-    """The same requests, in the same order, to servers of their own."""
+    """Sends the same requests, in the same order, to three servers."""
     routes_file = tmp_path_factory.mktemp("routes") / "routes.json"
     found = []
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFacto
         def send(
             to: tuple[Visitor, str, str], method: str, target: str, headers: dict[str, str] | None = None
         ) -> Answer:
-            """Without what differs by nature: the port, the folder and the times of files."""
+            """Sends a request. Masks what differs between any servers: the port, the folder and the times of files."""
             visitor, tree, port = to
             body = b"{}" if method in ("POST", "PUT", "PATCH") else None
             answer = visitor.ask(target, {**(headers or {}), **(JSON if body else {})}, method=method, body=body)
@@ -91,7 +91,7 @@ def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFacto
             without_key = send(protected, method, target)
             with_key = send(protected, method, target, bearer(key))
             answers = send(unpatched, method, target), send(unprotected, method, target), without_key, with_key
-            # The package's own routes and twins are known to the patched server alone.
+            # Only the patched server knows the package's own routes and their twins.
             ours = Route.parse(with_key.headers["X-Route"])
             route = ours if ours.plain in OURS else Route.parse(answers[0].headers["X-Route"])
             found.append(Visit(method, target, route, *answers))
@@ -99,7 +99,7 @@ def visits(copy_miniature: Any, key: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def differences(one: Answer, other: Answer, route: Route) -> list[str]:
-    """In words, for the message of a failed test."""
+    """Describes the differences, for the message of a failed test."""
     found = []
     if one.status != other.status:
         found.append(f"{one.status} != {other.status}")
@@ -112,7 +112,7 @@ def differences(one: Answer, other: Answer, route: Route) -> list[str]:
 
 
 def test_finds_routes_of_every_kind(visits: list[Visit]) -> None:
-    """So that the tests below are about something."""
+    """If it didn't, the tests below would prove nothing."""
     assert len(visits) > 2000
     reached = {visit.route for visit in visits}
     assert len(reached) > 100
@@ -162,7 +162,7 @@ def test_the_root_leads_to_the_login_page(visits: list[Visit]) -> None:
 
 
 def test_exempt_routes_answer_as_before_the_patch(visits: list[Visit]) -> None:
-    """Or refuse a target that would have brought nothing anyway, or whose dot segments others read differently."""
+    """Refusals are fine for targets that were errors before, and for dot segments, which others read differently."""
     open_to_all = [visit for visit in visits if visit.exempt and not visit.is_ours and not is_illegible(visit)]
     assert len(open_to_all) > 100
     wrong = [
@@ -177,7 +177,7 @@ def test_exempt_routes_answer_as_before_the_patch(visits: list[Visit]) -> None:
 
 
 def test_with_the_key_everything_answers_as_before_the_patch(visits: list[Visit]) -> None:
-    """But for shared caches, which must not keep it, and for browsers, which must not run what clients can write."""
+    """Except that shared caches must not keep it, and that browsers must not run what clients can write."""
     wrong = [
         (visit.name, found)
         for visit in visits
@@ -189,7 +189,7 @@ def test_with_the_key_everything_answers_as_before_the_patch(visits: list[Visit]
 
 
 def for_any_cache(answer: Answer) -> Answer:
-    """The answer without the word on whose cache may keep it."""
+    """The answer without the directive that says whose cache may keep it."""
     headers = copy.copy(answer.headers)
     directives = headers.get("Cache-Control", "").split(", ")
     headers.popall("Cache-Control", None)
@@ -199,7 +199,7 @@ def for_any_cache(answer: Answer) -> Answer:
 
 
 def plain(answer: Answer, route: Route) -> Answer:
-    """The same, and without the word on what a browser may make of what clients can write."""
+    """The same, also without the headers that tell browsers what to do with files of clients."""
     answer = for_any_cache(answer)
     if route.plain.startswith(("/view", "/userdata", "/v2/userdata")):
         for name in ("Content-Security-Policy", "X-Content-Type-Options", "Content-Disposition"):
@@ -208,7 +208,7 @@ def plain(answer: Answer, route: Route) -> Answer:
 
 
 def test_without_a_key_flag_everything_answers_as_before_the_patch(visits: list[Visit]) -> None:
-    """But for `/health`, which is there in any case."""
+    """Except `/health`, which is always there."""
     health = [visit for visit in visits if visit.route.plain == "/health" and visit.method in ("GET", "HEAD")]
     assert {visit.unprotected.status for visit in health} == {200}
     wrong = [
@@ -227,7 +227,7 @@ def test_without_a_key_flag_everything_answers_as_before_the_patch(visits: list[
     [
         ("/extensions/witness/x.js", 200),
         ("/extensions/frame/frame.js", 200),
-        ("/extensions/witness/secret.js", 401),  # a route, whatever its name
+        ("/extensions/witness/secret.js", 401),  # a route, even if its name looks like a file
         ("/api/extensions/witness/secret.js", 401),
         ("/extensions", 401),
         ("/my_outputs/x.png", 401),
@@ -242,7 +242,7 @@ def test_what_custom_nodes_bring(protected: Server, key: str, target: str, statu
     assert ask(protected, target, bearer(key)).status == (200 if ".." not in target else 404)
 
 
-#: What matters of ComfyUI-Manager: it knows a route by the identity of the handler that its middleware is given.
+#: The important part of ComfyUI-Manager: it recognises a route by the handler object that its middleware gets.
 MANAGER = """\
 from aiohttp import web
 
@@ -389,7 +389,7 @@ def test_browsers_are_led_to_the_login_page(protected: Server, method: str, targ
     answer = ask(protected, target.replace("WRONG", WRONG_KEY), BROWSER, method=method)
     assert answer.status == 302
     location = answer.headers["Location"]
-    assert not location.startswith(("/", "http"))  # a proxy may serve all this below a folder of its own
+    assert not location.startswith(("/", "http"))  # a proxy may serve ComfyUI below another path
     for mounted in ("https://example.org", "https://example.org/comfy"):
         login = urlsplit(urljoin(mounted + target, location))
         assert login.geturl().startswith(f"{mounted}/auth_login.html?")
@@ -457,7 +457,7 @@ def with_flags(copy_miniature: Any, key: str) -> Iterator[Server]:
 
 @pytest.fixture
 def behind_proxies(copy_miniature: Any, key: str) -> Iterator[Server]:
-    """A server of its own: all of loopback is one address, which is locked here."""
+    """A separate server, because tests lock loopback here, and all of loopback is one address."""
     with start_server(copy_miniature(), "--api-key", key, "--auth-trusted-proxy", "127.0.0.0/30") as server:
         yield server
 
@@ -492,7 +492,7 @@ def test_trusted_proxies_say_who_fails(behind_proxies: Server, key: str) -> None
     assert [guess(number, "203.0.113.7").status for number in range(12, 21)] == [429] * 9
     for client, status in (("203.0.113.7", 429), ("203.0.113.8", 200)):
         assert ask(behind_proxies, "/queue", {**bearer(key), "X-Forwarded-For": client}).status == status
-    # 127.0.0.9 is not a trusted proxy: what it says about clients is ignored.
+    # 127.0.0.9 is not a trusted proxy, so what it says about clients is ignored.
     assert [guess(number, f"203.0.113.{number}", "127.0.0.9").status for number in range(11)] == [401] * 10 + [429]
     assert "comfy-auth-rs: refused 203.0.113.7: GET /queue: invalid_credential" in behind_proxies.output
     assert "comfy-auth-rs: refused 127.0.0.9: GET /queue: locked" in behind_proxies.output
@@ -504,7 +504,7 @@ def test_without_a_trusted_proxy_nobody_speaks_for_others(copy_miniature: Any, k
         for number in range(10):
             sent = {"X-API-Key": f"guess-{number}", "X-Forwarded-For": f"203.0.113.{number}"}
             assert ask(server, "/queue", sent, source="127.0.0.9").status == 401
-        for source in ("127.0.0.9", "127.0.0.1"):  # all of loopback is one
+        for source in ("127.0.0.9", "127.0.0.1"):  # all of loopback is one address
             assert ask(server, "/queue", {"X-API-Key": "guess"}, source=source).status == 429
         if own := network.address():
             assert ask(server, "/queue", {"X-API-Key": "guess"}, source=own).status == 401
@@ -514,7 +514,7 @@ def test_without_a_trusted_proxy_nobody_speaks_for_others(copy_miniature: Any, k
 
 
 async def handshake(server: Server, target: str = "/ws", headers: dict[str, str] | None = None) -> int:
-    """The status that opening a WebSocket is answered with: 101 when it is open."""
+    """The status of the answer to a WebSocket handshake: 101 if it opens."""
     async with aiohttp.ClientSession(server.url, headers=headers) as session:
         try:
             async with session.ws_connect(target) as ws:
@@ -541,8 +541,8 @@ async def test_nobody_without_a_key_takes_over_a_socket_opened_with_one(protecte
             refused = await asyncio.to_thread(ask, protected, target, {"Upgrade": "websocket", "Connection": "Upgrade"})
             assert refused.json["cause"] == "client_id_taken"
             await ws.send_json({"type": "feature_flags", "data": {}})
-            assert (await ws.receive_json(timeout=10))["type"] == "feature_flags"  # it lives on
-            assert await handshake(protected, target, bearer(key)) == 101  # the page was loaded again
+            assert (await ws.receive_json(timeout=10))["type"] == "feature_flags"  # it is still open
+            assert await handshake(protected, target, bearer(key)) == 101  # as if the page was loaded again
         deadline = time.monotonic() + 10
         while await handshake(protected, target) != 101:
             assert time.monotonic() < deadline
@@ -580,11 +580,11 @@ async def test_auth_require_ws_closes_the_websocket(with_flags: Server, key: str
         ("https://evil.example", 403),
         ("http://localhost:8188", 403),
         ("null", 403),
-        ("http://127.0.0.1:1", 101),  # as one without a cookie: a proxy may pass the host on without its port
+        ("http://127.0.0.1:1", 101),  # counts as one without a cookie: a proxy may drop the port of the host
     ],
 )
 async def test_a_foreign_page_cannot_use_the_cookie(with_cors: Server, key: str, origin: str, socket: int) -> None:
-    """With `--enable-cors-header` ComfyUI itself no longer compares origins."""
+    """With `--enable-cors-header`, ComfyUI itself no longer compares origins."""
     cookie = {"Cookie": session_cookie(with_cors, key), "Origin": origin}
     for headers in (cookie, {"Origin": origin}, {"Origin": origin, **bearer(WRONG_KEY)}):
         assert await handshake(with_cors, "/ws", headers) == socket
@@ -664,13 +664,13 @@ def test_the_key_is_nowhere_to_be_seen(copy_miniature: Any, spelling: tuple[str,
                 assert "canary" not in ask(server, target, bearer(secret)).text
         ask(server, "/queue?api_key=canary-3", {"Cookie": "comfyui_session=canary-4"})
         ask(server, "/prompt?x=canary-5")
-        for line in ("GET /queue: invalid_credential", "GET /prompt: missing_credential"):  # the second is for DEBUG
+        for line in ("GET /queue: invalid_credential", "GET /prompt: missing_credential"):  # the second only with DEBUG
             assert f"comfy-auth-rs: refused 127.0.0.1: {line}" in server.output
         assert "canary" not in server.output
 
 
 def test_without_a_key_nothing_is_verified(unprotected: Server, key: str) -> None:
-    """A proxy that asks a ComfyUI without protection lets nobody through."""
+    """A proxy that asks a ComfyUI without protection must let nobody through."""
     assert ask(unprotected, "/auth_verify", bearer(key)).status == 404
 
 

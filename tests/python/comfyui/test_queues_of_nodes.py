@@ -1,4 +1,4 @@
-"""Custom nodes that queue in ways of their own, or change ComfyUI's queue: they go on working, and limits hold."""
+"""Custom nodes queue in their own ways, or change ComfyUI's queue: they keep working, and limits hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from comfyui.test_limits import NODE, PICTURE, Site
 from support.audit import lines_of
 from support.servers import start_server
 
-#: Queues a prompt under a number, by the queue or past it; and a `put` that drops what is only to be looked at.
+#: Queues a prompt under a number, with `put` or around it. And replaces `put` with one that drops some prompts.
 QUEUES = """
 import heapq
 import execution
@@ -80,7 +80,7 @@ def test_what_a_nodes_put_drops_takes_no_place(site: Site) -> None:
 
 
 def test_a_prompt_that_is_put_by_a_put_that_fails_takes_a_place(site: Site) -> None:
-    """ComfyUI's fails after it has put the prompt where both number and id are those of another one."""
+    """ComfyUI's `put` fails after it has added the prompt if another prompt has the same number and id."""
     site.blocked()
     asked = {"number": 5, "prompt_id": str(uuid.uuid4())}
     first, second, third = (site.queue("twice", site.waiting(), **asked).status for _ in range(3))
@@ -89,7 +89,7 @@ def test_a_prompt_that_is_put_by_a_put_that_fails_takes_a_place(site: Site) -> N
     assert len(site.in_queue()[1]) == 2
 
 
-#: Puts methods of its own on the queue itself: one set that calls ComfyUI's, one that does its work.
+#: Replaces methods of the queue object: first with ones that call ComfyUI's, then also `get` with its own version.
 REPLACES = """
 import copy, heapq
 

@@ -1,4 +1,4 @@
-"""A real ComfyUI whose custom node starts another one: by the patch, by `run` and by our custom node."""
+"""A custom node of a real ComfyUI starts another one: with the patch, with `run` and with our custom node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TREE = Path(os.environ.get("COMFYUI_DIR", ".")).resolve()
 
 
 def data_of_the_tree(folder: str, names: list[str]) -> set[str]:
-    """What isn't copied."""
+    """What the copy leaves out."""
     return {"__pycache__"} | ({".git", "models", "input", "output", "user", "temp"} if Path(folder) == TREE else set())
 
 

@@ -1,8 +1,9 @@
-"""A real ComfyUI: patched on disk and in memory, or with the custom node, started, used, and as it was before.
+"""A real ComfyUI, patched on disk, in memory, or with the custom node: it is started, used and restored.
 
-`COMFYUI_DIR` names its folder, `COMFYUI_PYTHON` the interpreter that has its requirements (default: this one, and of
-this one's version in any case, since the package is compiled for it). With `COMFYUI_MANAGER`, a folder that
-`pip install --target FOLDER comfyui-manager` filled, ComfyUI-Manager is tested too. Nothing is written into the tree.
+`COMFYUI_DIR` names its folder, `COMFYUI_PYTHON` an interpreter with its requirements. The default is the running
+interpreter; any other must have the same version, because the package is compiled for it. With `COMFYUI_MANAGER`, a
+folder that `pip install --target FOLDER comfyui-manager` filled, ComfyUI-Manager is tested too. Nothing is written into
+the tree.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 MANAGER = os.environ.get("COMFYUI_MANAGER")
 STARTS_WITHIN = 180  # seconds; it imports torch
 
-#: A custom node whose route the Manager is told to ban: it knows the route by the identity of its handler.
+#: A custom node with a route that the Manager must ban. The Manager recognises the route by its handler object.
 BANNED_NODE = """\
 from aiohttp import web
 from comfyui_manager.common import manager_security
@@ -59,14 +60,14 @@ class Real(NamedTuple):
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below and the digest of its bytes."""
+    """Every file in the folder, with the digest of its bytes."""
     files = [file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts]
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that makes this package, and nothing else of this environment, importable for `PYTHON`."""
+    """A folder that lets `PYTHON` import this package, but nothing else of this environment."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
     command = [PYTHON, "-c", "import comfy_auth_rs"]
@@ -81,9 +82,9 @@ Start = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture(scope="module")
 def start(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Starts the ComfyUI in `tree` with data folders of its own: by its main.py, or `in_memory` by our launcher.
+    """Starts the ComfyUI in `tree` with its own data folders: with its main.py, or `in_memory` with our launcher.
 
-    With `node_key`, our custom node is among its nodes and gets that key.
+    With `node_key`, our custom node is installed and gets that key.
     """
 
     def start(
@@ -132,7 +133,7 @@ def routes_of(server: Server) -> set[Route]:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tree, to be written to."""
+    """A copy of the tree that tests may write to."""
     folder = tmp_path_factory.mktemp("real") / "ComfyUI"
 
     def ignore(directory: str, names: list[str]) -> set[str]:
@@ -144,7 +145,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["in memory", "custom node", "patched"])
 def real(request: pytest.FixtureRequest, start: Start, copy: Path) -> Iterator[Real]:
-    """All deliveries, each with a key; afterwards the tree is byte for byte as it was."""
+    """Each way to install, with a key. Afterwards the tree must be the same, byte for byte."""
     patched = request.param == "patched"
     tree = copy if patched else TREE
     before = contents(tree)
@@ -174,7 +175,7 @@ def comfy_auth_rs_command(*arguments: object) -> int:
 
 
 def test_every_route_needs_the_key(real: Real) -> None:
-    """Under its own name, as its `/api` twin, and however it is spelled; with the key it answers."""
+    """The plain name, the `/api` twin and every spelling need it. With the key, they answer."""
     server, routes = real
     own = targets(routes)
     wrong, refused, answered, reached = [], 0, 0, set()
@@ -196,7 +197,7 @@ def test_every_route_needs_the_key(real: Real) -> None:
                 continue
             if is_refusal(answer, method):
                 refused += 1
-                asks_itself = route.plain == "/auth_session"  # a log-in without a key is refused
+                asks_itself = route.plain == "/auth_session"  # it refuses a log-in without a key
                 if (
                     is_exempt(method, route, target)
                     and with_key.status == 200
@@ -362,7 +363,7 @@ def test_without_a_key_nothing_is_asked_for(start: Start) -> None:
 
 @pytest.mark.parametrize("key", [None, ""])
 def test_the_custom_node_ends_it_without_a_key(start: Start, tmp_path: Path, key: str | None) -> None:
-    """ComfyUI would catch what a custom node raises, log it, and start without protection."""
+    """ComfyUI would catch any exception of a custom node, log it, and start without protection."""
     custom_node.install(TREE, tmp_path)
     environment = {} if key is None else {"COMFYUI_API_KEY": key}
     with (
@@ -382,7 +383,7 @@ def test_the_custom_node_ends_it_without_a_key(start: Start, tmp_path: Path, key
 @pytest.mark.skipif(MANAGER is None, reason="COMFYUI_MANAGER names no folder that holds comfyui-manager")
 @pytest.mark.parametrize("protected", [False, True], ids=["as it is", "protected"])
 def test_the_manager_works_as_it_does_without_us(start: Start, protected: bool) -> None:
-    """It bans by the identity of a handler, and by where other clients come from; it restarts the server."""
+    """It bans by handler and by other clients' addresses, and it restarts the server."""
     if "--enable-manager" not in (TREE / "comfy" / "cli_args.py").read_text():
         pytest.skip("this ComfyUI has no --enable-manager")
     flags = ["--enable-manager", "--enable-manager-legacy-ui", *(["--api-key", KEY] if protected else [])]
@@ -393,7 +394,7 @@ def test_the_manager_works_as_it_does_without_us(start: Start, protected: bool) 
             return (answer.status, answer.text) == (403, "[Manager] This request is banned.")
 
         def install(source: str, headers: dict[str, str]) -> Answer:
-            # Not a URL, so that nothing is installed by whoever is not banned.
+            # This isn't a URL, so even if a request isn't banned, nothing is installed.
             return ask(server, "/v2/customnode/install/git_url", headers, method="POST", body=b"-", source=source)
 
         assert "Legacy UI is enabled" in server.output
@@ -415,7 +416,7 @@ def test_the_manager_works_as_it_does_without_us(start: Start, protected: bool) 
 
 
 def assert_closed(server: Server) -> None:
-    """None of the Manager's routes, nor any other, answers without the key."""
+    """None of the Manager's routes, and no other route, answers without the key."""
     routes = {route for route in routes_of(server) if route.kind != "StaticResource" and route.plain not in OURS}
     found = {(method, route.target("x")): route for route in routes for method in METHODS}
     closed = {name: route for name, route in found.items() if not is_exempt(name[0], route, name[1])}
@@ -427,10 +428,10 @@ def assert_closed(server: Server) -> None:
 
 
 def restart(server: Server, credential: dict[str, str]) -> None:
-    """By the Manager's own route, whose method depends on its version."""
+    """Restarts with the Manager's own route, whose method depends on its version."""
     ready = "To see the GUI"
     before = server.output.count(ready)
-    with suppress(OSError):  # the process executes itself again, without answering
+    with suppress(OSError):  # the process replaces itself without answering
         refused = ask(server, "/v2/manager/reboot", credential, method="POST")
         assert refused.status == 405
         ask(server, "/v2/manager/reboot", credential)

@@ -1,4 +1,4 @@
-"""What ComfyUI's registry gets: metadata by its specification, and the custom node that `install-node` writes."""
+"""What we publish in ComfyUI's registry: valid metadata, and the custom node that `install-node` writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_metadata_is_by_the_specification(folder: Path) -> None:
-    """docs.comfy.org/registry/specifications."""
+    """See docs.comfy.org/registry/specifications."""
     node = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, comfy = node["project"], node["tool"]["comfy"]

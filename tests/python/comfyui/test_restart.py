@@ -1,4 +1,4 @@
-"""`comfy-auth-rs run`: the miniature asks for the key after a restart, too."""
+"""`comfy-auth-rs run`: the miniature still asks for the key after a restart."""
 
 from __future__ import annotations
 

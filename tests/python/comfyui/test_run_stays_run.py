@@ -1,6 +1,6 @@
-"""A key of `run` leaves files where the scope says, and nowhere else; no browser takes one for a page or a script.
+"""A key of `run` leaves files only where its scope says, and no browser takes one for a page or a script.
 
-Asked of the miniature, and of the real ComfyUI that `COMFYUI_DIR` names.
+Tested on the miniature, and on the real ComfyUI that `COMFYUI_DIR` names.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ FILES = {
     MARK: SCRIPT.encode(),
 }
 
-#: Where `run` may write, below the folder of the data.
+#: Where `run` may write, below the data folder.
 ALLOWED = re.compile(
     r"(input|output|temp)/|user/default/((workflows|subgraphs|keybindings)/|comfy\.(settings|templates)\.json$)"
 )
 
-#: The owner's, as they were.
+#: The owner's files and their contents. They must not change.
 OWNERS = {
     "user/default/user.css": "/* the owner's */",
     "user/default/ComfyUI-Manager/config.ini": "[default]\nsecurity_level = normal\n",
@@ -50,7 +50,7 @@ OWNERS = {
     "custom_nodes/empty.py": "NODE_CLASS_MAPPINGS = {}\n",
 }
 
-#: Every folder that the page is made of.
+#: Every folder that the page's files come from.
 PAGE = ("", "extensions/", "extensions/core/", "templates/", "docs/", "assets/", "scripts/", "user/", "deep/")
 
 
@@ -63,7 +63,7 @@ class Site:
     before: dict[str, str]
 
     def left(self) -> list[Path]:
-        """Files that hold the mark, or have it in their names."""
+        """Files with the mark in their contents or names."""
         return [file for file in self.base.rglob("*") if file.is_file() and is_left(file)]
 
 
@@ -85,7 +85,7 @@ def disk(base: Path) -> dict[str, str]:
 def site(
     request: pytest.FixtureRequest, copy_miniature: Callable[[], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """After a person with `run`, and one with `run,nodes`, tried all of it."""
+    """A server with the owner's files, and a key of each scope."""
     if request.param == "real" and "COMFYUI_DIR" not in os.environ:
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
     base = tmp_path_factory.mktemp("base")
@@ -94,7 +94,7 @@ def site(
     for name, content in OWNERS.items():
         (base / name).parent.mkdir(parents=True, exist_ok=True)
         (base / name).write_text(content)
-    # Links that the owner made.
+    # Links that the owner has made.
     (base / "user" / "default" / "workflows" / "up").symlink_to(base / "user" / "default")
     (base / "user" / "default" / "workflows" / "style.css").symlink_to(base / "user" / "default" / "user.css")
     keys = write_keys(base / "keys.txt")
@@ -183,7 +183,7 @@ def test_the_page_serves_none_of_it(site: Site, answers: list[Answer]) -> None:
 
 
 def test_the_key_has_no_more_than_before(site: Site, answers: list[Answer]) -> None:
-    """What it left names no scope, and changed no key."""
+    """No file that it left gives it more scopes or changes a key."""
     asked = [("POST", "/free"), ("GET", "/internal/logs"), ("GET", "/userdata/ComfyUI-Manager%2Fconfig.ini")]
     for label in ("run", "people"):
         key = {"X-API-Key": site.keys[label]}

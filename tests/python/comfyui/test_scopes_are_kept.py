@@ -1,7 +1,7 @@
-"""A key does what its scope says, on every route under every spelling, and nothing else.
+"""A key may do exactly what its scope says, on every route in every spelling.
 
-Asked of the miniature, and of the real ComfyUI that `COMFYUI_DIR` names; with `COMFYUI_MANAGER`, a folder that
-`pip install --target FOLDER comfyui-manager` filled, of the Manager, too.
+Tested on the miniature, and on the real ComfyUI that `COMFYUI_DIR` names; with `COMFYUI_MANAGER`, a folder that `pip
+install --target FOLDER comfyui-manager` filled, also on the Manager.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from support.sweep import METHODS, Route, odd_targets, read_routes, targets
 
 MANAGER = os.environ.get("COMFYUI_MANAGER")
 
-#: Asked with the owner's key: what a person would miss.
+#: Requested with the owner's key: things that a user would miss.
 STATE = ("/queue", "/history", "/settings", "/userdata?dir=workflows&recurse=true", "/internal/files/output", "/models")
 
-#: What a user's files may be called, and files that only the owner may touch.
+#: Names of a user's files, and files that only the owner may touch.
 USER_FILES = [
     f"{api}/userdata/{name}"
     for api in ("", "/api")
@@ -62,7 +62,7 @@ class Site:
         return ask(self.server, target, headers, method=method, body=body)
 
     def state(self) -> dict[str, Any]:
-        """What is on disk, and what the owner sees. Logs grow, and databases and our own state count."""
+        """What is on disk, and what the owner sees. Logs, databases and our own state don't count."""
         files = [
             file
             for folder in ("user", "input", "output", "models", "custom_nodes")
@@ -83,7 +83,7 @@ class Site:
 
 @contextmanager
 def running(kind: str, request: pytest.FixtureRequest, base: Path, *flags: str, path: str = "") -> Iterator[Site]:
-    """A server with a key of each scope, and with things that somebody made."""
+    """A server with a key for each scope, and with files that someone has made."""
     for name in ("input", "output", "user/default/workflows", "user/default/ComfyUI-Manager", "models"):
         (base / name).mkdir(parents=True)
     (base / "user" / "default" / "workflows" / "x.json").write_text('{"of": "somebody"}')
@@ -92,7 +92,7 @@ def running(kind: str, request: pytest.FixtureRequest, base: Path, *flags: str, 
     (base / "output" / "x.txt").write_text("of somebody")
     shutil.copytree(WITNESS, base / "custom_nodes" / "witness", ignore=shutil.ignore_patterns("__pycache__"))
     keys = write_keys(base / "keys.txt")
-    # The Manager is to install nothing into anybody's Python.
+    # The Manager must not install anything into anyone's Python.
     offline = {"PIP_NO_INDEX": "1", "PIP_DRY_RUN": "1", "UV_OFFLINE": "1"}
     env = {"WITNESS_ROUTES": str(base / "routes.json"), "PYTHONPATH": path, **offline}
     flags = ("--api-key-file", str(base / "keys.txt"), *flags)
@@ -117,9 +117,9 @@ def make_a_picture(site: Site) -> None:
     assert site.ask("owner", "/prompt", "POST", json.dumps({"prompt": graph}).encode()).status == 200
     deadline = time.monotonic() + 60
     while not site.ask("owner", "/history").json:
-        assert time.monotonic() < deadline, "the graph does not run"
+        assert time.monotonic() < deadline, "the graph doesn't run"
         time.sleep(0.1)
-    time.sleep(0.5)  # the queue is told last
+    time.sleep(0.5)  # the queue is updated last
 
 
 def skip_without(kind: str) -> None:
@@ -140,7 +140,7 @@ def state_before(site: Site) -> dict[str, Any]:
 
 
 def everything(routes: set[Route]) -> list[tuple[str, str]]:
-    """Every route under its name with every method, and reads and writes of every odd spelling."""
+    """Every plain route with every method, and every odd spelling read and written."""
     known = [*targets(routes), *USER_FILES, *LISTINGS]
     odd = [(method, target) for target in odd_targets(routes) for method in ("GET", "POST")]
     twins = [(method, f"/api/api{path}") for path in ("/queue", "/jobs", "/jobs/x", "/free") for method in METHODS]
@@ -149,7 +149,7 @@ def everything(routes: set[Route]) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def visits(site: Site, state_before: dict[str, Any]) -> Callable[[str], list[Visit]]:
-    """Everything, asked once with a key."""
+    """Sends all of it with one key. Each key is used only once."""
     found: dict[str, list[Visit]] = {}
 
     def visits(label: str) -> list[Visit]:
@@ -163,7 +163,7 @@ def visits(site: Site, state_before: dict[str, Any]) -> Callable[[str], list[Vis
 def test_with_view_nothing_of_a_persons_changes(
     site: Site, state_before: dict[str, Any], visits: Callable[[str], list[Visit]]
 ) -> None:
-    """The first, before those that may change something."""
+    """It runs first, before tests that may change something."""
     assert len([name for name in state_before if name.startswith("output/made")]) == 1
     answers = visits("view")
     assert len([one for one in answers if one.method in WRITES and one.is_refused]) > 1000
@@ -183,7 +183,7 @@ def test_each_route_answers_or_refuses_as_the_scope_says(visits: Callable[[str],
 
 
 def test_every_word_is_needed_somewhere(visits: Callable[[str], list[Visit]]) -> None:
-    """So that the tests above are about something."""
+    """If one weren't, the tests above would prove nothing."""
     words = [needed(one.method, one.route, one.target) for one in visits("view") if one.route is not None]
     assert [word for word in ("view", "run", "nodes", "all", None) if words.count(word) < 50] == []
 
@@ -221,7 +221,7 @@ def test_nothing_of_the_manager_with_less_than_all(managed: Site) -> None:
     wanted += [(method, target) for target in odd_targets(its) for method in ("GET", "POST")]
     wanted += [(method, target) for target in (*USER_FILES, *LISTINGS) if "anager" in target for method in METHODS]
     before = managed.state()
-    assert any("manager" in name for name in before), "it keeps its files there"
+    assert any("manager" in name for name in before), "the Manager keeps its files there"
     for label in BELOW_ALL:
         answers = visit(managed.server, label, managed.keys[label], wanted)
         assert [fault for one in answers if (fault := one.fault())] == []
@@ -230,7 +230,7 @@ def test_nothing_of_the_manager_with_less_than_all(managed: Site) -> None:
         assert [one.name for one in reached if one.answer.status not in (400, 403)] == []
     assert managed.state() == before
     assert managed.server.own_faults == []
-    # The owner is answered: by what only reads.
+    # The owner still gets an answer. (This request only reads.)
     assert managed.ask("owner", "/v2/manager/version").status == 200
     print(f"\n{len(its)} paths of the Manager, {len(wanted)} requests with each of {len(BELOW_ALL)} keys")
 

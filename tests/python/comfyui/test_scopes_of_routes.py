@@ -1,7 +1,8 @@
-"""Every route of a ComfyUI is in the table of scopes: of the miniature, and of the one that `COMFYUI_DIR` names.
+"""Every route of a ComfyUI is in the table of scopes: tested on the miniature, and on the one that `COMFYUI_DIR` names.
 
-With `COMFYUI_MANAGER`, a folder that `pip install --target FOLDER comfyui-manager` filled, its routes, too; with
-`COMFYUI_MANAGER_NODE`, a folder with the sources of the custom node, those that these name: started, it runs pip.
+With `COMFYUI_MANAGER`, a folder that `pip install --target FOLDER comfyui-manager` filled, also the package's routes.
+With `COMFYUI_MANAGER_NODE`, a folder with the sources of the custom node, also the routes in these sources: the node
+isn't started, because it would run pip.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from support.sweep import OURS
 MANAGER = os.environ.get("COMFYUI_MANAGER")
 MANAGER_NODE = os.environ.get("COMFYUI_MANAGER_NODE")
 
-#: A custom node that writes down all routes, and whose they are, when the server starts.
+#: A custom node that writes down all routes, and where they come from, when the server starts.
 SCRIBE = """\
 import json
 import os
@@ -47,13 +48,13 @@ PromptServer.instance.app.on_startup.append(write)
 NODE_CLASS_MAPPINGS = {}
 """
 
-#: What the witness, a custom node, brings; and ComfyUI itself for it.
+#: Routes that the witness, a custom node, adds.
 OF_THE_WITNESS = {"/my_outputs", "/extensions/witness/secret.js", "/witness/{name}"}
 
-#: A row of the table as its source has it.
+#: A row of the table in the Rust source.
 ROW = re.compile(r'^    \("([A-Z]+)", *"([^"]+)", *\w+\),', re.MULTILINE)
 
-#: A route that a source adds to ComfyUI's list.
+#: A route that a Python source adds to ComfyUI's list.
 ADDED = re.compile(r"routes\.(get|post|put|patch|delete)\([\"']([^\"']+)")
 
 
@@ -67,7 +68,7 @@ class Route(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """Without the prefix of the `/api` twin."""
+        """The path without the prefix of the `/api` twin."""
         return self.path.removeprefix("/api")
 
     @property
@@ -76,12 +77,12 @@ class Route(NamedTuple):
 
 
 def routes_of(kind: str, base: Path, *flags: str, path: str = "") -> list[Route]:
-    """The routes of a protected server that has the witness, but not ours."""
+    """The routes of a protected server with the witness, without our own routes."""
     shutil.copytree(WITNESS, base / "custom_nodes" / "witness", ignore=shutil.ignore_patterns("__pycache__"))
     (base / "custom_nodes" / "scribe.py").write_text(SCRIBE)
     for name in ("input", "output", "user", "models"):
         (base / name).mkdir()
-    # The Manager is to install nothing into anybody's Python.
+    # The Manager must not install anything into anyone's Python.
     offline = {"PIP_NO_INDEX": "1", "PIP_DRY_RUN": "1", "UV_OFFLINE": "1"}
     env = {"SCRIBE": str(base / "routes.json"), "PYTHONPATH": path, **offline}
     if kind == "real":
@@ -119,7 +120,7 @@ def routes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_the_table_names_every_route(routes: list[Route]) -> None:
     unnamed = [route for route in routes if route.scope is None and route.plain not in OF_THE_WITNESS]
-    assert unnamed == [], "a route of ComfyUI that src/scope.rs does not name"
+    assert unnamed == [], "src/scope.rs doesn't name these routes of ComfyUI"
     words = {route.scope for route in routes}
     assert words == {"view", "run", "all", None}
     print(f"\n{len(routes)} routes, {len({route.plain for route in routes})} paths, all named")
@@ -136,7 +137,7 @@ def test_a_twin_needs_what_its_route_needs(routes: list[Route]) -> None:
     twins = {(method, path) for method, path in needed if (method, f"/api{path}") in needed}
     assert len(twins) > 50
     unequal = {one for one in twins if needed[one] != needed[one[0], f"/api{one[1]}"]}
-    # Those that ComfyUI registers below `/api` itself have a twin below `/api/api`.
+    # Routes that ComfyUI itself registers below `/api` have a twin below `/api/api`.
     assert all(path.startswith("/api/jobs") for _, path in unequal)
 
 
@@ -144,7 +145,7 @@ def test_the_miniature_has_the_same_routes(routes: list[Route], miniature: list[
     def own(found: list[Route]) -> set[tuple[str, str]]:
         return {(route.method, route.plain) for route in found if route.plain not in OF_THE_WITNESS}
 
-    # Later ones serve templates by a route, earlier ones from a folder.
+    # Newer versions serve templates with a route, older ones from a folder.
     missing = own(routes) - own(miniature) - {("GET", "/templates/{path}"), ("HEAD", "/templates/{path}")}
     assert missing == set()
 
@@ -167,7 +168,7 @@ def test_routes_of_the_package_manager(
     if "--enable-manager" not in (tree / "comfy" / "cli_args.py").read_text():
         pytest.skip("this ComfyUI has no --enable-manager")
     found = routes_of(kind, base, "--enable-manager", *flags, path=str(MANAGER))
-    # It is in no folder of custom nodes, nor is it ComfyUI.
+    # It is neither in a folder of custom nodes nor part of ComfyUI.
     of_the_manager = [route for route in found if route.origin == "unknown"]
     assert len(of_the_manager) > 40
     assert [route for route in of_the_manager if route.scope != "all"] == []

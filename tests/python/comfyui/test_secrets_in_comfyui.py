@@ -1,4 +1,4 @@
-"""A key appears in nothing that ComfyUI says or writes at its most talkative, and in `ps` only where it was typed."""
+"""ComfyUI prints and writes a key nowhere, even with DEBUG, and `ps` shows a key only if it was typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.servers import Server, start_server
 
 
 def test_comfyui_at_its_most_talkative(copy_miniature: Any) -> None:
-    """Nor in any file that it leaves behind."""
+    """Neither its output nor the files that it leaves contain a key."""
     tree: Path = copy_miniature()
     environment = {"PYTHONFAULTHANDLER": "1", "PYTHONASYNCIODEBUG": "1"}
     with start_server(tree, "--api-key", KEY, "--verbose", "DEBUG", env=environment) as server:

@@ -1,4 +1,4 @@
-"""What the documents show, runs."""
+"""Everything that the documents show works."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from support.snippets import TUTORIALS, Snippet, snippets
 ALL = [snippet for snippet in snippets() if snippet.page.parent != TUTORIALS]
 SERVE_ONCE = shlex.quote(serve_once.__file__)
 
-#: Programs under their everyday names. A server is ended as soon as it has asked for the key.
+#: Programs under their everyday names. A server ends as soon as it has asked for the key.
 PROGRAMS = {
     "python3": 'case "$1" in main.py) exec {python} {serve_once} "$@";; *) exec {python} "$@";; esac',
-    # What it would install is there already.
+    # The package is already installed.
     "pip": 'case "$*" in "install comfy-auth-rs" | "uninstall comfy-auth-rs") ;; *) exit 1;; esac',
     "comfy-auth-rs": """case "$1" in
         run) exec {python} {serve_once} -m comfy_auth_rs "$@";;
@@ -35,21 +35,21 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="these are commands f
 
 
 def of(*languages: str) -> Any:
-    """What is run, once where several pages show the same."""
+    """The snippets to run. If several pages show the same one, it runs once."""
     runs = [snippet for snippet in ALL if snippet.language in languages and snippet.reason is None]
     found = list({(snippet.code, snippet.needs): snippet for snippet in runs}.values())
     return pytest.mark.parametrize("snippet", found, ids=[snippet.name for snippet in found])
 
 
 def filled(snippet: Snippet, server: Server, key: str) -> str:
-    assert ":8188" in snippet.code, f"{snippet.name} asks no server"
+    assert ":8188" in snippet.code, f"{snippet.name} sends no request to a server"
     return snippet.code.replace("http://127.0.0.1:8188", server.url).replace("your-secure-api-key-here", key)
 
 
 @of("python")
 def test_python(snippet: Snippet, protected: Server, key: str, tmp_path: Path) -> None:
     code = filled(snippet, protected, key) if snippet.needs == "server" else snippet.code
-    # As a program of its own, but one that serves for ever.
+    # It runs as a program, but must not serve for ever.
     code = code.replace('__name__ == "__main__"', "not __debug__")
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

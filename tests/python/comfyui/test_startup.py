@@ -1,4 +1,4 @@
-"""Starting the patched miniature: what stops it, what it warns of, restarts, and changing key files."""
+"""Starting the patched miniature: what stops it, what it warns of, restarts, and changes of key files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CopyMiniature = Callable[..., Path]
 def launch(
     tree: Path, *args: str, python: tuple[str, ...] = (), env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`python3 main.py ARGS…`, which must end by itself; `python` is another way to start Python."""
+    """Runs `python3 main.py ARGS…`, which must end on its own. `python` is another way to start Python."""
     words = ("main.py", "--port", str(free_port()), *args)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
     if not python:
@@ -37,9 +37,9 @@ def launch(
 
 
 def fault(tree: Path, *args: str, silent: bool = True, **more: Any) -> str:
-    """What keeps it from starting: the one line that it prints, without its prefix.
+    """Why it doesn't start: the one line that it prints, without its prefix.
 
-    `silent`: nothing else is printed, since the fault is found before ComfyUI does anything.
+    `silent`: it prints nothing else, because it finds the fault before ComfyUI does anything.
     """
     result = launch(tree, *args, **more)
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
@@ -78,7 +78,7 @@ def test_refuses_a_bad_key(patched_miniature: Path, keys: list[str], words: str,
 
 
 def test_refuses_a_variable_that_is_not_set(patched_miniature: Path) -> None:
-    """The guide's `--api-key "$COMFYUI_API_KEY"` in a shell that doesn't know it."""
+    """The guide's `--api-key "$COMFYUI_API_KEY"` in a shell without that variable."""
     python = ("bash", "-c", 'unset COMFYUI_API_KEY; exec "$0" "$@" --api-key "$COMFYUI_API_KEY"', sys.executable)
     assert fault(patched_miniature, python=python).startswith("--api-key: the key is empty (an unset variable?)")
 
@@ -108,7 +108,7 @@ def test_refuses_a_bad_key_file(
     file.chmod(0o600)
     found = fault(patched_miniature, "--api-key-file", str(file))
     assert found.startswith(f"{file}{place}: {words}")
-    # A good key beside it changes nothing: what the operator wrote down must hold.
+    # A good key beside it doesn't help: everything that the operator wrote must be right.
     assert fault(patched_miniature, "--api-key", KEY, "--api-key-file", str(file)) == found
 
 
@@ -127,7 +127,7 @@ def test_refuses_what_is_no_file(patched_miniature: Path, tmp_path: Path) -> Non
     assert fault(patched_miniature, "--api-key-file", "/dev/null").startswith("/dev/null: not a regular file")
 
 
-# Root may read everything, whatever the mode, unless it gives these two up (capabilities(7)).
+# Root may read every file, whatever its mode, unless it drops these two capabilities (capabilities(7)).
 WITHOUT_PRIVILEGES = """\
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -175,7 +175,7 @@ def test_refuses_bad_values(patched_miniature: Path, flag: str, value: str, word
     assert words in found
 
 
-#: Where people write a key, or an address with one, by mistake; K stands for it, | for a space.
+#: Mistakes that people make when they write a key, or an address with one. K is the key, | is a space.
 MISPLACED = """
 --api-k=K --api_key=K --api_key|K --api-key-fil=K --api-key-fil|K --api-key-file|K --api-keys|K --apikey=K
 -api-key|K --API-KEY|K --key=K --key|K --token|K --auth-key|K --auth-api-key=K --auth=K --auth-requ=K
@@ -222,7 +222,7 @@ def test_refuses_to_start_half_patched(copy_miniature: CopyMiniature, name: str,
     (tree / "api_key.txt").write_text(KEY)
     shutil.copyfile(MINI_COMFYUI / name, tree / name)
     if name == SERVER and not flags:
-        # Nobody asked for a key, and nobody gets the idea that one is asked for.
+        # Nobody asked for protection, so nobody relies on it.
         with start_server(tree) as server:
             assert ask(server, "/queue").status == 200
     elif name == SERVER:
@@ -235,13 +235,13 @@ def test_refuses_to_start_half_patched(copy_miniature: CopyMiniature, name: str,
         assert "comfy/cli_args.py is not patched; run `comfy-auth-rs patch" in fault(tree, silent=False)
 
 
-# -S: no site-packages but those in PYTHONPATH.
+# With -S, Python uses only the packages in PYTHONPATH.
 BARE = (sys.executable, "-S")
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """All that ComfyUI needs of this Python, but not us."""
+    """Everything that ComfyUI needs from this Python, but not us."""
     import aiohttp
 
     site = tmp_path / "site"
@@ -254,7 +254,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("unpatched", [None, SERVER, CLI_ARGS], ids=["both", CLI_ARGS, SERVER])
 def test_refuses_to_start_without_the_package(copy_miniature: CopyMiniature, site: Path, unpatched: str | None) -> None:
-    """`unpatched` is left as it was."""
+    """`unpatched` is the file that isn't patched, if any."""
     tree = copy_miniature()
     if unpatched:
         shutil.copyfile(MINI_COMFYUI / unpatched, tree / unpatched)
@@ -277,7 +277,7 @@ def test_refuses_to_start_without_the_package(copy_miniature: CopyMiniature, sit
 def test_refuses_to_start_with_another_package(
     copy_miniature: CopyMiniature, site: Path, content: str, words: str, unpatched: str | None
 ) -> None:
-    """A version that knows nothing of what the inserted lines call, or one that this Python cannot run."""
+    """A version without the functions that the inserted lines call, or one that doesn't work in this Python."""
     (site / "comfy_auth_rs").mkdir()
     (site / "comfy_auth_rs" / "__init__.py").touch()
     (site / "comfy_auth_rs" / "comfyui.py").write_text(content)
@@ -315,7 +315,7 @@ def test_refuses_an_aiohttp_that_is_too_old(patched_miniature: Path, tmp_path: P
 def test_refuses_a_server_that_it_cannot_protect(
     copy_miniature: CopyMiniature, before: str, after: str, words: str
 ) -> None:
-    """A fork that has such routes of its own, or one that was changed by hand."""
+    """A fork that has the same routes as we do, or one that was changed by hand."""
     tree = copy_miniature()
     indent = " " * 8
     begin, end = f"{indent}# >>> comfy-auth-rs >>>\n", f"{indent}# <<< comfy-auth-rs <<<\n"
@@ -419,7 +419,7 @@ def test_a_restart_asks_for_the_same_keys(copy_miniature: CopyMiniature, flags: 
 
 
 def restart(server: Server) -> None:
-    """As ComfyUI-Manager does it: the process executes itself again, with its own sys.argv."""
+    """Restarts like ComfyUI-Manager: the process replaces itself, with its own sys.argv."""
     banners = server.output.count("To see the GUI")
     assert ask(server, "/restart", method="POST").status == 401
     with pytest.raises(OSError):  # the connection ends without an answer
@@ -443,7 +443,7 @@ def test_a_restart_keeps_sessions(copy_miniature: CopyMiniature) -> None:
 
 
 def replace(file: Path, text: str) -> None:
-    """As editors and deployment tools do it: whole, by rename."""
+    """Replaces the whole file by renaming, as editors and deployment tools do."""
     new = file.with_suffix(".new")
     new.write_text(text)
     new.chmod(0o600)
@@ -476,7 +476,7 @@ def test_keys_come_and_go_without_a_restart(copy_miniature: CopyMiniature, tmp_p
         replace(file, f"{OTHER_KEY}\n")
         wait_for_status(server, KEY, 401)
         assert status(server, OTHER_KEY) == 200
-        assert ask(server, "/queue", cookie).status == 401  # a session dies with its key
+        assert ask(server, "/queue", cookie).status == 401  # a session ends with its key
         assert server.output.count("the key file changed") == 2
         assert "canary" not in server.output
 
@@ -494,7 +494,7 @@ def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: 
                 files[name].unlink()
             else:
                 replace(files[name], text)
-        deadline = time.monotonic() + 3.3  # the files are looked at three times
+        deadline = time.monotonic() + 3.3  # the files are checked several times
         while time.monotonic() < deadline:
             assert {status(server, key) for key in keys.values()} == {200}
             assert status(server, OTHER_KEY) == 401
@@ -505,14 +505,14 @@ def test_bad_new_versions_keep_the_old_keys_and_are_logged_once(copy_miniature: 
             assert sum(line.startswith(f"comfy-auth-rs: {file}:") for line in kept) == 1
         assert "canary" not in server.output
 
-        replace(files["gone"], OTHER_KEY)  # and it goes on from there
+        replace(files["gone"], OTHER_KEY)  # a good version counts again
         wait_for_status(server, OTHER_KEY, 200)
         assert status(server, keys["gone"]) == 401
         assert status(server, keys["empty"]) == 200
 
 
 def test_every_form_of_a_key_file(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
-    """A byte order mark, CRLF, comments, blank lines, labels, a digest; and a second file and a flag beside it."""
+    """A byte order mark, CRLF, comments, blank lines, labels, a digest; with a second file and a flag beside it."""
     digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of abc
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(f"\ufeff# keys\r\n\r\n{KEY}  my laptop \r\n{digest} ci\r\n".encode())

@@ -1,4 +1,4 @@
-"""`--auth-state` in ComfyUI: what it is told apart from, who inherits it, and that its password is shown nowhere."""
+"""`--auth-state` in ComfyUI: which setting counts, who inherits it, and that its password appears nowhere."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def state_of(server: Process) -> dict[str, object]:
 
 
 def url() -> str:
-    """Where nothing listens."""
+    """The address of a Valkey that doesn't exist."""
     return f"valkey://me:{CANARY}-password@127.0.0.1:{free_port()}/0"
 
 
@@ -162,7 +162,7 @@ def test_the_password_is_shown_nowhere(tree: Path, way: str) -> None:
 def test_a_misspelt_flag_is_not_repeated_with_it(tree: Path) -> None:
     where = url()
     for words in (("--auth-stat", where), (f"--auth-st={where}",)):
-        with start_server(tree, "--api-key", KEY, *words) as server:  # argparse takes it for the flag
+        with start_server(tree, "--api-key", KEY, *words) as server:  # argparse accepts the abbreviated flag
             assert state_of(server)["place"] == shown(where)
             assert is_silent(server, server.output)
     for words in (("--auth_state", where), ("--auth-state", where, where), (f"--auth-stat3={where}",)):
@@ -188,7 +188,7 @@ def test_a_restart_by_its_own_arguments_knows_the_password(tree: Path) -> None:
                 time.sleep(0.05)
             assert is_silent(server, server.output)
             environment = Path(f"/proc/{server.process.pid}/environ").read_bytes().split(b"\0")
-            assert f"{VARIABLE}={where}".encode() in environment, "as docs/state.md says"
+            assert f"{VARIABLE}={where}".encode() in environment, "the variable still has it, as docs/state.md says"
             [left] = [
                 json.loads(one.partition(b"=")[2]) for one in environment if one.startswith(b"COMFY_AUTH_RS_PARENT=")
             ]

@@ -1,4 +1,4 @@
-"""Each tutorial, word for word, from an empty folder with a ComfyUI that nothing protects."""
+"""Follows each tutorial word for word, from an empty folder with an unprotected ComfyUI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.tutorials import blocks, follow, is_in, reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are commands for a POSIX shell")
 
-#: That of a fleet needs nginx and Valkey: release/test_fleet_tutorial.py follows it.
+#: The tutorial for a fleet needs nginx and Valkey: release/test_fleet_tutorial.py follows it.
 PAGES = sorted(page for page in TUTORIALS.glob("*.md") if page.stem != "fleet")
 
 

@@ -1,4 +1,4 @@
-"""What `comfy-auth-rs usage` says of prompts that a ComfyUI ran: some failed, one was interrupted, a kill lost two."""
+"""What `comfy-auth-rs usage` says of a ComfyUI's prompts: some failed, one was interrupted, a kill lost two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.servers import Server, start_real, start_server
 
 ALICE, BOB = KEY, OTHER_KEY
 
-#: Takes its time, and has two outputs or fails.
+#: A node that takes a while, and then has two outputs or fails.
 NODE = """
 import time
 
@@ -107,7 +107,7 @@ def start(request: pytest.FixtureRequest, copy_miniature: Callable[[], Path], tm
     def start() -> Any:
         if request.param == "miniature":
             return start_server(tree, "--base-directory", str(base), *flags)
-        shutil.rmtree(base / "package", ignore_errors=True)  # of the start before
+        shutil.rmtree(base / "package", ignore_errors=True)  # an earlier start made it
         return start_real(base, *flags)
 
     return start
@@ -132,7 +132,7 @@ def test_usage_says_what_happened(start: Start, tmp_path: Path) -> None:
         taken_off, waiting = [bob.queue(1), bob.queue(1)], bob.queue(1)
         bob.post("/queue", {"delete": taken_off})
         assert ask(server, "/queue").status == 401
-        time.sleep(1.5)  # what is told now is what a kill loses
+        time.sleep(1.5)  # until the log is written; a kill would lose the rest
         server.process.kill()
     with start() as server:
         Client(server, ALICE).wait(is_idle)
@@ -173,6 +173,6 @@ def test_usage_says_what_happened(start: Start, tmp_path: Path) -> None:
 
 
 def seconds(entry: dict[str, Any]) -> float:
-    """From ComfyUI's first message of a prompt to its last."""
+    """The time from ComfyUI's first message of a prompt to its last."""
     times = [about["timestamp"] for _, about in entry["status"]["messages"]]
     return (max(times) - min(times)) / 1000

@@ -1,1 +1,1 @@
-"""Requests that try to get past the key, sent byte by byte as they are written."""
+"""Requests that try to get past the key, sent byte for byte as they are written."""

@@ -1,14 +1,14 @@
-"""Bodies, what frames them, and what follows them on the same connection."""
+"""Bodies, their lengths and encodings, and requests that follow on the same connection."""
 
 from hostile.wire import request
 
 CHUNKED = "Transfer-Encoding: chunked"
 CLEAR = '{"clear": true}'
 FORM = "Content-Type: application/x-www-form-urlencoded"
-#: A request that would be worth sneaking past.
+#: A request that an attacker would like to sneak in.
 SECOND = b"POST /queue HTTP/1.1\r\nHost: @HOST@\r\nContent-Length: 15\r\nConnection: close\r\n\r\n" + CLEAR.encode()
 READ = b"GET /canary/x HTTP/1.1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n"
-#: Answers to these bear no canary.
+#: These have a key, but their answers contain no canary.
 WITH_KEY = b"GET /health HTTP/1.1\r\nHost: @HOST@\r\nAuthorization: Bearer @KEY@\r\n\r\n"
 WITH_COOKIE = b"GET /health HTTP/1.1\r\nHost: @HOST@\r\nCookie: @COOKIE@\r\n\r\n"
 

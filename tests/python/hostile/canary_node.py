@@ -1,6 +1,6 @@
-"""A custom node that tests put into a ComfyUI: a route, a static folder and a graph node that must stay unreached.
+"""A custom node for a ComfyUI under test: a route, a static folder and a graph node that nobody may reach.
 
-`CANARY` in the environment is what none of them may tell.
+None of them may give away the value of `CANARY` in the environment.
 """
 
 import os
@@ -35,7 +35,7 @@ app.add_routes([web.static("/canary_pictures", PICTURES)])
 
 
 class Wait:
-    """Runs until it is interrupted, so that the queue holds something."""
+    """Runs until it is interrupted, so that the queue isn't empty."""
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "wait"

@@ -1,4 +1,4 @@
-"""The servers under attack: the patched miniature, and a real ComfyUI where `COMFYUI_DIR` names one."""
+"""The servers under attack: the patched miniature, and the real ComfyUI that `COMFYUI_DIR` names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 def target(
     request: pytest.FixtureRequest, copy_miniature: Any, tmp_path_factory: pytest.TempPathFactory, key: str
 ) -> Iterator[Target]:
-    """Has a picture, settings, files and a graph that runs; A key that was good is asked for again and again."""
+    """A server with a picture, settings, files and a running graph, and everything that the attacks need."""
     if request.param == "real" and "COMFYUI_DIR" not in os.environ:
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
     base = tmp_path_factory.mktemp("base")
@@ -51,7 +51,7 @@ def target(
             server = servers.enter_context(starting)
         stranger = servers.enter_context(start_server(copy_miniature(), "--api-key", OTHER_KEY))
         occupy(server, key)
-        assert is_admitted(server, token(key, expires=time.time() + DAY)), "else the forgeries are none"
+        assert is_admitted(server, token(key, expires=time.time() + DAY)), "`token` makes no valid sessions"
         forged = {**forgeries(key), "LOGGED-OUT": log_out(server, log_in(server, key))}
         cookie, foreign = log_in(server, key), log_in(stranger, OTHER_KEY)
         yield Target(request.param, server, base, key, viewer, cookie, foreign, forged)
@@ -60,14 +60,14 @@ def target(
 
 
 def log_in(server: Server, key: str) -> str:
-    """`NAME=VALUE` of a session."""
+    """Logs in, and returns the session as `NAME=VALUE`."""
     answer = ask(server, "/auth_session", bearer(key), method="POST", body=b"")
     assert answer.status == 204
     return answer.headers["Set-Cookie"].split(";")[0]
 
 
 def log_out(server: Server, cookie: str) -> str:
-    """The value of a session that has ended."""
+    """Logs out, and returns the value of the ended session."""
     headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
     assert ask(server, "/auth_session", headers, method="DELETE").status == 204
     return cookie.split("=")[1]

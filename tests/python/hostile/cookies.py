@@ -1,4 +1,4 @@
-"""Session cookies that were tampered with, or belong elsewhere. `@VALUE@` is a valid one's value."""
+"""Session cookies that were tampered with, or belong elsewhere. `@VALUE@` is replaced with a valid value."""
 
 from hostile.forging import forgeries
 from hostile.wire import request
@@ -6,7 +6,7 @@ from hostile.wire import request
 #: A valid value is 108 characters of base64 for these bytes: version, key, session, issue, expiry, signature.
 LENGTH = 1 + 16 + 16 + 8 + 8 + 32
 
-#: What `forging` writes, and a session that was logged out.
+#: The forgeries that `forging` makes, and a session that was logged out.
 FORGED = (*forgeries("any"), "LOGGED-OUT")
 
 NAMES = (

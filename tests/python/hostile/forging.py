@@ -1,4 +1,4 @@
-"""Session cookies as the server would sign them, written once more from their description, and almost as it would."""
+"""Session cookies as the server would sign them, made from their description; and some that are almost right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def token(key: str, *, expires: float, version: int = 2, signing_key: bytes | No
 
 
 def forgeries(key: str) -> dict[str, str]:
-    """By names that can stand in a request between `@FORGED-` and `@`."""
+    """The names can be used in requests as `@FORGED-NAME@`."""
     now = time.time()
     digest = hashlib.sha256(key.encode()).digest()
     return {

@@ -1,10 +1,10 @@
-"""Header fields: what is believed of them, and what is said twice, wrongly or at great length."""
+"""Header fields: some that a server might believe, and some that are repeated, malformed or very long."""
 
 import base64
 
 from hostile.wire import request
 
-#: Fields by which some servers let a proxy say what was really asked, or by whom.
+#: In these fields, some servers let a proxy tell what was really requested, or by whom.
 TRUSTED_BY_OTHERS = (
     "X-Original-URL: /health", "X-Rewrite-URL: /health", "X-Original-URI: /health", "X-Forwarded-URI: /health",
     "X-Forwarded-Path: /health", "X-Forwarded-Prefix: /extensions", "X-Script-Name: /extensions",

@@ -1,4 +1,4 @@
-"""Methods: what a policy that lists some of them forgets."""
+"""Methods that a policy with a list of methods might forget."""
 
 from hostile.wire import request
 

@@ -1,11 +1,11 @@
-"""Spellings of a path: what a router, a proxy and a file system read differently."""
+"""Spellings of a path that a router, a proxy and a file system read differently."""
 
 from hostile.wire import request
 
 #: What an attacker wants.
 WANTED = ("/canary/x", "/queue", "/userdata/secret.json", "/view?filename=secret.png", "/canary_pictures/secret.png")
 
-#: Each stands for a wanted path without its first slash.
+#: In each, `{}` is a wanted path without its first slash.
 SPELLINGS = (
     "/{}", "//{}", "///{}", "/./{}", "/.//{}", "/%2e/{}", "/x/../{}", "/x/%2e%2e/{}", "/x/%2E%2E/{}", "/x/.%2e/{}",
     "/x/..;/{}", "/;/{}", "/.;/{}", "/%2f{}", "/%2F%2F{}", "/%5c{}", "/\\{}", "/%00/{}", "/%20{}", "/%09{}",
@@ -17,7 +17,7 @@ SPELLINGS = (
     "HTTP://@HOST@/{}", "//@HOST@/{}", "//health/../{}", "file:///{}", "{}", "../{}", "?/../{}", "*/{}",
 )  # fmt: skip
 
-#: Whole targets.
+#: Complete targets.
 ODD = (
     "*", "/", "//", "///", "/.", "/..", "/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
     "/..%2f..%2fetc%2fpasswd", "/canary", "/canary/", "/Canary/x", "/CANARY/X", "/c%61nary/x",

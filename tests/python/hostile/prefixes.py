@@ -1,4 +1,4 @@
-"""Routes that look as if they lay below an exempt one."""
+"""Routes that seem to be below an exempt one."""
 
 from hostile.wire import request
 
@@ -13,7 +13,7 @@ PREFIXES = (
 )  # fmt: skip
 WANTED = ("/canary/x", "/queue", "/prompt", "/userdata/secret.json")
 
-#: Static folders: the way out of them, into the folders beside them.
+#: Ways out of a static folder, into the folders beside it.
 OUT = (
     "../secret.png", "..%2f..%2foutput%2fsecret.png", "%2e%2e/%2e%2e/output/secret.png", "..\\..\\output\\secret.png",
     "..%5c..%5coutput%5csecret.png", "%252e%252e%252foutput%252fsecret.png", "....//....//output/secret.png",

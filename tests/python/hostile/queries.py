@@ -1,4 +1,4 @@
-"""The query: where a key may stand, in forms that a careless parser takes for one."""
+"""Queries in which a careless parser might find a key."""
 
 from hostile.wire import request
 

@@ -1,17 +1,17 @@
-"""Ways to what a key that may only look must not see, by routes that it may ask."""
+"""Ways to files that a key of `view` must not see, by routes that it may use."""
 
 from urllib.parse import quote
 
 from hostile.target import CLOSED_FILES
 from hostile.wire import request
 
-#: What is wanted, from the folder of data; and what is beside it, or of the system.
+#: Files below the data folder, files beside it, and files of the system.
 WANTED = (*CLOSED_FILES, "keys.txt", "pictures/secret.json", "server.py", "main.py", "comfy/cli_args.py", "etc/passwd")
 
-#: How a careless look takes a path for one below.
+#: Ways up that a careless check takes for a path below the folder.
 UP = ("../", "../../", "..%2f", "..\\", "....//", "%2e%2e/", "./../", "x/../../", "/", "~/../", "../../../../../../")
 
-#: Routes, each with one place for a path. `@` marks it.
+#: Routes with a path in one place, marked `@`.
 ROUTES = (
     "/view?filename=@", "/view?filename=@&type=input", "/view?filename=@&type=temp", "/view?filename=x&subfolder=@",
     "/view?filename=@&preview=webp", "/view?filename=@ [input]", "/view_metadata/checkpoints?filename=@",
@@ -21,7 +21,7 @@ ROUTES = (
     "/history/@", "/jobs/@", "/assets/@/content", "/workflow_templates/@", "/canary_pictures/@",
 )  # fmt: skip
 
-#: Folders of the files, for routes that take the name alone.
+#: Folders of the files, for routes that accept only a name.
 SUBFOLDERS = (
     "..", "../user/default", "../user/__manager", "../..", "/etc", "..%2fuser", ".", "../output/..", "closed",
 )  # fmt: skip

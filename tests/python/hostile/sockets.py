@@ -1,4 +1,4 @@
-"""Clients of `/ws` that don't behave, and a node that has ComfyUI send what a test wants."""
+"""Clients of `/ws` that misbehave, and a node that makes ComfyUI send what a test wants."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from support.servers import Server
 
 from hostile.websockets import UPGRADE, upgrade
 
-#: `POST /test/send` sends `count` messages of `event`, with `size` bytes more, to `sid` or to everybody; a number is a
-#: binary message. `GET /test/flags` tells what ComfyUI knows of its clients. Both need the key.
+#: `POST /test/send` sends `count` messages of the type `event` to `sid` or to everybody, each `size` bytes longer. If
+#: `event` is a number, the messages are binary. `GET /test/flags` returns what ComfyUI knows of its clients. Both need
+#: the key.
 NODE = """
 from aiohttp import web
 from server import PromptServer
@@ -37,7 +38,7 @@ TEXT, BINARY, CLOSE, PING = 0x81, 0x82, 0x88, 0x89
 
 
 def frame(payload: bytes, first: int = TEXT) -> bytes:
-    """One frame of a client, masked by zeros."""
+    """One frame from a client, with a mask of zeros."""
     size = len(payload)
     if size < 126:
         length = bytes([0x80 | size])
@@ -61,7 +62,7 @@ class Raw:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._server.port))
-        # The limit makes the reader stop reading by itself.
+        # With this limit, the reader soon stops reading on its own.
         self.reader, self.writer = await asyncio.open_connection(sock=connection, limit=512)
         self.writer.write(self._handshake + self._after)
         self.head = await self.reader.readuntil(b"\r\n\r\n")
@@ -75,7 +76,7 @@ class Raw:
         return int(self.head.split(b" ")[1])
 
     async def message(self) -> tuple[int, bytes]:
-        """The first byte of a frame, and its payload."""
+        """Reads a frame. Returns its first byte and its payload."""
         first, length = await self.reader.readexactly(2)
         if length == 126:
             (length,) = struct.unpack(">H", await self.reader.readexactly(2))
@@ -84,7 +85,7 @@ class Raw:
         return first, await self.reader.readexactly(length)
 
     async def close_code(self) -> int | None:
-        """What it is closed with; `None` where it is aborted."""
+        """Reads until the end. Returns the close code, or `None` if the connection was aborted."""
         try:
             while True:
                 first, payload = await self.message()

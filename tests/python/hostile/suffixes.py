@@ -9,7 +9,7 @@ ENDINGS = (
     ".js/", ".js/.", ".js?", ".JS", ".woff2", "~.js", "/assets/x.js", "/extensions/x.js", "/../x.js",
 )  # fmt: skip
 
-#: Each of them is an API route, or a folder that a custom node serves.
+#: API routes, and a folder that a custom node serves.
 WANTED = ("/canary/x", "/queue", "/prompt", "/api/queue", "/history", "/system_stats", "/internal/files/output")
 
 FILES = (

@@ -21,15 +21,15 @@ from hostile.wire import barrage
 
 PLANTED = "canary-6f1d-that-nobody-may-see"
 
-#: The same, for a key that may only look.
+#: The canary that a key of `view` must not see either.
 CLOSED = "canary-77b2-for-the-owner-alone"
 
-#: A picture of one pixel. Its signature is a canary too: nobody without the key gets a picture.
+#: A picture of one pixel. Its signature is also a canary: nobody without the key may get a picture.
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
-#: What only answers to clients with the key contain.
+#: Only answers to clients with the key contain these.
 SECRETS = (
     PLANTED.encode(),
     PIXEL[:8],
@@ -40,10 +40,10 @@ SECRETS = (
     b'"custom_nodes"',
 )
 
-#: What a key that may only look gets to see nowhere: the owner's files, those of the software, those of the system.
+#: A key of `view` must never see these: files of the owner, of the software and of the system.
 OF_THE_OWNER = (CLOSED.encode(), b"class PromptServer", b"root:x:0:0:", b"KEY = ")
 
-#: Asked of the server with the key: if any of it changes, somebody has done something.
+#: The server is asked for these with the key. If any answer changes, an attack has done something.
 STATE = (
     "/times_reached",
     "/queue",
@@ -55,24 +55,26 @@ STATE = (
     "/internal/files/input",
 )
 
-#: Slowest answer that counts as healthy, in seconds. The machine may be busy with other things.
+#: The slowest answer that counts as healthy, in seconds. The machine may be busy with other things.
 SLOWEST = 2.0
 
-#: How long aiohttp waits for the rest of a body that nobody reads, in seconds, and some more.
+#: A bit longer than aiohttp waits for the rest of a body that nobody reads, in seconds.
 LINGERING = 15.0
 
-#: Files that come and go.
+#: This many open files may come and go.
 FEW = 4
 
-#: What a group of a few hundred requests may leave in memory, in bytes: caches that are filled once.
+#: How much memory a few hundred requests may leave in use, in bytes: some caches are filled once.
 MOST_MEMORY = 24 * 2**20
 
 
 @dataclass
 class Target:
-    """One server under attack, and the folder of its data. `key` opens it, `viewer` is a key that may only look,
-    `stranger` is a valid session cookie of another server's key, and `forged` are values of cookies that almost are
-    sessions of this one's."""
+    """One server under attack, and the folder of its data.
+
+    `key` opens everything, and `viewer` is a key of `view`. `stranger` is a valid session cookie of a server with
+    another key. `forged` are cookie values that are almost sessions of this server.
+    """
 
     name: str
     server: Server
@@ -86,11 +88,11 @@ class Target:
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     def answers_to_viewer(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The same with the key that may only look, in each of the requests."""
+        """Like `answers`, but each request has the key of `view`."""
         return self.answers(f"{group} with view", {name: with_viewers_key(data) for name, data in attacks.items()})
 
     def answers(self, group: str, attacks: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Attacks with a whole group, once, and notes in `faults` what it left behind."""
+        """Sends a whole group of attacks, once, and notes in `faults` what they changed."""
         if group not in self._answers:
             before, held, files = self.state(), self.memory, self.open_files
             filled = {name: self.fill(data) for name, data in attacks.items()}
@@ -100,7 +102,7 @@ class Target:
         return self._answers[group]
 
     def fill(self, data: bytes) -> bytes:
-        """Puts in what is only known now. The name of a cookie carries the port."""
+        """Fills in values that are known only now. The name of a cookie contains the port."""
         name = self.cookie.split("=")[0]
         for mark, value in {
             b"@HOST@": f"127.0.0.1:{self.server.port}",
@@ -117,7 +119,7 @@ class Target:
         return re.sub(rb"@(CUT|BYTE|BIT)(\d+)@", self._tampered, data)
 
     def _tampered(self, mark: re.Match[bytes]) -> bytes:
-        """The session cookie's value, cut to so many characters, or with one byte counted up, or one bit flipped."""
+        """The session cookie's value, cut to a length, or with one byte incremented, or with one bit flipped."""
         value, number = self.cookie.split("=")[1], int(mark[2])
         if mark[1] == b"CUT":
             return value[:number].encode()
@@ -129,7 +131,7 @@ class Target:
         return base64.urlsafe_b64encode(token).rstrip(b"=")
 
     def state(self) -> dict[str, Any]:
-        """What somebody with the key sees, and what is on disk, where logs grow."""
+        """What someone with the key sees, and what is on disk except for logs."""
         seen = {target: self._seen(target) for target in STATE}
         return {**seen, **{str(file): digest for file, digest in files_below(self.base).items()}}
 
@@ -154,7 +156,7 @@ class Target:
         return found
 
     def _left_behind(self, held: int, files: int) -> list[str]:
-        """Memory and connections that the server still holds when all the attackers are gone."""
+        """Memory and connections that the server still holds after all the attackers have gone."""
         deadline = time.monotonic() + LINGERING
         while self.open_files > files + FEW and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -166,29 +168,29 @@ class Target:
 
     @property
     def memory(self) -> int:
-        """What the process holds in memory, in bytes."""
+        """How much memory the process holds, in bytes."""
         lines = Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS:")))
 
     @property
     def busy(self) -> float:
-        """Seconds that the process has had of a processor."""
+        """How many seconds of processor time the process has used."""
         times = Path(f"/proc/{self.server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
     @property
     def open_files(self) -> int:
-        """Files and connections that the process holds."""
+        """How many files and connections the process holds."""
         return len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
 
 
 def with_viewers_key(data: bytes) -> bytes:
-    """A key that may only look, in each request that is one."""
+    """Adds a key of `view` to each request, if it is one."""
     return re.sub(rb"( HTTP/1\.[01] ?\r?\n)", rb"\1X-API-Key: @VIEWER@\r\n", data)
 
 
 def files_below(base: Path) -> dict[Path, str]:
-    """What is on disk of a ComfyUI's data, but for what it writes by itself."""
+    """All files below a ComfyUI's data folders, except those that the software itself writes."""
     folders = ("input", "output", "user", "models", "pictures")
     files = (file for folder in folders for file in (base / folder).rglob("*") if file.is_file())
     return {
@@ -199,12 +201,12 @@ def files_below(base: Path) -> dict[Path, str]:
 
 
 def statuses(answer: bytes) -> list[int]:
-    """The status codes of all responses in an answer."""
+    """The status codes of all responses in the received bytes."""
     lines = [line for line in answer.split(b"\r\n") if line.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))]
     return [int(line.split(b" ")[1]) for line in lines]
 
 
-#: Files that no key below `all` reads, whatever the owner keeps in them.
+#: Only a key of `all` may read these files.
 CLOSED_FILES = (
     ".env", "closed.txt", "user/closed.txt", "user/default/ComfyUI-Manager/config.ini", "user/__manager/config.ini",
     "user/default/__manager/config.ini", "models/checkpoints/closed.yaml", "models/closed.txt", "custom_nodes/.env",
@@ -213,7 +215,7 @@ CLOSED_FILES = (
 
 
 def plant(base: Path) -> dict[str, str]:
-    """Puts canaries into the data folders of a ComfyUI; returns the environment that `canary_node` needs."""
+    """Puts canaries into a ComfyUI's data folders. Returns the environment that `canary_node` needs."""
     for name in ("input", "output", "user/default/workflows", "pictures"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for folder in ("input", "output"):
@@ -232,7 +234,7 @@ def plant(base: Path) -> dict[str, str]:
 
 
 def occupy(server: Server, key: str) -> None:
-    """Leaves a finished graph in the history, one that runs until it is interrupted, and one that waits for it."""
+    """Puts a finished graph into the history, and two into the queue: one runs until interrupted, one waits."""
     paint = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": PLANTED}},

@@ -1,4 +1,4 @@
-"""Nobody without the key gets what is meant for a WebSocket opened with it, however the `clientId` is spelled."""
+"""Only clients with the key get messages for a WebSocket that was opened with it, however they spell the `clientId`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hostile.target import Target, statuses
 from hostile.websockets import UPGRADE, upgrade
 from hostile.wire import exchange
 
-#: What comes after `/ws`; the socket to be stolen has the id `mine`.
+#: What follows `/ws`. The thieves want the socket with the id `mine`.
 SPELLINGS = (
     "?clientId=mine", "?clientId=mine&clientId=other", "?clientId=other&clientId=mine", "?clientId=&clientId=mine",
     "?%63lientId=mine", "?clientI%64=m%69ne", "?clientId=%6d%69%6e%65", "?clientId=mine#x", "?clientId=mine&",
@@ -23,7 +23,7 @@ SPELLINGS = (
     "#?clientId=mine", "?clientId", "?clientId=", "",
 )  # fmt: skip
 
-#: How long each thief listens after its last message, in seconds; the message to be stolen is sent halfway.
+#: How many seconds each thief listens after its last message. The message that they want is sent halfway.
 LISTEN = 4.0
 
 PATHS = ("/ws", "/api/ws", "//ws", "/./ws", "/%77s", "/api/../ws", "http://@HOST@/ws")
@@ -45,10 +45,10 @@ async def test_nobody_steals_the_messages_of_a_socket(target: Target) -> None:
         await asyncio.sleep(LISTEN / 2)
         await mine.send_json({"type": "feature_flags", "data": {}})
         while (await mine.receive_json(timeout=20))["type"] != "feature_flags":
-            pass  # what is told to all
+            pass  # messages to everybody
         answers = await asyncio.gather(*thieves)
     stolen = [attacks[number] for number, answer in enumerate(answers) if b'"feature_flags"' in answer]
     assert stolen == []
     assert [attacks[number] for number, answer in enumerate(answers) if any(s >= 500 for s in statuses(answer))] == []
-    assert any(statuses(answer) == [101] for answer in answers)  # other ids are free
+    assert any(statuses(answer) == [101] for answer in answers)  # other ids aren't taken
     assert statuses(answers[0]) == [401]

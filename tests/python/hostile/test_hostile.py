@@ -1,4 +1,4 @@
-"""Every request of every table: nothing protected comes out, nothing changes, no 5xx, and the server stays well."""
+"""Every request of every table: nothing protected leaks, nothing changes, no 5xx, and the server stays healthy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TABLES = {
 }
 
 
-#: Requests that never reach us. aiohttp looks at `Expect` before it asks any middleware, and fails to put what is no
-#: text into its own answer; the router of aiohttp 3.9 fails over such a `Host`; ComfyUI compares `Origin` with `Host`
-#: in front of us, and fails where one of them is malformed.
+#: These requests never reach us. aiohttp looks at `Expect` before any middleware runs, and fails to put bytes that
+#: aren't text into its answer. The router of aiohttp 3.9 fails over such a `Host`. ComfyUI compares `Origin` with
+#: `Host` before us, and fails if one of them is malformed.
 ANSWERED_BY_OTHERS = {
     "miniature": {"Expect: rubbish", "Host not UTF-8"},
     "real": {
@@ -47,7 +47,7 @@ def test_breaks_nothing(target: Target, group: str) -> None:
         name: answer[:300] for name, answer in answers.items() if any(status >= 500 for status in statuses(answer))
     }
     assert not errors.keys() - ANSWERED_BY_OTHERS[target.name], errors
-    assert "/comfy_auth_rs/" not in target.server.output, "a traceback"
+    assert "/comfy_auth_rs/" not in target.server.output, "the log has a traceback of ours"
 
 
 @pytest.mark.parametrize("group", TABLES)

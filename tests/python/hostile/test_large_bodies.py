@@ -1,4 +1,4 @@
-"""Bodies of refused requests are not read into memory, and their connections end cleanly."""
+"""Bodies of refused requests aren't read into memory, and their connections end cleanly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGETS = ("/upload/image", "/prompt", "/userdata/large.json", "/auth_session", 
 
 
 def pour(target: Target, path: str, frame: str, kind: str = "multipart/form-data; boundary=b") -> tuple[bytes, int]:
-    """Sends a body of `SIZE` bytes for as long as the server takes it; what came back, and the bytes that it took."""
+    """Sends `SIZE` bytes while the server takes them. Returns what came back, and how many bytes the server took."""
     piece = b"a" * MIB
     if frame == "chunked":
         piece = b"%x\r\n%s\r\n" % (len(piece), piece)
@@ -57,7 +57,7 @@ def test_a_refused_body_is_not_kept(target: Target, path: str, frame: str) -> No
 
 @cache
 def bomb(size: int) -> bytes:
-    """`size` zeros, packed to a thousandth."""
+    """`size` zeros, compressed to a thousandth."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(packer.compress(bytes(MIB)) for _ in range(size // MIB)) + packer.flush()
 
@@ -67,7 +67,7 @@ def bomb(size: int) -> bytes:
     "path", ["/prompt", "/upload/image", "/no/such/path", "/auth_session", "/health", "/auth_login.html"]
 )
 def test_what_is_packed_and_not_read_is_not_unpacked(target: Target, path: str, frame: str) -> None:
-    """It would keep the server busy for seconds; so little that it doesn't keeps its connection."""
+    """Unpacking would keep the server busy for seconds. (The next test: a small body keeps its connection.)"""
     packed = bomb(1024 * MIB)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed) if frame == "chunked" else packed
     frames = {"chunked": "Transfer-Encoding: chunked", "with a length": f"Content-Length: {len(packed)}"}
@@ -79,7 +79,7 @@ def test_what_is_packed_and_not_read_is_not_unpacked(target: Target, path: str, 
         while connection.recv(65536):
             pass
     assert ask(target.server, "/queue", bearer(target.key)).status == 200
-    assert target.busy - busy < 0.5, "seconds of processor time"
+    assert target.busy - busy < 0.5, "it took half a second of processor time"
     assert target.memory - before < 8 * MIB
 
 
@@ -104,7 +104,7 @@ def test_the_answer_does_not_wait_for_the_body(target: Target) -> None:
 
 
 def test_an_abandoned_body_leaves_nothing_open(target: Target) -> None:
-    """Clients that go away in the middle, a hundred at once."""
+    """A hundred clients disconnect in the middle of a body."""
     descriptors = target.open_files
     for path in ("/prompt", "/auth_session"):
         connections = [socket.create_connection(("127.0.0.1", target.server.port), 5) for _ in range(50)]

@@ -1,4 +1,4 @@
-"""Lock-outs hold, and hurt only the guesser: cases that strangers found, over real sockets."""
+"""Lock-outs hold, and hurt only the guesser. Attackers found these cases; the tests use real sockets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from support.apps import secret_app
 from support.client import BEARER, BROWSER, FORM, JSON, UPGRADE, Answer, basic, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
-#: As browsers write it that reach the server at a name, over plain HTTP: without `Sec-Fetch-*`.
+#: Over plain HTTP and with a host name, browsers send no `Sec-Fetch-*`.
 HOST = "comfy.example:8188"
 OWN_PAGE = {"Host": HOST, "Origin": f"http://{HOST}", "Referer": f"http://{HOST}/auth_login.html"}
 
-#: What the browser of somebody who visits another site's page can be made to send, with a key that the page chooses.
+#: Requests that another site's page can make its visitor's browser send, with a key that the page chooses.
 BY_OTHER_PAGES: dict[str, Callable[[str], dict[str, Any]]] = {
     "a picture": lambda key: {"target": f"/?api_key={key}", "headers": {"Host": HOST, "Accept": "image/*"}},
     "a picture by its other name": lambda key: {"target": f"/view?token={key}", "headers": {"Host": HOST}},
@@ -80,7 +80,7 @@ async def server(aiohttp_server: Callable[[web.Application], Awaitable[TestServe
 
 @pytest.fixture
 async def guess(server: TestServer) -> AsyncIterator[Callable[..., Awaitable[list[int]]]]:
-    """Sends so many guesses, no two alike, and returns the statuses."""
+    """Sends this many guesses, no two alike, and returns the statuses."""
     numbers = count()
     async with aiohttp.ClientSession(server.make_url("/")) as session:
 
@@ -96,7 +96,7 @@ async def guess(server: TestServer) -> AsyncIterator[Callable[..., Awaitable[lis
 
 
 async def log_in_at_the_page(server: TestServer, key: str) -> Answer:
-    """As the login page's script does."""
+    """Logs in like the login page's script."""
     body = json.dumps({"api_key": key}).encode()
     return await fetch(server, "/auth_session", {**OWN_PAGE, **JSON}, method="POST", body=body)
 
@@ -123,7 +123,7 @@ async def test_a_lock_holds_for_what_can_be_guessed(server: TestServer, guess: A
 async def test_ten_keys_are_evaluated_in_all(server: TestServer, guess: Any) -> None:
     assert await guess(17) == [401] * 10 + [429] * 7
     assert [await status(server, bearer(SHORT_KEY)) for _ in range(4)] == [200] * 3 + [429]
-    assert await status(server, bearer(OTHER_KEY)) == 429, "right, but new there"
+    assert await status(server, bearer(OTHER_KEY)) == 429, "a right key, but new at this address"
 
 
 async def test_nothing_tells_a_right_guess_from_a_wrong_one_in_a_lock(server: TestServer, guess: Any) -> None:
@@ -157,13 +157,13 @@ async def test_no_page_locks_its_visitor_out(server: TestServer, guess: Any, sen
     session = {"Cookie": (await log_in(server, OTHER_KEY)).replace(str(server.port), "8188"), "Host": HOST}
     replies = [await fetch(server, **send(f"guess-{number}")) for number in range(40)]
     evaluated = [reply.status for reply in replies if reply.status not in (403, 429)]
-    assert len(evaluated) in (0, 10), "but such guesses are not for free"
+    assert len(evaluated) in (0, 10), "such guesses also have a limit"
     assert (await log_in_at_the_page(server, SHORT_KEY)).status == 204
     form = {**OWN_PAGE, **FORM}
     assert (await fetch(server, "/auth_session", form, method="POST", body=f"api_key={KEY}".encode())).status == 303
     for headers in (BEARER, {**bearer(SHORT_KEY), **OWN_PAGE}, session, {**session, **OWN_PAGE}):
         assert await status(server, headers) == 200
-    assert await guess(11) == [401] * 10 + [429], "nor does it use up the tries of others"
+    assert await guess(11) == [401] * 10 + [429], "the page's guesses don't count as the visitor's"
 
 
 async def test_guesses_in_addresses_are_not_for_free(server: TestServer, guess: Any) -> None:
@@ -173,7 +173,7 @@ async def test_guesses_in_addresses_are_not_for_free(server: TestServer, guess: 
     assert await status(server, {**bearer(SHORT_KEY), "Origin": "null"}) == 429
     assert await status(server, bearer(SHORT_KEY)) == 200
     assert await status(server, bearer(KEY)) == 200
-    assert await status(server, {}, f"/prompt?token={KEY}") == 200, "long, and good from there before"
+    assert await status(server, {}, f"/prompt?token={KEY}") == 200, "a long key, and it was good from here before"
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ async def test_a_log_in_from_a_foreign_page_is_refused_wherever_the_key_is(
             reply = await fetch(server, method="POST", **sent)
             assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (403, "cross_origin", False)
     assert (await log_in_at_the_page(server, KEY)).status == 204
-    assert await status(server, {**bearer("wrong"), **foreign}) == 401, "what was not evaluated is not counted"
+    assert await status(server, {**bearer("wrong"), **foreign}) == 401, "keys that were not evaluated don't count"
 
 
 async def test_a_session_is_no_way_to_guess_other_keys(server: TestServer) -> None:
-    """`GET /auth_session` tells which credential counts."""
+    """`GET /auth_session` says which credential counts."""
     session = {"Cookie": await log_in(server)}
     replies = [await fetch(server, "/auth_session", {**session, **bearer(f"guess-{n}")}) for n in range(30)]
     assert {(reply.status, reply.json["source"]) for reply in replies} == {(200, "cookie")}

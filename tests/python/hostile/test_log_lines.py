@@ -1,4 +1,4 @@
-"""What a stranger writes begins no line of its own in any log: readers would believe it."""
+"""Strangers can't start a line of their own in any log: readers would believe it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from hostile.target import Target, statuses
 from hostile.websockets import UPGRADE
 from hostile.wire import barrage, request
 
-#: Everything in here wants to be taken for a line about 203.0.113.77.
+#: Everything here tries to look like a log line about 203.0.113.77.
 FORGED = "comfy-auth-rs: refused 203.0.113.77: GET /queue: locked"
 
-#: What ends a line for a program, a terminal or Python, percent-encoded; each once more for what decodes twice.
+#: Bytes that end a line for a program, a terminal or Python, percent-encoded. `TWICE` is for anything that decodes
+#: twice.
 SEPARATORS = ("%0A", "%0d%0a", "%0D", "%0b", "%0c", "%1c", "%1E", "%00", "%09", "%1b%5B2K", "%7f", "%C2%85", "%c2%9b",
               "%E2%80%A8", "%e2%80%a9")  # fmt: skip
 TWICE = tuple(separator.replace("%", "%25") for separator in ("%0A", "%C2%85", "%E2%80%A8"))
 
-#: Where ComfyUI logs the path, or a custom node might: exempt, known, unknown.
+#: Paths that ComfyUI or a custom node might log: exempt, known, unknown.
 PLACES = ("/scripts/ui{}", "/scripts/ui/x{}.js", "/extensions/core/{}.js", "/extensions/{}", "/userdata/{}", "/queue{}",
           "/userdata/a/move/{}", "/nothing/{}.json", "/api/{}",
           "/docs/{}", "/templates/{}", "/{}", "//{}", "/key/{}/queue")  # fmt: skip
@@ -63,7 +64,7 @@ RAW = {
 
 PREFLIGHT = "Access-Control-Request-Method: GET"
 
-#: Fields that ComfyUI, aiohttp or this software may quote.
+#: Fields that ComfyUI, aiohttp or we may quote.
 FIELDS = {
     f"{field} {name} {line} {host}": request(line, PREFLIGHT, field + b": " + value % FORGED.encode(), host=host)
     for name, value in {"NEL": b"x\xc2\x85%s", "U+2028": b"http://x\xe2\x80\xa8%s", "ASCII": b"http://%s"}.items()
@@ -82,13 +83,13 @@ FIELDS = {
 
 
 def forged_lines(output: str) -> list[str]:
-    """`splitlines` ends a line wherever anybody would. ComfyUI 0.33 puts colours and the level in front."""
+    """The forged lines. `splitlines` knows every end of a line. ComfyUI 0.33 puts colours and the level in front."""
     lines = [re.sub(r"\x1b\[\d*m", "", line) for line in output.splitlines()]
     return [line for line in lines if re.match(r"\s*(\[\w+\] )?comfy-auth-rs: refused 203", line)]
 
 
 def answered(target: Target, sent: Mapping[str, bytes], network: int) -> dict[str, bytes]:
-    """Sends them all, and waits for the log to be quiet."""
+    """Sends all of them, and waits until the log is quiet."""
     answers = asyncio.run(
         barrage(target.server.port, {name: target.fill(data) for name, data in sent.items()}, network)
     )
@@ -106,14 +107,14 @@ def test_no_address_begins_a_line(target: Target, fields: tuple[str, ...]) -> No
     causes = [json.loads(answer.partition(b"\r\n\r\n")[2])["cause"] for answer in answers.values()]
     assert set(causes) == {"control_character"}
     assert forged_lines(target.server.output) == []
-    assert "203.0.113.77" in target.server.output, "our own line names them, encoded"
+    assert "203.0.113.77" in target.server.output, "our own line shows the path, encoded"
 
 
 @pytest.mark.slow
 def test_no_other_byte_or_field_begins_a_line(target: Target) -> None:
     answers = answered(target, {**RAW, **FIELDS}, 181)
     failed = [name for name, answer in answers.items() if any(status in (101, 500) for status in statuses(answer))]
-    # ComfyUI itself fails where an Origin has no number for its port, before it has asked anybody.
+    # ComfyUI itself fails if an Origin's port isn't a number, before it asks us.
     assert [name for name in failed if not name.startswith("b'Origin' ASCII")] == []
     assert forged_lines(target.server.output) == []
 

@@ -1,4 +1,4 @@
-"""Nothing is kept of each of many requests: not their paths, queries, names of fields, cookies or `clientId`s."""
+"""Many different requests leave nothing in memory: no paths, queries, names of fields, cookies or `clientId`s."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hostile.wire import request
 
 pytestmark = pytest.mark.slow
 
-#: What requests of one kind may leave, in bytes.
+#: How much memory requests of one kind may leave in use, in bytes.
 MOST = 2 * 2**20
 
-#: Of each request, in bytes; and of a path that a static mount still takes.
+#: The size of each request, and the longest path that a static mount accepts, in bytes.
 SIZE, LONGEST_FILE = 8000, 1000
 
-#: Requests of a kind: so many that they leave more than that, even if only what the longest part of each says is kept.
+#: Requests of a kind: enough to exceed `MOST`, even if only the longest part of each were kept.
 MANY, MANY_FILES = 800, 3000
 
 PADDING = "a" * (SIZE - 100)
@@ -50,7 +50,7 @@ SHORT = ("missing files", "old addresses", "old extensions")
 
 
 def send(target: Target, numbers: Iterator[int], kind: Callable[[int], bytes], many: int) -> None:
-    """One connection after the other, each from the same address."""
+    """Opens one connection after the other, always from the same address."""
     for number in itertools.islice(numbers, many):
         with socket.create_connection(("127.0.0.1", target.server.port), 20, ("127.183.0.1", 0)) as connection:
             connection.sendall(target.fill(kind(number)))
@@ -63,7 +63,7 @@ def send(target: Target, numbers: Iterator[int], kind: Callable[[int], bytes], m
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_requests_leave_nothing(target: Target, kind: str) -> None:
     numbers = itertools.count(10**6)
-    send(target, numbers, KINDS[kind], 300)  # caches that are filled once
+    send(target, numbers, KINDS[kind], 300)  # fills caches that are filled once
     before = target.memory
     send(target, numbers, KINDS[kind], MANY_FILES if kind in SHORT else MANY)
     assert target.memory - before < MOST, f"{(target.memory - before) / 2**20:.1f} MiB more"

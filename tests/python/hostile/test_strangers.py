@@ -1,4 +1,4 @@
-"""WebSockets without a key: they hear what is theirs, say next to nothing, and hold nobody up."""
+"""WebSockets without a key: they hear only what is for them, may send almost nothing, and delay nobody."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.servers import Server, start_real, start_server
 
 from hostile.sockets import BINARY, NODE, PING, Raw, frame
 
-#: More than it may take: other work may share this machine.
+#: Far longer than it takes, because other work may share this machine.
 SOON = 20
 
 MIB = 1024 * 1024
@@ -67,13 +67,13 @@ async def send(session: aiohttp.ClientSession, event: str | int, count: int = 1,
 
 
 async def flags_of(session: aiohttp.ClientSession, sid: str) -> Any:
-    """What ComfyUI was told by a client."""
+    """The feature flags that ComfyUI has from a client."""
     async with session.get("/test/flags", headers=bearer(KEY)) as answer:
         return (await answer.json()).get(sid, {}).get("feature_flags")
 
 
 async def heard_until(socket: aiohttp.ClientWebSocketResponse, last: str) -> list[Any]:
-    """The kinds of the messages up to one of kind `last`; binary ones are numbers."""
+    """The types of the messages up to the first of type `last`. Binary messages are numbers."""
     kinds: list[Any] = []
     while not kinds or kinds[-1] != last:
         message = await socket.receive(timeout=SOON)
@@ -121,7 +121,7 @@ async def test_what_is_addressed_to_them_they_hear(session: aiohttp.ClientSessio
 
 
 async def test_who_queues_with_a_key_may_listen_without(session: aiohttp.ClientSession) -> None:
-    """As ComfyUI's own examples do once they send the key with the prompt."""
+    """ComfyUI's own examples work this way once they send the key with the prompt."""
     async with session.ws_connect("/ws?clientId=example") as stranger:
         async with session.post(
             "/prompt", json={"prompt": GRAPH, "client_id": "example"}, headers=bearer(KEY)
@@ -135,7 +135,7 @@ async def test_who_queues_with_a_key_may_listen_without(session: aiohttp.ClientS
 
 
 async def test_pictures_come_through(session: aiohttp.ClientSession) -> None:
-    """They are longer than what may wait, and come faster than they can be sent."""
+    """They are larger than the limit of unsent bytes, and come faster than they can be sent."""
     async with (
         session.ws_connect("/ws?clientId=pictures", max_msg_size=0) as stranger,
         session.ws_connect("/ws?clientId=pictures-2", headers=bearer(KEY), max_msg_size=0) as mine,
@@ -306,7 +306,7 @@ async def test_who_has_a_key_takes_a_client_id_from_who_has_none(session: aiohtt
             while (message := await stranger.receive(timeout=SOON)).type is aiohttp.WSMsgType.TEXT:
                 pass
             assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1008)
-            await asyncio.sleep(1.5)  # until the other one is aborted
+            await asyncio.sleep(1.5)  # until the other socket is aborted
             await send(session, "test_end", sid="wanted")
             assert "test_end" in await heard_until(mine, "test_end")
             with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):

@@ -1,6 +1,6 @@
-"""The same requests with a valid key in each of them, one that may only look.
+"""The same requests, each with a valid key that may only look.
 
-Nothing changes, and nothing comes out that it may not read.
+Nothing changes, and nothing leaks that this key may not read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hostile.target import OF_THE_OWNER, Target, statuses, with_viewers_key
 from hostile.test_hostile import ANSWERED_BY_OTHERS as WITHOUT_KEY_BY_OTHERS
 from hostile.test_hostile import TABLES as WITHOUT_KEY
 
-#: aiohttp fails where a name is longer than file systems take, and where a handshake is no text.
+#: aiohttp fails if a name is longer than file systems allow, or if a handshake isn't text.
 ANSWERED_BY_OTHERS = {
     *WITHOUT_KEY_BY_OTHERS["miniature"], "upgrade /ws with a key of rubbish", "upgrade /ws with a version of rubbish",
 }  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_viewer_breaks_nothing(target: Target, group: str) -> None:
 
 
 def test_a_viewer_is_let_in(target: Target) -> None:
-    """So that the tests above are about something."""
+    """If it weren't, the tests above would prove nothing."""
     answers = [answer for group in TABLES for answer in target.answers_to_viewer(group, TABLES[group]).values()]
     first = [next(iter(statuses(answer)), 0) for answer in answers]
     assert first.count(200) > 300

@@ -1,11 +1,11 @@
-"""Keys at the beginning of the path: what looks like `/key/KEY/`, and what is behind it."""
+"""Keys at the beginning of the path: what looks like `/key/KEY/`, and what follows it."""
 
 from hostile.wire import request
 
 #: What an attacker wants.
 WANTED = ("/canary/x", "/queue", "/userdata/secret.json", "/view?filename=secret.png", "/canary_pictures/secret.png")
 
-#: A guess, in the form in which a key is taken.
+#: Guesses in the form `/key/KEY`.
 GUESSES = (
     "/key/wrong", "/key/wrong/key/wrong2", "/key/wrong" * 20, "/key/%00", "/key/%ff", "/key/%", "/key/%zz", "/key/%2f",
     "/key/[redacted]", "/key/sha256:" + "0" * 64, "/key/null", "/key/%20", "/key/ ", "/key/*", "/key/{key}", "/key/;",
@@ -13,7 +13,7 @@ GUESSES = (
     "/key/" + "a" * 3000, "/key/\xff\xfe", "/key/%c0%af", "/key/wrong%2f..%2f..",
 )  # fmt: skip
 
-#: A path that somebody takes for another one; none of them is of the form, not even where the key in it is right.
+#: Paths that some software takes for others. None of them has the form `/key/KEY`, so even the right key doesn't count.
 ODD = (
     "/key", "/key/", "/key//", "/key/.", "/key/..", "/key/%2e", "/key/%2e%2e", "/key/.%2e", "/key//@KEY@",
     "//key/@KEY@",
@@ -26,7 +26,7 @@ ODD = (
     "http://@HOST@/key", "http://@HOST@/KEY/@KEY@",
 )  # fmt: skip
 
-#: The way from a guess to something that needs no key, and on to something that does.
+#: Ways from a guess, past something that needs no key, to something that does.
 DETOURS = (
     "/health/../queue", "/health/..%2fqueue", "/extensions/../queue", "/extensions/%2e%2e/queue", "/x.js/../queue",
     "/auth_login.html/../queue", "/../queue", "/../../queue", "/./queue", "//queue", "/%2e%2e/queue", "/queue/.js",

@@ -1,4 +1,4 @@
-"""WebSocket upgrades: `/ws` itself is open as the guide says, everything else is not."""
+"""WebSocket upgrades: `/ws` itself is open, as the guide says. Everything else is not."""
 
 from hostile.wire import request
 
@@ -6,7 +6,7 @@ NONCE = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 VERSION = "Sec-WebSocket-Version: 13"
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", NONCE, VERSION)
 
-#: An upgraded request that no handler of ours expects.
+#: Targets of upgrades that we have no handler for.
 TARGETS = (
     "/canary/x", "/queue", "/prompt", "/", "/userdata/secret.json", "/canary_pictures/secret.png", "/ws/../queue",
     "/ws/", "/ws/x", "/ws;x", "/ws%2f", "/wss", "/WS", "//ws/../queue", "/ws?/../queue", "/api/ws/../queue", "/ws%00",
@@ -50,11 +50,11 @@ ODD = {
 
 
 def upgrade(target: str, *fields: str) -> bytes:
-    """Without the `Connection: close` of the others, which would be no upgrade."""
+    """A request without the `Connection: close` of the others, which would prevent the upgrade."""
     return request(f"GET {target}", *fields).replace(b"Connection: close\r\n", b"")
 
 
-#: Frames that a client may send before anybody answered: a text message with a request in it, masked by zeros.
+#: A frame that a client may send before it has an answer: a text message with a request in it, with a mask of zeros.
 _TEXT = b"GET /canary/x HTTP/1.1\r\nHost: x\r\n\r\n"
 FRAME = b"\x81" + bytes([0x80 | len(_TEXT)]) + b"\x00" * 4 + _TEXT
 

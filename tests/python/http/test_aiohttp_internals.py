@@ -1,6 +1,6 @@
-"""aiohttp's private names: each is in one file, is there, and says what the public one beside it says.
+"""aiohttp's private names: each is used in one file, exists, and gives the same as its public counterpart.
 
-The release tests run this file on the oldest aiohttp that is supported, too.
+The release tests also run this file with the oldest aiohttp that we support.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from support.client import fetch
 
 ROOT = Path(__file__).resolve().parents[3]
 
-#: Where each is asked: one file in Rust, one in Python.
+#: The only files that use them: one in Rust, one in Python.
 RUST, PYTHON = ROOT / "src/py/aiohttp.rs", Path(aiohttp_internals.__file__)
 
-#: Before aiohttp 3.14 all names there were strings.
+#: Before aiohttp 3.14, all keys of a request were strings.
 MINE = web.RequestKey("mine", object) if hasattr(web, "RequestKey") else "mine"
 
-#: What the private name says, and what the public one says.
+#: How to get each value by its private name, and by its public one.
 OF_A_REQUEST = {
     "_headers": (lambda request: request._headers, lambda request: request.headers),
     "_method": (lambda request: request._method, lambda request: request.method),
@@ -43,11 +43,11 @@ OF_A_REQUEST = {
     ),
     "_state": (lambda request: request._state[MINE], lambda request: request[MINE]),
     "_rel_url": (lambda request: request._rel_url, lambda request: request.rel_url),
-    # The answers that a request remembers.
+    # Values that a request caches.
     "_cache": (lambda request: request._cache["path"], lambda request: request.path),
 }
 
-#: What no public name says.
+#: These have no public counterpart.
 SET_ONLY = {
     "_handle_request", "_lingering_time", "_message_tail", "_middlewares", "_path", "_payload_parser", "_post_start",
     "_resources",
@@ -63,7 +63,7 @@ async def test_private_and_public_names_agree(aiohttp_server):
 
     async def compare(request):
         request[MINE] = object()
-        assert request.path == "/x/y"  # which it remembers
+        assert request.path == "/x/y"  # now it is cached
         for name, (private, public) in OF_A_REQUEST.items():
             one, other = private(request), public(request)
             seen[name] = one is other or one == other

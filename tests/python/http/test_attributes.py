@@ -1,4 +1,4 @@
-"""What a key file says of its keys: `scope=`, `expires=`, `from=`, `user=`."""
+"""The attributes of keys in a key file: `scope=`, `expires=`, `from=`, `user=`."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ LINES = (
 
 NEEDS = {"/view": "view", "/run": "run", "/both": "run,nodes", "/any": "", "/list/*": ["view", "metrics"]}
 
-#: More than the second that is promised: other work may share this machine.
+#: Longer than the promised second, because other work may share this machine.
 SOON = 5
 
-#: As long as two looks take.
+#: Time enough for two looks at the key file.
 A_WHILE = 1.3
 
 
 def write(path, *lines):
-    """As editors and deployment tools do."""
+    """Replaces the file in one step, as editors and deployment tools do."""
     beside = path.with_suffix(".new")
     beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     beside.chmod(0o600)
@@ -94,7 +94,7 @@ async def server(aiohttp_server, key_file):
 
 @pytest.fixture
 async def client(server, aiohttp_client):
-    """It closes before its server, which would wait for it."""
+    """A client that closes before its server, which would otherwise wait for it."""
     return await aiohttp_client(server)
 
 
@@ -150,7 +150,7 @@ async def test_each_key_may_do_what_its_scope_covers(server):
 )
 @pytest.mark.parametrize("accept", [{}, BROWSER], ids=["a program", "a browser"])
 async def test_a_refusal_says_what_is_missing(server, key, path, needed, message, accept):
-    """A browser is not led to the login page: it is logged in."""
+    """A browser isn't sent to the login page: it is already logged in."""
     told = (f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"',)
     for headers in (bearer(key), basic(key), {"Cookie": await log_in(server, key)}):
         reply = await fetch(server, path, {**headers, **accept})
@@ -240,7 +240,7 @@ async def test_in_comfyui_a_route_that_nobody_knows_is_for_its_owner(comfyui):
 # Who is told what
 
 
-#: What an owner is told besides.
+#: What only an owner is told.
 OF_OWNER = {
     "displaced_middlewares": [],
     "state": {"kind": "memory", "place": "memory", "fault": None, "away_since": None, "nodes": 1},
@@ -364,7 +364,7 @@ async def test_behind_a_proxy_the_clients_address_counts(aiohttp_server, key_fil
     assert await status(ELSEWHERE, "192.0.2.1") == 200
     assert await status(ELSEWHERE, "203.0.113.1, 192.0.2.1") == 200
     assert await status(ELSEWHERE, "192.0.2.1, 203.0.113.1") == 403
-    # Where it is not known, not even one that the proxy itself has will do.
+    # If the client's address is unknown, the proxy's own address doesn't count instead.
     near = write(key_file, f"{KEY} near from=127.0.0.1")
     await asyncio.sleep(A_WHILE)
     assert near == key_file
@@ -373,7 +373,7 @@ async def test_behind_a_proxy_the_clients_address_counts(aiohttp_server, key_fil
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The end
+# The end of a key
 
 
 def moment(unix):
@@ -381,7 +381,7 @@ def moment(unix):
 
 
 async def in_flight(server, key, path="/stream"):
-    """A request that the server answers for as long as it may: what reads it, and what closes it."""
+    """Starts a request whose answer never ends by itself, and returns its reader and writer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SOON)
@@ -390,7 +390,7 @@ async def in_flight(server, key, path="/stream"):
 
 
 async def end_of(reader):
-    """When the server ends it."""
+    """Waits until the server ends it, and returns the time."""
     with suppress(ConnectionError):
         while await reader.read(65536):
             pass
@@ -398,7 +398,7 @@ async def end_of(reader):
 
 
 async def close_of(socket):
-    """What a WebSocket is closed with, and when."""
+    """Waits until a WebSocket is closed, and returns the code and the time."""
     message = await socket.receive()
     assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED), message
     return socket.close_code, time.time()
@@ -411,7 +411,7 @@ async def is_alive(socket):
 
 @pytest.mark.slow
 async def test_what_a_key_has_open_ends_with_it(server, client, key_file):
-    """Though no request comes in."""
+    """Even if no request comes in."""
     end = int(time.time()) + 3
     write(key_file, f"{KEY} owner", f"{RUNNER} bot scope=run expires={moment(end)}")
     await asyncio.sleep(A_WHILE)
@@ -425,7 +425,7 @@ async def test_what_a_key_has_open_ends_with_it(server, client, key_file):
     assert [code for code, _ in closed] == [1008, 1008]
     for at in (aborted, *(at for _, at in closed)):
         assert end <= at < end + SOON, at - end
-    print("after", [round(at - end, 2) for at in (aborted, *(at for _, at in closed))])  # seen with -s
+    print("after", [round(at - end, 2) for at in (aborted, *(at for _, at in closed))])  # shown by pytest -s
     for headers in (bearer(RUNNER), session):
         reply = await fetch(server, "/run", headers)
         assert reply.status == 401
@@ -433,7 +433,7 @@ async def test_what_a_key_has_open_ends_with_it(server, client, key_file):
         (await fetch(server, "/run", bearer(RUNNER)))
         .headers["WWW-Authenticate"]
         .startswith(f'{CHALLENGE}, error="invalid_token"')
-    ), "it is an unknown key"
+    ), "an expired key is an unknown key"
     assert await is_alive(stays)
     assert await asyncio.wait_for(other.read(4), SOON)
     writer.close()
@@ -447,7 +447,7 @@ async def test_what_a_key_has_open_ends_though_nobody_could_look_when_it_ended(s
     await asyncio.sleep(end - 1 - time.time())
     reader, writer = await in_flight(server, RUNNER)
     assert time.time() < end, "this machine is too slow for the test"
-    time.sleep(2.5)  # a handler holds up the event loop
+    time.sleep(2.5)  # a handler blocks the event loop
     await asyncio.wait_for(end_of(reader), SOON)
     writer.close()
 
@@ -462,7 +462,7 @@ async def test_what_a_key_has_open_ends_when_its_line_no_longer_allows_it(server
     write(key_file, f"{KEY} owner {attributes}", f"{RUNNER} bot scope=run")
     changed = time.time()
     (code, closed), aborted = await asyncio.wait_for(asyncio.gather(close_of(gone), end_of(reader)), SOON)
-    print("after", round(closed - changed, 2), round(aborted - changed, 2))  # seen with -s
+    print("after", round(closed - changed, 2), round(aborted - changed, 2))  # shown by pytest -s
     assert code == 1008
     assert await is_alive(stays)
     writer.close()
@@ -548,7 +548,7 @@ async def test_while_it_runs_the_last_good_version_counts(of_two, caplog):
     write(second, f"{KEY} scope=all", f"{LATER} new")
     await asyncio.sleep(A_WHILE)
     for _ in range(3):
-        assert (await fetch(server, "/run", bearer(KEY))).status == 403, "no key has more than both say"
+        assert (await fetch(server, "/run", bearer(KEY))).status == 403, "a key may only do what both files allow"
         assert (await fetch(server, "/view", bearer(LATER))).status == 401
         await asyncio.sleep(A_WHILE / 2)
     said = [record.getMessage() for record in caplog.records if "other attributes" in record.getMessage()]
@@ -573,7 +573,7 @@ async def test_a_sooner_end_counts_all_the_same(of_two, aiohttp_client):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# `scopes=` of one's own application
+# `scopes=` in your own application
 
 
 @pytest.mark.parametrize(
@@ -656,7 +656,7 @@ async def test_a_function_that_fails_admits_nobody(aiohttp_server, key_file, nee
             assert reply.status == 500
             assert SECRET not in reply.text
     assert (await fetch(server, "/view", bearer(WRONG_KEY))).status == 401
-    assert (await fetch(server, "/auth_session", bearer(VIEWER))).status == 200, "ours do not ask it"
+    assert (await fetch(server, "/auth_session", bearer(VIEWER))).status == 200, "our own routes don't ask it"
     assert CANARY not in caplog.text
 
 
@@ -709,8 +709,8 @@ async def test_what_is_known_of_a_route_keeps_no_application_alive(key_file):
         return weakref.ref(app)
 
     app = await serve()
-    await asyncio.sleep(A_WHILE)  # the last look
+    await asyncio.sleep(A_WHILE)  # until the last look is over
     if (cached := getattr(web_app, "_cached_build_middleware", None)) is not None:
-        cached.cache_clear()  # aiohttp's own
+        cached.cache_clear()  # aiohttp's own cache
     gc.collect()
     assert app() is None

@@ -1,4 +1,4 @@
-"""The audit log: who did what, in lines that nobody can forge, and that nothing waits for."""
+"""The audit log: who did what. Nobody can forge its lines, and nothing waits for it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def start(aiohttp_server, keys, log):
 
 
 async def told(server, log, *events):
-    """The lines of these events, without their times; of all but the start where none is named."""
+    """The lines of these events, without their times. Without `events`, all lines except those of the start."""
     await asyncio.to_thread(server.app[AUTH].end)
     lines = [line for line in lines_of(log) if line.pop("time")]
     wanted = [line for line in lines if (line["event"] in events if events else line["event"] not in STARTING)]
@@ -198,7 +198,7 @@ async def test_a_request_leaves_a_line_if_it_matters(start, log, method, target,
 
 
 async def test_a_method_that_answers_two_routes_hides_nothing(aiohttp_server, keys, log):
-    """`self.answer` is another object each time. aiohttp makes one handler of those that are equal."""
+    """Each `pages.answer` is a new object, but they are equal, so aiohttp makes one handler of them."""
 
     class Pages:
         async def answer(self, request):
@@ -362,7 +362,7 @@ def test_what_is_no_file_is_refused(keys, tmp_path, name):
         create_auth_middleware(KeyStore(api_key_file=[keys]), audit=tmp_path / name)
 
 
-#: One that writes a line for each request, a hundred and more a second, until it is killed.
+#: A process that writes a line for each request, a hundred a second or more, until it is killed.
 BUSY = """
 import sys, time
 from pathlib import Path
@@ -391,7 +391,7 @@ def test_a_kill_loses_the_last_second_at_most(log):
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        assert process.stdout.readline()  # it has begun
+        assert process.stdout.readline()  # it has started
         admitted, deadline = 0, time.monotonic() + 2
         while time.monotonic() < deadline:
             assert process.stdout.readline()
@@ -405,10 +405,10 @@ def test_a_kill_loses_the_last_second_at_most(log):
         assert len(found) - before >= expected > 0
         before = len(found)
     starts = [number for number, line in enumerate(log.read_bytes().splitlines()) if b'"started"' in line]
-    assert len(starts) == 2, "the second begins on a line of its own"
+    assert len(starts) == 2, "the second process starts on a new line"
 
 
-#: Its disk is full: files grow no larger than this until it says otherwise.
+#: A process whose disk is full: it limits the size of its files, and lifts the limit later.
 FULL = """
 import asyncio, resource, signal, sys, time
 from aiohttp.test_utils import make_mocked_request
@@ -453,11 +453,11 @@ async def test_an_older_log_is_gone_on_with(start, log):
     log.chmod(0o640)
     server = await start()
     assert len(await told(server, log, *STARTING)) == 2
-    assert log.stat().st_mode & 0o777 == 0o640, "as its owner wants it"
+    assert log.stat().st_mode & 0o777 == 0o640, "the owner's mode stays"
 
 
 async def test_in_comfyui_no_folder_of_clients_may_hold_it(tmp_path, keys, log, aiohttp_server):
-    """The rest is in tests/python/comfyui."""
+    """tests/python/comfyui tests the folders."""
     app = web.Application()
     app.router.add_route("*", "/prompt", secret)
     install_as_comfyui(app, api_key_file=keys, audit=log)
@@ -470,7 +470,7 @@ async def test_in_comfyui_no_folder_of_clients_may_hold_it(tmp_path, keys, log, 
 
 @pytest.mark.parametrize("order", [1, -1])
 async def test_a_handler_of_several_routes_is_judged_at_each(aiohttp_server, keys, log, order):
-    """What was found out of a route's reads must not be taken for what another route needs, or another method."""
+    """What is remembered about one route must not be used for another route or method."""
     app = web.Application()
 
     async def shared(request):

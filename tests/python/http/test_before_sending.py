@@ -1,4 +1,4 @@
-"""What is done to each response before it is sent: with ours as the only receiver, and with another one beside it."""
+"""What happens to each response before it is sent, if ours is the only signal receiver and if there is another."""
 
 from __future__ import annotations
 

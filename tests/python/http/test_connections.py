@@ -1,4 +1,4 @@
-"""A connection lives no longer than what admitted it, though no request comes in."""
+"""A connection ends with the key or session that admitted it, even if no request comes in."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from support.apps import echo_socket
 from support.client import BEARER, UPGRADE, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
-#: It waits for timers.
+#: These tests wait for timers.
 pytestmark = pytest.mark.slow
 
-#: More than the second that is promised: other work may share this machine.
+#: Longer than the promised second, because other work may share this machine.
 SOON = 5
 
-#: As long as two looks take.
+#: Time enough for two looks at the key file.
 A_WHILE = 1.3
 
 BIG = 64 * 1024 * 1024
 
 
 async def deaf_socket(request):
-    """It neither reads nor ends by itself."""
+    """Neither reads nor ends by itself."""
     socket = web.WebSocketResponse()
     await socket.prepare(request)
     await asyncio.sleep(3600)
@@ -56,7 +56,7 @@ async def upload(request):
 
 
 def replace(path, *keys):
-    """As editors and deployment tools do."""
+    """Replaces the file in one step, as editors and deployment tools do."""
     beside = path.with_suffix(".new")
     beside.write_text("".join(f"{key}\n" for key in keys))
     beside.replace(path)
@@ -94,7 +94,7 @@ async def client(aiohttp_client, key_file, tmp_path):
 
 
 async def close_code(socket):
-    """What a socket is closed with, once it is."""
+    """Waits until a socket is closed, and returns the code."""
     message = await socket.receive(timeout=SOON)
     assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED), message
     return socket.close_code
@@ -106,7 +106,7 @@ async def is_alive(socket):
 
 
 async def browser(server):
-    """What a page of this server's sends with a session of its own."""
+    """Logs in, and returns what a page of this server sends with that session."""
     return {"Cookie": await log_in(server), "Origin": str(server.make_url("")).rstrip("/")}
 
 
@@ -116,7 +116,7 @@ async def log_out(server, headers):
 
 
 class Pending:
-    """A request that is in flight until the server ends it. Nothing is read in the meantime."""
+    """A request in flight. Nothing of the answer is read until the server ends it."""
 
     def __init__(self, server, target, headers=BEARER, method="GET"):
         self._server, self._target, self._authorization = server, target, headers.get("Authorization")
@@ -136,7 +136,7 @@ class Pending:
             await asyncio.sleep(0.01)
 
     def _requests(self):
-        """Those whose clients are there: aiohttp lets a handler go on that doesn't write."""
+        """Only requests whose client is still there: aiohttp lets a handler that doesn't write run on."""
         return [
             request
             for request in requests_in_flight(asyncio.get_running_loop())
@@ -150,7 +150,7 @@ class Pending:
         return bool(self._requests())
 
     async def is_ended(self):
-        """Whether the server ends it before all was sent."""
+        """Whether the server ends it before everything was sent."""
         until = asyncio.get_running_loop().time() + SOON
         while self._requests():
             assert asyncio.get_running_loop().time() < until
@@ -173,7 +173,7 @@ async def test_the_sockets_of_a_removed_key_are_closed(client, key_file):
     assert [await close_code(socket) for socket in gone] == [1008, 1008]
     await asyncio.sleep(A_WHILE)
     assert all([await is_alive(socket) for socket in stays])
-    async with client.ws_connect("/ws?clientId=mine") as socket:  # its clientId is free
+    async with client.ws_connect("/ws?clientId=mine") as socket:  # the clientId is free again
         assert await is_alive(socket)
 
 
@@ -239,7 +239,7 @@ async def test_it_is_watched_again_after_the_server_was_idle(client, key_file):
 
 
 async def test_a_busy_server_is_watched(client, key_file):
-    """Other requests look at the key file, too."""
+    """Other requests make the server look at the key file, too."""
     done = asyncio.Event()
 
     async def others():

@@ -1,4 +1,4 @@
-"""Why was this refused? One line at the level DEBUG for each decision, and never a credential in it."""
+"""Each decision leaves one DEBUG line that says why. It never contains a credential."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ async def test_no_line_while_it_is_off(aiohttp_server, caplog):
     await fetch(server, "/nothing")
     assert [record for record in caplog.records if record.name == "comfy_auth_rs.decisions"] == []
     caplog.set_level(logging.DEBUG, "comfy_auth_rs")
-    await asyncio.sleep(1.1)  # it is looked at once a second
+    await asyncio.sleep(1.1)  # the level is checked once a second
     await fetch(server, "/nothing")
     assert [record for record in caplog.records if record.name == "comfy_auth_rs.decisions"] != []

@@ -1,8 +1,8 @@
-"""The whole decision, over real sockets, against the model of it: for any history of requests, nothing is admitted that
-the design doesn't admit, and nothing refused that it doesn't refuse.
+"""Compares the server's decisions, over real sockets, with a model of the design. For any history of requests, the
+server must admit what the model admits, and refuse what it refuses.
 
-That this can fail is tested too: servers with well-known flaws are found, and so is every mutant of the model, of which
-each has one sentence of the design wrong.
+We also test that these tests can fail: they find servers with well-known flaws, and every mutant of the model. Each
+mutant gets one sentence of the design wrong.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ READS = ("GET", "HEAD")
 ALL = (*READS, "POST", "PUT", "PATCH", "DELETE")
 WITH_OPTIONS = (*ALL, "OPTIONS")
 
-#: Targets, and what the router makes of them.
+#: Targets, and the routes they resolve to.
 PLACES = (
     Place("/prompt", ALL, "/prompt", read="view", write="run"),
     Place("/api/prompt", ALL, "/api/prompt", read="view", write="run"),
@@ -139,12 +139,12 @@ SOCKETS = tuple(place for place in PLACES if place.route.endswith("/ws"))
 SESSIONS = tuple(place for place in PLACES if place.route == "/auth_session" or "logout" in place.target)
 
 
-#: Of several valid keys in one request the first in this order is the one that counts as good from there.
+#: If a request has several valid keys, only the first in this order counts as used from that address.
 ORDER = {"bearer": 0, "basic": 0, "x-api-key": 1, "api_key": 2, "token": 2, "url": 3}
 
 
 class Choices:
-    """Random bytes, each of which chooses something. Zeros choose what comes first, so that histories shrink."""
+    """Random bytes that each choose something. A zero chooses the first option, so histories can shrink."""
 
     def __init__(self, data):
         self._bytes = iter(data)
@@ -198,11 +198,11 @@ def a_request(choices, policy):
 
 
 def sound(request):
-    """Without what would disturb other histories, or say what nobody says."""
-    if request.method == "DELETE" or "logout" in request.place.target:  # no session that others use
+    """Drops whatever would disturb other histories, or that no client sends."""
+    if request.method == "DELETE" or "logout" in request.place.target:  # end no session that others use
         cookies = tuple(cookie._replace(own=True, key=KEY) for cookie in request.cookies)
         request = replace(request, cookies=cookies)
-    if request.place.route == "/auth_login.html":  # with a key in its address it only leads to the one without
+    if request.place.route == "/auth_login.html":  # with a key in its URL, it only redirects
         credentials = tuple(pair for pair in request.credentials if pair.source != "url")
         request = replace(request, credentials=credentials)
     if request.place not in SOCKETS or request.method != "GET":
@@ -214,7 +214,7 @@ def any_requests(choices, policy):
     return [a_request(choices, policy) for _ in range(choices.of(1, 2, 3))]
 
 
-#: Who sends guesses, and by what: no web page can send the first ones.
+#: How guesses are sent. No web page can send the first two.
 GUESSERS = (
     {"source": "x-api-key"},
     {"source": "bearer"},
@@ -227,7 +227,7 @@ GUESSERS = (
 
 
 def guesses(first, last, source="x-api-key", place=PLACES[0], **said):
-    """Requests with at most one guess in `Authorization` each, and with ten elsewhere."""
+    """Requests with guesses: one per request in `Authorization`, up to ten elsewhere."""
     values = [Credential(source, f"guess-{number}") for number in range(first, last)]
     each = 1 if source == "bearer" else 10
     return [
@@ -237,7 +237,7 @@ def guesses(first, last, source="x-api-key", place=PLACES[0], **said):
 
 
 def requests_of_a_guesser(choices, policy):
-    """Who guesses nine or ten times, at first or after having been seen with a key, and perhaps goes on."""
+    """Somebody guesses nine times or more, among other requests that may use a key."""
     steps = [a_request(choices, policy) for _ in range(3)]
     guesser = choices.of(*GUESSERS)
     at = choices.of(0, 1, 2)
@@ -247,7 +247,7 @@ def requests_of_a_guesser(choices, policy):
 
 
 def requests_with_keys_in_a_lock(choices, policy):
-    """Somebody's keys and sessions, before a lock and in it, one after the other."""
+    """Somebody uses keys and sessions, first before a lock and then during it."""
     guesser, before, more = choices.of(*GUESSERS), choices.of(0, 1, 2), choices.of(0, 4, 9, 10, 30)
     owner = choices.of(*GUESSERS)
     steps = []
@@ -268,7 +268,7 @@ def requests_with_keys_in_a_lock(choices, policy):
 
 
 def requests_with_a_session(choices, policy):
-    """Made, used, perhaps logged out, used again."""
+    """A session is used, perhaps logged out, and used again."""
     own = (Cookie(KEY, own=True),)
     steps = [replace(a_request(choices, policy), cookies=own, credentials=()) for _ in range(3)]
     steps[1] = replace(steps[1], place=choices.of(*SESSIONS), method=choices.of("DELETE", "GET", "POST"))
@@ -276,14 +276,14 @@ def requests_with_a_session(choices, policy):
 
 
 def requests_of_a_program(choices, policy):
-    """Nothing marks a browser."""
+    """Nothing in them marks a browser."""
     steps = [a_request(choices, policy) for _ in range(2)]
     bare = dict.fromkeys(("site", "mode", "destination", "origin", "referer"), None) | {"accept": "*/*", "cookies": ()}
     return [replace(step, **bare) for step in steps]
 
 
 def requests_by_links(choices, policy):
-    """Somebody with a session tries a key by a link, after nine other guesses."""
+    """Somebody with a session opens a link with a key, after nine guesses."""
     root = next(place for place in PLACES if place.target == "/")
     tried = (Credential("api_key", choices.of("guess", OTHER_KEY)),)
     link = Request("GET", root, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin", accept="text/html")
@@ -300,13 +300,13 @@ def requests_by_links(choices, policy):
 
 
 def log_ins(choices, policy):
-    """From any page, with what may be in an address."""
+    """From any page, with a key in any place."""
     place = next(place for place in PLACES if place.route == "/auth_session")
     return [replace(a_request(choices, policy), place=place, method="POST") for _ in range(2)]
 
 
 def requests_that_ask_who_it_is(choices, policy):
-    """Guesses beside a session, where it is told which one counts."""
+    """Guesses beside a session, on the route that tells which of them counts."""
     route = next(place for place in PLACES if place.target == "/auth_session")
     tried = (Credential("x-api-key", choices.of("guess", SHORT_KEY)),)
     asking = Request("GET", route, tried, (Cookie(KEY),), host=HOSTS[0], site="same-origin")
@@ -319,7 +319,7 @@ def requests_for_a_socket(choices, policy):
 
 
 def prompts_of_a_user(choices, policy):
-    """By two keys of one user, and by keys without limits."""
+    """Prompts by two keys of one user, and by keys without limits."""
     places = [place for place in PLACES if place.route in ("/prompt", "/api/prompt")]
     steps = []
     for _ in range(8):
@@ -360,7 +360,7 @@ HISTORIES = st.binary(min_size=160, max_size=160).map(a_history)
 
 
 def plant(folder):
-    """The files that servers have."""
+    """Writes the files that the servers have."""
     for name in (
         "web/assets/app.js",
         "web/index.html",
@@ -373,7 +373,7 @@ def plant(folder):
         (folder / name).write_text(SECRET)
 
 
-#: What the key file says of each key.
+#: The attributes of each key in the key file.
 LINES = {
     **dict.fromkeys((KEY, OTHER_KEY, SHORT_KEY), ""),
     VIEW_KEY: "scope=view",
@@ -386,7 +386,7 @@ LINES = {
 
 
 def make_app(folder, policy, flaw=None):
-    """Shaped like ComfyUI. What its handlers are asked goes to `app[SERVED]`."""
+    """An application like ComfyUI. Its handlers note each request in `app[SERVED]`."""
 
     async def answer(request):
         request.app[SERVED].append(request.headers["X-Number"])
@@ -443,12 +443,12 @@ def make_app(folder, policy, flaw=None):
 
 SERVED = web.AppKey("served", list)
 
-#: Each history has addresses of its own: no lock of another one holds for it.
+#: Each history has its own addresses, so the locks of others don't affect it.
 HISTORY = itertools.count(1)
 
 
 class Client:
-    """Writes requests of one history down, sends them, and says what came of them."""
+    """Turns the requests of one history into HTTP, sends them, and tells how each was decided."""
 
     def __init__(self, server, jar, number):
         self.server = server
@@ -462,7 +462,7 @@ class Client:
         return str(IPv4Address(base) + self.number)
 
     async def prepare(self, history, replica):
-        """A session that this history alone has."""
+        """Makes a session for this history alone."""
         if any(cookie.own for request in history for cookie in request.cookies):
             _, value = await log_in(replica, KEY, HOSTS[0])
             self.own = {host: (self.jar[KEY, host][0], value) for host in HOSTS}
@@ -513,7 +513,7 @@ class Client:
         return path + ("?" + "&".join(pairs) if pairs else ""), fields
 
     async def send(self, request, connections):
-        """The outcome, from what came out of the server and what reached its handlers."""
+        """The outcome, judged by the server's reply and by what reached its handlers."""
         source = self.address(request.peer)
         connection = await connections.enter_async_context(Connection(self.server, source))
         target, fields = self.written(request)
@@ -554,12 +554,12 @@ def outcome_of(reply, method):
     assert challenge is None
     if "Set-Cookie" in reply.headers and "refresh" in reply.text:
         return LOGGED_IN
-    assert reply.status in (101, 200, 204, 400, 404, 405)  # those above 300: nobody took it, but it came through
+    assert reply.status in (101, 200, 204, 400, 404, 405)  # above 300: admitted, but nobody handles it
     return ADMITTED
 
 
 async def log_in(server, key, host):
-    """Name and value of a new session."""
+    """The name and value of a new session's cookie."""
     async with Connection(server) as connection:
         fields = [("Host", host), ("X-API-Key", key)]
         reply = await connection.request("/auth_session", fields, method="POST", body=b"")
@@ -584,8 +584,8 @@ def forge(key, expires):
 
 
 class Servers:
-    """A server for each history, since to a server all of them come from one address: loopback. Sessions are made by a
-    replica, so that they leave nothing behind where they are used."""
+    """A new server for each history, since to a server they all come from one address: loopback. Sessions are made by a
+    replica, so making them changes nothing on the server that is tested."""
 
     def __init__(self, start, folder):
         self._start = start
@@ -617,7 +617,7 @@ class Servers:
 
 @pytest.fixture
 def servers(aiohttp_server, tmp_path, caplog):
-    caplog.set_level(logging.CRITICAL, "comfy_auth_rs")  # thousands of lines say nothing new
+    caplog.set_level(logging.CRITICAL, "comfy_auth_rs")  # thousands of lines would tell nothing new
     plant(tmp_path)
     return Servers(aiohttp_server, tmp_path)
 
@@ -626,14 +626,14 @@ def servers(aiohttp_server, tmp_path, caplog):
 # The tests
 
 
-#: `make soak` takes more.
+#: `make soak` runs more examples.
 @settings(max_examples=int(os.environ.get("DECISIONS", "600")), suppress_health_check=list(HealthCheck), deadline=None)
 @given(HISTORIES)
 async def test_the_server_decides_as_the_model(servers, example):
     await servers.check(*example)
 
 
-#: What once was judged otherwise by the model than by the server, each with who may come in afterwards.
+#: Two valid keys in one request: the model and the server once disagreed on which of them counts.
 REMEMBERED = {
     "the first key before the path": (Credential("url", OTHER_KEY), Credential("url", KEY)),
     "the first in the query": (Credential("api_key", OTHER_KEY), Credential("token", KEY)),
@@ -662,7 +662,7 @@ async def test_strangers_open_only_so_many_sockets(servers):
 
 
 async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):
-    """Else it would be refused for what the forger got wrong."""
+    """Otherwise it could be refused because the test forged it badly."""
     server = await servers.replica()
     name, _ = servers.jar[KEY, HOSTS[0]]
     for left, status in ((1000, 200), (-1, 401)):
@@ -672,11 +672,11 @@ async def test_a_forged_session_would_be_taken_if_it_had_not_expired(servers):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# That the tests can fail
+# Can these tests fail?
 
 
 def examples(count):
-    """The same histories each time, of the same kinds as above."""
+    """The same histories every time, of the same kinds as above."""
     numbers = random.Random(1)
     return [a_history(numbers.randbytes(160)) for _ in range(count)]
 
@@ -710,11 +710,11 @@ async def test_a_server_with_a_flaw_is_found(servers, is_open):
             await servers.check(policy, steps, flaw)
         except AssertionError:
             return
-    pytest.fail("nothing in 300 histories told it from a sound one")
+    pytest.fail("300 histories did not reveal the flaw")
 
 
 class Mutant(Model):
-    """Forgets one sentence of the design."""
+    """Gets one sentence of the design wrong."""
 
 
 class ForgetsExpiry(Mutant):
@@ -1306,7 +1306,7 @@ class LetsForeignPagesLogOut(Mutant):
 
 
 def test_every_mutant_of_the_model_is_told_from_it():
-    """So would a server be that forgot the same."""
+    """A server with the same mistake would be found, too."""
 
     def outcomes(kind, policy, steps):
         model = kind(policy)

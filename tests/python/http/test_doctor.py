@@ -26,7 +26,7 @@ from support.keys import KEY
 from support.servers import free_port
 from support.trees import SERVER, make_tree
 
-#: Each starts a process or more.
+#: Each test starts processes.
 pytestmark = pytest.mark.slow
 
 
@@ -54,7 +54,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @contextmanager
 def answering(status: int | None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """An HTTP server that gives every request this status (None: hangs up) on the port that is yielded."""
+    """An HTTP server that answers every request with this status (None: hangs up). Yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -283,7 +283,7 @@ def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured
     output = result.stdout
     assert result.returncode == 0
     assert b"Patch" in output
-    assert re.search(rb"\n {12,}\S", output)  # folded
+    assert re.search(rb"\n {12,}\S", output)  # long lines are wrapped
     for line in re.sub(rb"\033\[[0-9;]*m", b"", output).splitlines():
         assert len(line) <= 80 or b" " not in line[21:]  # a long name is not cut
     assert (b"\033[32m" in output) == coloured
@@ -292,7 +292,7 @@ def test_doctor_is_coloured_on_a_terminal_that_wants_it(tree, settings, coloured
 def test_own_addresses_are_not_loopback():
     for address in doctor._own_addresses():
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            probe.bind((address, 0))  # it is an address of this machine
+            probe.bind((address, 0))  # fails unless the address is this machine's
         assert not address.startswith(("127.", "::1"))
 
 
@@ -304,7 +304,7 @@ NOBODY = 65534
 
 
 def plant(tree: Path, marker: Path) -> Path:
-    """Modules that a program could import from `tree`, and an environment there: all of them tell that they ran."""
+    """Puts modules that a program could import, and an environment, into `tree`. Each of them notes that it ran."""
     tell = f"with open({str(marker)!r}, 'a') as told: told.write(__name__ + chr(10))\n"
     for name in ("platform", "json", "argparse", "aiohttp", "comfy_auth_rs", "sitecustomize", "ssl", "ast", "socket"):
         (tree / f"{name}.py").write_text(tell)
@@ -338,7 +338,7 @@ def ask_doctor(*arguments: object, cwd: Path, module: bool) -> subprocess.Comple
 def test_doctor_as_root_runs_nothing_of_another_user(tree, tmp_path, module):
     marker = tmp_path / "ran"
     python = plant(tree, marker)
-    (tree / "comfy_auth_rs.py").unlink()  # Python itself finds that one, before anything of ours
+    (tree / "comfy_auth_rs.py").unlink()  # Python itself would import this one before our code runs
     (tree / "venv/lib/python3.11/site-packages/comfy_auth_rs-1.2.3.dist-info").mkdir(parents=True)
     give_away(tree, *tree.rglob("*"))
     for cwd, directory in ((tmp_path, tree), (tree, tree), (tree, Path())):
@@ -354,7 +354,7 @@ def test_doctor_as_root_runs_nothing_of_another_user(tree, tmp_path, module):
 
 @needs_root
 def test_doctor_imports_nothing_from_the_folder(tree, tmp_path):
-    """Root's own, too: what runs there is ComfyUI's."""
+    """Not even if it is root's own: code there is ComfyUI's."""
     marker = tmp_path / "ran"
     python = plant(tree, marker)
     result = ask_doctor(tree, cwd=tmp_path, module=False)

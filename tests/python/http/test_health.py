@@ -1,4 +1,4 @@
-"""`GET /health`: the guide's JSON, and an answer whatever the drivers do."""
+"""`GET /health`: the guide's JSON, and an answer even if drivers hang."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_the_guides_json(server):
     assert vram.keys() == {"total", "free"}
     assert vram["total"] == device["total"]
     assert 0 < vram["free"] <= vram["total"]
-    assert all(type(size) is int for size in vram.values()), "bytes"
+    assert all(type(size) is int for size in vram.values()), "whole bytes"
 
 
 async def test_head(server):
@@ -58,7 +58,7 @@ async def test_head(server):
     ("", {"Cookie": "comfyui_session=forged"}, 200),
 ])  # fmt: skip
 async def test_tells_whether_a_credential_is_good(server, target, headers, status):
-    """A login page validates a key against it."""
+    """A login page can check a key this way."""
     reply = await fetch(server, f"/health{target}", headers)
     assert reply.status == status
     if status == 401:
@@ -77,7 +77,7 @@ async def test_such_tries_count_as_failed_attempts(server):
         assert (await fetch(server, "/health", bearer(f"wrong-{number}"))).status == 401
     for number in range(10):
         assert (await fetch(server, "/health", bearer(f"more-{number}"))).status == 429
-    assert (await fetch(server, "/health", BEARER)).status == 429, "right, but not told"
+    assert (await fetch(server, "/health", BEARER)).status == 429, "the key is right, but during a lock nobody is told"
     assert (await fetch(server, "/health")).status == 200, "monitoring is not locked out"
 
 
@@ -119,7 +119,7 @@ async def timed(awaitable):
 
 
 async def health(server):
-    """Its answer and the seconds that it took; in the meantime, the server answers others at once."""
+    """The answer, and the seconds it took. Meanwhile, the server must answer others at once."""
     task = asyncio.create_task(timed(fetch(server, "/health")))
     while not task.done():
         reply, seconds = await timed(fetch(server, "/ping"))
@@ -143,7 +143,7 @@ async def test_answers_while_a_driver_hangs(tmp_path, monkeypatch):
         assert found["device"]["type"] == "cpu", "the driver has never answered"
         assert 1.5 < seconds < 4
         answers = await asyncio.gather(*(health(server) for _ in range(20)))
-        assert max(seconds for _, seconds in answers) < 1.5, "nobody waits for the same flight again"
+        assert max(seconds for _, seconds in answers) < 1.5, "nobody waits again for the query that hangs"
 
         nvml.answer(CARDS)
         for _ in range(200):
@@ -155,13 +155,13 @@ async def test_answers_while_a_driver_hangs(tmp_path, monkeypatch):
 
         nvml.answer("hang\ncard GPU-aa11 24000 1 0 0 A\n")
         found, seconds = await health(server)
-        assert (found["vram"]["free"], seconds < 0.5) == (20000, True), "fresh for a second"
+        assert (found["vram"]["free"], seconds < 0.5) == (20000, True), "an answer stays fresh for a second"
         await asyncio.sleep(1.1)
         found, seconds = await health(server)
-        assert (found["device"]["name"], found["vram"]["free"]) == ("NVIDIA GeForce RTX 4090", 20000), "the last known"
+        assert (found["device"]["name"], found["vram"]["free"]) == ("NVIDIA GeForce RTX 4090", 20000), "the last answer"
         assert seconds < 4
 
         start = time.perf_counter()
         server.process.terminate()
         server.process.wait(10)
-        assert time.perf_counter() - start < 5, "a hanging driver does not keep the server from ending"
+        assert time.perf_counter() - start < 5, "a hanging driver does not keep the server from stopping"

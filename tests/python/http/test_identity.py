@@ -17,7 +17,7 @@ from support.keys import KEY, OTHER_KEY, WRONG_KEY
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
-#: As the design says: derived from the key, the same everywhere.
+#: It is derived from the key, so it is the same on every server.
 KEY_ID = hmac.digest(hashlib.sha256(KEY.encode()).digest(), b"comfy-auth-rs key id v1", "sha256")[:16].hex()
 
 
@@ -69,7 +69,7 @@ async def test_a_session_is_its_keys(server):
         "label": "alice's laptop", "key_id": KEY_ID, "source": "cookie",
     }  # fmt: skip
     foreign = {**cookie, "Sec-Fetch-Site": "cross-site"}
-    assert (await fetch(server, "/open", foreign)).json is None, "a foreign page's request is nobody's"
+    assert (await fetch(server, "/open", foreign)).json is None, "a request by another site's page has no identity"
 
 
 async def test_nobody_is_none_and_asking_counts_and_logs_nothing(server, caplog):

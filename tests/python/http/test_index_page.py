@@ -1,4 +1,4 @@
-"""`/` and `/index.html`: the server's page with the script in it, and HTTP around it as it should be."""
+"""`/` and `/index.html`: the server's page with the script in it, sent with correct HTTP."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_serves_the_page_with_the_script(server, target):
 
 
 async def test_who_gets_the_page(server):
-    """The root leads to the login; it has another name, but is no more open by that."""
+    """`/` redirects to the login. The page's other name is just as protected."""
     for target in ("/", "/index.html"):
         assert (await fetch(server, target, BROWSER)).status == 302
         assert (await fetch(server, target, {"Cookie": await log_in(server)})).body == INJECTED
@@ -101,7 +101,7 @@ async def test_a_file_that_is_written_over_is_seen(server, index):
 
 
 async def test_the_same_page_has_the_same_etag_after_a_restart(aiohttp_server, server, index):
-    """So that replicas and restarts don't make browsers load it again."""
+    """So browsers needn't load it again after a restart or from a replica."""
     before = (await get(server)).headers["ETag"]
     os.utime(index)
     app = web.Application()
@@ -114,7 +114,7 @@ async def test_a_missing_page(server, index):
     index.unlink()
     reply = await get(server)
     assert (reply.status, str(index) in reply.text) == (404, False)
-    assert (await fetch(server, "/")).status == 302, "whether it is there is nobody's business without a key"
+    assert (await fetch(server, "/")).status == 302, "without a key, nobody learns whether it exists"
     index.mkdir()
     assert (await get(server)).status == 404
     index.rmdir()
@@ -174,7 +174,7 @@ async def test_a_range(server, asked, start, stop):
     assert reply.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{SIZE}"
     assert reply.headers["Content-Length"] == str(stop - start)
     head = await get(server, {"Range": asked}, method="HEAD")
-    assert (head.status, head.headers["Content-Length"]) == (200, str(SIZE)), "a range is for GET only"
+    assert (head.status, head.headers["Content-Length"]) == (200, str(SIZE)), "ranges are for GET only"
 
 
 @pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 1}", "bytes=99999-100000"])

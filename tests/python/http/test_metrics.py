@@ -1,4 +1,4 @@
-"""`GET /metrics`: who may read it, in which format, and whether its figures are those of what was asked."""
+"""`GET /metrics`: who may read it, in which format, and whether its figures match the requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINES = (
     f"{GUEST} guest expires=2199-01-31",
 )
 
-#: Who reads it in these tests.
+#: The key that reads it in these tests.
 READER = {"X-API-Key": SCRAPER}
 
 OPEN_METRICS_TYPE, CLASSIC_TYPE = CONTENT_TYPES
@@ -119,7 +119,7 @@ async def test_every_family_is_described(server: Any) -> None:
         assert family.unit in ("", "seconds", "bytes")
 
 
-#: `Accept`, and whether it is answered in OpenMetrics. Every corner is in `tests/units/metrics.rs`.
+#: `Accept`, and whether the answer is OpenMetrics. The corner cases are in `tests/units/metrics.rs`.
 NEGOTIATIONS = {
     "none": ([], False),
     "anything": (["*/*"], False),
@@ -133,8 +133,8 @@ NEGOTIATIONS = {
     ),
     "the classic one alone": (["text/plain;version=0.0.4"], False),
     "an older one": (["application/openmetrics-text;version=0.0.1, */*;q=0.1"], False),
-    "less than the other": (["application/openmetrics-text;q=0.4", "text/plain;q=0.5"], False),
-    "more than the other": (["text/plain;q=0.4", "application/openmetrics-text;q=0.5"], True),
+    "OpenMetrics rated lower": (["application/openmetrics-text;q=0.4", "text/plain;q=0.5"], False),
+    "OpenMetrics rated higher": (["text/plain;q=0.4", "application/openmetrics-text;q=0.5"], True),
     "not at all": (["application/openmetrics-text;q=0"], False),
     "bytes that are no text": (["\udcff\udcfe;q=\udcff", "application/openmetrics-text"], True),
     "neither": (["image/png"], False),
@@ -210,7 +210,7 @@ async def test_a_folder_at_the_root_does_not_hide_it(aiohttp_server: Any, key_fi
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where somebody else has it
+# When the route is taken
 
 
 async def theirs(request: web.Request) -> web.Response:
@@ -238,16 +238,16 @@ async def test_a_node_has_it(
 ) -> None:
     app = routes()
     install_as_comfyui(app, api_key_file=[key_file])
-    ways_to_take_it()[way](app, path)  # nodes are loaded after that
+    ways_to_take_it()[way](app, path)  # nodes are loaded later
     with caplog.at_level(logging.INFO, "comfy_auth_rs"):
         server = await aiohttp_server(app)
     said = [record.getMessage() for record in caplog.records if "/metrics" in record.getMessage()]
     assert said == [f"comfy-auth-rs: the server has a route {path} of its own, so ours is left out"]
     method = "POST" if way == "another method" else "GET"
     answer = await fetch(server, path, bearer(KEY), method=method, body=b"")
-    if way != "an application":  # which answers below it
+    if way != "an application":  # that one answers only below the path
         assert (answer.status, answer.text) == (200, "theirs")
-    # Ours is nowhere, and theirs needs what any route does that nobody has classified.
+    # Ours is left out, and theirs needs what every unclassified route needs.
     for label in ("/metrics", "/api/metrics"):
         assert b"comfy_auth_" not in (await fetch(server, label, bearer(KEY))).body
     for key in (SCRAPER, VIEWER, RUNNER):
@@ -274,7 +274,7 @@ async def test_an_application_has_it(aiohttp_server: Any, key_file: Path, caplog
 
 
 async def decisions(server: Any) -> dict[str, float]:
-    """Those that were there, without this question itself."""
+    """The decisions so far, without this request itself."""
     found = values(await read(server), "decisions_total", "outcome/cause")
     found["admitted/"] -= 1
     return {name: count for name, count in found.items() if count}
@@ -288,7 +288,7 @@ async def test_decisions_are_those_that_were_asked_for(own: Any, comfyui: Any) -
         await fetch(server, "/prompt", bearer(VIEWER), method="POST", body=b"")  # insufficient_scope
         for _ in range(3):
             await fetch(server, "/prompt")
-        await fetch(server, "/prompt", BROWSER)  # to the login page
+        await fetch(server, "/prompt", BROWSER)  # redirected to the login page
         await fetch(server, "/prompt", bearer(WRONG_KEY))
         await fetch(server, "/health")
         await fetch(server, "/auth_login.html")
@@ -366,7 +366,7 @@ async def test_open_sockets(comfyui: Any) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.ws_connect(url), session.ws_connect(url), session.ws_connect(url, headers=bearer(VIEWER)):
             assert await sockets() == {"yes": 1, "no": 2}
-            # One more of the same clientId takes the place of one without.
+            # A socket with a key replaces the one without that has the same clientId.
             async with session.ws_connect(f"{url}?clientId=a"), session.ws_connect(f"{url}?clientId=a", headers=BEARER):
                 assert await sockets() == {"yes": 2, "no": 2}
                 with pytest.raises(aiohttp.WSServerHandshakeError):
@@ -377,7 +377,7 @@ async def test_open_sockets(comfyui: Any) -> None:
 
 
 async def test_keys(aiohttp_server: Any, tmp_path: Path) -> None:
-    """Labels as hostile as a key file takes them."""
+    """The most hostile labels that a key file accepts."""
     hostile = ['a"} 1\\n# EOF\\', "b\\", "{}", "工作站 🔑", "x" * 200, "\u2028\u202e", "other"]
     lines = [f'key-{number} "{label}" expires=2199-01-31' for number, label in enumerate(hostile) if '"' not in label]
     lines = [f"{SCRAPER} prometheus", *lines, 'key-x a"} 1\\n# EOF\\ expires=2198-01-31', "key-y expires=2197-01-31"]
@@ -410,7 +410,7 @@ async def test_key_files(aiohttp_server: Any, key_file: Path, tmp_path: Path) ->
     assert modified[str(key_file)] == int(key_file.stat().st_mtime)
     assert await failed() == [0, 0]
     good = second.read_text()
-    for bad in ("", "a\nb c=d\n", f"{KEY} scope=view\n"):  # empty, a bad line, what the other file contradicts
+    for bad in ("", "a\nb c=d\n", f"{KEY} scope=view\n"):  # empty, a bad line, a contradiction to the other file
         second.write_text(bad)
         assert await failed() == [0, 1], bad
         assert await failed() == [0, 1], bad

@@ -1,4 +1,4 @@
-"""The middleware on applications of our own: the design's four rules, over real sockets."""
+"""The middleware in our own test applications: the design's four rules, over real sockets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.client import BASIC, BEARER, BROWSER, CHALLENGE, UPGRADE, Connectio
 from support.keys import KEY, OTHER_KEY
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What a middleware of this kind promises
+# What our middleware always promises
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def server(aiohttp_server, middleware):
 
 @pytest.fixture
 def running(aiohttp_server):
-    """Starts a server at the first of many calls: hypothesis calls a test's body again and again."""
+    """Starts a server at the first of many calls, since hypothesis calls a test's body again and again."""
     servers = []
 
     async def start(make):
@@ -89,7 +89,7 @@ async def test_returns_what_the_handler_returns_with_nothing_in_between(aiohttp_
 
 
 async def test_gives_the_next_middleware_the_handler_itself(aiohttp_server, middleware):
-    """ComfyUI-Manager looks its policy up by the identity of the handler that it is given."""
+    """ComfyUI-Manager looks up its policy by the identity of the handler it gets."""
     seen = []
 
     @web.middleware
@@ -130,7 +130,7 @@ async def test_exceptions_of_handlers_pass_through(aiohttp_server, middleware):
     assert await on_a_real_request(aiohttp_server, lambda request: middleware(request, raise_at_once)) is errors[0]
 
 
-#: What aiohttp keeps some facts under itself, which is cheaper to look at, or else is asked.
+#: Where else the middleware can read a fact. The test breaks these names, too.
 OTHERWISE = {
     "headers": ("_headers",),
     "match_info": ("_match_info",),
@@ -259,7 +259,7 @@ async def test_rule_1(server, query, headers, expected):
 @pytest.mark.parametrize("target", ["/prompt", "/nothing", "/auth_session", "/health"])
 @pytest.mark.parametrize("headers", [{}, bearer("wrong"), basic("wrong"), UPGRADE])
 async def test_rule_4_programs_are_asked_for_basic_and_browsers_never(server, target, headers):
-    """A browser would open a dialog of its own."""
+    """A browser would open its own password dialog."""
     programs = [
         {},
         {"User-Agent": "Wget/1.21.3", "Accept": "*/*"},
@@ -309,7 +309,7 @@ async def test_rule_1_what_real_clients_send(aiohttp_server, middleware):
 async def test_rule_1_no_header_value_gets_in_or_breaks_anything(running, name, value, prefix):
     server = await running(lambda: secret_app(create_auth_middleware(api_key=KEY)))
     reply = await fetch(server, headers=[(name, prefix + value)])
-    assert reply.status in (400, 401, 302, 429)  # 400: aiohttp's own parser does not take every control character
+    assert reply.status in (400, 401, 302, 429)  # 400: aiohttp's own parser rejects some control characters
     assert (await fetch(server, headers=BEARER)).status == 200
 
 
@@ -319,7 +319,7 @@ async def test_rule_1_no_header_value_gets_in_or_breaks_anything(running, name, 
 
 @pytest.fixture
 async def ours(aiohttp_server):
-    """A server with sessions, and the origin that its pages have."""
+    """A server with sessions."""
     app = secret_app()
     app.router.add_get("/socket", secret)
     setup(app, api_key=KEY)
@@ -358,7 +358,7 @@ async def test_rule_2_writes(ours, fields, admitted):
         if not admitted:
             assert reply.json["error"] == "forbidden"
             assert reply.json["cause"] == "cross_origin"
-            assert "WWW-Authenticate" not in reply.headers, "a key would help, but it is not missing"
+            assert "WWW-Authenticate" not in reply.headers, "what is missing is not a key"
     reply = await fetch(ours, "/socket", {**headers, **UPGRADE})
     assert reply.status == (200 if admitted else 403), "WebSocket"
     assert (await fetch(ours, headers={**headers, **BEARER}, method="POST")).status == 200, "a key beside the cookie"
@@ -380,7 +380,7 @@ LOADS = {
     "another port's fetch()": (load("same-site", "cors", "empty"), False),
     "another port's <iframe>": (load("same-site", "navigate", "iframe"), False),
     "another port's <object>": (load("same-site", "navigate", "object"), False),
-    "a site alone": ({"Sec-Fetch-Site": "cross-site"}, False),
+    "only Sec-Fetch-Site": ({"Sec-Fetch-Site": "cross-site"}, False),
 }
 
 
@@ -526,10 +526,10 @@ async def test_rule_3(comfyui, path, expected):
 async def test_rule_3_missing_files_are_not_told_from_existing_ones(comfyui):
     existing, missing = await fetch(comfyui, "/notes.txt"), await fetch(comfyui, "/notes2.txt")
     assert (existing.status, existing.body) == (missing.status, missing.body) == (401, missing.body)
-    assert (await fetch(comfyui, "/assets/none.js")).status == 404, "what is open may be missing"
+    assert (await fetch(comfyui, "/assets/none.js")).status == 404, "only an open path may tell that a file is missing"
 
 
-# Whatever these are resolved to, none of them gives out a secret.
+# Whatever these resolve to, none of them reveals a secret.
 SPELLINGS = """
 /%77s /api/%77s /%2577s /ws/ //ws /./ws /prompt/../ws /prompt/%2e%2e/ws /ws%2f /ws%00 /ws; /WS
 /prompt%00.js /prompt%23.js /prompt%3f.js /prompt%3F/x.js /prompt;.js /prompt;/ws /prompt/.js /prompt.js /prompt/
@@ -600,7 +600,7 @@ async def test_rule_4_the_way_to_the_login_page_stays_on_this_server(running, tr
 
 
 async def test_rule_3_sub_applications_that_are_frontends_of_their_own(aiohttp_server, tree):
-    """Only the application's own static mount is the frontend; below a prefix it is somebody's files."""
+    """Only the application's own static mount is the frontend; below a prefix, a mount has somebody's files."""
     inner = web.Application()
     inner.router.add_static("/", tree / "outputs")
     app = web.Application(middlewares=[create_auth_middleware(api_key=KEY)])
@@ -644,7 +644,7 @@ class ByReading(web.View):
 
 
 async def test_rule_3_preflights_pass_to_what_was_made_for_them(aiohttp_server, middleware):
-    """A handler of every method would answer OPTIONS with what it answers GET with."""
+    """A handler for every method would answer OPTIONS the same as GET."""
     app = secret_app(middleware)
     app.router.add_route("OPTIONS", "/own", secret)
     app.router.add_view("/view", ByMethod)
@@ -676,7 +676,7 @@ async def test_rule_0_every_preflight_is_answered_in_comfyui(comfyui):
         assert (await fetch(comfyui, target, method="OPTIONS")).status == 401, target
 
 
-#: What ComfyUI's table opens, and an application of one's own may hold secrets in.
+#: ComfyUI's table opens these, but in your own application they may be secret.
 NOT_OURS = """
 / /index.html /ws /api/ws /docs/1 /docs/nodes/x.md /templates/x /templates/x.json /report.json /assets/app.js /x.html
 /extensions/node/node.js /extensions/node/data.bin /extensions/core/any.thing /api/health /api/auth_login.html
@@ -756,7 +756,7 @@ async def refusal(opening):
 async def test_rule_3_sockets(sockets):
     client = await sockets()
     async with client.ws_connect("/ws"):
-        pass  # what strangers may say and hear there: hostile/test_strangers.py
+        pass  # hostile/test_strangers.py tests what strangers may send and receive
     assert await refusal(client.ws_connect("/other")) == 401
     async with client.ws_connect("/other", headers=BEARER) as socket:
         await socket.send_str("with the key")
@@ -804,7 +804,7 @@ async def test_rule_3_nobody_takes_over_a_socket_that_was_opened_with_a_key(sock
         async with client.ws_connect(target):
             pass
     assert await refusal(client.ws_connect("/ws?clientId=mine", headers=bearer(OTHER_KEY))) == 401
-    async with client.ws_connect("/ws?clientId=mine", headers=BEARER):  # the page was loaded again
+    async with client.ws_connect("/ws?clientId=mine", headers=BEARER):  # the page was reloaded
         pass
     await owner.send_str("still mine")
     assert await owner.receive_str() == "still mine"
@@ -819,7 +819,7 @@ async def test_rule_3_a_client_id_is_free_again_when_its_socket_is_closed(socket
         async with asyncio.timeout(5) if hasattr(asyncio, "timeout") else contextlib.AsyncExitStack():
             while (await fetch(client.server, "/ws?clientId=mine", UPGRADE)).status == 401:
                 await asyncio.sleep(0.01)
-    # An anonymous socket owns nothing.
+    # An anonymous socket doesn't own its clientId.
     async with client.ws_connect("/ws?clientId=theirs"), client.ws_connect("/ws?clientId=theirs"):
         pass
 
@@ -897,7 +897,7 @@ NEXT = {
 
 
 def resolve(base, location):
-    """A relative path as browsers resolve it (WHATWG URL): empty segments count, which `urljoin` thinks they do not."""
+    """Resolves a relative path as browsers do (WHATWG URL): empty segments count, unlike in `urljoin`."""
     segments = base.split("/")[1:-1]
     for segment in location.split("/"):
         segments = segments[:-1] if segment == ".." else [*segments, segment]
@@ -908,7 +908,7 @@ def resolve(base, location):
 async def test_rule_4_where_the_browser_goes_on_after_the_login(server, target, expected):
     reply = await fetch(server, target, BROWSER)
     if reply.status == 400 and not target.isascii():
-        return  # one of aiohttp's two parsers does not take it
+        return  # one of aiohttp's two parsers rejects it
     assert reply.status == 302
     assert reply.location.isascii()
     location, query = reply.location.split("?")
@@ -941,7 +941,7 @@ async def test_rule_4_routes_cannot_be_enumerated(server):
     assert existing.body == missing.body
     assert existing.headers.keys() == missing.headers.keys()
     wrong_method = await fetch(server, "/prompt", method="BREW")
-    assert wrong_method.status in (400, 401)  # 400: a parser that knows no such method
+    assert wrong_method.status in (400, 401)  # 400: one of the parsers rejects this method
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -977,7 +977,7 @@ SMUGGLED = f"GET /prompt HTTP/1.1\r\nHost: x\r\nX-Smuggled: yes\r\nAuthorization
 @pytest.mark.parametrize("size", [1, 1000, 300_000])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_refused_body_is_never_taken_for_a_request(server, size, chunked):
-    """The connection goes on with the request behind the body, or ends."""
+    """The connection goes on with the request after the body, or ends."""
     if size > 2**16 and aiohttp.__version__.startswith("3.9."):
         pytest.skip("aiohttp 3.9 falls silent after a large body that no handler reads")
     body = SMUGGLED * (size // len(SMUGGLED) + 1)
@@ -1030,7 +1030,7 @@ async def test_setup_of_a_running_application(aiohttp_server):
     "path", ["/health", "/auth_session", "/auth_verify", "/auth_login.html", "/auth_inject.js", "/", "/index.html"]
 )
 def test_setup_where_a_route_is_taken(tmp_path, path):
-    """The first of two routes would win: somebody's own /health would say nothing about a key."""
+    """The first of two routes would win: the application's own /health would not check a key."""
     app = web.Application()
     app.router.add_get(path, secret)
     with pytest.raises(ValueError, match=f"already has a route {path},"):
@@ -1097,7 +1097,7 @@ async def test_one_key_store_serves_several_applications(aiohttp_server):
 
 
 async def test_a_protected_application_from_end_to_end(aiohttp_client):
-    """What a reader of the documentation would write, and all that it then has."""
+    """What a reader of the documentation would write, and everything they then get."""
     app = web.Application()
 
     async def jobs(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Whose routes are whose: in a folder of ComfyUI's shape, whose nodes do what custom nodes do."""
+"""Who owns which route, in a folder laid out like ComfyUI whose nodes do what custom nodes do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 from comfy_auth_rs.comfyui.node_routes import Origin, origin_of, origin_of_route, watch
 
-#: ComfyUI has such functions, too.
+#: ComfyUI has bare functions, too.
 pytestmark = pytest.mark.filterwarnings("ignore:Bare functions are deprecated")
 
-#: ComfyUI's part: it loads nodes, then adds its own routes and what is in its list.
+#: ComfyUI's part: it loads nodes, then adds its own routes and those in its list.
 SERVER = """\
 import importlib.util
 import sys
@@ -108,7 +108,7 @@ async def answer(request):
 
 """
 
-#: What a node does, and whose the routes are then.
+#: What a node does, and who then owns the routes.
 NODES = {
     "its own function": ('routes.get("/x")(answer)', {"/x": "node", "/api/x": "node", "/queue": "comfyui"}),
     "a partial one": ('routes.get("/x")(functools.partial(answer))', {"/x": "node"}),
@@ -176,16 +176,16 @@ NODES = {
         {"/queue": "node", "/api/queue": "comfyui"},
     ),
     "other code in ComfyUI's function": ("server.get_queue.__code__ = answer.__code__", {"/queue": "node"}),
-    "code from a text": (
+    "code from a string": (
         "exec('async def made(request):\\n    return await answer(request)')\nroutes.get('/x')(made)",
         {"/x": "node"},
     ),
-    "more than anybody looks at": (
+    "too many wrappers": (
         "many = answer\nfor _ in range(200):\n    many = package.decorated(many)\n"
         "routes.get('/x')(functools.partial(many, server.get_queue))",
         {"/x": "unknown"},
     ),
-    "code that has no home": (
+    "code of no module": (
         "made = {'web': web}\n"
         "exec('async def made(request):\\n    return web.Response()', made)\n"
         "routes.get('/x')(made['made'])\n"
@@ -212,7 +212,7 @@ NODES = {
 
 
 class Tree:
-    """A folder of ComfyUI's shape, whose server is loaded into this process."""
+    """A folder laid out like ComfyUI. Its server is loaded into this process."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -286,13 +286,13 @@ async def test_whose_it_is(aiohttp_server, tree, name):
 async def test_comfyuis_own(aiohttp_server, tree):
     tree.load(tree.write("node", 'routes.get("/x")(answer)'))
     own = ["/queue", "/api/queue", "/embeddings", "/internal/files/temp", "/index.html", "/docs/index.html"]
-    # ComfyUI itself adds the folders of scripts that its nodes bring.
+    # ComfyUI itself adds the script folders of its nodes.
     own.append("/extensions/node/node/__init__.py")
     assert set((await tree.origins(aiohttp_server, *own)).values()) == {"comfyui"}
 
 
 async def test_the_next_to_add_to_a_resource_owns_what_they_add(aiohttp_server, tree):
-    """aiohttp goes on with the last resource where paths are equal."""
+    """aiohttp reuses the last resource if it has the same path."""
     tree.load(tree.write("node", 'app.router.add_post("/api/queue", package.handle)'))
     assert await tree.origins(aiohttp_server, "/api/queue") == {"/api/queue": "comfyui"}
     app = tree.server.app
@@ -329,7 +329,7 @@ async def test_comfyui_that_is_a_link(aiohttp_server, tmp_path, monkeypatch):
     (tmp_path / "ComfyUI").symlink_to(tmp_path / "real")
     tree = Tree(tmp_path / "ComfyUI", monkeypatch)
     tree.load(tree.write("node", 'routes.get("/x")(answer)'))
-    # One whose code is a link inside of it.
+    # A node whose code is a link inside another node.
     inner = tree.write("inner", 'routes.get("/y")(answer)', tmp_path / "dev")
     (tree.root / "custom_nodes" / "node" / "inner").symlink_to(inner.parent)
     tree.load(tree.root / "custom_nodes" / "node" / "inner" / "__init__.py", "custom_nodes.node.inner")
@@ -339,7 +339,7 @@ async def test_comfyui_that_is_a_link(aiohttp_server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_further_folders_of_nodes(aiohttp_server, tree, tmp_path, known):
-    """`extra_model_paths.yaml` names them."""
+    """`extra_model_paths.yaml` can name them."""
     if known:
         tree.folders.append(tmp_path / "more")
     adds = 'app.router.add_static("/docs", __path__[0])\nroutes.get("/x")(answer)'
@@ -350,14 +350,14 @@ async def test_further_folders_of_nodes(aiohttp_server, tree, tmp_path, known):
 
 
 async def test_folders_that_comfyui_does_not_name(aiohttp_server, tree):
-    """`--base-directory` leads elsewhere; the one beside `server.py` counts all the same."""
+    """`--base-directory` names another folder, but the one beside `server.py` still counts."""
     tree.folders.clear()
     tree.load(tree.write("node", 'routes.get("/x")(answer)'))
     assert await tree.origins(aiohttp_server, "/x") == {"/x": "node"}
 
 
 async def test_code_that_was_compiled_elsewhere(aiohttp_server, tree):
-    """Without its source it says where it was compiled."""
+    """Without its source, code only says where it was compiled."""
     file = tree.write("node", 'routes.get("/x")(answer)\napp.router.add_get("/y", package.handle)')
     compiled = file.with_suffix(".pyc")
     py_compile.compile(str(file), str(compiled), dfile=str(tree.root / "server.py"), doraise=True)
@@ -383,7 +383,7 @@ PyMODINIT_FUNC PyInit_native(void) { return PyModuleDef_Init(&definition); }
 
 @pytest.mark.skipif(shutil.which("cc") is None or sys.platform == "win32", reason="there is no C compiler")
 async def test_nodes_in_native_code(aiohttp_server, tree):
-    """They have no frame: the nearest one is ComfyUI's, which imports them."""
+    """Native code has no frame: the nearest one is ComfyUI's, which imports it."""
     include, suffix = sysconfig.get_path("include"), sysconfig.get_config_var("EXT_SUFFIX")
     if not Path(include, "Python.h").is_file():
         pytest.skip("Python's headers are not installed")

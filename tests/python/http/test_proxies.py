@@ -1,4 +1,4 @@
-"""Behind proxies: whose address counts, which pages are our own, and what the log says where a setting is missing."""
+"""Behind proxies: whose address counts, which pages are our own, and what the log says if a setting is missing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def notices(caplog):
 # ---------------------------------------------------------------------------------------------------------------------
 # The client's address
 
-#: What a client writes of its own accord: another address each time, in every field that there is.
+#: What a client claims: another address each time, in every field that exists.
 CLAIMS = {
     "X-Forwarded-For": "198.51.100.{}",
     "Forwarded": 'for="198.51.100.{}:80"',
@@ -54,7 +54,7 @@ CLAIMS = {
 
 
 def through_proxy(field, client, number=0):
-    """The fields of a request that a proxy passes on, which sets `field` to the client's address."""
+    """The fields of a request after a proxy set `field` to the client's address and passed on the rest."""
     claims = {name: claim.format(number) for name, claim in CLAIMS.items()}
     return {**claims, field: f"for={client}" if field == "Forwarded" else client}
 
@@ -218,7 +218,7 @@ async def test_neither_does_one_that_hides_it(start, notices, field, value):
 async def test_a_proxy_that_names_its_clients_leaves_none(start, notices):
     server = await start(trusted_proxy="127.0.0.1", client_field="X-Real-IP")
     await fetch(server, headers={"X-Real-IP": "192.0.2.1", **BEARER})
-    await fetch(server, headers=BEARER)  # a program beside it
+    await fetch(server, headers=BEARER)  # a program on the proxy's machine
     assert notices() == []
 
 
@@ -227,7 +227,7 @@ async def test_the_first_page_that_is_refused_leaves_one_line(start, notices):
     cookie = await log_in(server, Host=GATEWAY["Host"])
     await fetch(server, headers={**cookie, "Host": GATEWAY["Host"], "Sec-Fetch-Site": "cross-site"}, method="POST")
     await fetch(server, headers={**cookie, "Host": GATEWAY["Host"], "Origin": "null"}, method="POST")
-    assert notices() == [], "a page without an address is none that anybody opens"
+    assert notices() == [], "a page without an address is not one that people open"
     for origin in (POD, "https://another.example"):
         await fetch(server, headers={**cookie, **GATEWAY, "Origin": origin}, method="POST")
     [line] = notices()
@@ -246,7 +246,7 @@ async def test_its_line_tells_the_scheme_where_it_is_known(start, notices):
 
 
 async def test_nobody_writes_the_line_as_they_like(start, notices):
-    """What a client calls itself and us is in it: letters, digits and a few signs."""
+    """It quotes what a client calls itself and us, but only letters, digits and a few signs."""
     server = await start()
     forged = "comfy-auth-rs: refused 203.0.113.9: GET /: locked"
     hostile = ["https://a b", f"https://{forged}", "https://a\x1b[31m", "https://%0a", "https://a/$(x)"]

@@ -1,4 +1,4 @@
-"""A key appears in nothing that a process says: no log at any level, no crash."""
+"""A key never appears in what a process prints: in no log at any level, in no crash."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support.client import ask, bearer
 from support.keys import KEY, WRONG_KEY
 from support.servers import Server, start_server
 
-#: An application as talkative as one can be: asyncio's and aiohttp's debug modes, the access log with what browsers
-#: say about where they come from, tracebacks with the values of all local variables, and a file besides.
+#: The most talkative application we could make: asyncio's and aiohttp's debug modes, an access log with `Referer` and
+#: `User-Agent`, tracebacks with the values of all local variables, and a log file.
 TALKATIVE = """
 import faulthandler, logging, os, signal, sys, traceback
 from aiohttp import web
@@ -68,7 +68,7 @@ def test_an_application_that_logs_all_it_can(talkative: tuple[Server, Path]) -> 
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         ask(server, "/auth_session", form, method="POST", body=f"api_key={key}&next=/".encode())
         ask(server, f"/auth_session?api_key={key}", method="POST", body=b"{}")
-        # A chunk that arrives by itself, behind a good beginning: the handler is already reading.
+        # A bad chunk that arrives later, when the handler is already reading the body.
         with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
             head = b"POST /auth_session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
             connection.sendall(head + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n8\r\napi_key=\r\n")
@@ -82,7 +82,7 @@ def test_an_application_that_logs_all_it_can(talkative: tuple[Server, Path]) -> 
         "in a handler", "request = <Request GET /fail >", "[redacted]", 'Thread 0x', "aiohttp.access",
         "BadHttpMessage", "refused 127.0.0.1: GET /fail: invalid_credential",
     ):  # fmt: skip
-        assert expected in said, expected  # else the test would see nothing
+        assert expected in said, expected  # otherwise the test would prove nothing
     assert is_silent(said)
     with pytest.raises(OSError):
         ask(server, "/crash", bearer(KEY))

@@ -51,7 +51,7 @@ async def post_form(server, headers=(), target="/auth_session", **fields):
 
 
 def cookie_of(reply):
-    """The one cookie that a reply sets, with the names of its attributes in small letters."""
+    """The one cookie that a reply sets, with the names of its attributes in lower case."""
     [line] = reply.headers.getall("Set-Cookie")
     pair, *attributes = line.split("; ")
     name, _, value = pair.partition("=")
@@ -103,7 +103,7 @@ async def test_only_a_key_becomes_a_cookie(server, target, headers, status):
 
 
 async def test_a_session_cannot_renew_itself(server):
-    """It would never end."""
+    """Otherwise it would never end."""
     ours = {"Cookie": await log_in(server), "Sec-Fetch-Site": "same-origin"}
     for send in (post, post_form):
         reply = await send(server, ours)
@@ -129,7 +129,7 @@ async def test_a_malformed_body_is_refused(server, body):
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("content_type", [JSON, FORM])
 async def test_a_large_body_is_refused(server, chunked, content_type):
-    """It is read before anybody is authenticated."""
+    """The body is read before anybody is authenticated."""
     size = 20_000
     headers = {**BEARER, **content_type}
     if chunked:
@@ -149,7 +149,7 @@ async def test_a_large_body_is_refused(server, chunked, content_type):
     "content_type", ["multipart/form-data; boundary=x", "text/plain", "application/octet-stream", ""]
 )
 async def test_no_other_kind_of_form_logs_in(server, content_type):
-    """A page of another site can send these without asking first (CORS)."""
+    """Another site's page can send these without a CORS preflight."""
     body = f'--x\r\nContent-Disposition: form-data; name="api_key"\r\n\r\n{KEY}\r\n--x--\r\n'.encode()
     for text in (body, f"api_key={KEY}".encode()):
         reply = await fetch(server, "/auth_session", {"Content-Type": content_type}, method="POST", body=text)
@@ -172,7 +172,7 @@ async def test_a_key_in_a_json_body_becomes_a_cookie(server, content_type):
     "multipart/form-data; boundary=x",
 ])  # fmt: skip
 async def test_a_key_in_a_body_of_another_type_is_none(server, content_type):
-    """A page of another site can send these without asking first (CORS)."""
+    """Another site's page can send these without a CORS preflight."""
     body = json.dumps({"api_key": KEY}).encode()
     reply = await fetch(server, "/auth_session", {"Content-Type": content_type}, method="POST", body=body)
     assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (401, "missing_credential", False)
@@ -222,7 +222,7 @@ async def test_a_log_in_hears_that_something_in_front_uses_authorization(server,
 
 
 async def test_somebody_elses_tokens_lock_nobody_out(server):
-    """A gateway renews its own all the time."""
+    """A gateway renews its tokens all the time."""
     tokens = [bearer(f"{JWT}{number}") for number in range(40)]
     for token in tokens:
         reply = await fetch(server, headers=token)
@@ -258,8 +258,8 @@ async def test_the_name_carries_the_port_that_the_browser_used(server, host, nam
 
 
 async def test_what_a_cookie_tells_of_its_key(aiohttp_server):
-    """Its id can be tried offline: so a word is found, whatever the server does against guesses. Nobody tries all keys
-    of 32 random characters."""
+    """It contains the key's id, so guesses can be checked offline, whatever the server does against them. That finds
+    a word, but not 32 random characters."""
     word = "canary"
     server = await aiohttp_server(app_with(api_key=[KEY, word]))
     for key in (KEY, word):
@@ -267,7 +267,7 @@ async def test_what_a_cookie_tells_of_its_key(aiohttp_server):
         value = (await log_in(server, key)).partition("=")[2]
         token = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
         key_id = hmac.digest(digest, b"comfy-auth-rs key id v1", "sha256")[:16]
-        assert token[1:17] == key_id, "what the documents say of it"
+        assert token[1:17] == key_id, "as the documents say"
         assert not any(part in token for secret in (key.encode(), digest) for part in (secret[:6], secret[-6:]))
 
 
@@ -363,7 +363,7 @@ async def test_delete_ends_the_session_on_the_server_too(server):
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
 ])  # fmt: skip
 async def test_no_get_logs_anybody_out(server, target, method, headers):
-    """The page's script does, or its button."""
+    """Only the page's script or its button does."""
     mine = {"Cookie": await log_in(server)}
     reply = await fetch(server, target, {**mine, **headers}, method=method)
     assert "Set-Cookie" not in reply.headers
@@ -398,7 +398,7 @@ async def test_a_foreign_page_cannot_press_it(server, headers):
     ):
         assert (reply.status, reply.json["cause"], "Set-Cookie" in reply.headers) == (403, "cross_origin", False)
     assert (await fetch(server, headers=mine)).status == 200
-    if headers:  # browsers withhold a Strict cookie, but would forget it
+    if headers:  # browsers send no Strict cookie here, but would obey an answer that clears it
         reply = await post_form(server, headers, logout="Log out")
         assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)
 
@@ -413,7 +413,7 @@ async def test_the_login_page_hears_who_led_to_it(server):
         ({"Sec-Fetch-Site": "same-site"}, "same-site"),
         ({"Sec-Fetch-Site": "cross-site"}, "cross-site"),
         ({"Sec-Fetch-Site": 'x", other;desc="y'}, ""),
-        # Browsers send no Strict cookie along another site's link.
+        # With a link on another site, browsers send no Strict cookie.
         ({"Cookie": cookie}, "session"),
         ({"Cookie": f"{cookie}x"}, ""),
         ({"Cookie": cookie, "Referer": "http://evil.example/"}, ""),
@@ -437,7 +437,7 @@ async def test_other_methods_are_no_session_routes(server):
 
 
 async def test_asking_for_the_session(server):
-    """What a login page asks that was reached by a link on another site, where browsers withhold Strict cookies."""
+    """The login page asks this after a link on another site, because browsers then withhold Strict cookies."""
     cookie = {"Cookie": await log_in(server)}
     for headers, status, cause in [
         ({}, 401, "missing_credential"),
@@ -549,7 +549,7 @@ async def test_the_form_of_a_locked_address(server):
 ])  # fmt: skip
 @pytest.mark.parametrize("key", [KEY, "wrong"])
 async def test_a_foreign_page_cannot_log_somebody_in(server, headers, key):
-    """Under the attacker's own key, whose holder would then see what the person does."""
+    """With the attacker's own key, the attacker would see what that person does."""
     for number in range(12):
         reply = await post_form(server, headers, api_key=key if key == KEY else f"{key}-{number}", next="/")
         assert (reply.status, reply.json["cause"]) == (403, "cross_origin")
@@ -559,7 +559,7 @@ async def test_a_foreign_page_cannot_log_somebody_in(server, headers, key):
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "multipart/form-data; boundary=b", ""])
 async def test_nor_with_a_key_in_the_address(server, content_type):
-    """A form of any page can be sent to any address."""
+    """Any page can send a form to any URL."""
     for name in ("api_key", "token"):
         target, sent = f"/auth_session?{name}={KEY}", {"Content-Type": content_type}
         for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
@@ -665,9 +665,9 @@ def check_location(server, reply):
 # A link with the key in it
 
 
-#: As browsers send it, over TLS and on loopback.
+#: What browsers send over TLS and on loopback.
 TYPED = {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-#: Anywhere else.
+#: What they send anywhere else.
 PLAIN = {"User-Agent": "Mozilla/5.0"}
 NO_CORS = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"}
 
@@ -682,7 +682,7 @@ async def with_index(aiohttp_server, tmp_path):
 
 
 def the_form(reply):
-    """Its address and fields, and what it is sent by."""
+    """Its address, its fields, and the text of its button."""
     [action] = re.findall(r'<form method="post" action="([^"]*)"', reply.text)
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', reply.text))
     [button] = re.findall(r"<button>(.*)</button>", reply.text)
@@ -700,7 +700,7 @@ def the_form(reply):
 ])  # fmt: skip
 async def test_a_link_with_the_key_logs_in_and_forgets_it(with_index, target, followed):
     reply = await fetch(with_index, target, {**BROWSER, **TYPED})
-    assert reply.status == 200, "a Strict cookie isn't sent along a redirect that another site began"
+    assert reply.status == 200, "browsers send no Strict cookie after a redirect that another site began"
     assert KEY not in reply.text
     assert KEY not in str(reply.headers)
     assert (reply.headers["Referrer-Policy"], reply.headers["Cache-Control"]) == ("no-referrer", "no-store")
@@ -836,7 +836,7 @@ async def test_a_middleware_without_setup_takes_no_notice_of_sessions(aiohttp_se
 
 
 async def test_cookies_are_well_formed(server):
-    """As Python's own parser reads them."""
+    """Python's own parser can read them."""
     for reply in (
         await post(server, body=b'{"remember": true}'),
         await fetch(server, "/auth_session", method="DELETE"),
@@ -852,7 +852,7 @@ async def test_next_is_quoted_once(server):
 
 
 async def test_in_a_sub_application_everything_needs_the_key(aiohttp_server):
-    """Exempt are the paths of a whole server; below a prefix they are somebody else's."""
+    """Only the paths of a whole server are exempt; below a prefix, they are somebody else's."""
     inner = secret_app()
     setup(inner, api_key=KEY)
     app = web.Application()

@@ -1,4 +1,4 @@
-"""WebSockets of an application of one's own: nobody waits for who does not read, and who reads gets everything."""
+"""WebSockets of your own application: a client that doesn't read delays nobody; one that reads gets everything."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from comfy_auth_rs import setup
 from comfy_auth_rs.sockets import MOST_UNSENT, MOST_UNSENT_TO_STRANGERS
 from support.client import BEARER
 
-#: It waits for timers.
+#: These tests wait for timers.
 pytestmark = pytest.mark.slow
 
 CHUNK = bytes(256 * 1024)
 
-#: Less than it takes where somebody is waited for.
+#: Less than it would take if the server waited for a client that doesn't read.
 SOON = 20
 
 
 class Told(web.WebSocketResponse):
-    """An application may have a class of its own."""
+    """An application may use its own class."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def session(server):
 
 
 async def deaf(server, target, headers):
-    """A client that reads the handshake and no more."""
+    """A client that reads the handshake and nothing more."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
@@ -85,7 +85,7 @@ async def test_who_does_not_read_delays_nobody_for_long(server, session, prefix,
     listener = await session.ws_connect("/listen", headers=BEARER, max_msg_size=0)
     while len(server.app[SOCKETS]) < 2:
         await asyncio.sleep(0.01)
-    count = 2 * most // len(CHUNK) + 64  # the system holds some of it, too
+    count = 2 * most // len(CHUNK) + 64  # the system buffers some of it, too
     heard = asyncio.create_task(hear(listener, count))
     started = time.monotonic()
     gone = 0

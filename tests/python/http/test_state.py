@@ -1,4 +1,4 @@
-"""What outlasts a restart, and what two servers with the same keys tell each other through one file."""
+"""What survives a restart, and what two servers with the same keys tell each other through one file."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_a_log_out_that_cannot_be_stored_is_not_called_done(serve: Serve, 
     answer = await log_out(server, cookie)
     assert time.monotonic() - began < 2
     assert (answer.status, answer.json["error"], answer.json["cause"]) == (503, "service_unavailable", "store")
-    assert not await admits(server, cookie), "it holds here all the same"
+    assert not await admits(server, cookie), "the session is logged out here all the same"
     name = cookie.partition("=")[0]
     cleared = answer.headers["Set-Cookie"]
     assert cleared.startswith(f'{name}=""; ')

@@ -1,4 +1,4 @@
-"""`comfy-auth-rs state`, `keys revoke --state` and what `doctor` says of a state, run as users run them."""
+"""`comfy-auth-rs state`, `keys revoke --state` and what `doctor` says about a state, run as users run them."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ from support.apps import secret_app
 from support.client import BEARER, BROWSER, UPGRADE, basic, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY, SHORT_KEY
 
-#: Other clients: addresses of this machine, all of which Linux has.
+#: Other clients, at loopback addresses that only Linux has from the start.
 SECOND, THIRD = "127.0.0.2", "127.0.0.3"
 several_addresses = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
 
 @pytest.fixture(autouse=True)
 def full_allowance(monkeypatch):
-    """Log lines are limited for the whole process."""
+    """The limit on log lines is for the whole process, so each test gets a new one."""
     for name in ("_allowance", "_quiet_allowance"):
         monkeypatch.setattr(refusal, name, refusal._Allowance())
 
@@ -54,7 +54,7 @@ async def lock(server, **request):
 
 
 async def use_up(server, **request):
-    """While an address is locked, ten keys are evaluated: these."""
+    """Uses up the ten keys that are evaluated while an address is locked."""
     for number in range(10):
         assert is_locked(await guess(server, f"more-{number}", **request))
 
@@ -153,10 +153,10 @@ async def test_sessions_and_long_keys_that_were_good_before_pass_a_lock(server):
     assert (await fetch(server, f"/prompt?token={KEY}")).status == 200
     assert (await fetch(server, "/auth_session", BEARER, method="POST")).status == 204
     for headers in (bearer(SHORT_KEY), {"X-API-Key": SHORT_KEY}, basic(SHORT_KEY)):
-        assert is_locked(await fetch(server, headers=headers)), "somebody could guess it"
+        assert is_locked(await fetch(server, headers=headers)), "somebody could guess a short key"
     assert (await fetch(server, headers={**bearer(SHORT_KEY), **session})).status == 200
     for key in (SHORT_KEY, OTHER_KEY):
-        assert is_locked(await fetch(server, headers=bearer(key))), "right, but not told"
+        assert is_locked(await fetch(server, headers=bearer(key))), "the key is right, but during a lock nobody is told"
         assert is_locked(await fetch(server, "/auth_session", bearer(key), method="POST"))
 
 
@@ -168,10 +168,10 @@ async def test_ten_keys_are_evaluated_in_a_lock(server, key):
     for _ in range(5):
         assert (await fetch(server, headers=bearer(SHORT_KEY))).status == 200
     reply = await fetch(server, "/auth_session", bearer(key), method="POST")
-    assert reply.status == 204, "one log-in is one evaluation"
+    assert reply.status == 204, "a log-in counts as one evaluation"
     session = {"Cookie": reply.headers["Set-Cookie"].split(";")[0]}
     assert is_locked(await fetch(server, headers=bearer(SHORT_KEY)))
-    assert (await fetch(server, headers={**bearer(SHORT_KEY), **session})).status == 200, "its session goes on"
+    assert (await fetch(server, headers={**bearer(SHORT_KEY), **session})).status == 200, "its session still works"
 
 
 async def test_what_needs_no_key_passes_a_lock(server):
@@ -181,7 +181,7 @@ async def test_what_needs_no_key_passes_a_lock(server):
     assert (await fetch(server)).status == 401
     assert (await fetch(server, headers=BROWSER)).status == 302
     assert is_locked(await fetch(server, "/health", bearer("wrong")))
-    assert is_locked(await fetch(server, headers={**BROWSER, **bearer("wrong")})), "a browser is not sent in circles"
+    assert is_locked(await fetch(server, headers={**BROWSER, **bearer("wrong")})), "a browser is not sent in a loop"
 
 
 @several_addresses
@@ -191,7 +191,7 @@ async def test_all_of_loopback_is_one_address(server):
         assert (await guess(server, number, source=f"127.7.0.{number + 1}")).status == 401
     for source in ("127.0.0.1", SECOND, "127.255.255.254"):
         assert is_locked(await guess(server, "one more", source=source))
-        assert (await fetch(server, headers=session, source=source)).status == 200, "a session that is new there"
+        assert (await fetch(server, headers=session, source=source)).status == 200, "a session may be new there"
 
 
 async def test_a_lock_is_for_one_address(start):
@@ -201,10 +201,10 @@ async def test_a_lock_is_for_one_address(start):
         await fetch(server, headers={**first, **bearer(f"wrong-{number}")})
     assert is_locked(await fetch(server, headers={**first, **BEARER}))
     assert (await fetch(server, headers={**second, **BEARER})).status == 200
-    assert is_locked(await fetch(server, headers={**first, **BEARER})), "it was good, but not from there"
+    assert is_locked(await fetch(server, headers={**first, **BEARER})), "the key was used before, but not from there"
     assert (await guess(server, 1)).status == 401
     session = {"Cookie": await log_in(server)}
-    assert (await fetch(server, headers={**first, **session})).status == 200, "a session that is carried there"
+    assert (await fetch(server, headers={**first, **session})).status == 200, "a session may come from another address"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ async def test_forwarded_for_is_believed_from_a_trusted_proxy_only(start):
         return (await fetch(server, headers=from_client(address, key), source=source)).status
 
     for number in range(20):
-        # What is in front of the last address was written by the client.
+        # What comes before 192.0.2.1 was written by the client.
         expected = 401 if number < 10 else 429
         assert await status(f"198.51.100.{number}, 192.0.2.1, 10.1.1.1", f"wrong-{number}") == expected
     assert await status("192.0.2.1", KEY) == 429
@@ -237,8 +237,8 @@ async def test_forwarded_for_is_believed_from_a_trusted_proxy_only(start):
     assert await status("::ffff:192.0.2.1", KEY) == 429
     assert await status("192.0.2.1, 192.0.2.2", KEY) == 200
     assert await status("192.0.2.2, 192.0.2.1", OTHER_KEY) == 429
-    assert await status("192.0.2.1, junk", KEY) == 200, "junk ends at the proxy that passed it on"
-    assert await status("192.0.2.1", KEY, source=THIRD) == 200, "nobody trusts that one"
+    assert await status("192.0.2.1, junk", KEY) == 200, "after junk, the proxy that passed it on counts as the client"
+    assert await status("192.0.2.1", KEY, source=THIRD) == 200, "this proxy is not trusted"
 
 
 @several_addresses
@@ -300,7 +300,7 @@ async def test_one_line_a_failure(server, lines):
         await fetch(server, target)
     await fetch(server, headers=BEARER)
     await fetch(server, "/prompt?api_key=wrong", BEARER)
-    assert lines() == [], "what is admitted is no failure"
+    assert lines() == [], "an admitted request is no failure"
 
 
 async def test_a_failed_log_in_is_one_line(server, lines):
@@ -322,7 +322,7 @@ async def test_a_line_names_the_client_behind_the_proxy(start, lines):
     ]:
         reply = await fetch(server, headers=from_client(forwarded, "canary"))
         if reply.status == 400:
-            continue  # aiohttp takes no control characters in a header
+            continue  # aiohttp rejects control characters in a header
         assert lines() == [("WARNING", client, "GET", "/prompt", "invalid_credential")]
 
 
@@ -351,7 +351,7 @@ HOSTILE_PATHS = [
 async def test_no_path_can_forge_a_line(server, lines, path):
     reply = await fetch(server, path, bearer("canary"))
     if reply.status == 400:
-        return  # not a request, says aiohttp
+        return  # aiohttp rejects it
     [(level, client, method, logged, cause)] = lines()
     assert (level, client, method, cause) == ("WARNING", "127.0.0.1", "GET", "invalid_credential")
     assert len(logged) <= 3 * 256
@@ -376,7 +376,7 @@ async def test_lines_are_limited(server, caplog, monkeypatch):
     assert refusal._Allowance.RESERVE <= len(logged) <= refusal._Allowance.RESERVE + 100
     monkeypatch.setattr(refusal._Allowance, "PER_SECOND", 0)
     monkeypatch.setattr(refusal._allowance, "left", 0.0)
-    assert (await guess(server, "the same")).status == 401, "the answer does not depend on the line"
+    assert (await guess(server, "the same")).status == 401, "the answer does not depend on the log line"
     monkeypatch.setattr(refusal._allowance, "left", 5.0)
     caplog.clear()
     await guess(server, "the same")
@@ -401,7 +401,7 @@ async def test_no_method_makes_a_line_long(server, caplog):
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
 async def test_a_client_without_an_address(tmp_path, caplog):
-    """On a Unix socket all clients are one, or none: nobody is locked out for another's guesses."""
+    """Clients on a Unix socket can't be told apart, so nobody is locked out for another's guesses."""
     caplog.set_level(logging.WARNING, "comfy_auth_rs")
     app = secret_app()
     setup(app, api_key=KEY)
@@ -428,7 +428,7 @@ async def test_a_failed_handshake_is_a_line_too(start, lines):
 
 
 async def test_missing_credentials_are_quiet_by_default(server, caplog):
-    """Every browser's first visit is one."""
+    """Every browser's first visit lacks one."""
     caplog.set_level(logging.INFO, "comfy_auth_rs")
     await fetch(server)
     assert [record for record in caplog.records if record.name == "comfy_auth_rs"] == []

@@ -16,7 +16,7 @@ from support.apps import SECRET, secret_app
 from support.client import BEARER, BROWSER, FORM, JSON, UPGRADE, Connection, basic, bearer, fetch, log_in
 from support.keys import KEY, OTHER_KEY
 
-#: As `openssl rand -base64 32` makes them, and worse.
+#: Has the characters of `openssl rand -base64 32`, and worse ones.
 ODD_KEY = "canary+odd/key==%2F?#&;:@\"'<>\\~"
 PREFIX = f"/key/{KEY}"
 WRONG = "/key/canary-wrong"
@@ -24,12 +24,12 @@ WRONG = "/key/canary-wrong"
 
 @pytest.fixture(autouse=True)
 def full_allowance(monkeypatch):
-    """Log lines are limited for the whole process."""
+    """The limit on log lines is for the whole process, so each test gets a new one."""
     monkeypatch.setattr(refusal, "_allowance", refusal._Allowance())
 
 
 async def describe(request: web.Request) -> web.Response:
-    """All that a handler can learn about its request's address."""
+    """Everything a handler can learn about its request's URL."""
     seen = {
         "path": request.path,
         "raw_path": request.raw_path,
@@ -183,7 +183,7 @@ async def test_websockets(server):
 
 
 async def test_several_keys_before_one_path(server):
-    """Any valid one admits."""
+    """Any valid one is enough."""
     for target in (f"{PREFIX}{PREFIX}/describe", f"{PREFIX}{WRONG}/describe", f"{WRONG}{PREFIX}/describe"):
         reply = await fetch(server, target)
         assert reply.json["path_qs"] == "/describe"
@@ -223,7 +223,7 @@ async def test_middlewares_and_signals_see_each_request_once(aiohttp_server, tmp
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What it does not
+# What it does not admit
 
 
 async def test_is_off_unless_asked_for(aiohttp_server, tmp_path):
@@ -318,7 +318,7 @@ async def test_a_folder_mounted_before_does_not_answer_first(aiohttp_server, tmp
 
 
 def lands_on(server, target, location):
-    """The path and query that a browser at `target` goes to."""
+    """The path and query that a browser at `target` goes to next."""
     base = f"http://127.0.0.1:{server.port}"
     found = urljoin(base + target, location)
     assert found.startswith(base)
@@ -389,7 +389,7 @@ async def test_sessions_that_are_made_and_ended_inside_belong_to_the_whole_serve
     "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}]
 )
 async def test_a_foreign_page_logs_nobody_in_with_a_key_in_the_path(server, headers):
-    """A form of any page can be sent to any address."""
+    """Any page can send a form to any URL."""
     for sent in ({"Content-Type": "text/plain"}, FORM, {}):
         reply = await fetch(server, f"{PREFIX}/auth_session", {**sent, **headers}, method="POST", body=b"")
         assert (reply.status, "Set-Cookie" in reply.headers) == (403, False)

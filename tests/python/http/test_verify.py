@@ -1,4 +1,4 @@
-"""`/auth_verify`: a proxy asks it whether somebody may use a neighbour of ComfyUI's."""
+"""`/auth_verify`: a proxy asks it whether a client may use another program next to ComfyUI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = [
 
 @pytest.fixture
 async def server(aiohttp_server: Any, tmp_path: Path) -> Any:
-    """A key for each label, one without, and `KEY` of alice's."""
+    """It has a key for each label, one without a label, and alice's `KEY`."""
     lines = [
         f'key-of-{number} "{label}"' if "=" in label else f"key-of-{number} {label}"
         for number, label in enumerate(LABELS)
@@ -61,7 +61,7 @@ async def test_nothing_else_is_and_nobody_is_redirected(server: Any, accept: Any
     assert reply.headers["WWW-Authenticate"].startswith(CHALLENGE)
     assert reply.headers["Cache-Control"] == "no-store"
     assert "Location" not in reply.headers
-    assert {reply.headers[name] for name in WHO} == {""}, "what a client sent by these names is replaced"
+    assert {reply.headers[name] for name in WHO} == {""}, "they replace what a client sent under these names"
     reply = await verify(server, {**accept, **headers}, "HEAD")
     assert (reply.status, reply.body) == (401, b"")
 
@@ -78,7 +78,7 @@ async def test_labels_go_through_headers_unharmed(server: Any) -> None:
 
 
 async def test_a_key_without_a_label_has_an_empty_one(server: Any) -> None:
-    """The header is there, so that a proxy which copies it replaces the one that a client sent."""
+    """The header is always there, so a proxy that copies it replaces the one a client sent."""
     reply = await verify(server, {**bearer("key-without-label"), "X-Auth-Key-Label": "alice"})
     assert (reply.status, reply.headers["X-Auth-Key-Label"]) == (204, "")
 
@@ -116,7 +116,7 @@ async def test_a_session_alone_does_not_do_for_what_a_foreign_page_sent(server: 
 
 
 async def test_what_a_proxy_tells_of_the_address_is_no_credential(server: Any) -> None:
-    """A neighbour may have a `token` of its own, and a program that can't read answers may still send a header."""
+    """Another program may have its own `token`, and a client that can't read answers may still send a header."""
     for name in ("X-Original-URI", "X-Original-URL", "X-Forwarded-Uri"):
         for number in range(12):
             assert (await verify(server, {name: f"/x?token=neighbours-own-{number}"})).status == 401
@@ -136,7 +136,7 @@ async def test_what_a_proxy_tells_of_the_address_is_no_credential(server: Any) -
     ],
 )
 async def test_a_refusal_says_how_the_address_is_written_after_next(server: Any, told: str, following: Any) -> None:
-    """For nginx, which cannot percent-encode it."""
+    """For nginx, which can't percent-encode it."""
     for headers in ({}, WRONG):
         reply = await verify(server, {**headers, "X-Original-URI": told})
         assert reply.status == 401
@@ -147,7 +147,7 @@ async def test_a_refusal_says_how_the_address_is_written_after_next(server: Any,
 
 
 async def test_guesses_count_and_who_is_locked_gets_a_401(server: Any) -> None:
-    """nginx would make a 500 of a 429."""
+    """nginx would turn a 429 into a 500."""
     assert (await verify(server, BEARER)).status == 204
     for number in range(10):
         assert (await verify(server, bearer(f"guess-{number}"))).status == 401
@@ -156,7 +156,7 @@ async def test_guesses_count_and_who_is_locked_gets_a_401(server: Any) -> None:
         assert (reply.status, reply.json["cause"]) == (401, "locked")
         assert 0 < int(reply.headers["Retry-After"]) <= 60
         assert reply.headers["WWW-Authenticate"] == CHALLENGE
-    assert (await verify(server, BEARER)).status == 204  # good from here before
+    assert (await verify(server, BEARER)).status == 204  # it was used from here before
     assert (await fetch(server, "/prompt", bearer("another guess"))).status == 429
 
 

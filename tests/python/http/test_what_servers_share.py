@@ -24,7 +24,7 @@ class Here:
         self.server, self.middleware, self.shared = server, middleware, middleware.shared
 
     async def browser(self, cookie):
-        """The same session for this server's port."""
+        """What a browser sends with this session to this server's port."""
         name, value = cookie.split("=")
         assert name.startswith("comfyui_session_")
         return {
@@ -33,7 +33,7 @@ class Here:
         }
 
     def learn_from(self, other):
-        """All that the other one knows. Returns the kinds of what is news."""
+        """Learns all that the other server knows. Returns the kinds of records that were new."""
         _, records = other.shared.all()
         return {describe(record)["kind"] for record in records if self.shared.merge([record])} - {"node"}
 
@@ -73,7 +73,7 @@ async def pair(start):
 
 
 async def end_of(reader):
-    """Whether a response is broken off within the time that is promised, and some more."""
+    """Checks that a response breaks off within the promised time, with some tolerance."""
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), SOON)
     return True
@@ -81,7 +81,7 @@ async def end_of(reader):
 
 @asynccontextmanager
 async def streaming(server, headers):
-    """The rest of a response that never ends by itself."""
+    """Yields a reader for the rest of a response that never ends by itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 24)
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     writer.write(f"GET /stream HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{head}\r\n".encode())
@@ -99,7 +99,7 @@ async def test_a_session_that_is_logged_out_here_ends_there(pair):
         assert (await fetch(one.server, headers=await one.browser(cookie))).status == 200
     reply = await fetch(here.server, "/auth_session", await here.browser(cookie), method="DELETE")
     assert reply.status == 204
-    assert (await fetch(there.server, headers=await there.browser(cookie))).status == 200  # nobody told it
+    assert (await fetch(there.server, headers=await there.browser(cookie))).status == 200  # nobody has told it yet
     assert there.learn_from(here) == {"log_out"}
     for one in pair:
         assert (await fetch(one.server, headers=await one.browser(cookie))).status == 401
@@ -118,7 +118,7 @@ async def test_a_log_out_counts_though_another_application_looks_at_the_same_key
 
 @pytest.mark.slow
 async def test_what_the_session_has_in_flight_there_ends_too(pair, aiohttp_client):
-    """Even a request that is so young that nobody has looked at what is in flight since it came."""
+    """Even a request so new that the server hasn't looked at its open requests since."""
     here, there = pair
     cookie, other = await log_in(here.server), await log_in(here.server)
     client = await aiohttp_client(there.server)
@@ -163,7 +163,7 @@ async def test_an_address_that_is_locked_here_is_locked_there(start):
     for number in range(10):
         assert (await fetch(here.server, headers=forwarded("203.0.113.7", f"wrong-{number}"))).status == 401
     assert there.learn_from(here) == {"lock"}
-    for number in range(10):  # those that are evaluated
+    for number in range(10):  # ten keys are evaluated during a lock
         reply = await fetch(there.server, headers=forwarded("203.0.113.7", f"wrong-{number}"))
         assert (reply.status, reply.json["cause"]) == (429, "locked")
         assert 50 <= int(reply.headers["Retry-After"]) <= 61
@@ -238,7 +238,7 @@ async def test_only_what_is_to_be_told_calls_back(pair):
 
 
 async def test_a_new_version_of_a_key_file_calls_back(pair, key_file):
-    """What the store holds about a key that was not known may count now."""
+    """The store may know something about a key that is new here."""
     here, _ = pair
     await fetch(here.server)
     called = threading.Event()

@@ -1,4 +1,4 @@
-"""ComfyUI and a neighbour of it behind nginx, Caddy and Traefik, as the files under deploy/ have it."""
+"""ComfyUI and another application (its neighbour) behind nginx, Caddy and Traefik, set up as under deploy/."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Neighbour(BaseHTTPRequestHandler):
-    """Answers with what reached it; at /socket a WebSocket that greets and goes."""
+    """Answers with the request that reached it. /socket is a WebSocket that sends one greeting and closes."""
 
     protocol_version = "HTTP/1.1"
 
@@ -52,7 +52,7 @@ class Neighbour(BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     def greet(self) -> None:
-        """RFC 6455: the handshake, one text, the end."""
+        """Does the handshake, sends one text message, and closes (RFC 6455)."""
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
@@ -65,7 +65,7 @@ class Neighbour(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = answer
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def comfyui(copy_miniature: Any, name: str) -> Iterator[Server]:
-    """One for each proxy, since they have the same clients."""
+    """A separate server for each proxy, because clients have the same addresses."""
     tree: Path = copy_miniature()
     keys = tree / "keys.txt"
     lines = [f"{KEY} alice", f"{OTHER_KEY} Zoë's 100% laptop", NO_LABEL, IN_PATH, f"{VIEWER} wall display scope=view"]
@@ -102,13 +102,14 @@ def comfyui(copy_miniature: Any, name: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def proxy(name: str, comfyui: Server, neighbour: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    # Traefik asks at the address that it is given, and ComfyUI refuses foreign pages at loopback ones.
+    # Traefik sends its questions with this address as the host, and ComfyUI refuses foreign pages at loopback
+    # addresses.
     address = (network.address() if name == "traefik" else None) or "127.0.0.1"
     upstreams = Upstreams(f"{address}:{comfyui.port}", neighbour)
     with deployed(name, tmp_path_factory.mktemp(name), upstreams) as proxy:
         yield proxy
         assert len(proxy.logs.splitlines()) > 50
-        assert "canary" not in proxy.logs, "it logged a key"
+        assert "canary" not in proxy.logs, "the proxy logged a key"
 
 
 def through(proxy: Proxy, headers: Any = None, target: str = "/neighbour/x", **options: Any) -> Answer:
@@ -159,11 +160,11 @@ async def test_websockets_go_through(proxy: Proxy) -> None:
             async with session.ws_connect(f"{proxy.url}/ws?clientId=behind", headers=headers, ssl=context) as socket:
                 greeting = await socket.receive_json(timeout=10)
                 assert (greeting["type"], greeting["data"]["sid"]) == ("status", "behind")
-    await asyncio.sleep(0.25)  # until TLS has said goodbye; aiohttp's documentation, "Graceful Shutdown"
+    await asyncio.sleep(0.25)  # time to close TLS: see "Graceful Shutdown" in aiohttp's documentation
 
 
 def upload(proxy: Proxy, headers: dict[str, str], content: bytes, name: str) -> int | None:
-    """The status; `None` where the connection ended before all was sent, as it may for who is refused."""
+    """Uploads a file. Returns the status, or `None` if a refusal ended the connection before everything was sent."""
     head = f'--edge\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'
     form = {"Content-Type": "multipart/form-data; boundary=edge", **headers}
     body = head.encode() + content + b"\r\n--edge--\r\n"
@@ -174,7 +175,7 @@ def upload(proxy: Proxy, headers: dict[str, str], content: bytes, name: str) -> 
 
 
 def test_uploads_go_through(proxy: Proxy) -> None:
-    """Far more than the megabyte that nginx allows by itself."""
+    """Far more than the megabyte that nginx allows by default."""
     content = bytes(range(256)) * (20 * MEGABYTE // 256)
     target = f"/view?type=input&filename={proxy.name}.bin"
     assert upload(proxy, {}, b"small", f"{proxy.name}.bin") == 401
@@ -191,7 +192,7 @@ def test_uploads_have_their_limit(proxy: Proxy) -> None:
 
 
 def test_who_guesses_is_locked_out_alone(proxy: Proxy) -> None:
-    """By the address that the proxy saw, not by one that the client claims."""
+    """The proxy's view of the address counts, not what a client claims."""
     attacker = network.address()
     if attacker is None:
         pytest.skip("this machine has no address but loopback, all of which is one")
@@ -206,15 +207,15 @@ def test_who_guesses_is_locked_out_alone(proxy: Proxy) -> None:
     for headers in (bearer("one-more"), bearer(NO_LABEL)):
         assert through(proxy, headers, "/queue", source=attacker).status == 429
         answer = through(proxy, headers, source=attacker)
-        assert answer.status == 401  # nginx takes no other answer for a refusal
+        assert answer.status == 401  # nginx accepts only this status as a refusal
         assert 0 < int(answer.headers["Retry-After"]) <= 60
-    assert through(proxy, BEARER, source=attacker).status == 200  # good from there before
+    assert through(proxy, BEARER, source=attacker).status == 200  # it was good from here before
     answer = through(proxy, bearer(NO_LABEL), source="127.0.3.1")
     assert (answer.status, answer.headers.get("Retry-After")) == (200, None)
 
 
 def test_logs_hold_no_key(proxy: Proxy) -> None:
-    """Not even where the proxy has something to complain about. (Asserted at the end: see `proxy`.)"""
+    """Even if the proxy has something to complain about. (The fixture `proxy` checks the logs at the end.)"""
     secret = "canary-0123456789-abcdefghijklmnopqrstuvwxyz"
     for headers in (bearer(secret), {"X-API-Key": secret}, {"Cookie": f"comfyui_session_{proxy.port}={secret}"}):
         for target in (f"/queue?api_key={secret}", f"/neighbour/x?token={secret}&x=1", f"/no/such?x=1&token={secret}"):
@@ -233,7 +234,7 @@ WHO = ("X-Auth-Key-Label", "X-Auth-User", "X-Auth-Scope", "X-Auth-Subject")
 
 
 def who(answer: Answer) -> list[str]:
-    """As the neighbour was told, each once; to some proxies an empty field is none."""
+    """What the neighbour was told, each field once. Some proxies drop empty fields."""
     assert answer.status == 200
     told = CIMultiDict(answer.json["fields"])
     values = [told.getall(name, [""]) for name in WHO]
@@ -253,7 +254,7 @@ def test_the_key_leads_to_the_neighbour_and_stays_behind(proxy: Proxy) -> None:
         assert answer.json["target"] == "/x"
 
 
-#: A key at each place of a query where one may be, however its name is spelled; and what the neighbour may see of it.
+#: Keys in every place and spelling of a query, and the queries that the neighbour may see instead.
 QUERIES = {
     f"api_key={KEY}": {"", "&"},
     f"x=1&api_key={KEY}&y=%26%3D+2": {"x=1&y=%26%3D+2"},
@@ -276,7 +277,7 @@ QUERIES = {
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("by", ["a session", "a header"])
 def test_no_key_reaches_the_neighbour(proxy: Proxy, query: str, by: str) -> None:
-    """Not with what admits, nor beside it."""
+    """Neither the credential that admits nor others beside it."""
     own = "theme=dark; x=comfyui_session"
     headers = {**BEARER, "Cookie": own}
     if by == "a session":
@@ -286,7 +287,7 @@ def test_no_key_reaches_the_neighbour(proxy: Proxy, query: str, by: str) -> None
         }
     headers |= {"X-API-Key": KEY, "Referer": f"{proxy.url}/neighbour/z?api_key={KEY}"}
     answer = through(proxy, headers, f"/neighbour/z?{query}")
-    if proxy.name == "traefik" and KEY in query:  # it cannot change an address
+    if proxy.name == "traefik" and KEY in query:  # Traefik can't change an address
         assert answer.status == 403
         assert KEY not in answer.text
         return
@@ -295,7 +296,7 @@ def test_no_key_reaches_the_neighbour(proxy: Proxy, query: str, by: str) -> None
     assert answer.json["target"].partition("?")[0] == "/z"
     assert answer.json["target"].partition("?")[2] in QUERIES[query]
     cookies = {pair.strip() for pair in answer.json["headers"].get("Cookie", "").split(";") if pair.strip()}
-    # Nor can it take out one cookie.
+    # Nor can it remove a single cookie.
     assert cookies == (set() if proxy.name == "traefik" else {"theme=dark", "x=comfyui_session"})
     assert f"{proxy.url}/neighbour/z" == answer.json["headers"].get("Referer", f"{proxy.url}/neighbour/z")
 
@@ -320,7 +321,7 @@ def test_a_path_is_no_query(proxy: Proxy) -> None:
     assert through(proxy, target=f"/neighbour/x&api_key={IN_PATH}").status == 401
 
 
-#: As the design says: derived from the key, the same everywhere.
+#: As the design says: it is derived from the key, and the same everywhere.
 KEY_ID = hmac.digest(hashlib.sha256(NO_LABEL.encode()).digest(), b"comfy-auth-rs key id v1", "sha256")[:16].hex()
 
 
@@ -338,7 +339,7 @@ def test_who_it_is_cannot_be_forged(proxy: Proxy, spelled: Callable[[str], str])
 
 
 def test_nor_by_names_with_underscores(proxy: Proxy) -> None:
-    """CGI and WSGI make a hyphen of them."""
+    """CGI and WSGI turn hyphens into underscores, so both names are the same there."""
     if proxy.name == "traefik":
         pytest.skip("it passes such names on, as docs/neighbours.md says")
     names = ("X_Auth_User", "x_auth-user", "X-Auth_Subject", "X_AUTH_SCOPE", "X-Auth-Key_Label")
@@ -354,7 +355,7 @@ def test_nor_by_names_with_underscores(proxy: Proxy) -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("accept", [{}, BROWSER], ids=["a program", "a browser"])
 def test_a_key_without_the_scope_does_not_get_through(proxy: Proxy, query: str, accept: dict[str, str]) -> None:
-    """Whatever scope the client names. It is no use logging in again, so it is not led there."""
+    """Whatever scope the client names. It isn't led to the login page, because logging in again wouldn't help."""
     for headers in (bearer(VIEWER), log_in(proxy, VIEWER)):
         answer = through(proxy, {**headers, **accept}, f"/neighbour/x?{query}", source="127.0.3.4")
         assert (answer.status, answer.headers.get("Location")) == (403, None)
@@ -411,8 +412,8 @@ def test_browsers_at_the_neighbour(proxy: Proxy) -> None:
 
 
 def test_a_key_in_the_neighbours_address(proxy: Proxy) -> None:
-    """`token` is often the neighbour's own: it must not count as a guess."""
-    if proxy.name != "traefik":  # it passes no query on
+    """`token` often belongs to the neighbour, so it must not count as a guess."""
+    if proxy.name != "traefik":  # Traefik doesn't pass the query on
         assert label(through(proxy, target=f"/neighbour/x?a=1&api_key={KEY}&b=2")) == "alice"
     for query in ("api_key=", "api_key=wrong", f"xapi_key={KEY}", f"token={KEY}", f"x=%26api_key={KEY}"):
         assert through(proxy, target=f"/neighbour/x?{query}").status == 401
@@ -446,7 +447,7 @@ def test_a_session_leads_there_from_our_own_pages(
     sent = {**headers, **({"Origin": proxy.url} if headers.get("Origin") == "ours" else {})}
     answer = through(proxy, {**log_in(proxy), **sent}, method=method)
     if not passes:
-        # At a loopback address ComfyUI itself answers 403 to a foreign Origin, to whatever it is asked.
+        # At a loopback address, ComfyUI itself answers 403 to any request with a foreign Origin.
         assert answer.status in ((401, 403) if "evil" in str(headers) else (401,))
     elif method == "HEAD":
         assert answer.status == 200
@@ -461,7 +462,7 @@ def test_bodies_go_to_the_neighbour(proxy: Proxy) -> None:
 
 
 def test_bodies_without_a_length_go_to_the_neighbour_too(proxy: Proxy) -> None:
-    """The proxy's question has no body; nobody must wait for one."""
+    """The proxy's question to ComfyUI has no body, so nobody must wait for one."""
     connection = connect(proxy)
     try:
         connection.request("POST", "/neighbour/x", iter([b"one", b"two"]), BEARER, encode_chunked=True)
@@ -479,7 +480,7 @@ async def test_websockets_go_to_the_neighbour(proxy: Proxy) -> None:
         assert refused.value.status == 401
         async with session.ws_connect(url, headers=BEARER, ssl=context) as socket:
             assert await socket.receive_str(timeout=10) == "hello"
-    await asyncio.sleep(0.25)  # until TLS has said goodbye
+    await asyncio.sleep(0.25)  # time to close TLS
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
@@ -490,4 +491,4 @@ def test_nobody_passes_while_comfyui_is_down(name: str, neighbour: str, tmp_path
         for target in (f"/neighbour/x?api_key={KEY}", f"/queue?api_key={KEY}"):
             answer = through(proxy, {**BEARER, "X-API-Key": KEY}, target)
             assert answer.status >= 500
-        assert "canary" not in proxy.logs, "it logged a key"
+        assert "canary" not in proxy.logs, "the proxy logged a key"

@@ -1,4 +1,4 @@
-"""A shared cache in front (nginx with `proxy_cache`) gives nobody what another one's credential got."""
+"""A shared cache (nginx with `proxy_cache`) gives nobody an answer that another client got with a credential."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
-#: It keeps whatever it may, and, as careless operators do, for an hour what doesn't say anything about it.
+#: A cache that stores everything it may. The careless one also stores answers without Cache-Control for an hour.
 SITE = """
 proxy_cache_path {folder}/cache keys_zone=shared:1m;
 server {{
@@ -38,7 +38,7 @@ server {{
 
 @dataclass(frozen=True)
 class Cached:
-    """nginx; `server` is ComfyUI behind it."""
+    """nginx with a cache. `server` is the ComfyUI behind it."""
 
     port: int
     server: Server
@@ -74,7 +74,7 @@ def cached(request: pytest.FixtureRequest, comfyui: tuple[Server, str], tmp_path
         yield Cached(port, server)
 
 
-#: What needs a credential. ComfyUI calls those that look like pictures public.
+#: Targets that need a credential. ComfyUI marks those that look like pictures as public.
 PRIVATE = (
     "/userdata/secret.png", "/api/userdata/secret.png", "/my_outputs/x.png", "/my_outputs/x.json",
     "/view?filename=secret.png", "/api/view?filename=secret.png&type=output", "/queue", "/history", "/userdata?dir=.",
@@ -98,12 +98,12 @@ def test_a_cache_gives_nobody_what_needed_a_credential(
     assert cached.ask(by_query).status in (200, 404)
     assert cached.ask(by_query).headers.get("X-Cache") != "HIT"
     assert cached.ask(target).status == 401
-    assert cached.ask(target, bearer(key)).status in (200, 404)  # nor is the refusal kept
+    assert cached.ask(target, bearer(key)).status in (200, 404)  # the refusal isn't cached either
 
 
 @pytest.mark.parametrize("target", ["/witness/x.png", "/userdata/secret.png"])
 def test_nor_what_another_method_got(cached: Cached, key: str, target: str) -> None:
-    """ComfyUI calls the answer to any method public where the path looks like a picture's."""
+    """If the path looks like a picture's, ComfyUI marks the answer to any method as public."""
     for _ in range(2):
         mine = cached.ask(target, bearer(key), "POST")
         assert mine.status in (200, 400, 405, 409)
@@ -121,7 +121,7 @@ def test_pictures_of_the_frontend_may_be_kept(cached: Cached, key: str) -> None:
 
 
 def test_browsers_keep_pictures_as_before(unpatched: Server, comfyui: tuple[Server, str], key: str) -> None:
-    """For a day, each for itself."""
+    """For a day, in each browser's own cache."""
     server, _ = comfyui
     for target in ("/userdata/secret.png", "/my_outputs/x.png", "/witness/x.png"):
         answer = ask(server, target, bearer(key))
@@ -177,7 +177,7 @@ async def test_whatever_a_handler_says(aiohttp_server: Any, said: str | None, ke
 
 
 def frontend_picture() -> str:
-    """A picture that the frontend brings."""
+    """The path of a picture in the frontend."""
     from importlib.resources import files
 
     root = Path(str(files("comfyui_frontend_package"))) / "static"

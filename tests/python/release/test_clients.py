@@ -1,4 +1,4 @@
-"""Clients that people already use, as their authors publish them: queue a prompt, follow it, fetch its picture.
+"""Published clients that people already use: they queue a prompt, follow it, and fetch its picture.
 
 The programs in `tests/clients` use them as their documentation says. They run against the patched miniature, and
 against the ComfyUI that `COMFYUI_DIR` names.
@@ -31,31 +31,31 @@ from support.servers import WITNESS, Server, start_real, start_server
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ROOT / "tests" / "clients"
 
-#: Where `make test-release` puts those that are written in Python.
+#: `make test-release` installs the Python clients here.
 PYTHON_CLIENTS = ROOT / ".venv" / "clients"
 
 
-#: Pixels of a picture's side.
+#: Width and height of the picture in pixels.
 SIDE = 64
 
-#: How long a prompt takes, in seconds: some clients begin to listen when it is queued already.
+#: How many seconds a prompt takes: some clients begin to listen only after it is queued.
 TAKES = 1.5
 
 QUEUE, SOCKET, PICTURE = "POST /prompt", "GET /ws", "GET /view"
 
-#: What is seen of a request that was refused with a key in its address.
+#: How a refused request with a key in its path is logged.
 HIDDEN, HIDDEN_POST = "GET /key/[redacted]", "POST /key/[redacted]"
 
 
 @dataclass(frozen=True)
 class Way:
-    """A program, the host that it is given, and what it asks for."""
+    """A program, the host that it is given, and the requests that it sends."""
 
     program: str
     host: str = "{host}"
-    #: What it must have asked for when it has the picture.
+    #: The requests that it must have sent when it has the picture.
     steps: tuple[str, ...] = (QUEUE, SOCKET, PICTURE)
-    #: What it requests with a wrong key, without success.
+    #: The requests that it sends with a wrong key. All of them fail.
     tries: tuple[str, ...] = (QUEUE,)
 
 
@@ -89,7 +89,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program did, what the server answered to it (`METHOD PATH STATUS`), and its picture, if it has one."""
+    """What a program printed, what the server answered (`METHOD PATH STATUS`), and its picture, if it has one."""
 
     returncode: int
     said: str
@@ -101,7 +101,7 @@ class Outcome:
 
 
 class Host:
-    """A protected server that notes what it answers."""
+    """A protected server that writes down its answers."""
 
     def __init__(self, name: str, server: Server, answers: Path) -> None:
         self.name, self.server, self._answers = name, server, answers
@@ -114,7 +114,7 @@ class Host:
         return self.watch([*command, str(folder / "graph.json"), str(folder / "out.png")], folder)
 
     def watch(self, command: list[str], folder: Path, source: str = "") -> Outcome:
-        """Runs a program that leaves its picture in `folder`."""
+        """Runs a program that writes its picture into `folder`."""
         before = self.answers()
         environment = {**os.environ, "PYTHONPATH": str(PYTHON_CLIENTS), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -175,7 +175,7 @@ def host(
 
 @pytest.fixture
 def color() -> int:
-    """Another one each time: what is in ComfyUI's cache would be there too soon."""
+    """A new color each time: ComfyUI would answer too soon with a cached result."""
     return random.randrange(1 << 24)
 
 
@@ -209,7 +209,7 @@ def test_with_a_wrong_key_it_fails_and_says_so(host: Host, tmp_path: Path, name:
 
 
 def test_the_key_as_password_of_the_address_is_lost_on_websocket_client(host: Host, key: str, tmp_path: Path) -> None:
-    """So `script_examples` need it in the path."""
+    """`websocket-client` drops it, so `script_examples` need the key in the path."""
     outcome = host.run(Way("script_examples.py", "any:{key}@{host}"), key, tmp_path, 0)
     assert (outcome.returncode, outcome.answers) == (1, ["GET /ws 401"])
     assert "401" in outcome.said
@@ -231,7 +231,7 @@ SAVE, SEND = "SaveImage", "SaveImageWebsocket"
 
 
 class Changed(ast.NodeTransformer):
-    """An example as its reader would change it: another address, and a graph that wants no model."""
+    """An example as its reader would change it: another address, and a graph that needs no model."""
 
     def __init__(self, address: str, graph: str) -> None:
         self._address, self._graph = address, graph
@@ -317,7 +317,7 @@ def test_who_waits_to_be_asked_for_the_key_is_asked(
     files = {"image": (f"{color:06x}.png", picture.getvalue())}
     requests.post(f"{host.server.url}/upload/image", files=files, headers=bearer(key), timeout=20).raise_for_status()
     path = f"{prefix}/view?filename={color:06x}.png&type=input"
-    good = "206" if name == "ffmpeg" else "200"  # it asks for a range
+    good = "206" if name == "ffmpeg" else "200"  # ffmpeg asks for a range
     for used, answers in ((WRONG_KEY, {"401"}), (key, {"401", good})):
         values = {"key": used, "host": f"127.0.0.1:{host.server.port}", "path": path, "out": str(tmp_path / "out.png")}
         outcome = host.watch([word.format(**values) for word in WAITING[name]], tmp_path)
@@ -335,7 +335,7 @@ JUNK = (
 
 
 def good(way: str, key: str) -> tuple[str, dict[str, str]]:
-    """What comes before a path, and what beside it, in requests of some client."""
+    """What a client puts before the path, and which fields it adds."""
     return {
         "X-API-Key": ("", {"X-API-Key": key}),
         "?token=": ("", {}),
@@ -355,7 +355,7 @@ def test_junk_in_authorization_spoils_nothing(host: Host, key: str, way: str, ju
 
 
 def upgrade(host: Host, target: str, headers: dict[str, str]) -> int:
-    """The status that a WebSocket handshake is answered with."""
+    """The status of the answer to a WebSocket handshake."""
     answer = b""
     fields = {"Host": f"127.0.0.1:{host.server.port}", **UPGRADE, **headers}
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
@@ -367,7 +367,7 @@ def upgrade(host: Host, target: str, headers: dict[str, str]) -> int:
 
 
 def test_who_sends_no_key_may_knock_for_ever(host: Host, key: str) -> None:
-    """@stable-canvas/comfyui-client tries again three times a second, and never stops."""
+    """@stable-canvas/comfyui-client tries again three times a second, for ever."""
     source = "127.0.0.77"
     for number in range(60):
         answer = ask(host.server, f"/ws?clientId=x&n={number}&token=", {**UPGRADE, "Authorization": ""}, source=source)
@@ -379,7 +379,7 @@ def test_who_sends_no_key_may_knock_for_ever(host: Host, key: str) -> None:
 @pytest.mark.parametrize("way", ["X-API-Key", "?token=", "host/key"])
 @pytest.mark.parametrize("kind", ["text/plain;charset=UTF-8", "application/x-www-form-urlencoded", None])
 def test_a_prompt_may_say_that_it_is_text(host: Host, key: str, way: str, kind: str | None, color: int) -> None:
-    """As fetch says of a string, and urllib of anything."""
+    """fetch labels strings like this, and urllib labels any body like this."""
     prefix, headers = good(way, key)
     target = f"{prefix}/prompt" + (f"?token={key}" if way == "?token=" else "")
     body = json.dumps({"prompt": graph(color, 0)}).encode()
@@ -438,7 +438,7 @@ def with_cors(copy_miniature: Any, key: str) -> Iterator[Server]:
 
 @pytest.mark.parametrize("prefix", ["", "/key/{key}", f"/key/{WRONG_KEY}"])
 def test_pages_elsewhere_may_send_x_api_key(with_cors: Server, key: str, prefix: str) -> None:
-    """A browser asks first, without the key, and then sends it."""
+    """The browser first asks without the key, and then sends it."""
     prefix = prefix.format(key=key)
     asks = {"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     allowed = ask(with_cors, f"{prefix}/prompt", asks, method="OPTIONS")

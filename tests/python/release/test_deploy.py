@@ -28,7 +28,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 @contextmanager
 def started(copy_miniature: Any, credentials: Path) -> Iterator[Server]:
-    """What the unit starts, with the credentials in our folder."""
+    """Starts what the unit starts, with the credentials in our folder."""
     [command] = unit("ExecStart")
     words = [word.replace("%d", str(credentials)) for word in shlex.split(command)]
     words = [word.replace("%L/comfyui", str(credentials)) for word in words]
@@ -55,7 +55,7 @@ def assert_asks_for_the_key(server: Server) -> None:
 
 
 def unit(option: str) -> list[str]:
-    """The values of an option of the unit, its lines joined."""
+    """The values of an option of the unit. Continued lines are joined."""
     text = (DEPLOY / "systemd" / "comfyui.service").read_text().replace("\\\n", "")
     return re.findall(rf"^{option}=(.*)$", text, re.M)
 
@@ -76,12 +76,12 @@ def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
 
 @needs_systemd
 def test_systemd_calls_the_unit_safe() -> None:
-    """From 0, where nothing is left to take away, to 10; what the GPU needs is left."""
+    """systemd's score goes from 0 (nothing left to restrict) to 10. What the GPU needs stays unrestricted."""
     file = DEPLOY / "systemd" / "comfyui.service"
     result = run("systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", str(file))
     assert result.returncode == 0, result.stdout
     for option in ("PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy", "ProcSubset"):
-        assert unit(option) == []  # no GPU, no compiled kernels, no figures of the memory
+        assert unit(option) == []  # these would break the GPU, compiled kernels, and memory figures
 
 
 def test_the_unit_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_unit_starts_comfyui_behind_its_key(copy_miniature: Any, tmp_path: P
 
 DATA = ("models", "input", "output", "temp", "user")
 
-#: What `ProtectSystem=strict` and `ReadWritePaths=` do: all of the folder is read-only, but for its folders of data.
+#: The effect of `ProtectSystem=strict` and `ReadWritePaths=`: the folder is read-only, except for its data folders.
 READ_ONLY = """
 mount --bind "$0" "$0" && for data in models input output temp user; do mount --bind "$0/$data" "$0/$data" || exit; done
 mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"
@@ -106,7 +106,7 @@ mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"
 
 
 def test_the_units_code_is_roots(copy_miniature: Any, tmp_path: Path) -> None:
-    """It may write data and nothing else, and that is enough for it."""
+    """The service may write its data and nothing else, and it works that way."""
     paths = [f"/opt/comfyui/{name}" for name in DATA]
     assert unit("ReadWritePaths") == unit("NoExecPaths") == [" ".join(paths)]
     text = (DEPLOY / "systemd" / "comfyui.service").read_text()
@@ -150,7 +150,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def tool(name: str) -> str:
-    """What pip has put beside Python."""
+    """A program that pip has installed beside Python."""
     found = shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
         pytest.skip(f"{name} is not installed (pip install --group deploy)")
@@ -236,7 +236,7 @@ def assert_container_works(
     folder: Path,
     secrets: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
-    """What the image starts with these arguments asks for the key, and its health check tells whether it is up."""
+    """The image with these arguments asks for the key, and its health check tells whether it is up."""
     write_keys(folder / "keys")
     programs = folder / "programs"
     programs.mkdir()
@@ -258,18 +258,18 @@ def assert_container_works(
     with start_server(tree, python=words[0], command=words[1:], env=path) as server:
         assert_asks_for_the_key(server)
         assert health(server.port) == 0
-    assert (folder / "data" / "custom_nodes").is_dir()  # ComfyUI itself would not make it
+    assert (folder / "data" / "custom_nodes").is_dir()  # ComfyUI itself doesn't make this folder
     assert health(free_port()) != 0
 
 
 def health_check() -> list[str]:
-    """The image's, as words."""
+    """The image's health check as a list of words."""
     words: list[str] = json.loads(dockerfile("HEALTHCHECK").partition("CMD ")[2])
     return words
 
 
 def health(port: int) -> int:
-    """The exit status of the image's health check, at a port of ours."""
+    """Runs the image's health check on our port. Returns its exit status."""
     program, option, code = health_check()
     assert (program, "127.0.0.1:8188" in code) == ("python", True)
     return run(sys.executable, option, code.replace("8188", str(port))).returncode

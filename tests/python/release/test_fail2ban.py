@@ -1,4 +1,4 @@
-"""deploy/fail2ban, and docs/fail2ban.md: who is banned, by Debian's own fail2ban, whatever clients send."""
+"""deploy/fail2ban and docs/fail2ban.md: Debian's own fail2ban bans the right clients, whatever clients send."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ LOGROTATE = shutil.which("logrotate", path=os.pathsep.join([os.environ["PATH"], 
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
-#: They guess in earnest.
+#: Real attackers.
 GUESSERS = ["198.51.100.9", "2001:db8::9"]
-#: A browser that web pages have send wrong keys, somebody with nine of them, and somebody who writes forgeries.
+#: A visitor whose browser other web pages make guess, someone with nine wrong keys, and someone who writes forgeries.
 VISITOR, MISTAKEN, FORGER = "198.51.100.20", "198.51.100.30", "198.51.100.40"
 
-#: All that is forged wants to have this address banned.
+#: Every forgery tries to get this address banned.
 VICTIM = "203.0.113.77"
 FORGED = json.dumps(
     {"time": "2026-11-28T09:20:12.250Z", "event": "lock", "outcome": "failure", "cause": "wrong_keys", "client": VICTIM,
      "seconds": 60}
 )  # fmt: skip
-#: What may end the string, the object or the line that it gets into.
+#: What might end the string, the object or the line that contains it.
 ENDS = ("", '"}', '\\"}', "\\n", "\\", "\x85", "\xff", '", "user": "a"}', '": ', "', ")
 FORGERIES = [f"{end}{FORGED}{rest}" for end in ENDS for rest in ("", ", ")]
 
 
 def guess(server: Server, client: str, tries: int = 12) -> None:
     for number in range(tries):
-        # What is further left is the client's own.
+        # The client may write anything further to the left.
         ask(server, "/queue", {"X-Forwarded-For": f"{VICTIM}, {client}", **bearer(f"guess-{number}")})
 
 
 def attack(server: Server) -> None:
-    """From many addresses, by a proxy that is trusted."""
+    """Sends requests from many addresses, through a trusted proxy."""
     for client in GUESSERS:
         guess(server, client)
     guess(server, MISTAKEN, tries=9)
@@ -72,7 +72,7 @@ def forge(server: Server) -> None:
         ask(server, "/auth_session", {**forger, **bearer(KEY), "User-Agent": forged}, method="POST", body=b"")
         body = json.dumps({"prompt": PROMPT, "prompt_id": forged, "client_id": forged}).encode()
         answer = ask(server, "/prompt", {**forger, **bearer(KEY), **JSON}, method="POST", body=body)
-        assert answer.status in (200, 400)  # newer ones take nothing but a UUID
+        assert answer.status in (200, 400)  # newer versions accept only a UUID
 
 
 PROMPT: dict[str, Any] = {
@@ -85,13 +85,13 @@ Start = Callable[[Path, Path], Any]
 
 @pytest.fixture(scope="module", params=["miniature", "real"])
 def start(request: pytest.FixtureRequest, copy_miniature: Callable[[], Path]) -> Start:
-    """Starts a ComfyUI that writes its audit log to a file, for keys in a file, with its data in a folder."""
+    """Starts a ComfyUI that writes its audit log to the file `audit`. Its keys and data are in `folder`."""
     if request.param == "real" and "COMFYUI_DIR" not in os.environ:
         pytest.skip("COMFYUI_DIR names no real ComfyUI")
 
     def start(audit: Path, folder: Path) -> Any:
         keys = folder / "keys"
-        # The longest label, and it wants to be a line.
+        # The longest label, and it tries to look like a line of its own.
         keys.write_text(f"{KEY} x\\{FORGED}\n")
         keys.chmod(0o600)
         flags = ["--api-key-file", str(keys), "--auth-audit", str(audit), "--auth-trusted-proxy", "127.0.0.1"]
@@ -105,7 +105,7 @@ def start(request: pytest.FixtureRequest, copy_miniature: Callable[[], Path]) ->
 
 @dataclass
 class Fail2ban:
-    """A server of its own, which does nothing but write down whom it bans."""
+    """A private fail2ban server. It only writes down whom it bans."""
 
     folder: Path
 
@@ -114,7 +114,7 @@ class Fail2ban:
         return file.read_text().split() if file.exists() else []
 
     def await_ban(self, client: str) -> list[str]:
-        """All who are banned, once this one is."""
+        """Waits until this client is banned. Returns all who are banned."""
         deadline = time.monotonic() + 60
         while client not in self.banned() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -127,7 +127,7 @@ class Fail2ban:
 
 @contextmanager
 def fail2ban(folder: Path, audit: Path) -> Iterator[Fail2ban]:
-    """With the filter and the jail that we ship, but for the path; and an action that harms nobody."""
+    """Runs it with our filter and jail, except for the path; and with an action that harms nobody."""
     shutil.copytree(DEPLOY / "fail2ban", folder)
     jail = folder / "jail.d" / "comfy-auth-rs.conf"
     shipped = jail.read_text()
@@ -166,7 +166,7 @@ def fail2ban(folder: Path, audit: Path) -> Iterator[Fail2ban]:
 
 
 def rotate(audit: Path, folder: Path) -> None:
-    """By Debian's logrotate, with the configuration that we ship, but for path and user."""
+    """Rotates with Debian's logrotate and our configuration, except for the path and the user."""
     me = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
     shipped = (DEPLOY / "logrotate" / "comfy-auth-rs").read_text()
     configuration = folder / "logrotate"
@@ -202,7 +202,7 @@ def test_bans_guessers_and_nobody_else_and_follows_a_rotation(start: Start, tmp_
             )
             assert VICTIM not in [event.get("client") for event in lines_of(audit)]
         assert "VICTIM" not in jail.banned()
-    # Nothing is lost: the files together tell of every lock.
+    # Nothing is lost: the files together contain every lock.
     files = sorted(logs.iterdir())
     assert [file.name for file in files] == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2.gz"]
     told = run("usage", *files, "--json")
@@ -214,7 +214,7 @@ def test_bans_guessers_and_nobody_else_and_follows_a_rotation(start: Start, tmp_
 
 
 def found(folder: Path, *lines: str) -> list[str]:
-    """The addresses that Debian's own tool finds."""
+    """The addresses that Debian's own tool finds in these lines."""
     log = folder / "audit.jsonl"
     log.write_text("".join(f"{line}\n" for line in lines))
     command = ["fail2ban-regex", "-o", "ip", str(log), str(DEPLOY / "fail2ban" / "filter.d" / "comfy-auth-rs.conf")]
@@ -231,7 +231,7 @@ def test_finds_locks_of_any_address(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["label", "user_agent", "origin", "prompt_id", "route", "method", "file"])
 def test_finds_nothing_in_what_clients_write(tmp_path: Path, field: str) -> None:
-    """Escaped as the server does it, and as no server should."""
+    """Escaped like the server does, and as no server should."""
     head = '{"time": "2026-11-28T09:20:12.250Z", "event": "refused", "outcome": "failure", '
     lines = []
     for forged in FORGERIES:

@@ -1,4 +1,4 @@
-"""What nginx tells of a request: the guide's example, a port of its own, each field that names a client."""
+"""What nginx tells about a request: the guide's example, another port, and each field that names a client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.servers import Server, free_port, start_server
 
 pytestmark = pytest.mark.skipif(proxies.NGINX is None, reason="nginx is not installed")
 
-#: Word for word. nginx sends `X-Real-IP`, and passes what else a client claims.
+#: Copied from the guide. nginx sets `X-Real-IP`, and passes other fields on as the client sent them.
 GUIDE = """
 server {
     listen 443 ssl;
@@ -33,7 +33,7 @@ server {
 }
 """
 
-#: On a port of its own, and passing the host without it, as many examples on the web do.
+#: nginx on another port, which passes the host without it, like many examples on the web.
 PORT = """
 server {
     listen 127.0.0.1:8247;
@@ -58,7 +58,7 @@ server {
 }
 """
 
-#: nginx's value for each field that may name the client. Two of them keep what the client wrote in front.
+#: nginx's value for each field that may name the client. Two of them keep the client's own value in front.
 VALUES = {
     "X-Forwarded-For": "$proxy_add_x_forwarded_for",
     "Forwarded": '"$http_forwarded, for=$remote_addr"',
@@ -67,7 +67,7 @@ VALUES = {
 }
 
 BY_GUIDE = ("--auth-trusted-proxy", "127.0.0.1", "--auth-client-field", "X-Real-IP")
-#: All of loopback is one address, so one of them has to be of another network.
+#: All of loopback is one address, so one of the two must be in another network.
 ATTACKER, SOMEBODY = "127.0.5.1", network.address()
 
 pytestmark = pytest.mark.skipif(SOMEBODY is None, reason="this machine has no address but loopback")
@@ -76,7 +76,7 @@ Behind = Callable[..., AbstractContextManager[tuple[Server, Proxy]]]
 
 @pytest.fixture
 def behind(copy_miniature: Any, tmp_path: Path) -> Behind:
-    """Starts a ComfyUI with `flags`, and in front of it nginx with `site`, but for its ports and paths."""
+    """Starts a ComfyUI with `flags`, and nginx with `site` in front of it. Ports and paths are replaced."""
 
     @contextmanager
     def start(site: str, *flags: str) -> Iterator[tuple[Server, Proxy]]:
@@ -99,9 +99,9 @@ def behind(copy_miniature: Any, tmp_path: Path) -> Behind:
 
 
 def claiming(number: int, key: str) -> dict[str, str]:
-    """A guess of a client that calls itself something else each time, wherever it can."""
+    """A guess from a client that claims another address each time, in every field."""
     claims = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"), f"198.51.100.{number}")
-    # A quotation mark that is never closed must not swallow what the proxy adds.
+    # An unclosed quotation mark must not swallow what the proxy adds.
     forwarded = ("for=198.51.100.7", 'for="198.51.100.7', 'for="\\', 'for=198.51.100.7;x="')[number % 4]
     return {**claims, "Forwarded": forwarded, **bearer(key)}
 
@@ -133,7 +133,7 @@ def test_the_guides_example_without_them_says_what_is_missing(behind: Behind) ->
     with behind(GUIDE) as (server, proxy):
         assert guess_eleven_times(proxy) == [401] * 10 + [429]
         answer = ask(proxy, "/queue", bearer("wrong"), source=SOMEBODY)
-        assert answer.status == 429, "all of its clients count as one address"
+        assert answer.status == 429, "all of the proxy's clients count as one address"
         [line] = notices(server)
         assert "--auth-trusted-proxy 127.0.0.1" in line
         assert "--auth-client-field" in line
@@ -165,13 +165,13 @@ def test_a_client_cannot_change_its_address_whichever_field_nginx_sets(behind: B
 
 
 def log_in(proxy: Proxy, headers: dict[str, str]) -> tuple[Answer, dict[str, str]]:
-    """By the login page's form, as a browser without JavaScript sends it."""
+    """Logs in with the login page's form, like a browser without JavaScript."""
     answer = ask(proxy, "/auth_session", {**FORM, **headers}, method="POST", body=f"api_key={KEY}&next=/".encode())
     return answer, {**headers, "Cookie": answer.headers.get("Set-Cookie", "").split(";")[0]}
 
 
 def test_the_guides_example_serves_the_page(behind: Behind) -> None:
-    """On port 443 a browser writes no port: neither here, though this nginx listens elsewhere."""
+    """For port 443, browsers send no port. The test does the same, although this nginx listens on another one."""
     here = {"Host": "your-domain.com"}
     from_page = {**here, "Origin": "https://your-domain.com"}
     with behind(GUIDE, *BY_GUIDE) as (server, proxy):
@@ -186,14 +186,14 @@ def test_the_guides_example_serves_the_page(behind: Behind) -> None:
         assert b"auth_inject.js" in ask(proxy, "/", {**reads, **BROWSER}).body
         assert ask(proxy, "/queue", reads).status == 200
         assert ask(proxy, "/view?filename=none.png&type=output", reads).status == 404, (
-            "no picture, but no refusal either"
+            "there is no such picture, but it isn't refused"
         )
         assert ask(proxy, "/interrupt", cookie, method="POST", body=b"").status == 200
         foreign = {**cookie, "Origin": "https://evil.example"}
         assert ask(proxy, "/interrupt", foreign, method="POST", body=b"").status == 403
-        # It passes no upgrade on: what the documents say of it.
+        # It doesn't pass upgrades on, as the documents say.
         assert ask(proxy, "/ws", {**cookie, **UPGRADE}).status == 400
-        assert len(notices(server)) == 1  # of the foreign page
+        assert len(notices(server)) == 1  # about the foreign page
 
 
 def test_a_proxy_that_passes_the_host_without_its_port(behind: Behind) -> None:
@@ -202,7 +202,7 @@ def test_a_proxy_that_passes_the_host_without_its_port(behind: Behind) -> None:
         assert login.status == 204
         cookie = {"Cookie": login.headers["Set-Cookie"].split(";")[0]}
         assert ask(proxy, "/queue", cookie).status == 200
-        # The first page that is refused is the one that the line names.
+        # The log line names the first page that is refused.
         assert ask(proxy, "/interrupt", {**cookie, "Origin": proxy.url}, method="POST", body=b"").status == 403
         ours = {"Origin": proxy.url, **UPGRADE}
         foreign = {"Origin": "https://evil.example", **UPGRADE}
@@ -217,7 +217,7 @@ def test_a_proxy_that_passes_the_host_without_its_port(behind: Behind) -> None:
 
 @pytest.mark.parametrize("remedy", ["--auth-origin", "Host", "X-Forwarded-Host"])
 def test_each_remedy_of_the_line_helps(behind: Behind, remedy: str) -> None:
-    """With `--auth-require-ws` a session that doesn't count shows."""
+    """`--auth-require-ws` shows whether a session counts."""
     with behind(PORT, "--auth-require-ws") as (_, proxy):
         cookie = log_in(proxy, {"Sec-Fetch-Site": "same-origin"})[1] | {"Origin": proxy.url, **UPGRADE}
         del cookie["Sec-Fetch-Site"]
@@ -240,7 +240,7 @@ def test_each_remedy_of_the_line_helps(behind: Behind, remedy: str) -> None:
 
 
 def opens(proxy: Proxy, headers: dict[str, str]) -> int:
-    """The status of a handshake; the socket is closed at once."""
+    """The status of a WebSocket handshake. The socket is closed at once."""
     connection = connect(proxy)
     try:
         connection.putrequest("GET", "/ws", skip_accept_encoding=True)

@@ -1,4 +1,4 @@
-"""deploy/fleet/: three miniatures behind nginx, each on a machine of its own."""
+"""deploy/fleet/: three miniatures behind nginx, each on its own machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.proxies import DEPLOY
 
 REASON = namespaces.why_not() or ("nginx is not installed" if proxies.NGINX is None else "")
 
-#: So many that each node gets some of them.
+#: Enough users that each node gets some.
 USERS = [f"user-{number}" for number in range(24)]
 
 
@@ -29,7 +29,7 @@ def key_of(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What belongs together
+# Names that must match
 
 
 def load(name: str) -> list[Any]:
@@ -127,7 +127,7 @@ def three(copy_miniature: Any, keys: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def log_in(three: Fleet, name: str) -> dict[str, str]:
-    """The session of a browser, with what makes its requests come from the page."""
+    """Logs a browser in. Returns headers that make requests come from the page."""
     answer = three.ask("/auth_session", bearer(key_of(name)), method="POST", body=b"")
     assert answer.status == 204
     return {"Cookie": answer.headers["Set-Cookie"].split(";")[0], "Sec-Fetch-Site": "same-origin"}
@@ -140,7 +140,7 @@ def node_of(three: Fleet, name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Who meets whom
+# Which requests go to the same node
 
 
 def test_everything_of_one_user_meets_on_one_node(three: Fleet) -> None:
@@ -152,7 +152,7 @@ def test_everything_of_one_user_meets_on_one_node(three: Fleet) -> None:
         (f"/history?api_key={key}", {}),
         (f"/history?x=1&token={key}", {}),
         ("/queue", session),
-        ("/assets/none.js", session),  # what needs no key
+        ("/assets/none.js", session),  # this needs no key
         ("/queue", bearer(key_of("second"))),  # the same user's other key
         ("/queue", {**bearer(key), "X-Auth-Subject": "user-1", "X-Forwarded-For": "192.0.2.1"}),
     ]:
@@ -173,7 +173,7 @@ def test_a_key_without_a_user_has_a_node_too(three: Fleet) -> None:
 
 @pytest.mark.parametrize("name", ["user-1", "user-2", "user-3", "user-4"])
 async def test_prompts_socket_and_pictures_meet(three: Fleet, name: str) -> None:
-    """What a client of ComfyUI does: it follows its own prompt and fetches the picture."""
+    """Does what a client of ComfyUI does: follows its own prompt and fetches the picture."""
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
@@ -194,7 +194,7 @@ async def test_prompts_socket_and_pictures_meet(three: Fleet, name: str) -> None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Who has no key
+# Clients without a key
 
 
 def test_who_has_no_key_gets_the_login_page_and_nothing_else(three: Fleet) -> None:
@@ -209,7 +209,7 @@ def test_who_has_no_key_gets_the_login_page_and_nothing_else(three: Fleet) -> No
 
 
 def test_guesses_of_one_client_meet_on_one_node(three: Fleet) -> None:
-    """Each is one guess, though nginx asks twice. The tenth locks when nginx asks whose request it is."""
+    """Each counts as one guess, though nginx asks twice. The tenth locks, when nginx asks whose request it is."""
     attacker = three.network.host()
 
     def guess(number: int) -> Answer:
@@ -228,7 +228,7 @@ def test_guesses_of_one_client_meet_on_one_node(three: Fleet) -> None:
 
 
 def test_ipv6_addresses_of_one_client_meet_on_one_node(three: Fleet) -> None:
-    """A customer has 2^64 of them, and must not have ten guesses at each node."""
+    """A customer has 2^64 addresses, and must not get ten guesses on each node."""
     host = three.gateway.host
     networks = [f"fd00:77:0:{number}" for number in range(1, 13)]
     for address in [*(f"{prefix}::1" for prefix in networks), *(f"fd00:77:0:1:{number}::2" for number in range(1, 13))]:
@@ -253,7 +253,7 @@ def homes(three: Fleet) -> dict[str, str]:
 
 
 def test_another_takes_over_when_a_node_is_killed(three: Fleet) -> None:
-    """Nobody sees an error. Those at other nodes stay where they are, and all are back at home afterwards."""
+    """Nobody sees an error. Users of other nodes stay there. When the node is back, so are its users."""
     before = homes(three)
     victim = three.nodes[1]
     assert victim.host.address in before.values()
@@ -262,7 +262,7 @@ def test_another_takes_over_when_a_node_is_killed(three: Fleet) -> None:
     try:
         for name in USERS:
             answer = three.ask("/prompt", {**bearer(key_of(name)), **JSON}, method="POST", body=b'{"prompt": {}}')
-            assert answer.status == 400, "ComfyUI finds no prompt in it"
+            assert answer.status == 400, "ComfyUI answers that there is no prompt"
         for session in sessions.values():
             assert three.ask("/queue", session).status == 200
         meanwhile = homes(three)
@@ -275,7 +275,7 @@ def test_another_takes_over_when_a_node_is_killed(three: Fleet) -> None:
 
 
 def test_another_takes_over_when_a_node_is_cut_off(three: Fleet) -> None:
-    """nginx waits two seconds for an answer. Then it asks the next, and not that one again for a while."""
+    """nginx waits two seconds for an answer. Then it asks the next node, and avoids the silent one for a while."""
     before = homes(three)
     victim = three.nodes[2]
     victim.host.cut_off()
@@ -298,7 +298,7 @@ def test_another_takes_over_when_a_node_is_cut_off(three: Fleet) -> None:
 
 
 async def test_a_socket_to_a_node_that_is_cut_off_ends(three: Fleet) -> None:
-    """The kernel finds out, as soon as it is told to. Then the page connects again, to another node."""
+    """The kernel notices if it is configured to. Then the page connects again, to another node."""
     three.gateway.host.set(tcp_keepalive_time=1, tcp_keepalive_intvl=1, tcp_keepalive_probes=2)
     home = next(node for node in three.nodes if node.host.address == node_of(three, "user-0"))
     async with three.session() as session:

@@ -1,4 +1,4 @@
-"""docs/tutorials/fleet.md, typed word for word: three nodes of the twenty, at their own addresses."""
+"""docs/tutorials/fleet.md, typed word for word: three of its twenty nodes, at their own addresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 GATEWAY, NODES = 5, (10, 11, 12)
 
-#: Where Debian keeps things. The test has them in its own folder.
+#: Debian's folders. The test uses the same paths below its own folder.
 FOLDERS = ("/etc/valkey", "/var/lib/valkey", "/etc/nginx", "/var/log/nginx")
 
 MAIN = """
@@ -58,7 +58,7 @@ PROGRAMS = {
 
 
 class Operator(Reader):
-    """Who types at the gateway."""
+    """The person who types at the gateway."""
 
     def __init__(self, folder: Path, inside: tuple[str, ...]) -> None:
         self._folder = folder
@@ -96,7 +96,7 @@ def operator(folder: Path, copy_miniature: Callable[..., Path]) -> Iterator[Oper
 
 
 def end(pid: int) -> None:
-    """A process that the shell started, and left."""
+    """Ends a process that the shell has left running."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         for _ in range(200):

@@ -1,6 +1,6 @@
-"""From nothing to a protected ComfyUI, by every way to install: wheel and sdist, patch, run, custom node.
+"""From nothing to a protected ComfyUI, with every way to install: wheel and sdist, patch, run, custom node.
 
-The wheels are built once, into `target/install`, which keeps what doesn't depend on the Python version.
+Wheels are built once, in `target/install`, which keeps everything that doesn't depend on the Python version.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MakeWheel = Callable[[str], Path]
 
 
 def execute(*command: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Standard output of a command that must succeed."""
+    """Runs a command that must succeed. Returns its standard output."""
     result = subprocess.run(
         list(map(str, command)), env=env or clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=600
     )
@@ -44,7 +44,7 @@ def execute(*command: object, env: Mapping[str, str] | None = None, cwd: Path | 
 
 @pytest.fixture(scope="session")
 def make_wheel(tmp_path_factory: pytest.TempPathFactory) -> MakeWheel:
-    """Builds the wheel for an interpreter, as a release does; once for each."""
+    """Builds the wheel for an interpreter like a release does, once for each interpreter."""
     built: dict[str, Path] = {}
 
     def make(python: str) -> Path:
@@ -68,7 +68,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def frontend(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the miniature serves, and nothing else of this environment."""
+    """A PYTHONPATH with the frontend that the miniature serves, and nothing else of this environment."""
     folder = tmp_path_factory.mktemp("frontend")
     package = Path(comfyui_frontend_package.__file__).parent
     for entry in package.parent.glob("comfyui_frontend_package*"):
@@ -134,7 +134,7 @@ def test_the_wheel_is_small_and_holds_what_it_should(make_wheel: MakeWheel) -> N
 
 
 def path_without_make(folder: Path) -> str:
-    """The PATH with every folder that holds a `make` replaced by links to everything else in it."""
+    """The PATH, but every folder with a `make` is replaced by links to everything else in it."""
     folders = []
     for number, entry in enumerate(dict.fromkeys(os.environ["PATH"].split(os.pathsep))):
         if any(Path(entry, make).exists() for make in ("make", "gmake")):
@@ -182,7 +182,7 @@ def test_sdist_without_make_run_and_custom_node(
 
 @pytest.mark.skipif(os.name != "posix", reason="a Python made of a shell script")
 def test_the_commands_for_the_portable_build(copy_miniature: CopyMiniature, tmp_path: Path) -> None:
-    """Those of docs/installing.md, in its layout: `python_embeded` beside ComfyUI."""
+    """The commands in docs/installing.md, in its layout: `python_embeded` beside ComfyUI."""
     page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
     section = page.split("## Windows' portable build")[1].split("\n## ")[0]
     lines = [line for block in re.findall(r"```text\n(.*?)```", section, re.S) for line in block.splitlines()]

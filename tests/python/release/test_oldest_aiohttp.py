@@ -1,4 +1,4 @@
-"""What depends on aiohttp's private names, on the oldest aiohttp that is supported."""
+"""Tests that depend on aiohttp's private names, run with the oldest aiohttp that we support."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 HTTP = Path(__file__).resolve().parents[1] / "http"
 
-#: Of its time: current versions of what it needs are too new for it.
+#: From the same time, because it doesn't work with current versions of its dependencies.
 OLDEST = ("aiohttp==3.9.5", "yarl==1.9.4", "multidict==6.0.5", "pytest-aiohttp==1.0.5")
 
 FILES = (

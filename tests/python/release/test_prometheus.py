@@ -1,4 +1,4 @@
-"""docs/metrics.md and deploy/prometheus/: by Prometheus itself, its own tool, and Grafana's own types."""
+"""docs/metrics.md and deploy/prometheus/, checked by Prometheus itself, by promtool, and with Grafana's own types."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 SCRAPER, VIEWER = (f"{CANARY}-{name}-0123456789-abcdefghijklmnopqrstuvwxyz" for name in ("scraper", "viewer"))
 
-#: One label is as hostile as a key file takes it.
+#: One label is as hostile as a key file allows.
 KEYS = (
     f"{KEY} owner\n{SCRAPER} prometheus scope=metrics\n{VIEWER} wall scope=view\n"
     'a-key-with-such-a-label-0123456789abcdef b"} 1\\n# EOF\\ expires=2199-01-31\n'
 )
 
-#: What Prometheus adds.
+#: Labels that Prometheus adds.
 OF_PROMETHEUS = {"instance", "job", "__name__"}
 
 
@@ -51,7 +51,7 @@ def scraping(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def promtool(*arguments: str, stdin: bytes = b"") -> str:
-    """What it says, where it finds nothing wrong."""
+    """What it prints when it finds nothing wrong."""
     assert PROMTOOL
     result = subprocess.run([PROMTOOL, *arguments], input=stdin, capture_output=True, check=False)
     said = (result.stdout + result.stderr).decode()
@@ -84,7 +84,7 @@ def prompt(seconds: float) -> bytes:
 
 
 def test_promtool_finds_nothing_to_say_about_the_page(server: Server) -> None:
-    """It reads the classic format, and knows how things are named."""
+    """promtool reads the classic format, and knows the rules for names."""
     json_type = {"Content-Type": "application/json"}
     assert ask(server, "/prompt", {**bearer(KEY), **json_type}, method="POST", body=prompt(0.1)).status == 200
     page = ask(server, "/metrics", bearer(SCRAPER)).body
@@ -113,7 +113,7 @@ def test_each_alert_fires_when_it_should() -> None:
 
 
 def test_prometheus_reads_it(server: Server, scraping: Prometheus) -> None:
-    """In OpenMetrics, which is what it asks for first."""
+    """It asks for OpenMetrics first."""
     [target] = scraping.until(
         lambda: [one for one in scraping.ask("targets")["activeTargets"] if one["health"] == "up"]
     )
@@ -137,7 +137,7 @@ def test_prometheus_reads_it(server: Server, scraping: Prometheus) -> None:
 
 def test_prometheus_sees_prompts_by_key(server: Server, scraping: Prometheus) -> None:
     seconds = 'comfy_auth_prompt_seconds_total{key_label="wall"}'
-    assert scraping.value(seconds) is None  # a key that only looks queues none
+    assert scraping.value(seconds) is None  # a key of `view` can't queue
     json_type = {"Content-Type": "application/json"}
     assert ask(server, "/prompt", {**bearer(KEY), **json_type}, method="POST", body=prompt(0.5)).status == 200
     scraping.until(lambda: (scraping.value(seconds.replace("wall", "owner")) or 0) >= 0.5)
@@ -170,7 +170,7 @@ def test_prometheus_accepts_every_question_of_the_dashboard(scraping: Prometheus
 
 
 def test_an_alert_fires(copy_miniature: Any, tmp_path: Path) -> None:
-    """The address that is locked is Prometheus's own, too: its key was good from it before."""
+    """Prometheus has the same address as the guesser. It still gets in, because its key was good from there before."""
     (tmp_path / "keys").write_text(KEYS)
     (tmp_path / "keys").chmod(0o600)
     with (
@@ -211,7 +211,7 @@ needs_grafana = pytest.mark.skipif(not GRAFANA.is_dir(), reason="`make test-rele
 
 
 def schema(file: Path, name: str) -> dict[str, Any]:
-    """The JSON Schema of one of Grafana's published types. Nothing but its own fields is in it."""
+    """The JSON Schema of one of Grafana's published types. It allows no other fields."""
     tool = GRAFANA / ".bin" / "ts-json-schema-generator"
     command = [tool, "--path", file, "--type", name, "--no-type-check", "--no-top-ref"]
     result = subprocess.run(command, capture_output=True, check=True)

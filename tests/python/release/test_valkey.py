@@ -1,4 +1,4 @@
-"""Three ComfyUIs that share a real Redis, or Valkey: what one knows the others know, whatever happens to the server."""
+"""Three ComfyUIs share a real Redis or Valkey: what one knows, all know, whatever happens to that server."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ pytestmark = pytest.mark.skipif(SERVER is None, reason="needs redis-server or va
 
 PASSWORD = f"{CANARY}-password"
 TRIES = 100
-WITHIN = 1.0  # seconds, in 95 of 100
-IN_ALL = 3.0  # seconds
+WITHIN = 1.0  # seconds, for 95 of 100
+IN_ALL = 3.0  # seconds, for all
 AFTER_ITS_RETURN = 5.0  # seconds
 OURS = {"Sec-Fetch-Site": "same-origin"}
 
 
 def keys_of(number: int) -> str:
-    """Keys that are revoked one by one."""
+    """One of the keys that the tests revoke."""
     return f"{CANARY}-revoked-{number:03}-0123456789-abcdefghijklmnop"
 
 
-#: Of a client that asks with a key that was revoked.
+#: The headers of a client that uses a revoked key.
 REVOKED = {
     "Authorization": f"Bearer {CANARY}-revoked-000-0123456789-abcdefghijklmnop",
     "X-Forwarded-For": "192.0.2.200",
@@ -46,7 +46,7 @@ REVOKED = {
 
 @dataclass
 class Fleet:
-    """Servers with key files of their own, all with the same keys."""
+    """Servers with the same keys, each with its own key file."""
 
     valkey: Valkey
     url: str
@@ -69,7 +69,7 @@ def fleet(valkey: Valkey, copy_miniature: Any, tmp_path_factory: pytest.TempPath
     folder, tree = tmp_path_factory.mktemp("fleet"), copy_miniature()
     url = f"valkey://:{PASSWORD}@127.0.0.1:{valkey.port}/0"
     lines = [
-        f"{KEY} a-label user=a.user prompts=10000/d",  # an audit log has both
+        f"{KEY} a-label user=a.user prompts=10000/d",  # a label and a user name, to search for later
         *(f"{keys_of(n)} key-{n}" for n in range(TRIES)),
     ]
     with ExitStack() as stack:
@@ -92,11 +92,11 @@ def _start(tree: Path, fleet: Fleet, index: int) -> Any:
     return start_server(tree, "--api-key-file", str(fleet.file(index)), *flags, env={VARIABLE: fleet.url})
 
 
-# --- what is seen of it from outside ----------------------------------------------------------------------------
+# --- what clients see -------------------------------------------------------------------------------------------
 
 
 class Client:
-    """One connection to a server, since a new one each time would take as long as what is measured."""
+    """One connection to a server. A new one each time would take as long as the effect that is measured."""
 
     def __init__(self, server: Server) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -122,7 +122,7 @@ def clients(fleet: Fleet) -> Iterator[list[Client]]:
 
 
 def session(server: Server) -> str:
-    """The value of a cookie."""
+    """Logs in. Returns the cookie's value."""
     answer = ask(server, "/auth_session", bearer(KEY), method="POST", body=b"")
     assert answer.status == 204, answer
     return answer.headers["Set-Cookie"].split(";")[0].partition("=")[2]
@@ -137,14 +137,14 @@ def log_out(server: Server, value: str) -> Answer:
 
 
 def refuse(fleet: Fleet, value: str) -> bool:
-    """Whether all refuse the session."""
+    """Whether all servers refuse the session."""
     return all(ask(server, "/queue", by_cookie(server, value)).status == 401 for server in fleet.servers)
 
 
 def wait_until(holds: Callable[[], bool], longest: float = 20) -> float:
     began = time.monotonic()
     while not holds():
-        assert time.monotonic() - began < longest, "it never did"
+        assert time.monotonic() - began < longest, "it never became true"
         time.sleep(0.01)
     return time.monotonic() - began
 
@@ -198,7 +198,7 @@ def test_a_revoked_key_is_unknown_to_all_within_a_second(fleet: Fleet) -> None:
     ids = {entry.label: entry.id for entry in key_file_entries("", text)[0]}
     with clients(fleet) as known:
         for number in range(TRIES):
-            # A key that is unknown is a guess; ten of one address would lock it.
+            # A revoked key is unknown, so it counts as a guess. Ten from one address would lock it.
             key = {**bearer(keys_of(number)), "X-Forwarded-For": f"192.0.2.{number}"}
             assert [client.status(key) for client in known] == [200] * 3
             remembered.tell(fleet.url, Record(*revocation_record(fleet.file(0), ids[f"key-{number}"])))
@@ -233,7 +233,7 @@ def test_all_servers_are_counted(fleet: Fleet) -> None:
 
 @contextmanager
 def killed(fleet: Fleet) -> Iterator[None]:
-    """It comes back empty."""
+    """Kills the server. It comes back empty."""
     fleet.valkey.kill()
     try:
         yield
@@ -262,7 +262,7 @@ def filled(fleet: Fleet) -> Iterator[None]:
 
 @contextmanager
 def locked_out(fleet: Fleet) -> Iterator[None]:
-    """Its password is another one, and who is connected is asked again."""
+    """Changes its password, and disconnects all clients, so they must log in again."""
     fleet.valkey.ask("CONFIG", "SET", "requirepass", "another", password=PASSWORD)
     fleet.valkey.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", password="another")
     try:
@@ -279,7 +279,7 @@ def flushed(fleet: Fleet) -> Iterator[None]:
 
 @contextmanager
 def forgetful(fleet: Fleet) -> Iterator[None]:
-    """It lost the hash alone, as by an eviction, which no stream tells of."""
+    """It loses only the hash, as by an eviction. The stream doesn't tell of that."""
     fleet.valkey.ask("DEL", "{comfy-auth-rs}:facts", "{comfy-auth-rs}:epoch", password=PASSWORD)
     yield
 
@@ -304,7 +304,7 @@ def test_a_fault_of_the_store_admits_nobody_refuses_nobody_and_loses_nothing(fle
             began = time.monotonic()
             statuses.append(log_out(server, value).status)
             assert time.monotonic() - began < 1.5
-            assert ask(server, "/queue", by_cookie(server, value)).status == 401, "it holds here at once"
+            assert ask(server, "/queue", by_cookie(server, value)).status == 401, "the log-out counts here at once"
         assert statuses == [503 if reason else 204] * 3
         for server in fleet.servers:
             assert ask(server, "/queue", bearer(KEY)).status == 200
@@ -318,7 +318,7 @@ def test_a_fault_of_the_store_admits_nobody_refuses_nobody_and_loses_nothing(fle
     wait_until(
         lambda: all(log_out(server, value).status == 204 for server, value in zip(fleet.servers, during, strict=True))
     )
-    # The store has it all again, for a server that starts now.
+    # The store has everything again, for servers that start now.
     wait_until(lambda: len(remembered.look(fleet.url).entries_of("revocation")) == TRIES, AFTER_ITS_RETURN)
     assert len(remembered.look(fleet.url).entries_of("log_out")) >= len(before) + len(during)
     for server, mark in zip(fleet.servers, marks, strict=True):

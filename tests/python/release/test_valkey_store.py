@@ -1,4 +1,4 @@
-"""The store in a real Redis, or Valkey: what is written is read, whatever happens to the server or was put there."""
+"""The store in a real Redis or Valkey: what is written is read, whatever happens to the server or its contents."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def fault(url: str, act: Callable[[Any, Any], object] = lambda reader, writer: N
     return str(told.value)
 
 
-# --- as it should be --------------------------------------------------------------------------------------------
+# --- normal operation -------------------------------------------------------------------------------------------
 
 
 def test_what_one_writes_another_reads(valkey: Valkey) -> None:
@@ -164,7 +164,7 @@ def test_a_waiting_reader_can_be_interrupted(valkey: Valkey) -> None:
         reader.read(None)
         threading.Timer(0.2, reader.interrupt).start()
         began = time.monotonic()
-        with pytest.raises(Exception):  # noqa: B017 - of whatever kind: nobody goes on with it
+        with pytest.raises(Exception):  # noqa: B017 - any kind: nobody uses the reader again
             reader.wait(1)
             reader.wait(1)
         assert time.monotonic() - began < 0.9
@@ -189,7 +189,7 @@ def test_what_has_expired_is_removed(valkey: Valkey) -> None:
     with halves(valkey.url) as (_, writer):
         writer.beat(record(4, until=int(time.time()) - 1))
         assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (3, 1)
-        writer._tidying._at -= 1e9  # it does so every ten minutes
+        writer._tidying._at -= 1e9  # otherwise it tidies every ten minutes
         writer.beat(record(3))
     assert everything(valkey.url) == {record(2), record(3)}
     assert (valkey.ask("HLEN", FACTS), valkey.ask("HLEN", NODES)) == (1, 1)
@@ -211,7 +211,7 @@ def test_after_a_flush_everything_is_read_again(valkey: Valkey, command: str) ->
 
 
 def test_a_server_that_went_back_is_read_again(valkey: Valkey) -> None:
-    """As one does that was restored from an older dump, or a replica that had not heard of everything."""
+    """Such a server was restored from an older dump, or is a replica that had missed something."""
     with halves(valkey.url) as (reader, writer):
         writer.write([record(1)])
         writer.write([record(2)])
@@ -253,7 +253,7 @@ def test_one_that_is_stopped_is_not_waited_for_for_long(valkey: Valkey) -> None:
 
 
 def test_an_address_where_nobody_answers_is_not_waited_for_for_long() -> None:
-    with socket.socket() as nobody:  # the queue of connections is full
+    with socket.socket() as nobody:  # its queue of connections is full
         nobody.bind(("127.0.0.1", 0))
         nobody.listen(0)
         port = nobody.getsockname()[1]
@@ -282,7 +282,7 @@ def test_a_full_memory_is_a_fault_of_writing_only() -> None:
 
 @pytest.mark.parametrize("way", ["write", "beat"])
 def test_a_memory_full_of_what_has_expired_is_tidied(way: str) -> None:
-    """Otherwise it would be full forever: nothing could be written any more, not even a heartbeat."""
+    """Otherwise it would stay full: nothing could be written any more, not even a heartbeat."""
     with start_valkey("--maxmemory-policy", "noeviction") as server:
         write(server.url, *(record(number, until=1) for number in range(20_000)), record(-1))
         used = server.ask("INFO", "memory")["used_memory"]
@@ -325,7 +325,7 @@ def test_a_replica_is_refused_by_name(valkey: Valkey) -> None:
         assert "it is a read-only replica" in told
 
 
-# --- who may ----------------------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------------------
 
 
 def test_passwords_and_users(valkey: Valkey) -> None:
@@ -472,7 +472,7 @@ def _try(server: Valkey, *command: object) -> object:
 
 
 def test_a_cluster_is_asked_who_has_the_state() -> None:
-    # By itself the second port is higher by 10,000, where another connection may be.
+    # By default, the second port is higher by 10,000, and might be taken.
     nodes = [("--cluster-enabled", "yes", "--cluster-port", free_port()) for _ in range(2)]
     with start_valkey(*nodes[0]) as one, start_valkey(*nodes[1]) as two:
         slot = int(one.ask("CLUSTER", "KEYSLOT", FACTS))
@@ -494,7 +494,7 @@ def _bytes(told: Any) -> bytes:
     return told if isinstance(told, bytes) else "\n".join(f"{name}:{value}" for name, value in told.items()).encode()
 
 
-# --- what others put there --------------------------------------------------------------------------------------
+# --- what others write there ------------------------------------------------------------------------------------
 
 
 def test_what_is_none_of_ours_is_not_read(valkey: Valkey) -> None:
@@ -537,7 +537,7 @@ def test_what_is_too_long_fills_no_memory(valkey: Valkey, key: str) -> None:
 
 
 def _peak() -> int:
-    """Bytes."""
+    """The most memory that this process has used, in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 

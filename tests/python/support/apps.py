@@ -1,4 +1,4 @@
-"""A small application with something to protect."""
+"""A small application with a secret to protect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from comfy_auth_rs.comfyui.inheritance import VARIABLE
 from comfy_auth_rs.settings import Settings
 from stand_in import Queue, Server
 
-#: What a route that needs the key answers: it must never reach a client without one.
+#: The answer of a route that needs the key. It must never reach a client without one.
 SECRET = "the secret"
 
 
@@ -39,12 +39,12 @@ def secret_app(*middlewares: Any) -> web.Application:
 
 
 def install_as_comfyui(app: web.Application, *, web_root: Path | None = None, **given: Any) -> Server:
-    """Protects `app` as a patched ComfyUI does, by the same function. `given` are settings."""
+    """Protects `app` with the function that a patched ComfyUI calls. `given` are settings."""
     settings = Settings.of(**given)
     values = {destination(setting.name): getattr(settings, setting.name) for setting in fields(Settings)}
     values["api_key"] = [Secret(key) for key in settings.api_key]
     queue = Queue(currently_running={}, get_tasks_remaining=lambda: 0)
     server = Server(app=app, prompt_queue=queue, web_root=str(web_root))
     install(server, argparse.Namespace(listen="127.0.0.1", **values))
-    os.environ.pop(VARIABLE, None)  # what this process starts is none of its children
+    os.environ.pop(VARIABLE, None)  # processes started later are not its children
     return server

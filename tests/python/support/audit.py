@@ -1,4 +1,4 @@
-"""What every line of an audit log must be: `faults(line)` is empty; `lines_of(path)` reads a whole one."""
+"""Checks audit logs: `faults(line)` is empty for a good line; `lines_of(path)` reads and checks a whole log."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from support.keys import CANARY
 SCHEMA: dict[str, Any] = json.loads(files("comfy_auth_rs").joinpath("audit.schema.json").read_text(encoding="utf-8"))
 EVENTS: list[str] = SCHEMA["properties"]["event"]["enum"]
 
-#: Fields are in this order, so that a line can be recognised by its beginning.
+#: The order of the fields is fixed, so that you can recognise a line by its beginning.
 ORDER = (
     "time", "event", "outcome", "cause", "count", "key", "label", "user", "client", "method", "route", "scope",
     "source", "origin", "user_agent", "by", "prompt_id", "seconds", "status", "outputs", "traceparent", "file", "keys",
     "kind", "version",
 )  # fmt: skip
 
-#: Readers ignore fields that they don't know. Our own server writes none that the schema doesn't name.
+#: Readers ignore fields that they don't know. Our own server writes only fields that the schema names.
 STRICT = copy.deepcopy(SCHEMA) | {"unevaluatedProperties": False}
 
 _VALIDATOR = Draft202012Validator(STRICT, format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -35,7 +35,7 @@ _FORM = re.compile(rb"\{%b(?:, %b)*\}" % (_FIELD, _FIELD))
 
 
 def faults(line: bytes) -> list[str]:
-    """Of one line with its end, as it is in the file."""
+    """What is wrong with one line. `line` includes its end, as in the file."""
     if not re.fullmatch(rb"[ -~]*\n", line):
         return ["a line is printable ASCII and ends with a line feed"]
     if not _FORM.fullmatch(line[:-1]):
@@ -49,15 +49,15 @@ def faults(line: bytes) -> list[str]:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The events in an audit log, each of whose lines is as it must be."""
+    """The events of an audit log. Every line must be valid."""
     check_audit(path)
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def check_audit(path: Path, *, was_killed: bool = False) -> None:
-    """Fails where a line is not what docs/audit.md says. The last line of a server that was killed may break off."""
+    """Fails if a line isn't what docs/audit.md says. If the server was killed, the last line may be cut off."""
     text = path.read_bytes()
-    assert CANARY.encode() not in text, "a key is in it"
+    assert CANARY.encode() not in text, "the log contains a key"
     *lines, rest = text.split(b"\n")
     lines = [line + b"\n" for line in lines]
     if not was_killed:
@@ -65,7 +65,8 @@ def check_audit(path: Path, *, was_killed: bool = False) -> None:
         lines += [rest] if rest else []
     wrong, seen = [], set[bytes]()
     for number, line in enumerate(lines, 1):
-        # The schema takes a millisecond. Lines that differ in their times, numbers and ids alone are alike to it.
+        # Checking a line against the schema takes a millisecond. Lines that differ only in times, numbers and ids are
+        # checked once.
         kind = _NUMBERS.sub(b"0", line)
         if kind not in seen or not _TIMED.match(line):
             seen.add(kind)

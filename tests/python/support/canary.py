@@ -1,4 +1,4 @@
-"""A key that is found again wherever it leaks, and all the places where a client may put it."""
+"""A key that the tests find wherever it leaks, and all the places where a client may put it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_silent(said: str) -> bool:
 
 
 def send(server: Server, data: bytes) -> bytes:
-    """One raw request, until the server closes the connection or says no more."""
+    """Sends one raw request, and reads until the server closes the connection or falls silent."""
     received = b""
     with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
         connection.sendall(data)
@@ -34,7 +34,7 @@ def send(server: Server, data: bytes) -> bytes:
 
 
 def everywhere(key: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Wherever a client may put a key."""
+    """Every place where a client may put a key."""
     for path in ("/fail", "/health", "/", "/no/such/path", "/auth_login.html", "/auth_session"):
         yield path, bearer(key)
         yield path, {"X-API-Key": key}
@@ -66,7 +66,7 @@ def everywhere(key: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def malformed(key: str) -> Iterator[bytes]:
-    """Requests that make aiohttp quote the line that it stumbled over."""
+    """Requests that make aiohttp quote the line that it can't parse."""
     good = b"Host: x\r\nConnection: close\r\n"
     key_bytes = key.encode()
     yield b"GET /fail HTTP/1.1\r\n" + good + b"Authorization: Bearer " + key_bytes + b"\x00\r\n\r\n"
@@ -81,7 +81,7 @@ def malformed(key: str) -> Iterator[bytes]:
     yield b"CONNECT /key/" + key_bytes + b":80 HTTP/1.1\r\n" + good + b"\r\n"
     yield b"GET /fail?api_key=" + key_bytes + b"\x00 HTTP/1.1\r\n" + good + b"\r\n"
     yield b"G\x00T /fail?api_key=" + key_bytes + b" HTTP/1.1\r\n" + good + b"\r\n"
-    if AIOHTTP >= (3, 10):  # 3.9 lets asyncio log that one, and its locals hold what was received
+    if AIOHTTP >= (3, 10):  # in 3.9 asyncio logs this error, and its locals hold the request
         yield b"GET http://[x/fail?api_key=" + key_bytes + b" HTTP/1.1\r\n" + good + b"\r\n"
     yield b"GET /fail HTTP/1.1\r\n" + good + b"Authorization: Bearer " + key_bytes * 300 + b"\r\n\r\n"
     form = b"Content-Type: application/x-www-form-urlencoded\r\n"

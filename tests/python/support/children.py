@@ -1,4 +1,4 @@
-"""A custom node that starts further ComfyUIs, and what it has started."""
+"""A custom node that starts further ComfyUIs, and the processes that it starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.client import Process, ask, bearer
 from support.keys import KEY
 from support.servers import ServerDied, free_port
 
-#: Starts what it is asked to start, in the way that it is asked to.
+#: Starts the command that it is sent, in the way that it is told.
 NODE = """
 import asyncio, os, subprocess, sys
 from aiohttp import web
@@ -50,7 +50,7 @@ async def start(request):
 
 @dataclass(frozen=True)
 class Child:
-    """A ComfyUI that another one started."""
+    """A ComfyUI that another ComfyUI started."""
 
     url: str
     port: int
@@ -75,7 +75,7 @@ def child_of(
     without: tuple[str, ...] = (),
     timeout: float = 40,
 ) -> Iterator[Child]:
-    """What the custom node starts, once it listens. Raises `ServerDied` where it doesn't."""
+    """Yields the child that the custom node starts, once it listens. Raises `ServerDied` if it ends first."""
     port = free_port()
     log = folder / f"log of {port}"
     asked = {

@@ -1,6 +1,6 @@
-"""HTTP as it stands: targets are sent verbatim, redirects are not followed, no header is added but `Host`.
+"""A plain HTTP client: it sends targets verbatim, follows no redirects, and adds no header but `Host`.
 
-`ask` waits for a process; `fetch` and `Connection` are for servers in this event loop.
+`ask` blocks, for servers in another process. `fetch` and `Connection` are for servers in this event loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Listener(Protocol):
 
 
 class Process(Listener, Protocol):
-    """`url` is its origin."""
+    """A listener with its origin in `url`."""
 
     @property
     def url(self) -> str: ...
@@ -82,7 +82,7 @@ def basic(password: str, user: str = "any") -> dict[str, str]:
 
 
 def connect(server: Process, source: str = "127.0.0.1") -> http.client.HTTPConnection:
-    """A connection that any certificate is good enough for."""
+    """Opens a connection that accepts any certificate."""
     if server.url.startswith("https:"):
         context = ssl._create_unverified_context()
         address = (source, 0)
@@ -101,7 +101,7 @@ def ask(
     body: bytes | None = None,
     source: str = "127.0.0.1",
 ) -> Answer:
-    """One request on a connection of its own, from the address `source`. `target` is what follows the method."""
+    """Sends one request on its own connection, from the address `source`. `target` is what follows the method."""
     return exchange(connect(server, source), target, headers, method=method, body=body)
 
 
@@ -113,7 +113,7 @@ def exchange(
     method: str = "GET",
     body: bytes | None = None,
 ) -> Answer:
-    """One request, and no more, on a connection."""
+    """Sends one request on a connection, then closes it."""
     with closing(connection):
         return _exchange(connection, target, headers, method, body)
 
@@ -137,7 +137,7 @@ def _exchange(
 
 
 class Visitor:
-    """Asks one thing after the other, on one connection for as long as the server keeps it: half the work of `ask`."""
+    """Sends requests one after the other on one connection, as long as the server keeps it. Half the work of `ask`."""
 
     def __init__(self, server: Process) -> None:
         self._connection = connect(server)
@@ -153,21 +153,21 @@ class Visitor:
     ) -> Answer:
         try:
             return _exchange(self._connection, target, headers, method, body)
-        except ConnectionError:  # it was closed after the last answer
+        except ConnectionError:  # the server closed it after the last answer
             self._connection.close()
             return _exchange(self._connection, target, headers, method, body)
 
 
 def headers_of(answer: Answer) -> list[tuple[str, str]]:
-    """Without those that tell the time or follow from it, and without the length: bodies are compared themselves."""
+    """The headers, without those that depend on the time, and without the length: bodies are compared anyway."""
     skipped = {"date", "last-modified", "etag", "content-length"}
     return sorted((name.lower(), value) for name, value in answer.headers.items() if name.lower() not in skipped)
 
 
 def is_refusal(answer: Answer, method: str = "GET") -> bool:
-    """The one answer to all who have no key: nothing in it tells one path from another.
+    """Whether this is the refusal that everyone without a key gets: it tells nobody whether a path exists.
 
-    But for a prompt: ComfyUI's page shows what is wrong with one, and so it is in ComfyUI's own form.
+    The refusal of a prompt has ComfyUI's own form, because ComfyUI's page shows what is wrong with a prompt.
     """
     headers = {name: value for name, value in headers_of(answer) if name not in ("x-route", "server")}
     expected = {
@@ -234,7 +234,7 @@ class Connection:
         return Answer(status, headers, body)
 
     async def at_end(self) -> bool:
-        """Whether the server has closed the connection, and sent nothing more before that."""
+        """Whether the server has closed the connection without sending anything more."""
         return await self._read(self._reader.read(1)) == b""
 
     @staticmethod
@@ -251,13 +251,13 @@ async def fetch(
     body: bytes | None = None,
     source: str | None = None,
 ) -> Answer:
-    """As `ask`, of a server that runs in this event loop. `headers` may repeat a name and may hold any bytes."""
+    """Like `ask`, for a server in this event loop. `headers` may repeat a name and may hold any bytes."""
     async with Connection(server, source) as connection:
         return await connection.request(target, headers, method=method, body=body)
 
 
 async def log_in(server: Listener, key: str = KEY) -> str:
-    """The `Cookie` field value of a new session."""
+    """Logs in, and returns the value of the `Cookie` field."""
     reply = await fetch(server, "/auth_session", bearer(key), method="POST", body=b"")
     assert reply.status == 204, reply
     return reply.headers["Set-Cookie"].split(";")[0]

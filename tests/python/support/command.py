@@ -15,7 +15,7 @@ def run(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_in_terminal(*args: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """All that it writes to a terminal of its own. Only where there are pseudo-terminals."""
+    """Runs it in its own terminal, and returns all that it writes. Needs a system with pseudo-terminals."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -27,7 +27,7 @@ def run_in_terminal(*args: object, cwd: Path | None = None, **env: str) -> subpr
         try:
             while chunk := os.read(ours, 4096):
                 output += chunk
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # this is how Linux says that the other end is closed
             pass
     os.close(ours)
     return subprocess.CompletedProcess(command, process.returncode, output)

@@ -1,7 +1,7 @@
-"""The whole decision in the words of the design: slow, obvious, and knowing nothing of the code that it checks.
+"""The whole decision in the words of the design: slow, obvious, and independent of the code that it checks.
 
-It judges what a request is, not how it is written: test_decision.py writes it down and sends it. The numbered rules are
-the design's. Where the server is stricter than the design asks, it says so: `is_embedded`.
+It judges what a request is, not how it is written: test_decision.py writes it down and sends it. The numbers of the
+rules are the design's. Where the server is stricter than the design, the docstring says so: see `is_embedded`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ VIEW_KEY, RUN_KEY, NEAR_KEY, EXPIRED_KEY, LAPTOP_KEY, PHONE_KEY = (
 
 
 class Attributes(NamedTuple):
-    """What is said of a key: what it may do, whether it is for one address alone, whether it has expired; whom it is
-    for, and how many prompts it may queue in an hour (histories take none)."""
+    """The attributes of a key.
+
+    What it may do, whether it works from one address only, whether it has expired, which user it is for, and how many
+    prompts it may queue in an hour (a history takes less than an hour).
+    """
 
     scope: frozenset[str] = frozenset({"all"})
-    #: For the network in which "peer" and "proxy" are.
+    #: Only valid for the network of "peer" and "proxy".
     near: bool = False
     expired: bool = False
     user: str | None = None
     prompts: int | None = None
 
 
-#: What is said of each key. `run` includes `view`.
+#: The attributes of each key. `run` includes `view`.
 KEYS = {
     KEY: Attributes(),
     OTHER_KEY: Attributes(),
@@ -43,36 +46,36 @@ KEYS = {
     PHONE_KEY: Attributes(scope=frozenset({"run", "view"}), user="anna", prompts=2),
 }
 
-#: No key any more: it was removed from the file, but there are sessions of it.
+#: No longer a key: it was removed from the file, but it still has sessions.
 GONE_KEY = "canary-key-of-32-characters-that-is-gone"
 
-#: What a scheme cannot be read as: neither absent nor a key.
+#: A value that its scheme can't parse: neither absent nor a key.
 MALFORMED = "malformed"
 
 SUFFIXES = """
 .html .js .css .json .png .jpg .jpeg .gif .webp .svg .ico .woff .woff2 .ttf .mp3 .wav .mp4 .webm
 """.split()  # noqa: SIM905
 
-#: What a gateway in front of the server sets as `Authorization: Bearer`: a JSON Web Token of its own.
+#: A JSON Web Token that a gateway in front of the server sets as `Authorization: Bearer`.
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
-#: Where credentials are: in headers, in the address.
+#: The places of credentials: in headers, or in the address.
 HEADERS, ADDRESS = ("bearer", "basic", "x-api-key"), ("api_key", "token", "url")
 
-#: Outcomes of requests.
+#: What can happen to a request.
 ADMITTED, MISSING, INVALID, TAKEN = "admitted", "401", "401 invalid_token", "401 client_id_taken"
 SCOPE, ADDRESS_REFUSED = "403 insufficient_scope", "403 address"
 FOREIGN, LOCKED, FULL, LOGIN = "403", "429", "429 sockets", "302 to the login page"
 QUOTA = "429 quota"
 ILLEGIBLE, LOGGED_IN = "400 control_character", "admitted, with a session from now on"
 
-#: From what is told last to what is told first.
+#: If there are several reasons, the last one in this list is reported.
 GRAVITY = [MISSING, INVALID, LOCKED, SCOPE, ADDRESS_REFUSED, FOREIGN]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What an operator asks for, in ComfyUI or in an application of their own."""
+    """What the operator wants, in ComfyUI or in their own application."""
 
     in_comfyui: bool = True
     require_ws: bool = False
@@ -84,8 +87,8 @@ class Policy:
 class Place(NamedTuple):
     """What the router makes of a target: a route, or a file below a static mount ("" is the frontend's own).
 
-    `for_options`: a handler was registered for `OPTIONS`, rather than for every method. `illegible`: it decodes to a
-    control character.
+    `for_options`: the handler was registered for `OPTIONS`, not for every method. `illegible`: it decodes to a control
+    character.
     """
 
     target: str
@@ -95,10 +98,10 @@ class Place(NamedTuple):
     file: str = ""
     for_options: bool = False
     illegible: bool = False
-    #: What reading it needs in ComfyUI, and what changing it does: a scope, or nothing where any valid key will do.
+    #: The scope that reading or changing it needs in ComfyUI. Empty: any valid key will do.
     read: str = "all"
     write: str = "all"
-    #: Whether ComfyUI refuses the prompt that is posted there.
+    #: Whether ComfyUI refuses a prompt that is posted here.
     is_faulty: bool = False
 
 
@@ -110,7 +113,7 @@ class Credential(NamedTuple):
 
 
 class Presented(NamedTuple):
-    """A value, whether the browser may have added it by itself, and where it is: header, address or cookie."""
+    """A value, whether the browser may have added it on its own, and where it is: header, address or cookie."""
 
     value: str
     by_itself: bool
@@ -118,9 +121,9 @@ class Presented(NamedTuple):
 
 
 class Cookie(NamedTuple):
-    """A session: whose (None: nobody's), whether it has expired, was changed, is called as another server's is.
+    """A session: whose it is (None: nobody's), and whether it has expired, was changed, or has another server's name.
 
-    `own` is one that was made for this history, in which it may be logged out.
+    `own`: it was made for this history, which may log it out.
     """
 
     key: str | None
@@ -146,30 +149,30 @@ class Request:
     preflight: bool = False
     upgrade: bool = False
     client_id: bool = False
-    #: Who sends it ("peer" or "proxy"), and what `X-Forwarded-For` says.
+    #: Who sends it ("peer" or "proxy"), and the value of `X-Forwarded-For`.
     peer: str = "peer"
     forwarded_for: tuple[str, ...] = ()
 
 
-#: What this package adds: any valid key will do.
+#: Routes that this package adds. Any valid key will do.
 OURS = ("/", "/index.html", "/health", "/auth_session", "/auth_login.html", "/auth_inject.js")
 
-#: A client, and whether any web page can send what is counted in it.
+#: A client, and whether any web page can send the credentials that are counted.
 Budget = tuple[str, bool]
 
 
 @dataclass
 class Model:
-    """A server's memory, and its judgement. A method is a sentence of the design: a mutant can be wrong in one."""
+    """What a server remembers, and how it decides. Each method is one sentence, so each mutant breaks one."""
 
     policy: Policy
-    #: By client and budget.
+    #: Wrong credentials by budget.
     failures: dict[Budget, set[str]] = field(default_factory=dict)
     locked: set[Budget] = field(default_factory=set)
     evaluated: Counter[Budget] = field(default_factory=Counter)
     good: set[tuple[str, str]] = field(default_factory=set)
     logged_out: bool = False
-    #: The keys of live sockets with the clientId.
+    #: The keys of open sockets with the clientId.
     owners: set[str] = field(default_factory=set)
     admitted_by: str = ""
     #: How many sockets without a credential are open, by client.
@@ -178,7 +181,7 @@ class Model:
     queued: Counter[str] = field(default_factory=Counter)
 
     def judge(self, request: Request) -> str:
-        """What the server must answer, and what it remembers of it."""
+        """What the server must answer. Remembers what the server would remember."""
         if self.is_illegible(request):
             return ILLEGIBLE
         if self.policy.in_comfyui and self.is_preflight(request):
@@ -186,7 +189,7 @@ class Model:
         client = self.client(request)
         resource = self.resource(request)
         if resource and resource.route == "/auth_session" and request.method in ("POST", "DELETE"):
-            # Only this question counts what is presented there; but a right key is good from there in any case.
+            # Only a log-in or log-out counts what is presented there. But a right key always makes this address good.
             self.first_valid(self.in_order(request), request, client)
             return self.log_in(request, client) if request.method == "POST" else self.log_out(request)
         refused = self.authenticate(request, client)
@@ -210,9 +213,10 @@ class Model:
     # --- rule 1: credentials; rule 2: the cookie alone; failed attempts ---------------------------------------------
 
     def authenticate(self, request: Request, client: str) -> str | None:
-        """Why no credential admits, or None. Any valid one admits, and a bad one never vetoes a good one.
+        """Why no credential admits the request, or None. Any valid one admits it, and a bad one never vetoes a good
+        one.
 
-        The order is that of DESIGN's first step, but the session cookie comes before what is in the address.
+        The order is that of DESIGN's first step, but the session cookie comes before keys in the address.
         """
         presented = self.in_order(request)
         return self.counted(self.first_valid(presented, request, client), presented, request, client)
@@ -222,7 +226,7 @@ class Model:
         return [*self.presented(request, *HEADERS), *sessions, *self.presented(request, *ADDRESS)]
 
     def presented(self, request: Request, *sources: str) -> list[Presented]:
-        """What is in these places. An empty value counts as absent, and so does another login's token."""
+        """The values in these places. An empty value counts as absent, and so does another login's token."""
         by_browser = self.is_by_a_browser(request)
         return [
             Presented(value, source == "basic" and by_browser, "header" if source in HEADERS else "address")
@@ -231,7 +235,7 @@ class Model:
         ]
 
     def first_valid(self, presented: list[Presented], request: Request, client: str) -> str | None:
-        """The first valid one that passes every check counts as used. Nothing but the lock is told about keys."""
+        """The first valid one that passes every check counts as used. A locked address hears only of the lock."""
         refused = MISSING
         for one in presented:
             if not self.is_valid(one.value):
@@ -251,7 +255,7 @@ class Model:
         return key in KEYS and not KEYS[key].expired
 
     def refusal(self, one: Presented, request: Request) -> str | None:
-        """What a valid one must still pass, but for the lock."""
+        """The checks that a valid key must still pass, except the lock."""
         if one.by_itself and not self.may_use_the_cookie(request):
             return FOREIGN
         if KEYS[one.value].near and not self.is_near(request):
@@ -259,7 +263,7 @@ class Model:
         return None if self.may(one.value, request) else SCOPE
 
     def is_near(self, request: Request) -> bool:
-        """Where the address is not known, `from=` refuses: behind a proxy that nobody named, or that names nobody."""
+        """If the client's address isn't known, `from=` refuses: the proxy isn't trusted, or it names no client."""
         if self.is_by_an_unnamed_proxy(request):
             return False
         if not self.is_by_a_trusted_proxy(request):
@@ -273,7 +277,7 @@ class Model:
         return bool(request.forwarded_for) and not self.is_by_a_trusted_proxy(request)
 
     def may(self, key: str, request: Request) -> bool:
-        """A route that is not in the table needs `all`; our own need any valid key, and so does every log-in."""
+        """A route that isn't in the table needs `all`. Our own routes accept any valid key, and so does any log-in."""
         needed = self.needed(request)
         return not needed or "all" in KEYS[key].scope or needed in KEYS[key].scope
 
@@ -292,7 +296,7 @@ class Model:
         self.admitted_by = one.value
 
     def passes(self, one: Presented, request: Request, client: str) -> bool:
-        """While an address is locked, sessions pass, and keys of 32 characters or more that were good from it."""
+        """While an address is locked, sessions pass, and keys of 32 or more characters that were good from there."""
         if one.place == "cookie" or self.budget(one, request, client) not in self.locked:
             return True
         return self.is_long(one.value) and (client, one.value) in self.good
@@ -301,7 +305,7 @@ class Model:
         return len(key) >= 32
 
     def budget(self, one: Presented, request: Request, client: str) -> Budget:
-        """Keys in the address, and requests that say they come from another site, have a budget of their own."""
+        """Keys in the address, and requests that say they come from another site, have their own budget."""
         return client, one.place == "address" or self.is_of_another_site(request)
 
     def is_of_another_site(self, request: Request) -> bool:
@@ -310,7 +314,7 @@ class Model:
         return self.is_foreign(request)
 
     def counted(self, refused: str | None, presented: list[Presented], request: Request, client: str) -> str | None:
-        """Wrong keys of a request that is not admitted count. Then those that a lock holds back are evaluated."""
+        """Wrong keys count if the request isn't admitted. Then the keys that a lock held back are evaluated."""
         if refused is None:
             return None
         keys = [one for one in presented if one.place != "cookie"]
@@ -324,7 +328,7 @@ class Model:
         return refused
 
     def count(self, keys: list[Presented], request: Request, client: str) -> bool:
-        """Whether one of them is in a budget that was locked already."""
+        """Counts wrong keys. Returns whether one of their budgets was already locked."""
         wrong: dict[Budget, list[str]] = {}
         for one in keys:
             if not self.is_valid(one.value):
@@ -333,8 +337,10 @@ class Model:
         return any(were_locked)
 
     def failed(self, budget: Budget, wrong: list[str]) -> bool:
-        """Ten distinct wrong credentials in a minute lock an address. (Histories take no minute.) Whether it is locked
-        already: then these are of the ten that are evaluated."""
+        """Ten distinct wrong credentials in a minute lock an address. (A history takes less than a minute.)
+
+        Returns whether it was already locked. Then these credentials are among the ten that are evaluated.
+        """
         keys = [value for value in wrong if value != MALFORMED]
         if budget in self.locked:
             self.evaluated[budget] += len(keys)
@@ -346,12 +352,12 @@ class Model:
         return False
 
     def evaluates(self, budget: Budget) -> bool:
-        """Of all other keys, ten in all are evaluated, right or wrong, then none until the lock ends."""
+        """While locked, ten other keys in all are evaluated, right or wrong, then none until the lock ends."""
         self.evaluated[budget] += 1
         return self.evaluated[budget] <= 10
 
     def is_by_a_browser(self, request: Request) -> bool:
-        """What a browser adds by itself proves nothing: the cookie, and Basic where anything marks a browser."""
+        """What a browser adds on its own proves nothing: the cookie, and Basic if anything shows it's a browser."""
         marks = (request.site, request.mode, request.destination, request.origin, request.referer, *request.cookies)
         return any(mark is not None for mark in marks) or "text/html" in (request.accept or "")
 
@@ -383,18 +389,18 @@ class Model:
         return (request.mode, request.destination) != ("navigate", "document")
 
     def client(self, request: Request) -> str:
-        """`X-Forwarded-For` is believed of a trusted proxy only, from the right up to the first who is none."""
+        """`X-Forwarded-For` is believed only from a trusted proxy, from the right up to the first that isn't one."""
         hops = (request.peer, *reversed(request.forwarded_for)) if self.policy.trusted_proxy else (request.peer,)
         return self.one_address(next((hop for hop in hops if hop != "proxy"), "proxy"))
 
     def one_address(self, client: str) -> str:
-        """All of loopback is one: here both who connects by itself and the proxy."""
+        """All of loopback is one address. Here that is the direct client and the proxy."""
         return "loopback" if client in ("peer", "proxy") else client
 
     # --- rule 3: exempt ---------------------------------------------------------------------------------------------
 
     def resource(self, request: Request) -> Place | None:
-        """The resolved route: none for unknown paths and for methods that a path doesn't take."""
+        """The resolved route. None for unknown paths, and for methods that the path doesn't accept."""
         return request.place if request.method in request.place.methods else None
 
     def exempt(self, request: Request, resource: Place | None, refused: str) -> str | None:
@@ -438,7 +444,7 @@ class Model:
         return request.client_id and bool(self.owners - {key})
 
     def open_socket(self, request: Request) -> str | None:
-        """Without a credential, 32 an address; loopback, which may be a proxy, is excepted."""
+        """Without a credential, 32 sockets for each address. Loopback is excepted: it may be a proxy."""
         client = self.client(request)
         if not request.upgrade or client in ("peer", "proxy"):
             return None
@@ -460,7 +466,7 @@ class Model:
         return resource.mount == "" and resource.file.endswith(tuple(SUFFIXES))
 
     def is_hidden(self, resource: Place) -> bool:
-        """Nothing whose name, or folder's name, begins with a dot."""
+        """A file or folder whose name begins with a dot isn't public."""
         return "/." in f"{resource.mount}/{resource.file}"
 
     def operator_exempts(self, resource: Place) -> bool:
@@ -481,7 +487,7 @@ class Model:
         return resource.mount is None and self.without_twin(resource.route) == "/prompt"
 
     def queue(self, key: str, resource: Place) -> bool:
-        """A limit is the set of prompts that ComfyUI has queued, by user. Each key is judged by its own."""
+        """A limit counts the prompts that ComfyUI has queued for a user. Each key has its own limit."""
         limit, user = KEYS[key].prompts, self.user(key)
         if limit is not None and self.queued[user] >= limit:
             return False
@@ -498,29 +504,31 @@ class Model:
     def leads_to_login(self, request: Request, resource: Place | None, refused: str) -> bool:
         if refused not in (MISSING, INVALID) or request.upgrade or request.method not in ("GET", "HEAD"):
             return False
-        # HEAD of the root as GET: it asks what GET would answer.
+        # HEAD of the root is treated like GET: it asks what GET would answer.
         is_root = resource is not None and resource.route == "/"
         return is_root or (request.accept is not None and "text/html" in request.accept)
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def log_in(self, request: Request, client: str) -> str:
-        """Makes a session of a key, but none of a session. Wrong keys count whatever session is beside them. A log-in
-        from a foreign page is refused wherever the key is."""
+        """A key makes a session; a session doesn't. Wrong keys count even if there is a valid session.
+
+        A log-in from a foreign page is refused wherever the key is.
+        """
         if self.is_foreign(request):
             return FOREIGN
         keys = self.presented(request, *HEADERS, *ADDRESS)
         return self.counted(self.first_valid(keys, request, client), keys, request, client) or ADMITTED
 
     def introduce(self, presented: list[Presented], request: Request, client: str) -> None:
-        """The answer says which credential counts, so wrong keys before it count, too."""
+        """The answer says which credential counts, so wrong keys before it count too."""
         for number, one in enumerate(presented):
             if self.first_valid([one], request, client) is None:
                 self.count([before for before in presented[:number] if before.place != "cookie"], request, client)
                 return
 
     def follow_link(self, request: Request, client: str) -> str:
-        """A key in the address of the page logs in, if the person surely wants that, and is a guess, if it is wrong."""
+        """A key in the page's address logs in, if the person surely wants that. A wrong one is a guess."""
         address = self.presented(request, *ADDRESS)
         admitted_by = self.admitted_by
         refused = self.counted(self.first_valid(address, request, client), address, request, client)
@@ -528,7 +536,7 @@ class Model:
         return LOGGED_IN if refused is None and request.method == "GET" and self.is_wanted(request) else ADMITTED
 
     def is_wanted(self, request: Request) -> bool:
-        """Another page may have made the browser load it. Nor does a GET replace a session."""
+        """Another page may have made the browser load this one. And a GET never replaces a session."""
         return not self.has_a_session(request) and (self.is_opened(request) or self.is_a_programs(request))
 
     def has_a_session(self, request: Request) -> bool:
@@ -545,7 +553,7 @@ class Model:
         return (request.site is not None or request.origin is not None) and not self.is_same_origin(request)
 
     def log_out(self, request: Request) -> str:
-        """Ends the session, if there is one. A page of another origin may not do even that, nor a GET."""
+        """Ends the session, if there is one. A page of another origin can't even do that, and neither can a GET."""
         has_session = any(self.verifies(cookie) for cookie in request.cookies)
         if self.is_foreign(request) or (has_session and not self.may_use_the_cookie(request)):
             return FOREIGN

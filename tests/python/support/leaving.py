@@ -11,10 +11,10 @@ from urllib.parse import quote
 from support.client import JSON, Answer, ask
 from support.servers import Server
 
-#: In every name and every content, so that they are found wherever they ended.
+#: It is in every name and all content, so that tests find the files wherever they end up.
 MARK = "left-7d20"
 
-#: Where a client may say that a file is to go: `type` and `subfolder`.
+#: Where a client may ask to put a file: `type` and `subfolder`.
 TYPES = ("input", "output", "temp", "", "user", "../user", "custom_nodes", "models", "/")
 SUBFOLDERS = (
     "", "deep", "../user/default", "..", "../..", "../custom_nodes/" + MARK, "../user/default/ComfyUI-Manager",
@@ -22,13 +22,13 @@ SUBFOLDERS = (
     "deep/../../user/default", "/tmp", "....//user", "../input/../user/default", "../web/extensions",
 )  # fmt: skip
 
-#: What is made of a name: by itself, as another folder's, as one that is read in two ways.
+#: Ways to spell a name: plain, with another folder, or ambiguous.
 SPELLINGS = (
     "{}", "{} [output]", "{} [temp]", "{} [input]", "../{}", "../user/default/{}", "..\\{}", "..%2f{}", "a/../../{}",
     "/{}", "{}.png", "{};.png", "{}%00.png", "{} ", "{}.", "deep/{}", "../custom_nodes/{}",
 )  # fmt: skip
 
-#: Names in a user's folder, as they are sent. None of them may be written by `run`, but those in workflows.
+#: Names in a user's folder, as clients send them. `run` may write none of them except workflows.
 USER_FILES = (
     "workflows%2F{}", "workflows%2Fdeep%2F{}", "subgraphs%2F{}", "{}", "user.css", "USER.CSS", "user%2Ecss",
     "user.css.", "user.css%20", "%2575ser.css", "workflows%2F..%2Fuser.css", "workflows%252F..%252Fuser.css",
@@ -59,7 +59,7 @@ class Leaver:
         return self.ask(route, "POST", body, Content_Type=f"multipart/form-data; boundary={MARK}")
 
     def uploads(self, files: Mapping[str, bytes], picture: bytes) -> Iterator[Answer]:
-        """A file a name, in each folder and each spelling."""
+        """Uploads a file under each name, into each folder, in each spelling."""
         for name, content in files.items():
             for kind in TYPES:
                 yield self.upload("/upload/image", name, content, type=kind)
@@ -77,7 +77,7 @@ class Leaver:
                 yield self.upload("/upload/mask", name, picture, **fields)
 
     def writes(self, files: Mapping[str, bytes]) -> Iterator[Answer]:
-        """Files of the user's: written, moved and removed."""
+        """Writes, moves and removes the user's files."""
         for name, content in files.items():
             for api in ("", "/api"):
                 yield self.ask(f"{api}/userdata/workflows%2F{quote(name, safe='')}", "POST", content)
@@ -105,7 +105,7 @@ def _part(field: str, content: bytes) -> bytes:
 
 
 def urls_of(files: Iterable[Path], base: Path, user: Path) -> list[str]:
-    """Where ComfyUI serves what was left on disk."""
+    """The addresses at which ComfyUI serves these files."""
     found = []
     for file in files:
         if file.is_relative_to(user):

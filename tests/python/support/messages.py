@@ -11,27 +11,27 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 PACKAGE = REPOSITORY / "python" / "comfy_auth_rs"
 
-#: Strings in these are help, not messages.
+#: Strings in these arguments are help, not messages.
 _HELP_ARGUMENTS = {"help", "description", "epilog", "usage", "metavar"}
 _HELP_CALLS = {"add_argument_group"}
 
-#: Constants that hold help, a program, a page or a header, and examples for the help.
+#: Constants that hold help, a program, a page, a header, or examples for the help.
 _NO_MESSAGES = {
     "_ASK", "_CODE", "_LOGGED_IN", "_NEXT", "_PAGE_HEADERS", "_CHALLENGE", "CHALLENGE", "EXAMPLES",
 }  # fmt: skip
 
-#: Sentences that nobody is told.
+#: Sentences that nobody gets to see.
 _UNSAID = {
-    "As before the patch",  # what `unpatch` has done
+    "As before the patch",  # the result of `unpatch`
     "authentication (comfy-auth-rs)",  # a title in ComfyUI's help
     "install(self, args)", "<script src=\"{}\"></script>", ', error="invalid_token"', "NODE_CLASS_MAPPINGS = {}",
     "# Written by comfy-auth-rs (\\S+);", "Runs before the server is made.", "Runs when nodes are loaded.",
-    "comfy-auth-rs key id v1", "comfy-auth-rs session key v1", "comfy-auth-rs state v1",  # what keys are derived for
-    "No such file",  # what the loader says
-    "{} differs from what runs",  # importlib's, which catches it
+    "comfy-auth-rs key id v1", "comfy-auth-rs session key v1", "comfy-auth-rs state v1",  # purposes of derived keys
+    "No such file",  # the loader's own error
+    "{} differs from what runs",  # for importlib, which catches it
     'Basic realm="ComfyUI"', 'Bearer realm="ComfyUI"', 'Bearer realm="ComfyUI", error="invalid_token"',
     'Bearer realm="ComfyUI", error="insufficient_scope"', '{}, scope="{}"',  # challenges
-    "key_id={}, source={}, scopes={})",  # a representation
+    "key_id={}, source={}, scopes={})",  # a repr
     "application/json; charset=utf-8", "sandbox allow-same-origin",
 }  # fmt: skip
 
@@ -40,37 +40,37 @@ _RUST = re.compile(
     r'|r#"(?P<raw>.*?)"#|"(?P<text>(?:[^"\\]|\\.)*)"',
     re.S,
 )
-#: What SQLite is told.
+#: Statements for SQLite.
 _SQL = re.compile(r"\s*(?:SELECT|CREATE|REPLACE|DELETE|BEGIN|PRAGMA)\b")
 _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message as in the source; `{}` is filled in at run time."""
+    """A message as it is in the source. `{}` is filled in at run time."""
 
     place: str
     text: str
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Finds it in what was said, or in what a document says of it."""
+        """Finds the message in output, or in a document that quotes it."""
         parts = [re.escape(part) for part in one_line(self.text).split("{}")]
         return re.compile(".*?".join(parts).replace(r"\ ", " "))
 
 
 def one_line(text: str) -> str:
-    """Without line ends and without the marks of code, in which documents and messages differ."""
+    """The text without line ends and code marks, which differ between documents and messages."""
     return " ".join(text.replace("`", "").replace("*", "").split())
 
 
 def collect() -> list[Message]:
-    """All messages, those of the custom node's and the patch's own lines too."""
+    """Collects all messages, including the lines that the custom node and the patch insert."""
     found: list[Message] = []
-    # What that one says is on its page.
+    # The texts of the usage page are on that page.
     for file in sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "usage_page.py"}):
         found += _of_python(file)
-    # What metrics say of themselves is read by programs.
+    # Programs read the help texts of metrics.
     for file in sorted(set((REPOSITORY / "src").rglob("*.rs")) - set((REPOSITORY / "src" / "metrics").iterdir())):
         found += _of_rust(file)
     for name in ("auth_login.js", "auth_link.js", "auth_inject.js"):
@@ -85,7 +85,7 @@ def causes() -> list[str]:
 
 
 def _message(file: Path, line: int, text: str) -> Iterator[Message]:
-    """If it looks like one: three words, in a sentence."""
+    """Yields it if it looks like a message: at least three words."""
     if text.strip() in _UNSAID or _SQL.match(text):
         return
     if len(re.findall(r"[A-Za-z']{2,}", text.replace("{}", ""))) >= 3 and " " in text.strip():
@@ -111,7 +111,7 @@ def _of_python(file: Path) -> Iterator[Message]:
 
 
 def _with_marks(text: str) -> str:
-    """One mark for what varies, however the source writes it; of generated lines only what they print."""
+    """Writes every placeholder as `{}`. From generated lines, it keeps only what they print."""
     if "print(" in text:
         text = "".join(re.findall(r'f"([^"]*)"', text))
     return re.sub(r"\{\{?[^{}\s]*\}?\}|%[sd]", "{}", text)
@@ -127,7 +127,7 @@ def _is_no_message(node: ast.AST) -> bool:
         return any(ast.unparse(target).split(".")[-1] in _NO_MESSAGES | _HELP_ARGUMENTS for target in targets)
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
-        # Without `file=sys.stderr` it is what was asked for.
+        # Without `file=sys.stderr` it is output that the user asked for.
         return name in _HELP_CALLS or (name == "print" and not any(word.arg == "file" for word in node.keywords))
     return False
 
@@ -145,7 +145,7 @@ def _of_rust(file: Path) -> Iterator[Message]:
 
 
 def _of_script(file: Path) -> Iterator[Message]:
-    """Sentences that begin with a capital."""
+    """Strings that begin with a capital."""
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         for plain, template in re.findall(r"\"([A-Z][^\"]*)\"|`([A-Z][^`]*)`", line.partition("//")[0]):
             yield from _message(file, number, re.sub(r"\$\{[^}]*\}", "{}", plain or template))

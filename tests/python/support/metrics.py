@@ -1,4 +1,4 @@
-"""`/metrics` as Prometheus's own parsers read it."""
+"""Reads `/metrics` with Prometheus's own parsers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CONTENT_TYPES = {
     "text/plain; version=0.0.4; charset=utf-8": classic,
 }
 
-#: Labels by name, as a key of a dictionary.
+#: Labels with their names, usable as a key of a dictionary.
 Labels = frozenset[tuple[str, str]]
 
 
 def families(answer: Answer) -> list[Any]:
-    """By the parser of the format that the answer says it has."""
+    """Parses the answer in the format that its Content-Type names."""
     assert answer.status == 200, answer
     return list(CONTENT_TYPES[answer.headers["Content-Type"]](answer.body.decode()))
 
@@ -43,7 +43,7 @@ def value(answer: Answer, name: str, **labels: str) -> float:
 
 
 def values(answer: Answer, name: str, label: str) -> dict[str, float]:
-    """The values of a name, by one of its labels, or by `LABEL/LABEL` of two."""
+    """The values of a name by one of its labels, or by two as `LABEL/LABEL`."""
 
     def found() -> Iterator[tuple[str, float]]:
         for (other, labels), number in series(answer).items():

@@ -1,7 +1,7 @@
-"""Machines of a test's own: each is a network namespace with an address. Nothing outside them is changed.
+"""Machines for a test: each is a network namespace with an address. Nothing outside them changes.
 
-A socket belongs to the namespace in which it was made, so a test makes its own there. A process is started there by
-`ip netns exec`, which becomes that process: its pid is the one to signal.
+A socket belongs to the namespace in which it was made, so tests make theirs there. `ip netns exec` starts a process
+there and becomes that process: its pid is the one to signal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-#: Debian keeps them where only root looks for programs.
+#: Debian installs them where only root looks for programs.
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 IP, NFT = (shutil.which(name, path=_PATH) for name in ("ip", "nft"))
 
@@ -38,7 +38,7 @@ _numbers = itertools.count(1)
 
 @cache
 def why_not() -> str | None:
-    """What keeps this process from making namespaces; `None` where it may."""
+    """Why this process can't make namespaces, or `None` if it can."""
     if IP is None or NFT is None:
         return "ip and nft are not installed (Debian: apt-get install iproute2 nftables)"
     try:
@@ -53,7 +53,7 @@ def why_not() -> str | None:
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `port` is its port of the switch."""
+    """One machine. `port` is its port on the switch."""
 
     namespace: str
     address: str
@@ -62,13 +62,13 @@ class Host:
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """What a command begins with that is to run here."""
+        """Put this in front of a command to run it here."""
         assert IP
         return (IP, "netns", "exec", self.namespace)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """This thread is here until the block ends, and so are the sockets that it makes."""
+        """Moves this thread here until the block ends. Sockets that it makes stay here."""
         with open("/proc/thread-self/ns/net") as home, open(_NAMED / self.namespace) as there:
             _enter(there.fileno())
             try:
@@ -81,7 +81,7 @@ class Host:
             return socket.socket(family, kind, protocol)
 
     def add_address(self, address: str) -> None:
-        """One more, of IPv6, which only this machine reaches."""
+        """Adds an IPv6 address that only this machine reaches."""
         _run(IP, "-n", self.namespace, "address", "add", f"{address}/128", "dev", "lo")
 
     def connect(self, address: tuple[str, int], timeout: float, *, source: str | None = None) -> socket.socket:
@@ -97,30 +97,30 @@ class Host:
         return made
 
     def set(self, **settings: int) -> None:
-        """Settings of its kernel below net.ipv4."""
+        """Changes settings of its kernel below net.ipv4."""
         for name, value in settings.items():
             _run(*self.inside, "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{name}")
 
     def cut_off(self) -> None:
-        """Pulls its cable out: nothing arrives, nothing leaves, and nobody is told."""
+        """Pulls the cable out: nothing arrives, nothing leaves, and nobody is told."""
         _run(IP, "-n", self.switch, "link", "set", self.port, "down")
 
     def join(self) -> None:
-        """Puts the cable in again."""
+        """Plugs the cable in again."""
         _run(IP, "-n", self.switch, "link", "set", self.port, "up")
 
     def drop(self, other: Host) -> None:
-        """What `other` sends is lost on the way here."""
+        """Drops everything that `other` sends to this machine."""
         _run(*self.inside, NFT, "-f", "-", text=_LOST.format(address=other.address))
 
     def hear(self) -> None:
-        """Ends what `drop` began, for all."""
+        """Undoes every `drop`."""
         with suppress(subprocess.CalledProcessError):
             _run(*self.inside, NFT, "delete", "table", "inet", "lost")
 
 
 class Network:
-    """Hosts at a switch, which is a bridge in a namespace of its own."""
+    """Hosts on a switch, which is a bridge in its own namespace."""
 
     def __init__(self, stack: ExitStack, subnet: str) -> None:
         self._stack = stack
@@ -131,7 +131,7 @@ class Network:
         _run(IP, "-n", self._switch, "link", "set", "switch", "up")
 
     def host(self, number: int | None = None) -> Host:
-        """One more, whose address ends in `number`, or in anything."""
+        """Adds a host. Its address ends in `number`, or in a free one."""
         number = number or next(self._free)
         namespace, port, address = self._namespace(), f"port{number}", f"{self._subnet}.{number}"
         _run(IP, "-n", self._switch, *f"link add {port} type veth peer name eth0 netns {namespace}".split())
@@ -150,7 +150,7 @@ class Network:
 
 @contextmanager
 def network(subnet: str = "10.231.77") -> Iterator[Network]:
-    """An empty one. Its namespaces are deleted when the block ends; end what runs in them before that."""
+    """An empty network. It deletes its namespaces when the block ends; end all processes in them first."""
     with ExitStack() as stack:
         yield Network(stack, subnet)
 

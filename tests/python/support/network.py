@@ -1,4 +1,4 @@
-"""This machine as others see it."""
+"""This machine as other machines see it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import socket
 
 
 def address() -> str | None:
-    """Its address in its network; `None` where it is in none."""
+    """This machine's address in its network, or `None` without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
+            probe.connect(("192.0.2.1", 9))  # this sends nothing
         except OSError:
             return None
         found: str = probe.getsockname()[0]

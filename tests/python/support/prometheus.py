@@ -1,4 +1,4 @@
-"""Prometheus as a child of a test, with what is shipped under deploy/."""
+"""Runs Prometheus with the files under deploy/ as a child of a test."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 
 FOLDER = DEPLOY / "prometheus"
 
-#: More than a few scrapes take: other work may share this machine.
+#: Far longer than a few scrapes take, because other work may share this machine.
 _PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """One that listens on `port` of 127.0.0.1; `url` has no trailing slash."""
+    """A Prometheus that listens on `port` of 127.0.0.1. `url` has no trailing slash."""
 
     port: int
     log: Path
@@ -38,7 +38,7 @@ class Prometheus:
         return f"http://127.0.0.1:{self.port}"
 
     def ask(self, path: str, **query: str | float) -> Any:
-        """The data that its API answers with."""
+        """The data in its API's answer."""
         answer = ask(self, f"/api/v1/{path}?{urlencode(query)}")
         assert answer.status == 200, answer
         told = json.loads(answer.body)
@@ -46,17 +46,17 @@ class Prometheus:
         return told["data"]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """The labels and values of an instant vector."""
+        """Labels and values of an instant query."""
         return [(one["metric"], float(one["value"][1])) for one in self.ask("query", query=expression)["result"]]
 
     def value(self, expression: str) -> float | None:
-        """That of the one series there is."""
+        """The value of the only series, or `None`."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return found[0][1] if found else None
 
     def until(self, what: Callable[[], Any]) -> Any:
-        """What this returns as soon as it is something."""
+        """Calls `what` until it returns something true, and returns that."""
         deadline = time.monotonic() + _PATIENCE
         while not (found := what()):
             assert time.monotonic() < deadline, self.log.read_text(errors="replace")
@@ -65,7 +65,7 @@ class Prometheus:
 
 
 def configuration(folder: Path, server: Server, key: str, *, interval: str = "1s") -> Path:
-    """The shipped configuration and alerts in `folder`, for this server and with this key. It is looked at so often."""
+    """The shipped configuration and alerts in `folder`, for this server and key, scraped every `interval`."""
     credentials = folder / "comfyui.key"
     credentials.touch(mode=0o600)
     credentials.write_text(f"{key}\n")
@@ -82,7 +82,7 @@ def configuration(folder: Path, server: Server, key: str, *, interval: str = "1s
 
 @contextmanager
 def prometheus(configuration: Path) -> Iterator[Prometheus]:
-    """Prometheus with this configuration, until the block ends. It writes beside it, and nowhere else."""
+    """Runs Prometheus with this configuration until the block ends. It writes only beside the configuration."""
     assert PROMETHEUS, "prometheus is not installed"
     folder, port = configuration.parent, free_port()
     command = [

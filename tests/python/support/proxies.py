@@ -1,4 +1,4 @@
-"""nginx, Caddy and Traefik as children of a test, with what is shipped under deploy/ or a configuration of its own."""
+"""Runs nginx, Caddy and Traefik as children of a test, with the files under deploy/ or other configurations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.servers import free_port
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
-# Debian keeps nginx where only root looks for programs; pip puts Traefik beside Python.
+# Debian installs nginx where only root looks for programs; pip installs Traefik beside Python.
 _PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin"])
 NGINX, CADDY, TRAEFIK = (shutil.which(name, path=_PATH) for name in ("nginx", "caddy", "traefik"))
 
@@ -36,7 +36,7 @@ http {{
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that listens on `port` of 127.0.0.1. `folder` has all that it writes."""
+    """A proxy that listens on `port` of 127.0.0.1. It writes only into `folder`."""
 
     name: str
     port: int
@@ -45,35 +45,35 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Its origin: no trailing slash."""
+        """Its origin, without a trailing slash."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def logs(self) -> str:
-        """All that it has logged."""
+        """Everything it has logged."""
         return "".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
 
 
 @dataclass(frozen=True)
 class Upstreams:
-    """`address:port` of ComfyUI and of a neighbour below /neighbour/."""
+    """`address:port` of ComfyUI, and of a neighbour below /neighbour/."""
 
     comfyui: str
     neighbour: str
 
 
 def shipped(name: str, changes: Mapping[str, str]) -> str:
-    """The file `name` of deploy/ with this test's ports and paths in place of its own. It must contain each of them."""
+    """The file `name` of deploy/ with `changes` made to it. It must contain each text that they replace."""
     text = (DEPLOY / name).read_text(encoding="utf-8")
     for old, new in changes.items():
-        assert old in text, f"{name} says nothing of {old!r}"
+        assert old in text, f"{name} does not contain {old!r}"
         text = text.replace(old, new)
     return text
 
 
 @contextmanager
 def deployed(name: str, folder: Path, upstreams: Upstreams) -> Iterator[Proxy]:
-    """What deploy/ has for the proxy `name`, with a neighbour, until the block ends."""
+    """Runs the proxy `name` as in deploy/, with a neighbour, until the block ends."""
     make_certificate(folder)
     proxy = Proxy(name, free_port(), folder)
     with {"nginx": _shipped_nginx, "caddy": _shipped_caddy, "traefik": _shipped_traefik}[name](proxy, upstreams):
@@ -81,7 +81,7 @@ def deployed(name: str, folder: Path, upstreams: Upstreams) -> Iterator[Proxy]:
 
 
 def make_certificate(folder: Path) -> None:
-    """`fullchain.pem` and `privkey.pem` for 127.0.0.1, of our own."""
+    """Makes a self-signed certificate for 127.0.0.1: `fullchain.pem` and `privkey.pem`."""
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
     names = "-addext subjectAltName=IP:127.0.0.1 -keyout privkey.pem -out fullchain.pem"
     subprocess.run(["openssl", *request.split(), *names.split()], cwd=folder, check=True, capture_output=True)
@@ -107,7 +107,7 @@ def _shipped_nginx(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
 
 @contextmanager
 def nginx(folder: Path, site: str) -> Iterator[None]:
-    """nginx with `site` in its `http` block, as a file in /etc/nginx/conf.d/ is, until the block ends."""
+    """Runs nginx until the block ends, with `site` in its `http` block like a file in /etc/nginx/conf.d/."""
     with _child(nginx_command(folder, site), folder) as process:
         pid = folder / "nginx.pid"
         _until(process, lambda: pid.exists() and pid.read_text().strip() != "")
@@ -115,9 +115,9 @@ def nginx(folder: Path, site: str) -> Iterator[None]:
 
 
 def nginx_command(folder: Path, site: str) -> list[str]:
-    """What starts it. `nginx -t` must say that it is all right, and without a warning."""
+    """The command that starts it. `nginx -t` must succeed without a warning."""
     assert NGINX, "nginx is not installed"
-    user = "user root;" if os.getuid() == 0 else ""  # its folder is not for others
+    user = "user root;" if os.getuid() == 0 else ""  # other users can't read its folder
     (folder / "nginx.conf").write_text(_NGINX_MAIN.format(folder=folder, user=user))
     (folder / "site.conf").write_text(site)
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
@@ -132,7 +132,7 @@ def _shipped_caddy(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
     changes = {"127.0.0.1:8188": upstreams.comfyui, "127.0.0.1:9000": upstreams.neighbour}
     (folder / "neighbour.caddy").write_text(shipped("caddy/neighbour.caddy", changes))
     changes = {
-        # With a certificate at hand it asks nobody for one.
+        # With this certificate, Caddy doesn't request one.
         "comfyui.example.com {": f"https://127.0.0.1:{port} {{\n\ttls {folder}/fullchain.pem {folder}/privkey.pem\n",
         "\tlog default {": "\tadmin off\n\tauto_https disable_redirects\n\n\tlog default {",
         "127.0.0.1:8188": upstreams.comfyui,
@@ -168,7 +168,7 @@ def _shipped_traefik(proxy: Proxy, upstreams: Upstreams) -> Iterator[None]:
 
 
 def _answers(proxy: Proxy) -> bool:
-    """Whether it listens, and has read what it serves: it says nothing of that."""
+    """Whether it listens and has read its configuration. It doesn't log that."""
     assert '"error"' not in proxy.logs and " ERR " not in proxy.logs, proxy.logs
     try:
         return ask(proxy, "/health").status == 200
@@ -177,7 +177,7 @@ def _answers(proxy: Proxy) -> bool:
 
 
 def _check(command: list[str], folder: Path, bad: str) -> None:
-    """What the proxy itself says about a configuration."""
+    """Lets the proxy itself check a configuration."""
     result = subprocess.run(command, capture_output=True, text=True, env=_environment(folder), check=False)
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
@@ -200,7 +200,7 @@ def _child(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def _until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
-    """Waits for a proxy that is starting."""
+    """Waits for a proxy to start."""
     deadline = time.monotonic() + 30
     while not condition():
         assert process.poll() is None, f"it ended with exit status {process.returncode}"

@@ -1,4 +1,4 @@
-"""The Python interpreters of this machine, and clean environments made with them."""
+"""The Python interpreters of this machine, and clean environments for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Those that the package supports; the running one is always tested.
+#: The versions that the package supports. The running one is always tested.
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.14t")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}{'t' * ('t' in getattr(sys, 'abiflags', ''))}"
 
@@ -20,7 +20,7 @@ _ASK = (
 
 @functools.cache
 def find_python(version: str) -> str | None:
-    """An interpreter of this version: the running one, one on the PATH, or one of pyenv's."""
+    """An interpreter of this version: the running one, one on the PATH, or one from pyenv."""
     if version == RUNNING:
         return sys.executable
     candidates = [found] if (found := shutil.which(f"python{version}")) else []
@@ -31,19 +31,19 @@ def find_python(version: str) -> str | None:
 
 
 def _version(python: str) -> str | None:
-    """None where it doesn't run, as pyenv's shims of versions that are not active."""
+    """The interpreter's version, or None if it doesn't run. pyenv's shims of inactive versions don't."""
     result = subprocess.run([python, "-c", _ASK], capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else None
 
 
 def make_venv(folder: Path, python: str) -> Path:
-    """A new, empty environment; returns its folder of commands."""
+    """Makes a new, empty environment, and returns its folder of commands."""
     subprocess.run([python, "-m", "venv", folder], check=True, env=clean_environment())
     return folder / ("Scripts" if os.name == "nt" else "bin")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what leads Python or pip elsewhere."""
+    """This process's environment without variables that redirect Python or pip."""
     kept = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     }

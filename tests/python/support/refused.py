@@ -1,4 +1,4 @@
-"""What every node of a fleet must refuse: a session that was logged out, an address that is locked, a revoked key."""
+"""Requests that every node of a fleet must refuse: a logged-out session, a locked address, a revoked key."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from support.client import bearer
 from support.fleet import Daemon, Fleet
 from support.keys import CANARY, KEY
 
-#: A client that has done nothing.
+#: A client that has done nothing wrong.
 SOMEBODY = "192.0.2.1"
 
 _GUESSES = 10
-_LOCK = 55.0  # seconds; then it may have ended
+_LOCK = 55.0  # seconds; after that the lock may have ended
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request from the address `client` that every node is to answer with `status`, until the time `until`."""
+    """A request from the address `client`. Until the time `until`, every node must answer it with `status`."""
 
     what: str
     headers: dict[str, str]
@@ -43,21 +43,21 @@ class Attempt:
 
 
 def log_in(fleet: Fleet, node: Daemon, key: str = KEY) -> dict[str, str]:
-    """A session, as its browser presents it."""
+    """Logs in, and returns what the browser then sends."""
     answer = fleet.ask_node(node, "/auth_session", bearer(key), client=SOMEBODY, method="POST", body=b"")
     assert answer.status == 204
     return {"Cookie": answer.headers["Set-Cookie"].split(";")[0], "Sec-Fetch-Site": "same-origin"}
 
 
 def log_out(fleet: Fleet, node: Daemon, session: dict[str, str] | None = None) -> tuple[int, Attempt]:
-    """A log-out, how it was answered, and what is refused from then on."""
+    """Logs out. Returns the status of the answer, and what must be refused from then on."""
     session = session or log_in(fleet, node)
     answer = fleet.ask_node(node, "/auth_session", session, client=SOMEBODY, method="DELETE")
     return answer.status, Attempt("a log-out", session, SOMEBODY, 401)
 
 
 def lock(fleet: Fleet, node: Daemon) -> Attempt:
-    """Locks an address that was never seen before."""
+    """Locks a new address."""
     address = _new_address()
     for number in range(_GUESSES):
         fleet.ask_node(node, "/queue", bearer(f"wrong-{number}"), client=address)
@@ -65,7 +65,7 @@ def lock(fleet: Fleet, node: Daemon) -> Attempt:
 
 
 def revoke(fleet: Fleet, keys: Path, label: str, key: str, state: str) -> Attempt:
-    """By the command, on a machine of its own with a copy of the key file of its own."""
+    """Revokes a key with the command, on another machine with its own copy of the key file."""
     command = [sys.executable, "-m", "comfy_auth_rs", "keys", "revoke", str(keys), label, "--state", state]
     result = subprocess.run([*fleet.client.inside, *command], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
@@ -74,16 +74,16 @@ def revoke(fleet: Fleet, keys: Path, label: str, key: str, state: str) -> Attemp
 
 
 def _new_address() -> str:
-    """A client's of which nothing is known: what is refused counts as a guess."""
+    """The address of a new client. Its refused requests count as guesses."""
     return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
 def spread(fleet: Fleet, attempt: Attempt, nodes: Iterable[Daemon], within: float) -> float:
-    """How long it took until all of `nodes` refused it, in seconds. They are asked in turn."""
+    """Asks `nodes` in turn until all of them refuse it. Returns how many seconds that took."""
     began = time.monotonic()
     left = list(nodes)
     while left:
         left = [node for node in left if not attempt.is_refused(fleet, node)]
         took = time.monotonic() - began
-        assert not left or took < within, f"{attempt.what} is not known to {len(left)} nodes after {took:.1f} s"
+        assert not left or took < within, f"{len(left)} nodes don't know of {attempt.what} after {took:.1f} s"
     return took

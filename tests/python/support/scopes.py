@@ -1,6 +1,6 @@
-"""What each scope may do, written down a second time, by families of paths: tests compare the software with it.
+"""What each scope may do, written a second time, by families of paths: tests compare the software with it.
 
-Nothing here asks the software. Where a request leads, the witness says.
+Nothing here asks the software. The witness tells where a request leads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from support.client import JSON, Answer, Connection
 from support.servers import Server
 from support.sweep import OURS, Route, is_exempt
 
-#: Labels of keys, and what is after the label.
+#: The labels of keys, and the attributes after them.
 KEYS = {
     "view": "scope=view",
     "run": "scope=run",
@@ -27,7 +27,7 @@ KEYS = {
     "owner": "",
 }
 
-#: The words that a key of each label satisfies.
+#: The scopes that the key of each label has.
 HOLDS = {
     "view": {"view"},
     "run": {"view", "run"},
@@ -43,38 +43,38 @@ READS, WRITES = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
 
 OF_THE_MANAGER = re.compile(r"(/api|/v2)*/(manager|customnode|snapshot|externalmodel|comfyui_manager)(/.*)?")
 
-#: Methods, the canonical path without one `/api`, and the word. The first that fits counts; without any, `all`.
+#: Methods, the canonical path without one `/api`, and the scope. The first match counts; without a match, `all`.
 FAMILIES = [
     (READS + WRITES, OF_THE_MANAGER.pattern, "all"),
     (READS + WRITES, r"/api/.*", "all"),
     (READS + WRITES, r"/(my_outputs|witness)(/.*)?", "nodes"),
     (READS, r"/extensions/witness/secret\.js", "nodes"),
     (READS, r"/metrics", "metrics"),
-    # The owner's: logs and folders of the machine, memory, users, every file there is.
+    # For the owner: logs and folders of the machine, memory, users, all files.
     (READS, r"/internal/files/.*", "view"),
     (READS + WRITES, r"/(internal/.*|free)", "all"),
     (("POST",), r"/(users|assets|assets/(prune|seed.*))", "all"),
     (READS, r"/assets/seed.*", "all"),
-    # People who look.
+    # For people who only look.
     (READS, r"/(prompt|queue|history|jobs)(/.*)?", "view"),
     (READS, r"/(view|view_metadata/.*|assets.*|tags)", "view"),
     (READS, r"/(object_info|models|experiment/models)(/.*)?", "view"),
     (READS, r"/(embeddings|system_stats|features|extensions|i18n)", "view"),
     (READS, r"/(settings|global_subgraphs)(/.*)?|/(users|node_replacements|workflow_templates)", "view"),
-    # People who generate.
+    # For people who generate.
     (("POST",), r"/(prompt|queue|history|interrupt|jobs/.*|upload/(image|mask)|settings(/.*)?)", "run"),
     (("POST", "PUT", "DELETE"), r"/assets/.*", "run"),
 ]  # fmt: skip
 
-#: Which of a user's files are written below `all`.
+#: The user's files that keys below `all` may write.
 WRITTEN_BY_PEOPLE = re.compile(r"(workflows|subgraphs|keybindings)/(?!.*\.\.).+|comfy\.(settings|templates)\.json")
 
-#: A challenge to a key that is good for something else.
+#: The challenge to a key that has other scopes.
 CHALLENGE = 'Bearer realm="ComfyUI", error="insufficient_scope", scope="{}"'
 
 
 def needed(method: str, route: Route, target: str) -> str | None:
-    """The word that a request needs which was resolved to `route`; `None` where anybody is answered."""
+    """The scope that a request needs once it is resolved to `route`. `None`: no key is needed."""
     if route.kind == "StaticResource":
         return _of_a_folder(method, route, target)
     if route.plain in ("", *OURS) or is_exempt(method, route, target):
@@ -98,7 +98,7 @@ def _of_a_folder(method: str, route: Route, target: str) -> str | None:
 
 
 def is_spelled_plainly(path: str, route: Route) -> bool:
-    """Whether there is no other way to write the file's path below its folder."""
+    """Whether the file's path below its folder is written in the simplest way."""
     file = path[len(route.path.rstrip("/")) + 1 :]
     names = file.split("/") if file else []
     return "\\" not in file and not {"", ".", ".."} & set(names) and all(len(name.encode()) < 256 for name in names)
@@ -117,7 +117,7 @@ def _of_user_files(method: str, route: Route, target: str) -> str:
 
 @dataclass(frozen=True)
 class Visit:
-    """One request with one key, and its answer. Without a route, the application never saw it."""
+    """One request with one key, and its answer. Without a route, it never reached the application."""
 
     label: str
     method: str
@@ -134,7 +134,7 @@ class Visit:
         return self.answer.status in (401, 403) and "WWW-Authenticate" in self.answer.headers
 
     def fault(self) -> str | None:
-        """What is wrong with the answer."""
+        """What is wrong with the answer, or None."""
         status, path = self.answer.status, self.target.partition("?")[0]
         if self.route is None or re.search("%00|%0a|%0d", path, re.IGNORECASE):
             return None if status in (400, 404) else f"{self.name}, illegible"
@@ -147,7 +147,7 @@ class Visit:
 
 
 def write_keys(file: Path) -> dict[str, str]:
-    """A key file with a key of each label; the keys by label."""
+    """Writes a key file with one key for each label. Returns the keys by label."""
     keys = {label: secrets.token_urlsafe(32) for label in KEYS}
     file.write_text("".join(f"{key} {label} {KEYS[label]}\n" for label, key in keys.items()))
     file.chmod(0o600)
@@ -155,11 +155,11 @@ def write_keys(file: Path) -> dict[str, str]:
 
 
 def visit(server: Server, label: str, key: str, wanted: Iterable[tuple[str, str]]) -> list[Visit]:
-    """Each method and target, in turn, with a key."""
+    """Sends each method and target in turn with one key."""
     return asyncio.run(_visit(server, label, key, list(wanted)))
 
 
-#: Connections at the same time.
+#: Connections open at the same time.
 WIDTH = 4
 
 
@@ -172,7 +172,7 @@ async def _visit(server: Server, label: str, key: str, wanted: list[tuple[str, s
             headers = {"X-API-Key": key, **(JSON if body else {})}
             try:
                 answer = await connection.request(target, headers, method=method, body=body)
-            except (ConnectionError, asyncio.IncompleteReadError):  # kept too long, or closed after a bad request
+            except (ConnectionError, asyncio.IncompleteReadError):  # it was idle too long, or the request bad
                 await connection.__aexit__()
                 await connection.__aenter__()
                 answer = await connection.request(target, headers, method=method, body=body)

@@ -1,6 +1,6 @@
-"""`python serve_once.py COMMAND…` starts `python COMMAND…`, which serves, and ends it when it has asked for the key.
+"""`python serve_once.py COMMAND…` starts the server `python COMMAND…`, sees that it asks for the key, and ends it.
 
-Servers in documents are started so, under their everyday names.
+Tests start the servers in documents this way, under their everyday names.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from support.audit import check_audit
 MINI_COMFYUI = Path(__file__).resolve().parents[3] / "examples" / "mini_comfyui"
 WITNESS = Path(__file__).resolve().parents[2] / "fixtures" / "witness"
 
-#: How long a real ComfyUI may take until it listens, in seconds: it imports torch.
+#: How many seconds a real ComfyUI may take until it listens: it imports torch.
 REAL_STARTS_WITHIN = 180
 
 
 class ServerDied(RuntimeError):
-    """The process ended, or never listened; `output` is all it printed, `returncode` its exit status."""
+    """The process ended, or never listened. `output` is all it printed, `returncode` its exit status."""
 
     def __init__(self, returncode: int | None, output: str) -> None:
         what = "did not listen in time" if returncode is None else f"ended with exit status {returncode}"
@@ -48,18 +48,18 @@ class Server:
 
     @property
     def output(self) -> str:
-        """Everything on stdout and stderr up to now."""
+        """Everything on stdout and stderr so far."""
         return self._log.read_bytes().decode(errors="replace")
 
     @property
     def own_faults(self) -> list[str]:
-        """Where this package raised what nobody caught: the last line of each traceback that ends in it."""
+        """Exceptions of this package that nobody caught: the last line of each traceback that ends in it."""
         texts = self.output.split("Traceback (most recent call last):")[1:]
         frames = [[line for line in text.splitlines() if line.startswith('  File "')] for text in texts]
         return [found[-1] for found in frames if found and "/comfy_auth_rs/" in found[-1]]
 
     def stop(self) -> None:
-        """End this process, and no other; safe to call twice."""
+        """Ends this process and no other. Safe to call twice."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -69,22 +69,21 @@ class Server:
         self.process.wait()
 
 
-#: Not the one that Hypothesis seeds alike in all processes that run tests, so that they took the same ports.
+#: Not the global generator: Hypothesis seeds it alike in all test processes, so they would take the same ports.
 _random = random.SystemRandom()
 
 
-#: Which of the processes this is that run tests at the same time, and for how many there are ports.
+#: The number of this test process, and the number of processes that there are ports for.
 _PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PROCESSES = 16
 _lately: deque[int] = deque(maxlen=300)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses at this moment.
+    """A free TCP port of 127.0.0.1.
 
-    It lies below the range that systems take for outgoing connections: one of those could take it in the meantime. Nor
-    does a test that runs at the same time: each process has ports of its own, and none twice in a row. Else the server
-    of another test may answer.
+    It lies below the range for outgoing connections, which could take it in the meantime. Each test process has its own
+    ports and doesn't use one twice in a row. Otherwise the server of another test might answer.
     """
     while True:
         port = _random.randrange(20_000, 32_000, _PROCESSES) + _PROCESS % _PROCESSES
@@ -108,16 +107,16 @@ def start_server(
 ) -> Iterator[Server]:
     """Run `python COMMAND… --port PORT ARGS…` in `tree` and yield it as soon as the port answers.
 
-    `env` is added to this process's environment; `command` lets a launcher stand in for main.py;
-    `timeout` is in seconds. Raises ServerDied, with the output, when the process ends or stays silent.
-    Where `args` have keys, it writes an audit log; each of its lines is looked at, at the end.
+    `env` is added to this process's environment; `command` can name a launcher instead of main.py; `timeout` is in
+    seconds. Raises ServerDied, with the output, if the process ends or stays silent. If `args` contain keys, the server
+    writes an audit log, and every line is checked at the end.
     """
     port = port or free_port()
     has_keys = any(arg.partition("=")[0] in ("--api-key", "--api-key-file") for arg in args)
     watched = has_keys and "--auth-audit" not in args
     scheme = "https" if "--tls-keyfile" in args else "http"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-    # Windows removes no file that a child of the server's, should one be left, still has open.
+    # Windows can't delete a file that a leftover child of the server still has open.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, open(Path(folder, "log"), "wb") as log:
         audit = Path(folder, "audit.jsonl")
         process = subprocess.Popen(
@@ -141,13 +140,13 @@ def start_server(
 def start_real(
     base: Path, *args: str, env: Mapping[str, str] | None = None, is_patched: bool = True
 ) -> AbstractContextManager[Server]:
-    """The ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
+    """Starts the ComfyUI that `COMFYUI_DIR` names, patched in memory, with its data folders below `base`.
 
-    Nothing is written into its own folder; there is no model, and it computes on the CPU. `PYTHONPATH` in `env` is
-    where else it finds packages. Without `is_patched` it is as it is.
+    It writes nothing into its own folder, has no model, and computes on the CPU. `PYTHONPATH` in `env` adds folders
+    with packages. Without `is_patched`, it starts unchanged.
     """
     package = base / "package"
-    if not package.exists():  # it may have been started before
+    if not package.exists():  # an earlier start may have made it
         package.mkdir()
         (package / "comfy_auth_rs").symlink_to(Path(comfy_auth_rs.__file__).parent)
     tree = Path(os.environ["COMFYUI_DIR"]).resolve()

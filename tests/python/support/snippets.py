@@ -1,8 +1,8 @@
 """The blocks of code in the documents.
 
-A comment before a block says what it needs: `server` (a protected one, in place of 127.0.0.1:8188, whose key stands in
-place of the example's), `with a key file` (a ComfyUI with an api_key.txt in it), `patched` (that one patched, as the
-current folder), or `not run: REASON`. Blocks of tutorials have needs of their own.
+A comment before a block says what it needs: `server` (a protected server in place of 127.0.0.1:8188; its key replaces
+the example's), `with a key file` (a ComfyUI with an api_key.txt in it), `patched` (the same, patched, as the current
+folder), or `not run: REASON`. Blocks of tutorials have needs of their own.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURIT
     (REPOSITORY / "docs").rglob("*.md")
 )
 
-#: Pages whose blocks are run one after the other: `tutorials` says how.
+#: The blocks of these pages run one after the other: see `tutorials`.
 TUTORIALS = REPOSITORY / "docs" / "tutorials"
 
 _BLOCK = re.compile(r"^(?:<!-- (?P<needs>[^\n]*) -->\n)?```(?P<language>\S*)\n(?P<code>.*?)^```$", re.M | re.S)
 _INCLUDE = re.compile(r'^--8<-- "(.+)"$', re.M)
 
-#: What is run, and what is checked where its file comes from or is for people to read only.
+#: Languages that are run, and languages that are only read, or checked where their file is.
 RUN = {"sh", "python", "js"}
 SHOWN = {"http", "ini", "json", "nginx", "yaml", "dockerfile", "text", "toml"}
 
 
 @dataclass(frozen=True)
 class Snippet:
-    """One block; `code` has its includes in it."""
+    """One block. `code` has its includes filled in."""
 
     page: Path
     line: int
@@ -45,7 +45,7 @@ class Snippet:
 
     @property
     def reason(self) -> str | None:
-        """Why it isn't run."""
+        """Why it isn't run, or None."""
         return self.needs.removeprefix("not run: ") if self.needs.startswith("not run: ") else None
 
 

@@ -1,4 +1,4 @@
-"""Servers that share a state, and what is seen of it from outside."""
+"""Servers that share a state, and what clients see of it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from support.apps import secret_app
 from support.client import Answer, Listener, bearer, fetch, log_in
 from support.keys import KEY
 
-#: A proxy of every test's own: locks of loopback stay on their server.
+#: Every test has its own proxy, because locks of loopback aren't shared between servers.
 PROXY = {"trusted_proxy": "127.0.0.1"}
 
 
 def node(state: object, **settings: Any) -> Any:
-    """An application that keeps its state there."""
+    """An application that keeps its state in `state`."""
     app = secret_app()
     setup(app, state=state, **{"api_key": KEY, **PROXY, **settings})
     return app
@@ -29,7 +29,7 @@ async def log_out(server: Listener, cookie: str) -> Answer:
 
 
 async def admits(server: Listener, cookie: str) -> bool:
-    """Whether the cookie opens anything. Its name carries a port, which the other server reads in `Host`."""
+    """Whether the cookie opens anything. Its name contains a port, which the other server takes from `Host`."""
     port = cookie.partition("=")[0].rpartition("_")[2]
     answer = await fetch(server, headers={"Cookie": cookie, "Host": f"127.0.0.1:{port}"})
     assert answer.status in (200, 401), answer
@@ -37,7 +37,7 @@ async def admits(server: Listener, cookie: str) -> bool:
 
 
 async def admits_from(server: Listener, client: str, key: str = KEY) -> int:
-    """The status that a client behind the proxy gets."""
+    """The status for a client behind the proxy."""
     return (await fetch(server, headers={**bearer(key), "X-Forwarded-For": client})).status
 
 
@@ -48,16 +48,16 @@ async def lock(server: Listener, client: str) -> None:
 
 
 async def seconds_until(holds: Callable[[], Awaitable[bool]], longest: float = 10) -> float:
-    """How long until it holds."""
+    """Waits until it is true. Returns how many seconds that took."""
     began = time.monotonic()
     while not await holds():
-        assert time.monotonic() - began < longest, "it never did"
+        assert time.monotonic() - began < longest, "it never became true"
         await asyncio.sleep(0.01)
     return time.monotonic() - began
 
 
 async def new_session_is_refused_after_log_out(server: Listener, *others: Listener) -> float:
-    """Logs in and out at `server`. Returns how long all the others admit the session after the answer."""
+    """Logs in and out at `server`. Returns for how long after that any other server still admits the session."""
     cookie = await log_in(server)
     for one in (server, *others):
         assert await admits(one, cookie)

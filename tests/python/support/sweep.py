@@ -1,4 +1,4 @@
-"""Every route of a running ComfyUI, under every spelling that somebody may try to get past the key."""
+"""Every route of a running ComfyUI, in every spelling that someone may try to get past the key."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from support.decision_model import SUFFIXES
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-#: What stands for `{name}` in a path: also what looks like the exempt files of the frontend.
+#: Values for `{name}` in a path. Some look like the frontend's exempt files.
 FILLS = ("x", "x.json", "x.js", "a%2Fx.png")
 
-#: What this package adds or serves in ComfyUI's place.
+#: Routes that this package adds, or serves in ComfyUI's place.
 OURS = (
     "/", "/index.html", "/health", "/auth_login.html", "/auth_login.js", "/auth_link.js", "/auth_inject.js",
     "/auth_session", "/auth_verify",
@@ -28,7 +28,7 @@ _LOOKALIKES = (".json", "/.js", "/x.png", ";x.js", "%00.js", "%3fx.js", "%2fx.js
 
 
 class Route(NamedTuple):
-    """What the witness says of a route: the class of its resource, and its canonical path."""
+    """The witness's words for a route: the class of its resource, and its canonical path."""
 
     kind: str
     path: str
@@ -43,22 +43,22 @@ class Route(NamedTuple):
         return self.path.removeprefix("/api")
 
     def target(self, value: str) -> str:
-        """A path that leads here: `value` for each `{name}`, and for the file in a static folder."""
+        """A path that leads here, with `value` for each `{name}` and for the file in a static folder."""
         return re.sub(r"\{[^}]*\}", value, self.path) + (value if self.kind == "StaticResource" else "")
 
 
 def read_routes(file: Path) -> set[Route]:
-    """What the witness wrote down."""
+    """The routes that the witness wrote down."""
     return {Route.parse(line.split(" ", 1)[1]) for line in json.loads(file.read_text())}
 
 
 def targets(routes: set[Route]) -> list[str]:
-    """The routes under their own names, `/api` twins among them."""
+    """The routes under their own names, including `/api` twins."""
     return sorted({route.target(value) for route in routes for value in FILLS})
 
 
 def odd_targets(routes: set[Route]) -> list[str]:
-    """The routes as nobody writes them: what a careless look at the path would take for something exempt."""
+    """The routes as nobody writes them: a careless look at the path would take them for something exempt."""
     return sorted({odd for route in routes for odd in _spellings(route.target("x"))} - set(targets(routes)))
 
 
@@ -74,7 +74,7 @@ def _spellings(target: str) -> Iterator[str]:
 
 
 def is_exempt(method: str, route: Route, target: str) -> bool:
-    """Whether anybody may pass, by the guide's tables and their limits; `route` is where the target really leads."""
+    """Whether anyone may pass, by the guide's tables and their limits. `route` is where the target really leads."""
     if route.plain == "/auth_session":
         return method in ("POST", "DELETE")
     if method not in ("GET", "HEAD"):
@@ -82,6 +82,6 @@ def is_exempt(method: str, route: Route, target: str) -> bool:
     if route.kind != "StaticResource":
         return route.plain in _OPEN_PATHS or route.path.startswith(("/templates/", "/docs/"))
     file = unquote(re.split(r"[?#]", target.removeprefix("http://127.0.0.1"))[0])
-    if route.path == "/":  # the frontend has extensions of its own
+    if route.path == "/":  # the frontend has its own extensions
         return file.startswith(_OPEN_FOLDERS) or file.lower().endswith(tuple(SUFFIXES))
     return route.path.startswith(_OPEN_FOLDERS)

@@ -1,4 +1,4 @@
-"""Generated trees with ComfyUI's file names and anchors, as small as they can be."""
+"""Generated trees with ComfyUI's file names and the lines that the patch looks for, as small as possible."""
 
 from __future__ import annotations
 

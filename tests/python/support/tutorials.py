@@ -1,8 +1,8 @@
-"""A tutorial of docs/tutorials/, typed into a terminal from its first line to its last.
+"""Follows a tutorial of docs/tutorials/ in a terminal, from its first line to its last.
 
-Its blocks belong together, unlike those of other pages. A comment before one says more: `starts the server` (the last
-command goes on, so the next block is typed into another terminal), `prints` (what the block before it printed, among
-other things; `…` stands for anything), or `not run: REASON`.
+Its blocks depend on each other, unlike those of other pages. A comment before a block says more: `starts the server`
+(the last command keeps running, so the next block goes into another terminal), `prints` (the block before it prints
+this, among other things; `…` stands for anything), or `not run: REASON`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import requests
 from support.servers import free_port
 from support.snippets import Snippet, snippets
 
-#: Addresses that readers are told to replace by their own.
+#: Addresses that readers must replace with their own.
 _ADDRESSES = re.compile(r"http://(?:192\.168\.1\.20|127\.0\.0\.1):8188|https://pod-8188\.example\.com")
 _NEW_KEY = re.compile(r"^([\w-]{43})\ncomfy-auth-rs: the new key of (\S+) \(", re.M)
 
-#: Programs under their everyday names. What pip would install is there already.
+#: Programs under their everyday names. The package is already installed, so `pip` does nothing.
 _PROGRAMS = {
     "python3": 'case "$1" in main.py) exec {python} "$@" --port {port};; *) exec {python} "$@";; esac',
     "pip": '[ "$*" = "install comfy-auth-rs" ]',
@@ -36,10 +36,10 @@ _PROGRAMS = {
 
 
 class Reader:
-    """Somebody with terminals, a home folder and a ComfyUI, who does as a tutorial says.
+    """Someone with terminals, a home folder and a ComfyUI, who does what a tutorial says.
 
-    Other tutorials need other `programs`, and other words in the place of theirs (`filled`); `inside` is what each
-    terminal's command begins with.
+    Some tutorials need other `programs`, and other replacements (`filled`). The command of each terminal begins with
+    `inside`.
     """
 
     def __init__(self, folder: Path, programs: Mapping[str, str] = _PROGRAMS, inside: Sequence[str] = ()) -> None:
@@ -60,7 +60,7 @@ class Reader:
         self._terminal = self._open_terminal()
 
     def types(self, snippet: Snippet) -> str:
-        """What it prints. A command that fails ends the tutorial."""
+        """Types a block, and returns what it prints. A command that fails ends the tutorial."""
         code = self.filled(snippet.code)
         code = re.sub(r"KEY-OF-([A-Z]+)", lambda found: self._keys[found[1].lower()], code)
         if snippet.needs == "starts the server":
@@ -89,7 +89,7 @@ class Reader:
             os.kill(pid, signal.SIGTERM)
 
     def filled(self, code: str) -> str:
-        """With this machine's addresses and folders in place of the reader's own."""
+        """The code with this machine's addresses and folders in place of the reader's own."""
         return _ADDRESSES.sub(f"http://127.0.0.1:{self._port}", code).replace("/workspace", str(self._workspace))
 
     def _open_terminal(self) -> subprocess.Popen[str]:
@@ -131,7 +131,7 @@ def write_programs(folder: Path, programs: Mapping[str, str]) -> None:
 
 
 def follow(page: Path, someone: Reader) -> int:
-    """Types what a page says, and compares what it shows. How often it shows something."""
+    """Types what a page says, and compares what it shows. Returns how often it shows something."""
     printed, shown = "", 0
     for block in blocks(page):
         if block.needs == "prints":
@@ -145,7 +145,7 @@ def follow(page: Path, someone: Reader) -> int:
 
 
 def blocks(page: Path) -> list[Snippet]:
-    """Those that are typed, or shown."""
+    """The blocks that are typed or shown."""
     return [snippet for snippet in snippets() if snippet.page == page and snippet.reason is None]
 
 
@@ -159,6 +159,6 @@ def reader(folder: Path) -> Iterator[Reader]:
 
 
 def is_in(shown: str, printed: str) -> bool:
-    """Whether it printed what a page shows. A line's end counts only where the page shows another line after it."""
+    """Whether the output contains what a page shows. Line ends count only if the page shows another line after them."""
     lines = [".*?".join(map(re.escape, line.rstrip().split("…"))) for line in shown.rstrip().splitlines()]
     return re.search(r"[^\n]*\n+".join(lines), printed) is not None

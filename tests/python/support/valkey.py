@@ -1,4 +1,4 @@
-"""Redis servers as children of a test, on ports of their own; Valkey's where that is installed."""
+"""Runs Redis servers, or Valkey where it is installed, as children of a test, each on its own port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVER = shutil.which("valkey-server") or shutil.which("redis-server")
 
 @dataclass
 class Valkey:
-    """A server of 127.0.0.1 that can be stopped, killed and started again."""
+    """A server on 127.0.0.1 that tests can stop, kill and start again."""
 
     port: int
     folder: Path
@@ -54,7 +54,7 @@ class Valkey:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """At once; it saves nothing."""
+        """Kills it at once. It saves nothing."""
         assert self.process
         self.process.kill()
         self.process.wait()
@@ -66,7 +66,7 @@ class Valkey:
             self.process.wait()
 
     def ask(self, *command: object, password: str | None = None) -> Any:
-        """What it answers to a person at the console."""
+        """Runs a command, as a person would at the console."""
         with Client(port=self.port, password=password, socket_timeout=10) as client:
             return client.execute_command(*command)
 
@@ -86,7 +86,7 @@ class Valkey:
             return b"\n".join(found)
 
     def sees(self, command: str) -> int:
-        """How often it was sent this command."""
+        """How often the server received this command."""
         with suppress(ValkeyError):
             stats: Mapping[str, Any] = self.ask("INFO", "commandstats")
             return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
@@ -95,7 +95,7 @@ class Valkey:
 
 @contextmanager
 def start_valkey(*options: object, config: str | None = None, port: int | None = None) -> Iterator[Valkey]:
-    """It saves nothing, unless `options` say so. `config` is a file's text: that is read before the options."""
+    """Starts a server that saves nothing unless `options` say so. It reads the text `config` before the options."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "conf"

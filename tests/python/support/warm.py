@@ -1,7 +1,8 @@
-"""Start Python programs that end by themselves, each in a process of its own, without the wait for `import aiohttp`.
+"""Start Python programs that end on their own, each in its own process, without waiting for `import aiohttp`.
 
-That import is most of what a short program takes. On Linux, a process that has done it, and has never heard of this
-package, forks for each. Elsewhere, or where the environment says something to Python itself, Python starts as ever.
+That import takes most of the time of a short program. On Linux, a process that has done it, and hasn't imported this
+package, forks for each program. Elsewhere, or if the environment has variables for Python itself, Python starts as
+usual.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: What Python, the C library or the linker read before any program begins.
+#: Variables that Python, the C library or the linker read before any program begins.
 _READ_AT_THE_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_")
 
 
 def run(
     *args: str, env: Mapping[str, str], cwd: str | os.PathLike[str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
-    """`python ARGS…`, where they are `-m MODULE …` or `SCRIPT …`: all that it prints, and how it ends."""
+    """Runs `python ARGS…`, which must be `-m MODULE …` or `SCRIPT …`. Returns all that it prints, and its status."""
     if sys.platform != "linux" or _read_at_the_start(env) != _read_at_the_start(os.environ):
         command = [sys.executable, *args]
         return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
@@ -45,7 +46,7 @@ def run(
         try:
             status = int(starter.recv(16))
         except TimeoutError:
-            starter.close()  # it ends the program
+            starter.close()  # this ends the program
             raise subprocess.TimeoutExpired(list(args), timeout) from None
         out.seek(0)
         err.seek(0)
@@ -55,13 +56,13 @@ def run(
 
 def _read_at_the_start(env: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in env.items() if name.startswith(_READ_AT_THE_START)}
-    found.pop("PYTHONDONTWRITEBYTECODE", None)  # it is followed all the same
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # `_become` applies it
     return found
 
 
 @cache
 def _starter(_process: int) -> socket.socket:
-    """One for each process that runs tests. It ends with it."""
+    """The process that forks: one for each process that runs tests. It ends with that process."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -85,8 +86,8 @@ def _starter(_process: int) -> socket.socket:
 
 
 def _serve(requests: socket.socket) -> dict[str, Any]:
-    """Returns in each child, with what it is to become."""
-    running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of the process
+    """Returns in each child, with the program to run there."""
+    running: dict[int, tuple[int, socket.socket]] = {}  # by the process's descriptor
     while True:
         ready, _, _ = select.select([requests, *running, *(asker for _, asker in running.values())], [], [])
         for process in [process for process in running if process in ready]:
@@ -96,7 +97,7 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
             with asker:
                 asker.send(str(status).encode())
         for pid, asker in running.values():
-            if asker in ready:  # who asked has gone
+            if asker in ready:  # the asking test has gone
                 os.kill(pid, signal.SIGKILL)
         if requests in ready:
             data, handles, _, _ = socket.recv_fds(requests, 1, 3)
@@ -118,7 +119,7 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
 
 
 def _become(words: dict[str, Any]) -> None:
-    """Python's own way to run a module or a script."""
+    """Runs a module or a script the way Python does."""
     os.umask(words["mask"])
     os.chdir(words["cwd"])
     os.environ.clear()

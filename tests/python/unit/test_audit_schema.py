@@ -1,4 +1,4 @@
-"""The schema of audit logs, and that docs/audit.md tells the same."""
+"""The schema of audit logs, and that docs/audit.md agrees with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.audit import EVENTS, ORDER, SCHEMA, STRICT, check_audit, faults, li
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = (REPOSITORY / "docs" / "audit.md").read_text(encoding="utf-8")
 
-#: What docs/audit.md shows.
+#: The examples in docs/audit.md.
 EXAMPLES = {json.loads(line)["event"]: line for line in re.findall(r"```json\n(.*)\n```", PAGE)}
 
 KEY = "3f2a9c01d4e85b7760c1f2a9e4b85d13"
@@ -32,7 +32,7 @@ REFUSED: dict[str, Any] = {
 
 
 def line_of(event: dict[str, Any]) -> bytes:
-    """In the order of the fields; unknown ones come last."""
+    """Writes the fields in their fixed order; unknown ones come last."""
     known = {name: event[name] for name in ORDER if name in event}
     return json.dumps(known | event).encode() + b"\n"
 
@@ -42,7 +42,7 @@ def faults_of(event: dict[str, Any]) -> list[str]:
 
 
 def fields(event: str) -> tuple[set[str], set[str]]:
-    """Those that are always there, and those that are where they are known."""
+    """The fields that are always there, and those that are there only if known."""
     schema = SCHEMA["$defs"][event]
     always = set(schema["required"])
     return always, set(schema["properties"]) - always - {"outcome"}
@@ -69,7 +69,7 @@ def test_the_page_has_no_other_event() -> None:
 
 
 def table(title: str) -> list[str]:
-    """The first column of the table in a section."""
+    """The first column of a section's table."""
     section = re.search(rf"^##+ {title}\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
     assert section
     return re.findall(r"^\| `(\w+)` \|", section[1], re.M)
@@ -102,7 +102,7 @@ def test_a_field_that_is_missing_or_unknown_is_a_fault(event: str) -> None:
     for name in {"time", "event", "outcome"} | fields(event)[0]:
         assert faults_of({word: value for word, value in example.items() if word != name}), name
     assert faults_of({**example, "canary": 1})
-    assert Draft202012Validator(SCHEMA).is_valid({**example, "canary": 1})  # readers ignore it
+    assert Draft202012Validator(SCHEMA).is_valid({**example, "canary": 1})  # readers ignore unknown fields
     assert faults_of({**example, "outcome": "canary"})
 
 
@@ -118,8 +118,8 @@ def test_a_field_that_is_missing_or_unknown_is_a_fault(event: str) -> None:
         (FINISHED, {"seconds": "1"}),
         (FINISHED, {"outputs": 1.5}),
         (FINISHED, {"status": "cancelled"}),
-        (FINISHED, {"status": "error"}),  # with this outcome
-        (FINISHED, {"outcome": "failure"}),  # with this status
+        (FINISHED, {"status": "error"}),  # doesn't fit the outcome
+        (FINISHED, {"outcome": "failure"}),  # doesn't fit the status
         (FINISHED, {"key": KEY[:8]}),
         (FINISHED, {"key": KEY.upper()}),
         (FINISHED, {"by": "alice"}),
@@ -127,7 +127,7 @@ def test_a_field_that_is_missing_or_unknown_is_a_fault(event: str) -> None:
         (FINISHED, {"label": "a" * 257}),
         (FINISHED, {"prompt_id": "1" * 129}),
         (FINISHED, {"traceparent": "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01"}),
-        (FINISHED, {"client": "10.1.2.3"}),  # that is who queued it
+        (FINISHED, {"client": "10.1.2.3"}),  # lines about a prompt's end have no address
         (REFUSED, {"count": 0}),
         (REFUSED, {"cause": "wrong_keys"}),
         (LOCK, {"cause": "locked"}),
@@ -172,7 +172,7 @@ def test_a_line_that_ends_early_or_holds_a_control_character_is_a_fault() -> Non
 
 
 def test_the_form_and_the_order_of_a_line_are_fixed() -> None:
-    """So that fail2ban's filter can match its beginning."""
+    """fail2ban's filter matches the beginning of a line."""
     line = line_of(LOCK)
     assert faults(line) == []
     for wrong in (

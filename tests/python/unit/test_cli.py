@@ -41,7 +41,7 @@ def test_help_is_as_documented(command):
     golden = GOLDEN / f"{command.replace(' ', '-') or 'comfy-auth-rs'}.txt"
     assert result.returncode == 0
     assert "examples:" in result.stdout or not command
-    assert result.stdout.split() == golden.read_text().split()  # where lines break differs among Python versions
+    assert result.stdout.split() == golden.read_text().split()  # Python versions break lines differently
 
 
 def test_no_argument_says_what_to_do_next():

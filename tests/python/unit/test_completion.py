@@ -34,7 +34,7 @@ COMMANDS = [
     "usage",
 ]
 
-#: What a person has typed before pressing the tab key, and what may come next.
+#: What somebody typed before pressing Tab, and what may come next.
 CASES = {
     "": COMMANDS,
     "usage --by ": ["day", "key", "user"],
@@ -57,7 +57,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="these shells are PO
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, bytes]:
-    """What is printed for each shell."""
+    """What the command prints for each shell."""
     command = [sys.executable, "-m", "comfy_auth_rs", "completion"]
     return {
         shell: subprocess.run([*command, shell], capture_output=True, check=True, timeout=60).stdout for shell in SHELLS
@@ -75,7 +75,7 @@ def here(scripts: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 def test_is_what_the_command_line_makes_it() -> None:
-    """`make completions` was run after the last change of it."""
+    """If this fails, the command line has changed: run `make completions`."""
     pytest.importorskip("shtab", reason="shtab writes them")
     specification = importlib.util.spec_from_file_location("completions", ROOT / "tools" / "completions.py")
     assert specification is not None
@@ -97,7 +97,7 @@ def execute(shell: str, source: str, here: Path) -> str:
 
 def complete_in_bash(typed: str, here: Path) -> list[str]:
     words = ["comfy-auth-rs", *typed.split(" ")]
-    # What readline does: it calls the function that is registered with the word to complete and the one before.
+    # Like readline, call the registered function with the word to complete and the word before it.
     source = f"""
         source script.bash
         [[ $(complete -p comfy-auth-rs) =~ -F\\ ([^ ]+) ]]
@@ -115,7 +115,7 @@ def complete_in_fish(typed: str, here: Path) -> list[str]:
 
 
 def complete_in_zsh(typed: str, here: Path) -> list[str]:
-    """At a terminal: zsh completes nowhere else."""
+    """Needs a terminal: zsh completes nowhere else."""
     if shutil.which("zsh") is None:
         pytest.skip("zsh is not installed")
     import pty
@@ -139,7 +139,7 @@ def complete_in_zsh(typed: str, here: Path) -> list[str]:
         settings = "fpath=($PWD/functions $fpath); autoload -Uz compinit; compinit -u -D; setopt no_beep"
         os.write(ours, f"{settings}; zstyle ':completion:*' format ''; bindkey '^D' list-choices\n".encode())
         read("READY> ")
-        # Ctrl-D lists what the tab key would complete.
+        # Ctrl-D lists what Tab would complete.
         os.write(ours, f"comfy-auth-rs {typed}".encode())
         read(typed.strip() or "comfy-auth-rs")
         os.write(ours, b"\x04")
@@ -152,7 +152,7 @@ def complete_in_zsh(typed: str, here: Path) -> list[str]:
 
 
 def reader(descriptor: int) -> Callable[[str], str]:
-    """Reads a terminal until it shows what it should."""
+    """Reads a terminal until it shows the text asked for."""
 
     def read(until: str) -> str:
         seen, deadline = "", time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""Somebody holds all connections open that the process may have."""
+"""The process has no file descriptor left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents show is what runs."""
+"""What the documents show is what really runs."""
 
 import re
 import sys
@@ -30,7 +30,7 @@ def test_the_readme_begins_with_what_it_is_and_how_to_start_it() -> None:
 
 
 def dependencies() -> set[str]:
-    """Everything that a manifest names: what is shipped, what is built with, what only developers need."""
+    """All dependencies in the manifests: those we ship, those we build with, and those only developers need."""
 
     def names(needs: list[str]) -> set[str]:
         return {re.split(r"[<>=;\[\s]", need)[0] for need in needs}
@@ -55,7 +55,7 @@ def test_every_dependency_has_its_reason_and_no_other_is_named() -> None:
         named.update(dict.fromkeys(re.findall(r"\[([^\]]+)\]\(", cells), reason))
     assert len(named) > 20
     assert {name for name, reason in named.items() if len(reason) < 10} == set()
-    # Programs that the Makefile installs.
+    # The Makefile installs these two.
     assert named.keys() == dependencies() | {"cargo-deny", "actionlint"}
 
 

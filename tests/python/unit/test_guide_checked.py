@@ -1,4 +1,4 @@
-"""docs/guide-checked.md quotes all of the guide, and names a test for what can be tested."""
+"""docs/guide-checked.md quotes the whole guide, and names a test for everything that can be tested."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from support.snippets import REPOSITORY
 TESTS = REPOSITORY / "tests"
 GUIDE = (TESTS / "fixtures" / "guide.txt").read_text(encoding="utf-8")
 PAGE = (REPOSITORY / "docs" / "guide-checked.md").read_text(encoding="utf-8")
-#: Where the guide is gone through; before it the page says what it is.
+#: The part that goes through the guide. What comes before it is an introduction.
 QUOTED = PAGE[PAGE.index("## ComfyUI API Authentication Guide") :]
 
 
 def quotes() -> Iterator[str]:
-    """What the page has of the guide, in order: headings, first cells of tables, blocks, and what leads to a block."""
+    """What the page quotes, in order: headings, first cells of tables, blocks, and the lines that introduce them."""
     for part in re.split(r"^(```text\n.*?^```)$", QUOTED, flags=re.M | re.S):
         if part.startswith("```"):
             yield from part.splitlines()[1:-1]
@@ -34,7 +34,7 @@ def test_the_page_quotes_the_whole_guide_and_nothing_else() -> None:
 
 
 def plain(line: str) -> str:
-    """Without the marks of lists and of code, in which the two differ."""
+    """Drops list marks and backticks, in which the two differ."""
     return re.sub(r"^(?:• |\d\. (?=[A-Z]))", "", line.strip()).replace("`", "").strip()
 
 
@@ -47,7 +47,7 @@ def test_each_test_that_it_names_is_there(name: str) -> None:
     if ".mjs" in name:
         file, title = name.split(": ", 1)
         text = (TESTS / "js" / file).read_text(encoding="utf-8")
-        # Some titles are put together: `that ${name} holds`.
+        # So the page can't name a test whose title is put together, such as `that ${name} holds`.
         assert f'test("{title}"' in text
         return
     file, function = name.split("::")
@@ -61,13 +61,13 @@ def test_it_says_how_it_is_tested() -> None:
     rows = re.findall(r"^\| .* \| (.*) \| (.*) \|$", QUOTED, re.M)
     rows = [row for row in rows if row not in (("---", "---"), ("here", "test"))]
     assert len(rows) > 50
-    # Introductions, and what is about the reader.
+    # Introductions, and advice to the reader: no test can check these.
     assert len([row for row in rows if not row[1]]) <= 8
     assert len(named_tests()) > 20
 
 
 def test_the_tests_of_the_guide_type_what_it_says() -> None:
-    """The commands and examples of test_guide.py."""
+    """The commands and examples in test_guide.py are those of the guide."""
     lines = {plain(line) for line in GUIDE.splitlines()}
     tree = ast.parse((TESTS / "python" / "comfyui" / "test_guide.py").read_text(encoding="utf-8"))
     values = {

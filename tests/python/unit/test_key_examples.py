@@ -1,4 +1,4 @@
-"""What docs/keys-and-scopes.md shows of key files is what a server reads."""
+"""A server can read the key files that docs/keys-and-scopes.md shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_block_is_a_key_file(tmp_path: Path, block: Snippet) -> None:
 
 
 def test_all_blocks_together_are_one(tmp_path: Path) -> None:
-    """You can copy several of them: no line is there twice."""
+    """You can copy several blocks into one file: no two have a line in common."""
     assert len(BLOCKS) >= 4
     assert len(read(tmp_path, "".join(block.code for block in BLOCKS))) >= 10
 
@@ -41,7 +41,7 @@ def test_it_begins_with_five_lines_for_five_people() -> None:
 
 
 def test_nobody_is_shown_a_key_that_may_be_copied() -> None:
-    """A placeholder is short, so that a server which was started with one says so. No digest is that of a word."""
+    """Placeholders are short, so a server started with one warns about it. No digest is that of a common word."""
     words = {hashlib.sha256(word.encode()).hexdigest() for word in ("", "key", "test", "secret", "password", "KEY")}
     for block in BLOCKS:
         for line in block.code.splitlines():

@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def keys(action: str, *args: object) -> subprocess.CompletedProcess[str]:
-    """The command in this process, which is many times faster than in one of its own."""
+    """Runs the command in this process, which is many times faster than starting one."""
     argv = ["keys", action, *map(str, args)]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -56,7 +56,7 @@ def good(action: str, *args: object) -> str:
 
 
 def refused(action: str, *args: object) -> str:
-    """What it says; nothing of it is a key."""
+    """The error message, which must not contain a key."""
     result = keys(action, *args)
     assert (result.returncode, result.stdout) == (2, "")
     lines = result.stderr.splitlines()
@@ -160,7 +160,7 @@ def test_add_counts_from_now(file, text, seconds):
 )
 def test_add_refuses_what_a_key_file_would(file, args, words):
     if args[-1:] == ["99999w"]:
-        good("add", file, *args)  # in some two thousand years
+        good("add", file, *args)  # that's some two thousand years
         return
     said = refused("add", file, *args)
     assert all(word in said for word in words), said
@@ -274,7 +274,7 @@ def test_revoke_takes_the_beginning_of_an_id(file):
 
 
 def alike() -> tuple[str, str, str]:
-    """Two keys whose ids begin with the same four digits, and those."""
+    """Two keys whose ids begin with the same four digits, and these digits."""
     seen: dict[str, str] = {}
     for number in range(100_000):
         key = f"{KEY}-{number}"
@@ -295,7 +295,7 @@ def test_a_word_that_may_mean_several_keys_is_refused_with_all_of_them(file):
         said = refused(action, file, beginning)
         assert one in said and two in said and f"{beginning} ({three}) on line 3" in said
     good("revoke", file, one)
-    good("revoke", file, "same")  # only one with that label is in force
+    good("revoke", file, "same")  # only one key with that label is in force
     assert [entry["expired"] for entry in listed(file)] == [True, True, False]
     assert "not been in force" in good("revoke", file, "same")
     assert beginning in refused("revoke", file, beginning)
@@ -408,7 +408,7 @@ def test_a_link_stays_and_its_target_keeps_its_mode(tmp_path):
     assert link.is_symlink() and link.readlink() == Path("real/keys.txt")
     after = target.stat()
     assert stat.S_IMODE(after.st_mode) == 0o640
-    assert after.st_ino != before.st_ino  # replaced as a whole
+    assert after.st_ino != before.st_ino  # replaced, not overwritten
     assert sorted(path.name for path in target.parent.iterdir()) == [".keys.txt.lock", "keys.txt"]
     link.unlink()
     link.symlink_to("link")
@@ -422,7 +422,7 @@ def test_twenty_at_once_lose_nothing(file):
     jobs += [["rotate", file, f"old{number}", "--grace", "0h"] for number in range(6)]
     with ThreadPoolExecutor(20) as pool:
         results = list(pool.map(lambda job: run("keys", *job), jobs))
-    # A key that was rotated first is revoked by its new one's label; one that was revoked first is not rotated.
+    # If rotate comes first, revoke finds the new key by its label. If revoke comes first, rotate refuses.
     late = [result for result in results[14:] if result.returncode]
     assert [result.returncode for result in results[:14]] == [0] * 14
     assert all("expired at" in result.stderr for result in late)
@@ -573,7 +573,7 @@ def test_root_changes_a_service_users_file_in_a_folder_of_its_own(reachable):
     lock = folder / ".keys.txt.lock"
     assert owner(lock) == (0, 0, 0o600)
     lock.unlink()
-    folder.chmod(0o1777)  # as /tmp: the file's owner may put a link there instead, so it is done with their rights
+    folder.chmod(0o1777)  # like /tmp: the file's owner could put a link there, so we use only their rights
     good("add", file, "--label", "carol")
     assert owner(file) == (NOBODY, NOBODY, 0o600)
     assert owner(lock) == (NOBODY, NOBODY, 0o600)
@@ -617,10 +617,10 @@ def test_others_are_told_why_they_cannot_change_it(reachable):
         with as_nobody():
             change(path, lambda found: found.with_added(OTHER_KEY))
 
-    with pytest.raises(KeyFileFault, match="may not read or write it"):  # not to be read
+    with pytest.raises(KeyFileFault, match="may not read or write it"):  # it can't be read
         add(file)
     file.chmod(0o644)
-    with pytest.raises(KeyFileFault, match=r"\.keys\.txt\.lock: this user may not"):  # a folder to read only
+    with pytest.raises(KeyFileFault, match=r"\.keys\.txt\.lock: this user may not"):  # its folder is read-only
         add(file)
     write(reachable / ".keys.txt.lock", "")
     with pytest.raises(KeyFileFault, match=r"\.keys\.txt\.lock: this user may not"):  # somebody else's lock
@@ -630,7 +630,7 @@ def test_others_are_told_why_they_cannot_change_it(reachable):
     give(folder)
     write(folder / "keys.txt", f"{KEY} alice\n")
     (folder / "keys.txt").chmod(0o644)
-    with pytest.raises(KeyFileFault, match="only root or its owner can change it"):  # root's, in a folder of theirs
+    with pytest.raises(KeyFileFault, match="only root or its owner can change it"):  # root's file in this user's folder
         add(folder / "keys.txt")
     assert (folder / "keys.txt").read_text() == file.read_text() == f"{KEY} alice\n"
     assert not (folder / ".keys.txt.new").exists()

@@ -1,4 +1,4 @@
-"""`comfy-auth-rs run`: the patch in memory, in processes of their own."""
+"""`comfy-auth-rs run`: the patch in memory, each time in a new process."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_refuses_to_serve_from_a_module_that_it_did_not_patch(tmp_path, main):
     assert result.stderr.count("\n") == 1
 
 
-# What ComfyUI-Manager does after it has installed something, and the other ways in which custom nodes restart.
+# How ComfyUI-Manager restarts after it has installed something, and how other custom nodes restart.
 RESTARTS = {
     "manager": "os.execv(sys.executable, [sys.executable] + sys.argv)",
     "manager-quoted": """os.execv(sys.executable, [f'"{sys.executable}"', f'"{sys.argv[0]}"'] + sys.argv[1:])""",

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md has an entry for everything that this software can say, and for nothing else."""
+"""docs/troubleshooting.md has an entry for every message of this software, and no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.messages import Message, causes, collect, one_line
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "troubleshooting.md"
 
-#: Too short to be told from other text by the collector, or the words of aiohttp and argparse.
+#: The collector misses these: they are too short to recognise, or come from aiohttp or argparse.
 UNCOLLECTED = {
     "FIRST FAULT (and N more)",
     "NVML: WHAT: REASON",
@@ -22,7 +22,7 @@ MESSAGES = collect()
 
 
 def entries() -> dict[str, str]:
-    """What is said, and the whole entry."""
+    """Each message, and its whole entry."""
     found = re.findall(r"^(`.+)\n:   ((?:.*\n)(?:    .*\n)*)", PAGE.read_text(encoding="utf-8"), re.M)
     return {one_line(said): one_line(f"{said} {meaning}") for said, meaning in found}
 
@@ -37,7 +37,7 @@ def test_the_collector_finds_messages_of_every_kind() -> None:
         "Too many wrong keys from this address. Try again in {}.",  # JavaScript
     ):
         assert text in texts
-    assert any("cannot import comfy_auth_rs" in text for text in texts)  # the patch's own lines
+    assert any("cannot import comfy_auth_rs" in text for text in texts)  # inserted by the patch
     assert len(MESSAGES) > 130
     assert len(causes()) == 14
 

@@ -1,4 +1,4 @@
-"""Root among another user's files: nothing is written with more rights than theirs, and what is theirs stays theirs."""
+"""Root works on another user's files: it writes with no more rights than theirs, and their files stay theirs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def give_away(root: Path) -> None:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """Another user's ComfyUI, where they may reach it."""
+    """Another user's ComfyUI, in a folder that they can reach."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == 0 and parent != Path("/tmp"):
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -95,7 +95,7 @@ def test_their_temporary_links_lead_nowhere(theirs: Path, precious: Path) -> Non
     (node / ".prestartup_script.py.tmp").symlink_to(precious)
     give_away(theirs)
     tree.unpatch(theirs)
-    with pytest.raises(PatchError):  # it may not even read what they may not
+    with pytest.raises(PatchError):  # nor may it read what they can't
         custom_node.install(theirs)
     (node / "__init__.py").unlink()
     custom_node.install(theirs)
@@ -145,7 +145,7 @@ def test_who_can_change_a_file(tmp_path: Path) -> None:
     file = tmp_path / "a/file"
     file.parent.mkdir()
     file.write_text("")
-    assert foreign_part(file) is None  # below /tmp, which everybody may write to but not rename in
+    assert foreign_part(file) is None  # below /tmp, where nobody can rename other users' files
     assert foreign_part(tmp_path / "none/at/all") is None
     (tmp_path / "link").symlink_to("a/../a/file")
     assert foreign_part(tmp_path / "link") is None
@@ -166,7 +166,7 @@ def test_who_can_change_a_file(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_seen_counts_as_theirs(tmp_path: Path) -> None:
-    """Root may not look into what others mount (FUSE), and they may take it away again."""
+    """Even root can't look into another user's FUSE mount, and that user can unmount it."""
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     for parent in tmp_path.parents:

@@ -1,4 +1,4 @@
-"""What `import comfy_auth_rs` brings, and that its types and documentation are true."""
+"""What `import comfy_auth_rs` offers, and that its types and documentation are right."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_unsafe_code_is_forbidden():
-    """`forbid`, unlike `deny`, cannot be lifted further down."""
+    """Unlike `deny`, `forbid` can't be overridden in the code."""
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
     assert manifest["lints"]["rust"]["unsafe_code"] == "forbid"
     sources = {path: path.read_text() for path in (ROOT / "src").rglob("*.rs")}
@@ -94,7 +94,7 @@ def test_unsafe_code_is_forbidden():
 
 
 def in_stub():
-    """What the stub of the compiled core says of each name, which is the one place that says it."""
+    """Each name of the compiled core with its docstring, which only the stub has."""
     tree = ast.parse((ROOT / "python/comfy_auth_rs/_core.pyi").read_text())
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
@@ -106,7 +106,7 @@ def in_stub():
 
 
 def documented():
-    """The public names, with what their documentation says."""
+    """Each public name with its documentation."""
     stub = dict(in_stub())
     for module in (comfy_auth_rs, _core):
         for name in module.__all__:
@@ -182,13 +182,13 @@ def test_sound_key_files(tmp_path):
 
 @pytest.mark.parametrize("arguments", [("one key",), (["a", 1],), ([], "a file"), (None,)])
 def test_what_is_no_list_of_keys(arguments):
-    """A string is a sequence of strings: each letter would be a key."""
+    """A string is a sequence of strings, so each letter would become a key."""
     with pytest.raises((TypeError, ValueError)):
         KeyStore(*arguments)
 
 
 def test_a_key_that_is_not_text_is_refused_without_being_shown():
-    """What Python makes of bytes on the command line that are not UTF-8."""
+    """Python turns command-line bytes that are not UTF-8 into such characters."""
     with pytest.raises(KeyFileError, match="character 7 of the key is not visible ASCII") as caught:
         KeyStore(["canary\udcff"])
     assert "canary" not in repr(caught.value)
@@ -261,12 +261,12 @@ def test_is_typed(tmp_path):
 
 
 def pyright(*arguments, cwd):
-    """Run by the environment's own Node, and kept in the environment."""
+    """Runs with the virtual environment's own Node, and is cached there, too."""
     pytest.importorskip("pyright", reason="pyright reads the types")
     commands = Path(sys.executable).parent
     environment = {
         **os.environ,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",  # it looks for the package where this `python` does
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",  # pyright looks for packages where this `python` does
         "PYRIGHT_PYTHON_CACHE_DIR": str(Path(sys.prefix) / "pyright"),
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
     }
@@ -287,7 +287,7 @@ def test_is_typed_for_pyright_too(tmp_path):
 
 @pytest.mark.slow
 def test_every_public_type_is_known(tmp_path):
-    """To pyright, which infers nothing for others."""
+    """pyright doesn't infer the types of installed packages."""
     completeness = pyright("--verifytypes", "comfy_auth_rs", "--ignoreexternal", cwd=tmp_path)["typeCompleteness"]
     faults = [
         symbol["name"] for symbol in completeness["symbols"] if symbol["isExported"] and not symbol["isTypeKnown"]
@@ -305,7 +305,7 @@ def test_the_stub_is_true(tmp_path):
 
 
 def test_the_stub_documents_everything():
-    """It is the reference."""
+    """The stub is the reference."""
     stub = ast.parse((ROOT / "python/comfy_auth_rs/_core.pyi").read_text())
     definitions = [node for node in ast.walk(stub) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     assert len(definitions) > 20

@@ -1,4 +1,4 @@
-"""The transformation of ComfyUI's two files, in memory and on disk."""
+"""How ComfyUI's two files are changed, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -391,8 +391,8 @@ def test_writes_neither_file_when_the_second_cannot_be_patched(tmp_path):
 
 # --- interruptions ----------------------------------------------------------------------------------------------
 
-# Forks a process for each line "CHANGE STEP" on stdin. It makes that change and dies at the STEP-th thing it asks of
-# the system: sys.addaudithook sees each open, rename, chmod, remove … "both" patches and unpatches for ever.
+# Forks a process for each line "CHANGE STEP" on stdin. It makes that change and dies at its STEP-th audit event:
+# sys.addaudithook sees each open, rename, chmod, remove … "both" patches and unpatches forever.
 PATCHER = """
 import os, signal, sys
 from comfy_auth_rs.comfyui.tree import patch, unpatch
@@ -422,19 +422,19 @@ for line in sys.stdin:
 
 
 class Patcher:
-    """Processes that patch a tree, and die of it."""
+    """Starts processes that are killed while they patch a tree."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
     def start(self, change: str, step: int = 0) -> int:
-        """Begin and return the process id."""
+        """Starts one and returns its process id."""
         self.process.stdin.write(f"{change} {step}\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
     def wait(self) -> int:
-        """The exit status; negative: the signal."""
+        """Returns the exit status, or minus the number of the signal."""
         return int(self.process.stdout.readline())
 
 
@@ -452,7 +452,7 @@ def assert_whole_and_not_open(tree: Path, before: dict[str, bytes]) -> None:
     new = {name: insert(name, source) for name, source in before.items()}
     for name in SOURCES:
         assert after[name] in (before[name], new[name]), name
-    # The flags without the middleware would be a server that takes a key and never asks for it.
+    # With the flags but no middleware, the server would accept a key and never ask for it.
     assert not (after["comfy/cli_args.py"] == new["comfy/cli_args.py"] and after["server.py"] == before["server.py"])
 
 

@@ -1,4 +1,4 @@
-"""The device probe as Python sees it, in processes of their own, and which device ComfyUI is said to use."""
+"""The device probe, called from Python in new processes, and the device that we say ComfyUI uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ has_real_cards = Path("/proc/driver/nvidia").exists() or Path("/sys/class/kfd").
 
 @pytest.fixture
 def nvml(tmp_path, monkeypatch):
-    """Found by the processes that a test starts."""
+    """A fake driver, which the processes that a test starts will find."""
     show_all_devices(monkeypatch)
     nvml = FakeNvml(tmp_path)
     for name, value in nvml.environment.items():
@@ -37,7 +37,7 @@ def run(*command, **more):
 
 
 def probed():
-    """What `comfy-auth-rs probe --json` says of accelerators; the CPU is always last."""
+    """The accelerators that `comfy-auth-rs probe --json` lists; the CPU is always last."""
     *cards, cpu = json.loads(run(*COMMAND, "--json").stdout)
     assert (cpu["name"], cpu["type"], cpu["index"], cpu["uuid"]) == ("cpu", "cpu", None, None)
     return cards
@@ -176,8 +176,8 @@ def test_a_hanging_driver_delays_neither_the_answer_nor_the_end(nvml):
 # ---------------------------------------------------------------------------------------------------------------------
 # The device that ComfyUI chose
 #
-# ComfyUI says so in `comfy.model_management`, which needs torch, and torch needs a card to say anything about one. So
-# what they would say stands here in objects of the same shape.
+# `comfy.model_management` tells which device ComfyUI uses. It needs torch, and torch needs a real card. So these tests
+# use objects of the same shape instead.
 
 CPU = Device(name="cpu", type="cpu", index=None, uuid=None, total=64000, free=32000)
 MPS = Device(name="mps", type="mps", index=None, uuid=None, total=64000, free=32000)
@@ -187,7 +187,7 @@ OWN_FIGURES = {"name": "as torch calls it", "uuid": None, "total": 1111, "free":
 
 @pytest.fixture
 def comfyui(monkeypatch):
-    """Makes this process look like a ComfyUI that chose a device; `uuids` is what torch says of the cards."""
+    """Makes this process look like a ComfyUI that chose a device; `uuids` are those that torch reports."""
 
     def choose(type, index=None, uuids=None):
         device = SimpleNamespace(type=type, index=index)
@@ -215,9 +215,9 @@ def test_outside_comfyui_it_is_the_first():
     (("mps",), [MPS, CPU], MPS),
     (("cuda", 0, ["aa11", "bb22"]), [RTX, H100, CPU], RTX),
     (("cuda", 1, ["aa11", "bb22"]), [RTX, H100, CPU], H100),
-    # CUDA counts the fastest card first, the driver in PCI order.
+    # CUDA numbers the fastest card first; the driver goes by PCI order.
     (("cuda", 0, ["bb22", "aa11"]), [RTX, H100, CPU], H100),
-    # An older torch knows no UUIDs; where there is only one card, that doesn't matter.
+    # Older versions of torch know no UUIDs. With a single card, that doesn't matter.
     (("cuda", 0), [RTX, CPU], RTX),
     (("cuda", None), [RTX, CPU], RTX),
     (("cuda", 0), [ROCM, CPU], {**ROCM, "type": "cuda"}),

@@ -1,4 +1,4 @@
-"""Which processes this one descends from, as /proc and ps tell it."""
+"""Which processes this one descends from, according to /proc and ps."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ print(json.dumps([processes.this(), *processes.ancestors()]))
 
 
 def test_this_process_and_its_ancestors_are_found_below_any_name(tmp_path: Path) -> None:
-    """A name may look like the fields that follow it."""
+    """A program's name can look like the fields after it."""
     script = tmp_path / "a) S 1 ("
     script.write_text(f"#!/bin/sh\n{sys.executable} -c '{REPORT}'\nexit 0\n")
     script.chmod(0o700)
-    for _ in range(20):  # another test may be forking while the file was open for writing
+    for _ in range(20):  # busy, if another test forked while the file was open for writing
         try:
             found = json.loads(subprocess.check_output([str(script)]))
             break

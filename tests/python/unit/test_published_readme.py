@@ -1,4 +1,4 @@
-"""The README on PyPI, where nothing lies beside it."""
+"""The README on PyPI, where relative links lead nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key appears in no exception, no repr and no line of the access log."""
+"""Keys never appear in exceptions, reprs or the access log."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_no_query_shows_its_credentials_in_the_access_log(pairs, value):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What argparse says of a command line
+# argparse's error messages
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a server tells others that have the same keys, and learns from them."""
+"""What servers with the same keys tell each other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ids(key_file):
 
 
 def lock(address=(192, 0, 2, 1), seconds=600):
-    """A record that anybody may write."""
+    """The record of a lock. Anybody can write one: it isn't signed."""
     until = int(time.time()) + seconds
     value = bytes([1, ord("l"), *bytes(10), 255, 255, *address, 0]) + until.to_bytes(8, "big")
     return b"l" + value[2:-8], value, until + 60
@@ -55,8 +55,8 @@ def test_servers_count_each_other(state, keys):
     for other in others:
         assert state.merge([other.heartbeat()]) == 1
     assert (state.nodes, others[0].nodes) == (3, 1)
-    assert state.merge([others[0].heartbeat()]) == 0  # that was known
-    assert state.merge([state.heartbeat()]) == 0  # its own
+    assert state.merge([others[0].heartbeat()]) == 0  # already known
+    assert state.merge([state.heartbeat()]) == 0  # its own heartbeat
 
 
 def test_a_key_is_revoked_by_its_id(state, keys, key_file):
@@ -70,7 +70,7 @@ def test_a_key_is_revoked_by_its_id(state, keys, key_file):
     assert record in state.all()[1]
     assert keys.unheeded_revocations() == [(f"{key_file}:1", "alice", alice)]
     stranger = SharedState(KeyStore(api_key=[OTHER_KEY]))
-    assert stranger.merge([record]) == 0  # it can't know who says so
+    assert stranger.merge([record]) == 0  # it has no key to verify the record with
     assert revocation_record(key_file, bob) != record
 
 
@@ -116,7 +116,7 @@ def test_as_many_as_one_likes_at_a_time(state):
 def test_somebody_is_called_back_when_there_is_something_to_tell(state, key_file):
     called = threading.Event()
     state.wake(called.set)
-    assert called.is_set()  # there may have been something before
+    assert called.is_set()  # there may be older news
     called.clear()
     state.merge([revocation_record(key_file, ids(key_file)[0])])
     state.heartbeat()
@@ -179,4 +179,4 @@ def test_any_thread_may_use_it(state, key_file):
     for thread in threads:
         thread.join()
     assert len(state.all()[1]) == 4 * 200 + 2
-    assert sum(news) >= 4 * 200 + 1  # a lock that is told a second later lasts a second longer
+    assert sum(news) >= 4 * 200 + 1  # more, since a lock told a second later ends a second later

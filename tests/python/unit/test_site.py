@@ -1,4 +1,4 @@
-"""`make docs`: it builds without a warning, its links lead somewhere, and it fetches nothing."""
+"""`make docs`: the site builds without a warning, has no broken links and fetches nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 @dataclass
 class Page(HTMLParser):
-    """What a built page links to, loads, and can be linked at."""
+    """The links, loaded files, anchors and text of a built page."""
 
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ def test_all_pages_are_there(pages: dict[str, Page]) -> None:
 def test_links_lead_somewhere(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for name, page in pages.items():
-        if name == "404.html":  # its links begin at the server's root
+        if name == "404.html":  # its links start at the server's root
             continue
         for link in page.links:
             parts = urlsplit(link)
@@ -107,13 +107,13 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -
     for sheet in site.rglob("*.css"):
         text = sheet.read_text(encoding="utf-8")
         assert not re.search(r"@import|url\(['\"]?(?:https?:)?//", text), sheet.name
-    # What the theme's script would fetch a diagram's and a formula's renderer for.
+    # For a diagram, the theme's script would fetch a renderer from elsewhere.
     assert not any("mermaid" in file.read_text(encoding="utf-8") for file in site.rglob("*.html"))
 
 
 def test_the_pages_show_every_file_of_deploy(pages: dict[str, Page]) -> None:
     shown = " ".join("".join(page.text for page in pages.values()).split())
-    # A dashboard is there to be imported: the page has a picture of it.
+    # You import dashboards instead of reading them, so the page only has a picture.
     files = [file for file in (REPOSITORY / "deploy").rglob("*") if file.is_file() and file.suffix != ".json"]
     assert len(files) >= 10
     for file in files:

@@ -11,7 +11,7 @@ from support.snippets import PAGES, RUN, SHOWN, TUTORIALS, snippets
 
 ALL = list(snippets())
 NEEDS = {"", "server", "with a key file", "patched"}
-#: What the blocks of a tutorial may say besides.
+#: What the blocks of a tutorial may say instead.
 OF_TUTORIALS = {"", "starts the server", "prints"}
 
 

@@ -1,4 +1,4 @@
-"""What `--auth-state` may say, and that nothing secret in it is ever shown."""
+"""Which addresses `--auth-state` takes, and that their secrets are never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exchange with a store that does as the test says: late, not at all, half, or forgetting everything."""
+"""The exchange with a store that answers late, not at all or incompletely, or forgets everything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from support.state import admits, lock, log_out, new_session_is_refused_after_lo
 
 
 class Scripted:
-    """A store in this process, which fails where it is told to."""
+    """A store in this process that fails when a test tells it to."""
 
     kind = "scripted"
     place = "scripted:"
@@ -36,13 +36,13 @@ class Scripted:
         self.log: list[Record] = []
         self.epoch = 0
         self.wholes = 0
-        #: When what was written.
+        #: What was written, and when.
         self.writes: list[tuple[float, list[Record]]] = []
         self.changed = threading.Condition()
-        #: What reading, or writing, raises.
+        #: What reading and writing raise.
         self.read_fault: Exception | None = None
         self.write_fault: Exception | None = None
-        #: What is called before each write, and before everything is read, to hold it up.
+        #: Called before each write and before each full read, to delay it.
         self.before_writing: Callable[[], object] = lambda: None
         self.before_reading_all: Callable[[], object] = lambda: None
 
@@ -211,7 +211,7 @@ async def test_the_last_words_are_carried(serve: Any, store: Scripted) -> None:
     store.before_writing = lambda: time.sleep(0.15)
     await lock(server, "203.0.113.7")
     await soon(lambda: store.kinds() == ["lock", "node"])
-    await lock(server, "203.0.113.8")  # the outbox still gathers
+    await lock(server, "203.0.113.8")  # the outbox is still collecting
     await server.close()
     assert store.kinds() == ["lock", "lock", "node"]
 
@@ -279,12 +279,12 @@ async def test_what_fails_is_tried_again_and_told_once(
             assert (await log_out(server, await log_in(server))).status == 503
     await soon(lambda: len(lines(caplog)) == 2)
     await asyncio.sleep(1.2)
-    assert len(lines(caplog)) == 2, "one of each server"
+    assert len(lines(caplog)) == 2, "one from each server"
     for line in lines(caplog):
         words = "scripted: WHY" if isinstance(fault, StoreError) else f"scripted:: {type(fault).__name__}"
         assert line.startswith(f"comfy-auth-rs: the state is unavailable: {words}. ")
     cookie = await log_in(one)
-    assert (await log_out(one, cookie)).status == 503, "either the store lacks it, or nobody can read it there"
+    assert (await log_out(one, cookie)).status == 503, "the store doesn't have it, or nobody can read it there"
     assert not await admits(one, cookie)
     assert await admits(two, cookie)
     store.read_fault = store.write_fault = None
@@ -346,7 +346,7 @@ async def test_an_outage_is_answered_by_as_many_reads_as_it_needs(serve: Any, st
 
 
 async def test_limits_are_divided_while_it_is_away() -> None:
-    """The core does that; the exchange says when."""
+    """The core divides them; the exchange tells it when."""
     told: list[bool] = []
 
     class Told:
@@ -387,7 +387,7 @@ async def test_what_somebody_wrote_over_an_entry_is_written_again(serve: Any, st
 
 
 async def test_news_that_cannot_be_read_are_not_called_stored(serve: Any, store: Scripted) -> None:
-    """Somebody has put there what no server can read."""
+    """Somebody wrote something into the store that no server can read."""
     server = await serve()
     cookie = await log_in(server)
     store.read_fault = StoreError("scripted: a reply is too long to be ours")
@@ -412,7 +412,7 @@ async def test_a_log_out_without_a_session_waits_for_nothing(serve: Any, store: 
 
 
 async def test_what_the_store_lacks_is_kept_once(store: Scripted) -> None:
-    """However often everything is read while nothing can be written."""
+    """No matter how often everything is read while nothing can be written."""
     shared = SharedState(KeyStore([KEY]))
     exchange = Exchange(shared, store)
     shared.merge([(record.name, record.value, record.until) for record in map(real_lock, range(500))])
@@ -435,7 +435,7 @@ def real_lock(number: int) -> Record:
 
 
 async def test_everything_is_not_read_all_the_time(serve: Any, store: Scripted) -> None:
-    """Somebody begins another epoch again and again, and there is much to read."""
+    """Not even if somebody keeps starting a new epoch and there is a lot to read."""
     await serve()
     await soon(lambda: store.kinds() == ["node"])
     before, began = store.wholes, time.monotonic()
@@ -466,7 +466,7 @@ def a_lock(number: int) -> Record:
 
 
 def bytes_of(batch: list[Record]) -> int:
-    """In a hash and in a stream, each with its length and what is around it."""
+    """The bytes sent for a batch: each record goes into a hash and a stream, with some overhead."""
     return sum(2 * (len(record.name) + len(record.value) + 8) + 80 for record in batch)
 
 
@@ -493,7 +493,7 @@ def test_no_flood_of_locks_fills_the_store() -> None:
     sent += len(carry(box, 301.0))
     assert 16_384 < sent <= 16_384 * (1 + 301 / 900)
     box.add([a_lock(-1)])
-    assert carry(box, 310.0)[-1] == a_lock(-1), "later ones are told, too"
+    assert carry(box, 310.0)[-1] == a_lock(-1), "later locks are sent, too"
 
 
 def test_the_later_one_of_a_name_leaves() -> None:
@@ -504,13 +504,13 @@ def test_the_later_one_of_a_name_leaves() -> None:
     assert carry(box, 0.0) == [Record(fact(1).name, b"", 0), later]
     box.add([first])
     batch = box.take(1.0)
-    box.add([later])  # meanwhile
+    box.add([later])  # while the batch is being written
     box.written(batch)
     assert carry(box, 2.0) == [later]
 
 
 def carry(box: Outbox, now: float) -> list[Record]:
-    """All that leaves now."""
+    """Everything that is sent now."""
     left: list[Record] = []
     while batch := box.take(now):
         box.written(batch)
@@ -607,7 +607,7 @@ def test_everything_but_locks_leaves_in_the_end(added: list[tuple[bool, bool, in
     while (delay := box.delay()) is not None:
         now += max(delay, step)
         batch = box.take(now)
-        assert batch, "who waits as long as it says gets something"
+        assert batch, "after the wait it asked for, there is something to send"
         assert len(batch) <= 1000
         box.written(batch)
         left.update(batch)
@@ -620,7 +620,7 @@ def test_what_was_not_written_is_taken_again() -> None:
     first = box.take(0)
     assert first == [fact(1), fact(2)] == box.take(0)
     box.add([a_lock(3)])
-    assert box.take(0.01) == box.take(0.02) == [*first, a_lock(3)], "the time counts from what was written"
+    assert box.take(0.01) == box.take(0.02) == [*first, a_lock(3)], "the wait starts only when something was written"
     box.add([newer := fact(1)._replace(value=b"newer")])
     box.written(first)
     assert box.take(1) == [newer, a_lock(3)]

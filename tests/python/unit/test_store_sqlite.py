@@ -1,4 +1,4 @@
-"""The state in a file of SQLite's: what two processes, a kill, a full disk and other people's files do to it."""
+"""The state in an SQLite file: two processes, a kill, a full disk, and files of other users or programs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def everything(file: Path) -> set[Record]:
 
 
 def fault(file: Path) -> str:
-    """Why it can neither be read nor written."""
+    """The reason that the file can be neither read nor written."""
     with pytest.raises(StoreError) as by_reader:
         Sqlite(file).reader()
     with pytest.raises(StoreError) as by_writer:
@@ -80,7 +80,7 @@ def start(file: Path, program: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, **options)
 
 
-# --- as it should be --------------------------------------------------------------------------------------------
+# --- when all is well -------------------------------------------------------------------------------------------
 
 
 def test_what_one_writes_another_reads(file: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_one_writes_another_reads(file: Path) -> None:
         after = reader.read(read.version)
         assert (after.is_whole, [*after.batches]) == (False, [[record(1), record(2), record(3)]])
         assert [*reader.read(after.version).batches] == []
-        writer.write([record(2)])  # a heartbeat has the same name again
+        writer.write([record(2)])  # a heartbeat reuses its name
         assert [*reader.read(after.version).batches] == [[record(2)]]
     assert everything(file) == {record(1), record(2), record(3)}
 
@@ -145,7 +145,7 @@ def test_a_waiting_reader_can_be_interrupted(file: Path) -> None:
 
 
 def test_many_make_it_at_the_same_time(tmp_path: Path) -> None:
-    """All but the first find its table, and none takes it for another program's."""
+    """The first one makes the table, the others find it, and none takes it for another program's."""
     for round_ in range(30):
         file = tmp_path / str(round_)
         start_line = threading.Barrier(6)
@@ -205,7 +205,7 @@ for number in range(1_000_000):
         found = everything(file)
         assert set(map(record, range(last + 1))) <= found
         most = max(most, last)
-        assert len(found) <= most + 2  # one may have been written and not told
+        assert len(found) <= most + 2  # one may be written but not yet reported
 
 
 def test_what_has_expired_is_deleted_by_a_new_writer(file: Path) -> None:
@@ -232,7 +232,7 @@ def test_nobody_else_may_read_it(file: Path, mask: int) -> None:
 
 
 def test_opening_it_again_ends_no_lock_of_this_process(file: Path) -> None:
-    """On POSIX, closing any descriptor of a file ends all locks that the process has on it."""
+    """On POSIX, closing any descriptor of a file releases all locks that the process holds on it."""
     with writer_of(file) as writer:
         writer.write([record(1)])
         everything(file)
@@ -240,7 +240,7 @@ def test_opening_it_again_ends_no_lock_of_this_process(file: Path) -> None:
         with start(file, "w = Sqlite(file).writer(); w.write([record(3)]); w.close()") as other:
             other.communicate()
             assert other.returncode == 0
-        assert file.with_name(f"{file.name}-wal").exists(), "the last one to leave removes it, and that wasn't the last"
+        assert file.with_name(f"{file.name}-wal").exists(), "the last connection removes it, and this wasn't the last"
         writer.write([record(4)])
     assert everything(file) == set(map(record, range(1, 5)))
 

@@ -13,7 +13,7 @@ import pytest
 #: Each test starts processes.
 pytestmark = pytest.mark.slow
 
-#: Runs code in an interpreter that shares this GIL, or in one that has its own. Python's module has had two names.
+#: Runs code in an interpreter that shares this GIL, or in one with its own. Python has renamed the module.
 INTERPRETERS = '''
 import sys
 try:
@@ -48,7 +48,7 @@ IN_USE = (
 
 
 def run(code: str) -> list[str]:
-    """The lines that a process of its own prints."""
+    """Runs code in a new process and returns the lines it prints."""
     command = [sys.executable, "-c", INTERPRETERS + textwrap.dedent(code)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr) == (0, "")
@@ -76,7 +76,7 @@ def test_a_python_without_gil_keeps_it_off() -> None:
 
 
 def test_threads_do_not_wait_for_each_other_for_ever() -> None:
-    """Several event loops, one middleware, and transports that take their time to say whether they are open."""
+    """Several event loops, one middleware, and transports that are slow to say whether they are open."""
     assert run("""
         import asyncio, threading, time
         import comfy_auth_rs

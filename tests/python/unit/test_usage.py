@@ -1,4 +1,4 @@
-"""`comfy-auth-rs usage`: what audit logs add up to, whatever is in them."""
+"""`comfy-auth-rs usage`: what audit logs add up to, whatever they contain."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_since_must_be_before_until(until: str) -> None:
     )  # fmt: skip
 
 
-# --- lines that are none ----------------------------------------------------------------------------------------
+# --- lines that are not events ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_line_that_is_no_json_is_skipped_and_counted(broken: bytes) -> None:
     tally = read([finished(), broken + b"\n", finished()])
     assert (tally.lines, tally.no_json, tally.halves, usage.total(tally).prompts) == (3, 1, 0, 2)
     tally = read([finished(), broken])
-    # What is too long is known to be none before its end.
+    # A line that is too long is known to be bad before it ends.
     assert (tally.lines, tally.no_json + tally.halves, usage.total(tally).prompts) == (2, 1, 1)
 
 
@@ -332,7 +332,7 @@ def test_half_a_line_at_the_end_is_one_that_is_being_written() -> None:
 
 def test_lines_may_lie_across_blocks_of_any_size() -> None:
     class Slow(io.RawIOBase):
-        """Gives a few bytes each time."""
+        """Returns a few bytes at a time."""
 
         def __init__(self, data: bytes) -> None:
             self.rest = data
@@ -593,7 +593,7 @@ def blocks(terminal: int) -> Iterator[bytes]:
     while True:
         try:
             yield os.read(terminal, 1 << 16)
-        except OSError:  # nobody has its other end any more
+        except OSError:  # the other end is closed
             return
 
 
@@ -601,7 +601,7 @@ def blocks(terminal: int) -> Iterator[bytes]:
 
 
 class Parsed(HTMLParser):
-    """Which elements and attributes a page has, and its text."""
+    """A page's elements, attributes and text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -703,7 +703,7 @@ def test_many_keys_share_a_colour() -> None:
     keys = [f"{number:032x}" for number in range(40)]
     lines = [changed(finished(), key=key, label=f"key {key[-2:]}", user=None) for key in keys]
     page = page_of(lines)
-    assert "34 others" in page  # six have their own
+    assert "34 others" in page  # six have a colour of their own
     assert "25 others" in page  # fifteen have a bar
     assert len(re.findall(r'<th scope="row"><bdi>key ..</bdi>', page)) == 40
 

@@ -1,4 +1,4 @@
-"""What custom nodes serve to everyone, told from their source."""
+"""What custom nodes serve to everyone, found by reading their source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN = {
     "a dot": {"node/__init__.py": "WEB_DIRECTORY = '.'"},
     "a dot and a slash": {"node/__init__.py": "if True:\n    WEB_DIRECTORY: str = './'"},
     "nothing": {"node/__init__.py": "WEB_DIRECTORY = ''"},
-    "a way round": {"node/__init__.py": "WEB_DIRECTORY = 'web/..'", "node/web/x.js": ""},
+    "there and back": {"node/__init__.py": "WEB_DIRECTORY = 'web/..'", "node/web/x.js": ""},
     "all nodes": {"node/__init__.py": "WEB_DIRECTORY = '..'"},
     "dirname": {"node/__init__.py": HERE + "WEB_DIRECTORY = os.path.dirname(os.path.realpath(__file__))"},
     "pathlib": {"node/__init__.py": HERE + "here = pathlib.Path(__file__).resolve()\nWEB_DIRECTORY = str(here.parent)"},

@@ -15,7 +15,7 @@ FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.iterdir())}
 JOBS = {(name, job): body for name, workflow in WORKFLOWS.items() for job, body in workflow["jobs"].items()}
 
-#: What is not ours to put behind `make`.
+#: The only commands that need not go through `make`: they get us other programs.
 TOOLS = (
     'sudo ln -s "$(command -v google-chrome)"',
     "choco install make ",
@@ -47,7 +47,7 @@ def test_every_job_calls_make_and_ends(name: str, job: str) -> None:
 
 
 def test_actions_are_pinned() -> None:
-    """By the commit: a tag can be moved. PyPI's own follows PyPI."""
+    """To a commit, since a tag can be moved. Only PyPI's action follows a branch, to keep up with PyPI."""
     used = [step["uses"] for name, job in JOBS for step in steps(name, job) if "uses" in step]
     assert len(used) > 10
     for action in used:
@@ -101,5 +101,5 @@ def test_a_release_is_published_without_a_stored_secret() -> None:
     assert pypi["environment"]["name"] == "pypi"
     assert "with" not in pypi["steps"][-1]  # no password
     assert "secrets." not in str(pypi)
-    assert WORKFLOWS["release"][True] == {"push": {"tags": ["v*"]}}  # YAML takes `on` for true
+    assert WORKFLOWS["release"][True] == {"push": {"tags": ["v*"]}}  # YAML reads `on` as true
     assert JOBS["release", "wheels"]["needs"] == "check"

@@ -1,4 +1,4 @@
-"""A custom node with all that one may bring: a node, a web extension and a route."""
+"""A custom node with everything that a custom node may bring: a node, a web extension and a route."""
 
 from typing import Any
 

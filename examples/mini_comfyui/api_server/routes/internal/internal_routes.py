@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class InternalRoutes:
-    """Logs, and what lies in which folder."""
+    """Logs, and which files are in a folder."""
 
     def __init__(self, prompt_server: "PromptServer") -> None:
         self.prompt_server = prompt_server
@@ -22,7 +22,7 @@ class InternalRoutes:
         app.logger.recent.listeners.append(self.send_log)
 
     def send_log(self, entry: app.logger.Entry) -> None:
-        """Pass one log line to the clients that asked; a client that has gone is forgotten."""
+        """Pass one log line to the clients that asked for them; a client that has gone is forgotten."""
         for client in [*self.subscribers]:
             if client not in self.prompt_server.sockets:
                 self.subscribers.discard(client)
@@ -60,7 +60,7 @@ class InternalRoutes:
             return web.json_response([file.name for file in files])
 
     def get_app(self) -> web.Application:
-        """To be mounted as a sub-application: it has no /api twins."""
+        """Mounted as a sub-application, so it has no /api twins."""
         internal = web.Application()
         self.setup_routes()
         internal.add_routes(self.routes)
@@ -68,6 +68,6 @@ class InternalRoutes:
 
 
 def terminal_size() -> dict[str, int]:
-    """The console panel draws at this size."""
+    """The console panel draws with this size."""
     columns, lines = shutil.get_terminal_size()
     return {"cols": columns, "rows": lines}
