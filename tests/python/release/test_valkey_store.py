@@ -114,13 +114,24 @@ def test_what_is_read_at_a_time_fits_into_an_answer(valkey: Valkey) -> None:
         assert all_of(reader.read(version)) == set(long)
 
 
+@contextmanager
+def after(seconds: float, act: Callable[..., object], *arguments: object) -> Iterator[None]:
+    """Another thread acts in the meantime. When the block ends, it is done, and what it uses can be closed."""
+    timer = threading.Timer(seconds, act, arguments)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
 def test_a_heartbeat_wakes_nobody_and_is_read_after_ten_seconds(valkey: Valkey) -> None:
     with halves(valkey.url) as (reader, writer):
         writer.write([record(0)])
         version = reader.read(None).version
-        threading.Timer(0.1, writer.beat, [record(1)]).start()
         began = time.monotonic()
-        reader.wait(0.4)
+        with after(0.1, writer.beat, record(1)):
+            reader.wait(0.4)
         assert time.monotonic() - began >= 0.4
         reader._nodes_at = time.monotonic() + 10
         writer.write([record(2)])
@@ -152,19 +163,18 @@ def test_a_push_ends_the_waiting(valkey: Valkey) -> None:
         began = time.monotonic()
         reader.wait(0.3)
         assert 0.3 <= time.monotonic() - began < 5
-        threading.Timer(0.2, writer.write, [[record(1)]]).start()
         began = time.monotonic()
-        reader.wait(1)
-        assert time.monotonic() - began < 0.9
+        with after(0.2, writer.write, [record(1)]):
+            reader.wait(1)
+            assert time.monotonic() - began < 0.9
         assert all_of(reader.read(version)) == {record(1)}
 
 
 def test_a_waiting_reader_can_be_interrupted(valkey: Valkey) -> None:
     with halves(valkey.url) as (reader, _):
         reader.read(None)
-        threading.Timer(0.2, reader.interrupt).start()
         began = time.monotonic()
-        with pytest.raises(Exception):  # noqa: B017 - any kind: nobody uses the reader again
+        with after(0.2, reader.interrupt), pytest.raises(Exception):  # noqa: B017 - any kind: nobody uses it again
             reader.wait(1)
             reader.wait(1)
         assert time.monotonic() - began < 0.9
