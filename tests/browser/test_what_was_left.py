@@ -1,4 +1,4 @@
-"""A page or script that someone left on the server runs in no browser, whoever opens it, and however.
+"""No browser runs a page or script that someone left on the server, however it is opened.
 
 Tested in the miniature; what a key of `run` leaves is also tested in the real ComfyUI that `COMFYUI_DIR` names.
 """
