@@ -154,11 +154,20 @@ def set_length(request: web.Request, response: web.Response, length: int) -> Non
         request.writer.length = length
 
 
-def send_directly(signal: Any) -> None:
-    """Has `signal.send` be the one receiver of a frozen signal itself: aiosignal runs a coroutine that awaits it."""
-    (receiver,) = signal
-    # A receiver that is an instance becomes no method.
-    signal.__class__ = type("Signal", (type(signal),), {"__slots__": (), "send": receiver})
+def send_directly(signal: Any, to: type) -> None:
+    """Once `signal` is frozen with one receiver, an instance of `to`, that is its `send`: aiosignal's is a coroutine.
+
+    Nothing can be added to a frozen signal. aiohttp freezes its signals after `on_startup`.
+    """
+    base: Any = type(signal)
+
+    def freeze(self: Any) -> None:
+        base.freeze(self)
+        if len(self) == 1 and isinstance(self[0], to):
+            # An instance becomes no method.
+            self.__class__ = type("Signal", (base,), {"__slots__": (), "send": self[0]})
+
+    signal.__class__ = type("Signal", (base,), {"__slots__": (), "freeze": freeze})
 
 
 def set_middlewares(app: web.Application, middlewares: Iterable[Any]) -> Any:

@@ -225,15 +225,8 @@ def wire(app: web.Application, middleware: AuthMiddleware, settings: Settings, s
     if isinstance(state, Exchange):
         app.on_cleanup.append(partial(_end_state, state))
     install_filters()
-    app.on_startup.append(_send_directly)
+    send_directly(app.on_response_prepare, BeforeSending)
     app[AUTH] = middleware
-
-
-async def _send_directly(app: web.Application) -> None:
-    """Where nobody else looks at responses, they cost no coroutine of aiosignal's. The signals are frozen by now."""
-    receivers = app.on_response_prepare
-    if len(receivers) == 1 and isinstance(receivers[0], BeforeSending):
-        send_directly(receivers)
 
 
 def _key_store(settings: Settings, keys: KeyStore | None) -> KeyStore:

@@ -125,6 +125,29 @@ def started(tree: Path, way: str, *flags: str, **env: str) -> Iterator[Server]:
         assert KEY not in server.output
 
 
+# --- responses --------------------------------------------------------------------------------------------------
+
+SENDER = """\
+from aiohttp import web
+from server import PromptServer
+
+@PromptServer.instance.routes.get("/sender")
+async def sender(request):
+    return web.Response(text=type(request.app.on_response_prepare.send).__name__)
+
+NODE_CLASS_MAPPINGS = {}
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_no_node_looks_at_responses_aiohttp_calls_us_directly(tree: Path, way: str) -> None:
+    shutil.rmtree(tree / "custom_nodes/witness", ignore_errors=True)  # it looks at them
+    add_node(tree, "sender", SENDER)
+    with started(tree, way) as server:
+        answer = ask(server, "/sender", bearer(KEY))
+    assert (answer.text, answer.headers["Cache-Control"]) == ("BeforeSending", "private")
+
+
 # --- middlewares ------------------------------------------------------------------------------------------------
 
 

@@ -50,24 +50,29 @@ def application() -> web.Application:
     return app
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-async def test_every_response_is_marked(aiohttp_server: Any, is_alone: bool) -> None:
+@pytest.mark.parametrize("other", [None, "before the start", "at the start"])
+async def test_every_response_is_marked(aiohttp_server: Any, other: str | None) -> None:
     app, seen = application(), []
 
     async def see(request: web.Request, response: web.StreamResponse) -> None:
         seen.append(request.path)
 
-    if not is_alone:
+    async def begin_to_see(app: web.Application) -> None:
         app.on_response_prepare.append(see)
+
+    if other == "before the start":
+        app.on_response_prepare.append(see)
+    elif other == "at the start":
+        app.on_startup.append(begin_to_see)
     server = await aiohttp_server(app)
-    assert isinstance(app.on_response_prepare.send, BeforeSending) is is_alone
+    assert isinstance(app.on_response_prepare.send, BeforeSending) is (other is None)
     asked = [*HANDLERS, "/no/such/path", "/no/such/path", "/socket"]
     for path in asked:
         headers = BEARER | UPGRADE if path == "/socket" else BEARER
         for _ in range(2):
             assert (await fetch(server, path, headers)).headers["Cache-Control"] == "private", path
     assert "Cache-Control" not in (await fetch(server, "/public")).headers
-    assert seen == ([] if is_alone else [path for path in asked for _ in range(2)] + ["/public"])
+    assert seen == ([] if other is None else [path for path in asked for _ in range(2)] + ["/public"])
 
 
 async def test_what_is_found_out_of_a_write_does_not_hold_for_a_read(aiohttp_server: Any) -> None:
