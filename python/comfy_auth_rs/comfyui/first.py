@@ -11,6 +11,7 @@ from aiohttp import web
 from frozenlist import FrozenList
 
 from comfy_auth_rs.aiohttp_internals import set_middlewares
+from comfy_auth_rs.comfyui.classes import give_class
 
 __all__ = ["name_of", "stay_first"]
 
@@ -51,7 +52,7 @@ def stay_first(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp discourages subclasses of its application
         first = type(base.__name__, (base,), attributes)
-    object.__setattr__(app, "__class__", first)
+    give_class(app, first)
     _ = app.middlewares
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from comfy_auth_rs._core import Asker, AuthMiddleware, Denial
+from comfy_auth_rs.comfyui.classes import give_class
 from comfy_auth_rs.page import Handler
 
 #: Who sent the request being handled. Prompts that its handler queues are theirs, whichever task queues them.
@@ -50,7 +51,8 @@ class Prompts:
         """Watches the queue of `server`, even if it has none yet."""
         prompts = cls(server, middleware, refuse)
         if (queue := getattr(server, "prompt_queue", None)) is not None:
-            queue.__class__ = prompts._watched(type(queue))
+            with queue.mutex:
+                give_class(queue, prompts._watched(type(queue)))
         elif (execution := sys.modules.get("execution")) is not None:  # older ones make it after the server
             vars(execution)["PromptQueue"] = prompts._watched(vars(execution)["PromptQueue"])
         prompts._watch_interruptions(server)
