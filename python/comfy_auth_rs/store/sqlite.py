@@ -153,8 +153,8 @@ class _Reader(_Connection):
         until = time.monotonic() + seconds
         with self._faults():
             while not self._is_interrupted and time.monotonic() < until and self._data_version() == self._seen:
-                self._require_same_file()
                 time.sleep(_INTERVAL)
+        # Not at each look: this takes several times as long.
         self._require_same_file()
 
     def _data_version(self) -> int:

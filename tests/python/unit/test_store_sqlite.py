@@ -430,7 +430,7 @@ def test_a_file_that_is_gone_is_noticed(file: Path, how: str) -> None:
         with pytest.raises(StoreError):
             writer.write([record(3)])
         with pytest.raises(StoreError):
-            reader.wait(30)
+            reader.wait(0.1)
         with pytest.raises(StoreError):
             reader.read(version)
     write(file, record(4))
