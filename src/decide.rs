@@ -126,12 +126,15 @@ impl<'a, 'k, R: Request> Attempt<'a, 'k, R> {
 
     /// The cookie is tried before the query, because the URL of every picture has a query.
     fn walk(&mut self) -> Option<Grant<'k>> {
-        self.first::<Form>()
-            .or_else(|| self.first::<Authorization>())
-            .or_else(|| self.first::<XApiKey>())
-            .or_else(|| self.first::<Cookie>())
-            .or_else(|| self.first::<Query>())
-            .or_else(|| self.first::<UrlPrefix>())
+        let places = [
+            Self::first::<Form>,
+            Self::first::<Authorization>,
+            Self::first::<XApiKey>,
+            Self::first::<Cookie>,
+            Self::first::<Query>,
+            Self::first::<UrlPrefix>,
+        ];
+        places.iter().find_map(|first| first(self))
     }
 
     fn first<P: Place>(&mut self) -> Option<Grant<'k>> {
@@ -221,7 +224,7 @@ fn is_printable<R: Request>(request: &R) -> bool {
 
 /// A preflight with bytes that no browser sends doesn't count: the code that answers may log them.
 fn is_preflight<R: Request>(request: &R) -> bool {
-    request.has(Field::AccessControlRequestMethod) && &*request.method() == "OPTIONS" && is_printable(request)
+    &*request.method() == "OPTIONS" && request.has(Field::AccessControlRequestMethod) && is_printable(request)
 }
 
 /// Rule 4. `GET /` always leads to the login page; a WebSocket upgrade never does.

@@ -23,6 +23,8 @@ pub enum Rejected {
 ///
 /// # Errors
 /// Why it is not valid.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "each request calls it, and has little else to do")]
 pub fn authenticate<'k, R: Request>(
     context: &Context<'_, 'k, R>,
     credential: &Credential<'_>,

@@ -54,6 +54,8 @@ pub fn all<R: Request>(
 ///
 /// # Errors
 /// The refusal.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "each request calls it, and has little else to do")]
 pub fn but_lock_out<R: Request>(grant: &Grant<'_>, context: &Context<'_, '_, R>) -> Result<(), Denial> {
     own_pages::check(grant, context)?;
     address::check(grant, context)?;

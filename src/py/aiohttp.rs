@@ -51,13 +51,9 @@ pub fn resource<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
 /// Whether one of our own resources resolved a request, which its class shows (`aiohttp_internals.mark_requests`). This
 /// runs for every request, and looking up the route would cost more.
 pub fn is_marked(request: &Bound<'_, PyAny>) -> bool {
-    marked(request.py()).is_ok_and(|marked| request.get_type_ptr() == marked.as_type_ptr())
-}
-
-/// The class of those requests.
-pub fn marked(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static MARKED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    MARKED.import(py, "comfy_auth_rs.aiohttp_internals", "MarkedRequest")
+    let marked = MARKED.import(request.py(), "comfy_auth_rs.aiohttp_internals", "MarkedRequest");
+    marked.is_ok_and(|marked| request.get_type_ptr() == marked.as_type_ptr())
 }
 
 /// The address at the other end of the connection; `None` where it has none (a Unix socket).

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PySet, PyString, PyTuple};
 
 use super::aiohttp;
 use super::clock::{Clock, unix_millis};
@@ -64,9 +65,7 @@ pub struct AuthMiddleware {
     prompts: OnceLock<Py<PyAny>>,
     refuse: Py<PyAny>,
     answer_preflight: Py<PyAny>,
-    /// The class of requests that one of our own resources resolved, and who answers those routes in place of the other
-    /// middlewares.
-    marked: Py<PyType>,
+    /// Who answers the routes of our own resources, in place of the other middlewares.
     at_gate: Py<PyDict>,
     clock: Arc<Clock>,
     quiet: Quiet,
@@ -105,15 +104,17 @@ enum Answer<T> {
     No(Denial),
 }
 
-/// Who answers a request.
+/// Who answers a request. Small, because it is moved for each.
 enum Next {
     Handler,
+    /// The same for a route of our own resources: the other middlewares may not see it.
+    AtGate,
     /// The same for a request that may queue a prompt, or end one: who asks.
-    Asker(Asker),
+    Asker(Box<Asker>),
     /// The same for a WebSocket: whether it has a credential, and those to close first.
     Socket(bool, Vec<Ending>),
     Preflight,
-    Refusal(Denial),
+    Refusal(Box<Denial>),
 }
 
 #[pymethods]
@@ -168,7 +169,6 @@ impl AuthMiddleware {
             watch: OnceLock::new(),
             refuse,
             answer_preflight,
-            marked: aiohttp::marked(py)?.clone().unbind(),
             at_gate: PyDict::new(py).unbind(),
             quiet: Quiet::default(),
             looked: Mutex::default(),
@@ -179,22 +179,28 @@ impl AuthMiddleware {
         Ok(middleware)
     }
 
-    #[pyo3(signature = (request, /, handler))]
-    fn __call__<'py>(&self, request: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    /// `(request, /, handler)`, as aiohttp calls it: PyO3's reading of such a signature costs as much as a key's check.
+    #[pyo3(signature = (*args, **named))]
+    fn __call__<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        named: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (request, handler) = &arguments(args, named)?;
         let call = (request, handler);
         let next =
             self.judge(request, Question::Access, |decision, facts, now| self.next(call, &decision, facts, now))?;
         let py = request.py();
         match next {
             Next::Preflight => self.answer_preflight.bind(py).call1((request,)),
-            Next::Refusal(denial) => self.refuse.bind(py).call1((request, denial)),
-            Next::Handler if request.get_type().is(&self.marked) => {
+            Next::Refusal(denial) => self.refuse.bind(py).call1((request, *denial)),
+            Next::AtGate => {
                 let answer = self.at_gate.bind(py).get_item(aiohttp::route(request)?)?;
                 answer.map_or_else(|| handler.call1((request,)), |answer| answer.call1((request, handler)))
             }
             Next::Handler => handler.call1((request,)),
             Next::Asker(asker) => match self.prompts.get() {
-                Some(prompts) => prompts.bind(py).call1((request, handler, asker)),
+                Some(prompts) => prompts.bind(py).call1((request, handler, *asker)),
                 None => handler.call1((request,)),
             },
             Next::Socket(has_credential, displaced) => match self.watch.get() {
@@ -443,18 +449,18 @@ impl AuthMiddleware {
         (request, handler): (&Bound<'_, PyAny>, &Bound<'_, PyAny>),
         now: Now,
     ) -> PyResult<Next> {
-        let is_marked = request.get_type().is(&self.marked);
+        let is_marked = aiohttp::is_marked(request);
         let is_quiet = self.quiet.knows(handler);
         let next = if is_marked {
-            Next::Handler // none of our own routes opens a socket, or queues a prompt
+            Next::AtGate // none of our own routes opens a socket, or queues a prompt
         } else if asks_for_a_socket(facts) {
             self.open_socket(Some(grant), facts, request)?
         } else if is_quiet || self.prompts.get().is_none() || is_a_read(facts) {
             Next::Handler
         } else {
             match take_place(&self.state, grant, facts, now) {
-                Ok(place) => Next::Asker(Asker::new(grant, facts, place, &self.clock, &self.waker)),
-                Err(denial) => Next::Refusal(self.refuse(denial, facts, Question::Access, false)?),
+                Ok(place) => Next::Asker(Box::new(Asker::new(grant, facts, place, &self.clock, &self.waker))),
+                Err(denial) => self.refusal(denial, facts, false)?,
             }
         };
         if !matches!(next, Next::Refusal(_)) {
@@ -462,7 +468,7 @@ impl AuthMiddleware {
             if !is_counted {
                 self.metrics.admitted();
             }
-            if !is_quiet && self.tell_of_admitted(grant, facts, Question::Access) {
+            if !is_quiet && self.audit.is_some() && self.tell_of_admitted(grant, facts, Question::Access) {
                 self.quiet.learn(request, handler)?;
             }
         }
@@ -480,17 +486,18 @@ impl AuthMiddleware {
             Decision::Granted(grant) => self.admit(grant, facts, (request, handler), now),
             Decision::ExemptSocket => self.open_socket(None, facts, request),
             Decision::Exempt => {
-                if !request.get_type().is(&self.marked) || !self.asks_itself(facts) {
+                let is_marked = aiohttp::is_marked(request);
+                if !is_marked || !self.asks_itself(facts) {
                     self.metrics.exempt();
                 }
-                Ok(Next::Handler)
+                Ok(if is_marked { Next::AtGate } else { Next::Handler })
             }
             Decision::Preflight => {
                 self.metrics.preflight();
                 Ok(Next::Preflight)
             }
-            Decision::Denied(denial) => self.refuse(*denial, facts, Question::Access, false).map(Next::Refusal),
-            Decision::SentToLogin(denial) => self.refuse(*denial, facts, Question::Access, true).map(Next::Refusal),
+            Decision::Denied(denial) => self.refusal(*denial, facts, false),
+            Decision::SentToLogin(denial) => self.refusal(*denial, facts, true),
         }
     }
 
@@ -507,7 +514,7 @@ impl AuthMiddleware {
     ) -> PyResult<Next> {
         let seat = match open_socket(&self.state, grant, facts) {
             Ok(seat) => seat,
-            Err(denial) => return self.refuse(denial, facts, Question::Access, false).map(Next::Refusal),
+            Err(denial) => return self.refusal(denial, facts, false),
         };
         if grant.is_some() {
             self.metrics.admitted();
@@ -636,6 +643,11 @@ impl AuthMiddleware {
         log::reloads(py, &reloads)
     }
 
+    fn refusal(&self, denial: decision::Denial, facts: &Request<'_, '_>, leads_to_login: bool) -> PyResult<Next> {
+        let denial = self.refuse(denial, facts, Question::Access, leads_to_login)?;
+        Ok(Next::Refusal(Box::new(denial)))
+    }
+
     /// Every refusal passes through here.
     fn refuse(
         &self,
@@ -734,6 +746,19 @@ impl AuthMiddleware {
     fn facts<'a, 'py>(&'a self, request: &'a Bound<'py, PyAny>) -> PyResult<Request<'a, 'py>> {
         Request::new(request, &self.reader)
     }
+}
+
+fn arguments<'py>(
+    args: &Bound<'py, PyTuple>,
+    named: Option<&Bound<'py, PyDict>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let handler = match (args.len(), named) {
+        (1, Some(named)) if named.len() == 1 => named.get_item(intern!(args.py(), "handler"))?,
+        (2, None) => Some(args.get_item(1)?),
+        _ => None,
+    };
+    let handler = handler.ok_or_else(|| PyTypeError::new_err("a middleware takes a request and a handler"))?;
+    Ok((args.get_item(0)?, handler))
 }
 
 /// Whether it is noted as a WebSocket. Only reads are, so that nothing else avoids the checks for prompts.

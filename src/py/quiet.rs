@@ -20,20 +20,25 @@ const MOST: usize = 4 * PLACES;
 
 /// The handlers as the middleware gets them: aiohttp keeps one for each handler of a route, with the middlewares after us.
 pub struct Quiet {
-    known: Mutex<Vec<Option<Py<PyAny>>>>,
+    /// Their addresses, for as long as they are kept: a lock would cost more than the look.
+    addresses: [AtomicUsize; PLACES],
+    kept: Mutex<[Option<Py<PyAny>>; PLACES]>,
     looked_at: AtomicUsize,
 }
 
 impl Default for Quiet {
     fn default() -> Self {
-        Self { known: Mutex::new((0..PLACES).map(|_| None).collect()), looked_at: AtomicUsize::new(0) }
+        Self {
+            addresses: [const { AtomicUsize::new(0) }; PLACES],
+            kept: Mutex::new([const { None }; PLACES]),
+            looked_at: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Quiet {
     pub fn knows(&self, handler: &Bound<'_, PyAny>) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known[place(handler)].as_ref().is_some_and(|known| known.is(handler))
+        self.addresses[place(handler)].load(Ordering::Acquire) == address(handler)
     }
 
     /// Remembers the handler of such a read, if the handler gets nothing else: the same function may answer other
@@ -41,24 +46,29 @@ impl Quiet {
     #[cold]
     pub fn learn(&self, request: &Bound<'_, PyAny>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.looked_at.fetch_add(1, Ordering::Relaxed) < MOST && only_reads_one_path(request)? {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = known[place(handler)].replace(handler.clone().unbind());
-            drop(known);
-            drop(before); // what is destroyed may run Python
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = kept[place(handler)].replace(handler.clone().unbind());
+            self.addresses[place(handler)].store(address(handler), Ordering::Release);
+            drop(kept);
+            drop(before); // after its address is gone; and what is destroyed may run Python
         }
         Ok(())
     }
 
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The thread that holds it is running, so nothing in it is garbage.
-        let Ok(known) = self.known.try_lock() else { return Ok(()) };
-        known.iter().flatten().try_for_each(|handler| visit.call(handler))
+        let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
+        kept.iter().flatten().try_for_each(|handler| visit.call(handler))
     }
 }
 
 fn place(handler: &Bound<'_, PyAny>) -> usize {
     // Objects are aligned.
-    (handler.as_ptr() as usize >> 5) % PLACES
+    (address(handler) >> 5) % PLACES
+}
+
+fn address(handler: &Bound<'_, PyAny>) -> usize {
+    handler.as_ptr() as usize
 }
 
 fn only_reads_one_path(request: &Bound<'_, PyAny>) -> PyResult<bool> {

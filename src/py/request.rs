@@ -51,6 +51,9 @@ pub struct Names {
     /// The field that names the client, and the fields that other proxies use for it.
     client: Py<PyAny>,
     clients: Vec<Py<PyAny>>,
+    /// The class of a request's header fields, and its `get` as a function: calling a method costs as much as two look-ups.
+    fields: Py<PyAny>,
+    get: Py<PyAny>,
     static_resource: Py<PyAny>,
     /// aiohttp's other resource classes. Asking whether something is a `StaticResource`, the child of an abstract
     /// class, is slow.
@@ -59,7 +62,8 @@ pub struct Names {
 
 impl Names {
     pub fn new(py: Python<'_>, client: &ClientField) -> PyResult<Self> {
-        let istr = py.import("multidict")?.getattr("istr")?;
+        let multidict = py.import("multidict")?;
+        let (istr, fields) = (multidict.getattr("istr")?, multidict.getattr("CIMultiDictProxy")?);
         let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
         let web = py.import("aiohttp.web")?;
         let class = |name: &str| web.getattr(name).map(Bound::unbind);
@@ -88,9 +92,20 @@ impl Names {
             x_forwarded_proto: name("X-Forwarded-Proto")?,
             client: name(client.name())?,
             clients: CLIENT_FIELDS.into_iter().map(name).collect::<PyResult<_>>()?,
+            get: fields.getattr("get")?.unbind(),
+            fields: fields.unbind(),
             static_resource: class("StaticResource")?,
             other_resources: [class("PlainResource")?, class("DynamicResource")?],
         })
+    }
+
+    /// The first value of a field.
+    fn first<'py>(&self, headers: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if headers.get_type_ptr().cast() == self.fields.as_ptr() {
+            let first = self.get.bind(headers.py()).call1((headers, name))?;
+            return Ok((!first.is_none()).then_some(first));
+        }
+        headers.contains(name)?.then(|| headers.get_item(name)).transpose()
     }
 
     fn of(&self, field: Field) -> &Py<PyAny> {
@@ -155,7 +170,6 @@ pub struct Request<'a, 'py> {
     headers: Bound<'py, PyAny>,
     reader: &'a Reader,
     resolved: OnceCell<Option<Resolved<'py>>>,
-    peer: OnceCell<Option<u64>>,
     remote: OnceCell<Option<IpAddr>>,
     client: OnceCell<Option<IpAddr>>,
     error: RefCell<Option<PyErr>>,
@@ -191,7 +205,6 @@ impl<'a, 'py> Request<'a, 'py> {
             headers,
             reader,
             resolved: OnceCell::new(),
-            peer: OnceCell::new(),
             remote: OnceCell::new(),
             client: OnceCell::new(),
             error: RefCell::default(),
@@ -322,8 +335,7 @@ impl<'py> Values<'_, '_, 'py> {
                 Err(error) if error.is_instance_of::<PyKeyError>(headers.py()) => None,
                 first => self.request.read(|| first),
             },
-            // Not `get`: calling a method costs more than both of these.
-            _ => self.request.read(|| headers.contains(name)?.then(|| headers.get_item(name)).transpose()).flatten(),
+            _ => self.request.read(|| self.request.reader.names.first(headers, name)).flatten(),
         }
     }
 
@@ -419,9 +431,7 @@ impl<'py> request::Request for Request<'_, 'py> {
             return None;
         }
         // A string remembers its hash, and this one stays with the connection.
-        let hash =
-            || Some(aiohttp::peer_address(self.object)?.cast::<PyString>().ok()?.hash().ok()?.cast_unsigned() as u64);
-        *self.peer.get_or_init(hash)
+        Some(aiohttp::peer_address(self.object)?.cast::<PyString>().ok()?.hash().ok()?.cast_unsigned() as u64)
     }
 
     fn client(&self) -> Option<IpAddr> {
