@@ -1,7 +1,7 @@
 """Processor time that a request costs the whole server: without the protection, with the least possible, and with it.
 
-Four servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
-`async def` before each response; with ours. wrk asks them in short turns whose order changes, so that whatever else the
+Five servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
+`async def` before each response; the same, but it adds the header field that ours adds; with ours. wrk asks them in short turns whose order changes, so that whatever else the
 machine does slows all of them equally. The time that a server's process spent in a turn, on all threads, is divided by
 the requests that it answered. The ratio within each round is what counts; its median is printed. All servers are
 started several times, because the layout of memory makes one process some percent faster than its twin.
@@ -82,8 +82,15 @@ async def before_sending(request, response):
 PromptServer.instance.app.on_response_prepare.append(before_sending)
 """
 
+HEADER = RECEIVER.replace("pass", 'response.headers.setdefault("Cache-Control", "private")')
+
 #: The servers, each with its custom node; ours comes without one.
-NODES = {"plain": HEALTH, "empty middleware": HEALTH + MIDDLEWARE, "both empty": HEALTH + MIDDLEWARE + RECEIVER}
+NODES = {
+    "plain": HEALTH,
+    "empty middleware": HEALTH + MIDDLEWARE,
+    "both empty": HEALTH + MIDDLEWARE + RECEIVER,
+    "with the header": HEALTH + MIDDLEWARE + HEADER,
+}
 OURS = "ours"
 SERVERS = (*NODES, OURS)
 

@@ -6,7 +6,6 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use memchr::memchr;
-use pyo3::exceptions::PyKeyError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySet, PyString, PyType};
@@ -99,13 +98,13 @@ impl Names {
         })
     }
 
-    /// The first value of a field.
-    fn first<'py>(&self, headers: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if headers.get_type_ptr().cast() == self.fields.as_ptr() {
-            let first = self.get.bind(headers.py()).call1((headers, name))?;
-            return Ok((!first.is_none()).then_some(first));
+    /// The first value of a field, with one look-up.
+    fn get<'py>(&self, headers: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if headers.get_type_ptr().cast() != self.fields.as_ptr() {
+            return first_if_there(headers, name);
         }
-        headers.contains(name)?.then(|| headers.get_item(name)).transpose()
+        let first = self.get.bind(headers.py()).call1((headers, name))?;
+        Ok((!first.is_none()).then_some(first))
     }
 
     fn of(&self, field: Field) -> &Py<PyAny> {
@@ -310,6 +309,11 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 }
 
+/// The first value of a field, with a look whether it is there, which costs less than looking it up.
+fn first_if_there<'py>(headers: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    headers.contains(name)?.then(|| headers.get_item(name)).transpose()
+}
+
 /// The values of one field. All but the first are looked up only when they are asked for.
 struct Values<'r, 'a, 'py> {
     request: &'r Request<'a, 'py>,
@@ -330,12 +334,11 @@ impl<'py> Values<'_, '_, 'py> {
                 self.all = self.request.getall(name);
                 self.listed()
             }
-            // Requests rarely lack these fields: an exception is slow, but rare.
-            Field::Host | Field::Cookie => match headers.get_item(name) {
-                Err(error) if error.is_instance_of::<PyKeyError>(headers.py()) => None,
-                first => self.request.read(|| first),
-            },
-            _ => self.request.read(|| self.request.reader.names.first(headers, name)).flatten(),
+            // Most requests have these.
+            Field::Authorization | Field::Host | Field::Cookie => {
+                self.request.read(|| self.request.reader.names.get(headers, name)).flatten()
+            }
+            _ => self.request.read(|| first_if_there(headers, name)).flatten(),
         }
     }
 

@@ -3,7 +3,7 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PySet, PyString};
+use pyo3::types::{PyDict, PySet, PyString};
 
 use super::aiohttp;
 use super::middleware::AuthMiddleware;
@@ -17,13 +17,22 @@ pub struct BeforeSending {
     /// The resources whose page gets the login script, and the function that adds it.
     pages: Py<PySet>,
     finish_page: Py<PyAny>,
-    cache_control: Py<PyAny>,
-    content_encoding: Py<PyAny>,
+    names: Names,
     ordinary: Py<PyAny>,
     socket: Py<PyAny>,
     /// What is known about routes: a `Found` for each, and one under `None` for requests without a route.
     known: Py<PyDict>,
     done: Py<Done>,
+}
+
+/// Header names as multidict's `istr`, which it finds without folding their case again.
+struct Names {
+    cache_control: Py<PyAny>,
+    content_disposition: Py<PyAny>,
+    content_encoding: Py<PyAny>,
+    content_security_policy: Py<PyAny>,
+    content_type: Py<PyAny>,
+    x_content_type_options: Py<PyAny>,
 }
 
 #[pyclass(frozen)]
@@ -45,14 +54,12 @@ impl BeforeSending {
         pages: Py<PySet>,
         finish_page: Py<PyAny>,
     ) -> PyResult<Self> {
-        let istr = py.import("multidict")?.getattr("istr")?;
         Ok(Self {
             middleware,
             leave_packed,
             pages,
             finish_page,
-            cache_control: istr.call1(("Cache-Control",))?.unbind(),
-            content_encoding: istr.call1(("Content-Encoding",))?.unbind(),
+            names: Names::new(py)?,
             ordinary: py.import("aiohttp.web")?.getattr("Response")?.unbind(),
             socket: py.import("aiohttp.web")?.getattr("WebSocketResponse")?.unbind(),
             known: PyDict::new(py).unbind(),
@@ -65,27 +72,26 @@ impl BeforeSending {
         if !response.get_type().is(&self.ordinary) && response.is_instance(self.socket.bind(py))? {
             self.middleware.get().prepared(request, response)?;
         }
-        if aiohttp::headers(request)?.contains(&self.content_encoding)? {
+        if aiohttp::headers(request)?.contains(&self.names.content_encoding)? {
             self.leave_packed.bind(py).call1((request,))?;
         }
-        let headers = aiohttp::headers(response)?;
+        let (headers, cache_control) = (aiohttp::headers(response)?, &self.names.cache_control);
         let reads = reads(request)?;
         let found = self.found(request, reads)?;
         let found = found.get();
         if found.written {
-            sandbox(response, &headers)?;
+            self.names.sandbox(response, &headers)?;
         }
-        if headers.contains(&self.cache_control)? {
-            let all = headers.call_method1(intern!(py, "getall"), (&self.cache_control,))?;
-            let control: Vec<String> = all.cast::<PyList>()?.extract()?;
+        if headers.contains(cache_control)? {
+            let control: Vec<String> = all(&headers, cache_control)?;
             if let Some(control) = made_private(&control.join(", "))
                 && !(reads && self.is_public(request, found)?)
             {
-                headers.set_item(&self.cache_control, control)?;
+                headers.set_item(cache_control, control)?;
             }
         // Caches keep answers to other methods only if the answers say so (RFC 9110, section 9.2.3).
         } else if reads && !self.is_public(request, found)? {
-            headers.set_item(&self.cache_control, intern!(py, PRIVATE))?;
+            headers.set_item(cache_control, intern!(py, PRIVATE))?;
         }
         if aiohttp::is_marked(request) && reads && self.pages.bind(py).contains(aiohttp::resource(request)?)? {
             return self.finish_page.bind(py).call1((request, response));
@@ -140,33 +146,56 @@ impl BeforeSending {
     }
 }
 
-/// Keeps browsers from running content that clients can write, which neither refusals nor errors contain.
-fn sandbox(response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-    let all =
-        |name: &str| headers.call_method1("getall", (name, PyList::empty(headers.py())))?.extract::<Vec<String>>();
-    let status: u16 = response.getattr("status")?.extract()?;
-    if !(200..300).contains(&status) && status != 304 {
-        return Ok(());
+impl Names {
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let istr = py.import("multidict")?.getattr("istr")?;
+        let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
+        Ok(Self {
+            cache_control: name("Cache-Control")?,
+            content_disposition: name("Content-Disposition")?,
+            content_encoding: name("Content-Encoding")?,
+            content_security_policy: name("Content-Security-Policy")?,
+            content_type: name("Content-Type")?,
+            x_content_type_options: name("X-Content-Type-Options")?,
+        })
     }
-    headers.set_item("X-Content-Type-Options", "nosniff")?;
-    let content_type = all("Content-Type")?.join(",");
-    // A second field: browsers enforce each of them, so the handler's own policy stays as it is.
-    if !is_sandboxed(&all("Content-Security-Policy")?.join(",")) {
-        headers.call_method1("add", ("Content-Security-Policy", policy(&content_type)))?;
+
+    /// Keeps browsers from running content that clients can write, which neither refusals nor errors contain.
+    fn sandbox(&self, response: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = headers.py();
+        let status: u16 = response.getattr(intern!(py, "status"))?.extract()?;
+        if !(200..300).contains(&status) && status != 304 {
+            return Ok(());
+        }
+        headers.set_item(&self.x_content_type_options, intern!(py, "nosniff"))?;
+        let content_type = all(headers, &self.content_type)?.join(",");
+        // A second field: browsers enforce each of them, so the handler's own policy stays as it is.
+        if !is_sandboxed(&all(headers, &self.content_security_policy)?.join(",")) {
+            headers.call_method1(intern!(py, "add"), (&self.content_security_policy, policy(&content_type)))?;
+        }
+        // It has no body, and its type may be one that aiohttp made up.
+        if status == 304 {
+            return Ok(());
+        }
+        let treatment = treatment(&content_type);
+        if treatment == Treatment::Disarmed {
+            headers.set_item(&self.content_type, BYTES)?;
+        }
+        if treatment != Treatment::Shown {
+            let said = all(headers, &self.content_disposition)?;
+            let said = said.first().map_or("", String::as_str);
+            headers.set_item(&self.content_disposition, as_attachment(said))?;
+        }
+        Ok(())
     }
-    // It has no body, and its type may be one that aiohttp made up.
-    if status == 304 {
-        return Ok(());
+}
+
+/// All values of a field, which most responses lack.
+fn all(headers: &Bound<'_, PyAny>, name: &Py<PyAny>) -> PyResult<Vec<String>> {
+    if !headers.contains(name)? {
+        return Ok(Vec::new());
     }
-    let treatment = treatment(&content_type);
-    if treatment == Treatment::Disarmed {
-        headers.set_item("Content-Type", BYTES)?;
-    }
-    if treatment != Treatment::Shown {
-        let said = all("Content-Disposition")?;
-        headers.set_item("Content-Disposition", as_attachment(said.first().map_or("", String::as_str)))?;
-    }
-    Ok(())
+    headers.call_method1(intern!(headers.py(), "getall"), (name,))?.extract()
 }
 
 fn reads(request: &Bound<'_, PyAny>) -> PyResult<bool> {

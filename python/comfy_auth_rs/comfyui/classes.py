@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["give_class"]
@@ -14,4 +15,5 @@ def give_class(thing: Any, kind: type) -> None:
     instances of the old class. A new dictionary shares none. No other thread may change attributes meanwhile.
     """
     object.__setattr__(thing, "__class__", kind)
-    object.__setattr__(thing, "__dict__", {**thing.__dict__})
+    with suppress(AttributeError):  # some classes written in C do not allow it
+        object.__setattr__(thing, "__dict__", {**thing.__dict__})

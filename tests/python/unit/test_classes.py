@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from comfy_auth_rs.comfyui.classes import give_class
@@ -37,3 +38,10 @@ def test_its_dictionary_becomes_its_own() -> None:
         assert (thing.number, thing.name) == (number, str(number))
         thing.name = "changed"
         assert vars(thing) == {"number": number, "name": "changed"}
+
+
+def test_a_dictionary_that_cannot_be_replaced_stays() -> None:
+    thing = SimpleNamespace(number=1)
+    give_class(thing, type("New", (SimpleNamespace,), {}))
+    assert type(thing).__name__ == "New"
+    assert vars(thing) == {"number": 1}
