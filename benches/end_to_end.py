@@ -1,10 +1,11 @@
 """Processor time that a request costs the whole server: without the protection, with the least possible, and with it.
 
 Five servers run at the same time: ComfyUI as it is; with an empty `async def` middleware; with that and an empty
-`async def` before each response; the same, but it adds the header field that ours adds; with ours. wrk asks them in short turns whose order changes, so that whatever else the
-machine does slows all of them equally. The time that a server's process spent in a turn, on all threads, is divided by
-the requests that it answered. The ratio within each round is what counts; its median is printed. All servers are
-started several times, because the layout of memory makes one process some percent faster than its twin.
+`async def` before each response; the same, but it adds the header field that ours adds; with ours. wrk asks them in
+short turns whose order changes, so that whatever else the machine does slows all of them equally. The time that a
+server's process spent in a turn, on all threads, is divided by the requests that it answered. The ratio within each
+round is what counts; its median is printed. All servers are started several times, because the layout of memory makes
+one process some percent faster than its twin.
 
 Everything runs on one processor, and wrk only when the server waits. Otherwise the server's time includes waking wrk on
 another processor and being interrupted by it. How often this happens depends on how fast the server is: two

@@ -41,7 +41,9 @@ def test_its_dictionary_becomes_its_own() -> None:
 
 
 def test_a_dictionary_that_cannot_be_replaced_stays() -> None:
-    thing = SimpleNamespace(number=1)
-    give_class(thing, type("New", (SimpleNamespace,), {}))
-    assert type(thing).__name__ == "New"
+    old = type("Old", (SimpleNamespace,), {})
+    new = type("New", (old,), {})
+    thing = old(number=1)
+    give_class(thing, new)
+    assert type(thing) is new
     assert vars(thing) == {"number": 1}
