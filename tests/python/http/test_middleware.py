@@ -63,6 +63,28 @@ async def on_a_real_request(aiohttp_server, judge, headers=BEARER):
     return outcome[0]
 
 
+async def test_it_takes_what_aiohttp_gives_a_middleware_and_nothing_else(aiohttp_server, middleware):
+    async def handler(request):
+        return web.Response()
+
+    def judge(request):
+        middleware(request, handler=handler).close()
+        middleware(request, handler).close()
+        for args, named in [
+            ((), {}),
+            ((request,), {}),
+            ((request,), {"other": handler}),
+            ((request,), {"handler": handler, "other": handler}),
+            ((request, handler), {"handler": handler}),
+            ((request, handler, handler), {}),
+        ]:
+            with pytest.raises(TypeError, match="a middleware takes a request and a handler"):
+                middleware(*args, **named)
+        return "all were refused"
+
+    assert await on_a_real_request(aiohttp_server, judge) == "all were refused"
+
+
 def test_is_a_new_style_middleware(middleware):
     assert middleware.__middleware_version__ == 1
     assert not inspect.iscoroutinefunction(middleware)
