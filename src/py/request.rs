@@ -23,7 +23,13 @@ use crate::keys::{self, Entry, KeyId, KeyStore};
 use crate::legible::is_legible;
 use crate::request::{self, Field, Handler, Now};
 
-/// What the glue looks up once: header names as multidict's `istr`, which it finds without folding their case again.
+/// Makes header names: multidict's `istr`, which it finds without folding their case again.
+pub fn header_names(py: Python<'_>) -> PyResult<impl Fn(&str) -> PyResult<Py<PyAny>>> {
+    let istr = py.import("multidict")?.getattr("istr")?;
+    Ok(move |name: &str| istr.call1((name,)).map(Bound::unbind))
+}
+
+/// What the glue looks up once.
 pub struct Names {
     authorization: Py<PyAny>,
     x_api_key: Py<PyAny>,
@@ -61,9 +67,8 @@ pub struct Names {
 
 impl Names {
     pub fn new(py: Python<'_>, client: &ClientField) -> PyResult<Self> {
-        let multidict = py.import("multidict")?;
-        let (istr, fields) = (multidict.getattr("istr")?, multidict.getattr("CIMultiDictProxy")?);
-        let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
+        let name = header_names(py)?;
+        let fields = py.import("multidict")?.getattr("CIMultiDictProxy")?;
         let web = py.import("aiohttp.web")?;
         let class = |name: &str| web.getattr(name).map(Bound::unbind);
         Ok(Self {
@@ -90,7 +95,7 @@ impl Names {
             x_forwarded_host: name("X-Forwarded-Host")?,
             x_forwarded_proto: name("X-Forwarded-Proto")?,
             client: name(client.name())?,
-            clients: CLIENT_FIELDS.into_iter().map(name).collect::<PyResult<_>>()?,
+            clients: CLIENT_FIELDS.into_iter().map(&name).collect::<PyResult<_>>()?,
             get: fields.getattr("get")?.unbind(),
             fields: fields.unbind(),
             static_resource: class("StaticResource")?,
@@ -309,7 +314,8 @@ impl<'a, 'py> Request<'a, 'py> {
     }
 }
 
-/// The first value of a field, with a look whether it is there, which costs less than looking it up.
+/// The first value of a field. Asks first whether it is there: most requests lack it, and asking costs less than looking it
+/// up.
 fn first_if_there<'py>(headers: &Bound<'py, PyAny>, name: &Py<PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     headers.contains(name)?.then(|| headers.get_item(name)).transpose()
 }

@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PySet, PyString};
 
 use super::aiohttp;
 use super::middleware::AuthMiddleware;
+use super::request::header_names;
 use crate::caching::{PRIVATE, made_private};
 use crate::sandbox::{BYTES, Treatment, as_attachment, is_sandboxed, policy, treatment};
 
@@ -25,7 +26,7 @@ pub struct BeforeSending {
     done: Py<Done>,
 }
 
-/// Header names as multidict's `istr`, which it finds without folding their case again.
+/// The header names of responses.
 struct Names {
     cache_control: Py<PyAny>,
     content_disposition: Py<PyAny>,
@@ -148,8 +149,7 @@ impl BeforeSending {
 
 impl Names {
     fn new(py: Python<'_>) -> PyResult<Self> {
-        let istr = py.import("multidict")?.getattr("istr")?;
-        let name = |name: &str| istr.call1((name,)).map(Bound::unbind);
+        let name = header_names(py)?;
         Ok(Self {
             cache_control: name("Cache-Control")?,
             content_disposition: name("Content-Disposition")?,
