@@ -27,6 +27,9 @@ CHROMIUM = {
     ],
 }
 
+#: Each request of a page takes so many milliseconds longer. This finds tests that don't wait for what they rely on.
+LATENCY = float(os.environ.get("LATENCY", "0"))
+
 #: The browser, the servers and whatever else runs here share two cores.
 expect.set_options(timeout=20_000)
 
@@ -85,10 +88,19 @@ def site(serve: Serve) -> Iterator[Site]:
         yield site
 
 
+def _slow_down(page: Page) -> None:
+    session = page.context.new_cdp_session(page)
+    unlimited = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    session.send("Network.enable")
+    session.send("Network.emulateNetworkConditions", {**unlimited, "latency": LATENCY})
+
+
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser context of its own: no cookies, nothing stored."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    if LATENCY:
+        context.on("page", _slow_down)
     yield context
     context.close()
 

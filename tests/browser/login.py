@@ -14,10 +14,17 @@ def key_field(page: Page) -> Locator:
     return page.get_by_label("API key", exact=True)
 
 
+def expect_page(page: Page, url: str) -> None:
+    """The page at `url` is shown, and its scripts have run. A browser shows the address before it has read them."""
+    expect(page).to_have_url(url)
+    page.wait_for_load_state("domcontentloaded")
+
+
 def expect_comfyui(page: Page, url: str) -> None:
     """ComfyUI's page is at `url`, not one of ours that logs in at the same address and would leave no key there."""
     expect(page).to_have_url(url)
     expect(page.locator("script[src$='auth_inject.js']")).to_be_attached()
+    expect_page(page, url)
 
 
 def expect_login_page(page: Page) -> None:
@@ -38,7 +45,7 @@ def log_in(page: Page, url: str, key: str, *, path: str = "/api/queue", remember
     page.goto(url + path)
     expect_login_page(page)
     submit(page, key, remember=remember)
-    expect(page).to_have_url(url + path)
+    expect_page(page, url + path)
 
 
 def stored(page: Page) -> dict[str, Any]:

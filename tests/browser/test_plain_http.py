@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from frontends import PICTURE, load, menu_entry, run, wait_for_preview, wait_until_up
-from login import LOGIN_PAGE, NOTHING, expect_login_page, log_in, stored, submit
+from login import LOGIN_PAGE, NOTHING, expect_comfyui, expect_login_page, log_in, stored, submit
 from origins import listening
 from playwright.sync_api import Browser, Page, expect
 from sites import Serve, Site
@@ -100,7 +100,7 @@ def test_no_dialog_of_the_browser_opens(serve: Serve, named: Browser) -> None:
         assert page.evaluate("isSecureContext") is False
         page.evaluate(ASK)
         submit(page, site.key)
-        expect(page).to_have_url(f"{url}/")
+        expect_comfyui(page, f"{url}/")
         page.evaluate(ASK)
         page.goto(f"{url}/auth_login.html?logout=true")
         expect(page.get_by_text("You are logged out.")).to_be_visible()

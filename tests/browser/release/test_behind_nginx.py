@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from frontends import PICTURE, load, menu_entry, run, wait_for_preview, wait_until_up
-from login import NOTHING, expect_login_page, log_in, stored, submit
+from login import NOTHING, expect_comfyui, expect_login_page, log_in, stored, submit
 from origins import Origin
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from proxy import nginx
@@ -102,7 +102,7 @@ def test_deep_addresses_lead_to_the_login_page_and_back(site: Site, origin: str,
 
 def test_a_link_with_the_key_logs_in_below_a_folder(site: Site, origin: str, page: Page) -> None:
     page.goto(f"{origin}/comfy/?api_key={site.key}", wait_until="commit")
-    expect(page).to_have_url(f"{origin}/comfy/")
+    expect_comfyui(page, f"{origin}/comfy/")
     assert page.context.cookies(f"{origin}/comfy/")[0]["path"] == "/comfy"
 
 
@@ -121,7 +121,7 @@ def test_links_of_another_site_below_a_folder(site: Site, origin: str, page: Pag
     foreign.pages["/"] = f'<script>location = "{origin}/comfy/?api_key={site.key}"</script>'
     page.goto(foreign.cross_site_url, wait_until="commit")
     page.get_by_role("button", name="Log in as browser").click()
-    expect(page).to_have_url(f"{origin}/comfy/")
+    expect_comfyui(page, f"{origin}/comfy/")
     assert page.context.cookies(f"{origin}/comfy/")[0]["path"] == "/comfy"
 
 
