@@ -49,6 +49,11 @@ _OPEN = """
   `comfy-auth-rs keygen -o FILE`), or listen on 127.0.0.1 only.
 ******************************************************************************"""
 
+_OPEN_HERE = (
+    "comfy-auth-rs: no API key, so nobody is asked for one: this machine, and anyone for whom a tunnel or a proxy "
+    "leads to %s, can use ComfyUI; --api-key-file FILE closes it"
+)
+
 
 def install(server: Any, args: argparse.Namespace) -> None:
     """Protects `server.app` as `args` say. Called in `PromptServer.__init__` as soon as the application exists.
@@ -79,7 +84,7 @@ def _install(server: Any, args: argparse.Namespace, spell: Spelling) -> None:
         app.add_routes(
             [web.get(path, partial(_health_unless_taken, health)) for path in ("/health", f"{_TWIN}/health")]
         )
-        app.on_startup.append(partial(_warn_if_open, args.listen))
+        app.on_startup.append(partial(_say_open, args.listen))
         return
     if app.frozen or AUTH in app:
         raise RuntimeError("comfy_auth_rs.comfyui.install() must be called once, before ComfyUI starts to serve")
@@ -172,8 +177,10 @@ async def _health_unless_taken(health: Health, request: web.Request) -> web.Stre
     return await health.get(request)
 
 
-async def _warn_if_open(listen: str, app: web.Application) -> None:
-    if not all(loopback.is_loopback(address.strip()) for address in listen.split(",")):
+async def _say_open(listen: str, app: web.Application) -> None:
+    if all(loopback.is_loopback(address.strip()) for address in listen.split(",")):
+        _logger.info(_OPEN_HERE, listen)
+    else:
         _logger.warning(_OPEN.format(listen=listen))
 
 
