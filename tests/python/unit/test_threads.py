@@ -76,35 +76,41 @@ def test_a_python_without_gil_keeps_it_off() -> None:
 
 
 def test_threads_do_not_wait_for_each_other_for_ever() -> None:
-    """Several event loops, one middleware, and transports that are slow to say whether they are open."""
+    """Several event loops, one middleware, and a transport that lets others run while it says whether it is open."""
     assert run("""
-        import asyncio, threading, time
+        import asyncio, logging, time
         import comfy_auth_rs
         from aiohttp.test_utils import make_mocked_request
 
-        KEY = "k" * 40
-        middleware = comfy_auth_rs.create_auth_middleware(api_key=KEY)
+        logging.disable()
+        OWNER, OTHER = "k" * 40, "o" * 40
+        middleware = comfy_auth_rs.create_auth_middleware(api_key=(OWNER, OTHER))
+        asked = 0
 
         class Transport:
             def is_closing(self):
-                time.sleep(0.0001)  # others run
+                global asked
+                asked += 1
+                time.sleep(0.001)
                 return False
             def get_extra_info(self, name, default=None):
                 return default
 
-        async def handler(request):
-            return "admitted"
+        def open_socket(key, handler):
+            headers = {"Upgrade": "websocket", "X-API-Key": key}
+            return middleware(make_mocked_request("GET", "/ws?clientId=1", headers, transport=Transport()), handler)
 
-        def open_sockets(first):
-            for number in range(first, first + 300):
-                headers = {"Upgrade": "websocket", "X-API-Key": KEY}
-                request = make_mocked_request("GET", f"/ws?clientId={number}", headers, transport=Transport())
-                assert asyncio.run(middleware(request, handler)) == "admitted"
+        async def stay(request):
+            await asyncio.Future()
 
-        threads = [threading.Thread(target=open_sockets, args=(first,), daemon=True) for first in range(0, 1200, 300)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        print(sum(thread.is_alive() for thread in threads))
-    """) == ["0"]
+        def take_over():
+            return [asyncio.run(open_socket(OTHER, stay)).status for _ in range(50)]
+
+        async def main():
+            socket = asyncio.ensure_future(open_socket(OWNER, stay))
+            await asyncio.sleep(0)
+            statuses = await asyncio.gather(*(asyncio.to_thread(take_over) for _ in range(4)))
+            print(sum(statuses, []) == [401] * 200, asked >= 200)
+
+        asyncio.run(main())
+    """) == ["True True"]
