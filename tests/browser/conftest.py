@@ -31,7 +31,7 @@ CHROMIUM = {
 LATENCY = float(os.environ.get("LATENCY", "0"))
 
 #: The browser, the servers and whatever else runs here share two cores.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

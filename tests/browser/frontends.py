@@ -69,7 +69,7 @@ def without_frontend(context: BrowserContext) -> None:
 
 def wait_until_up(page: Page) -> None:
     """Wait for the frontend's own app: a workflow on its canvas."""
-    page.wait_for_function(_IS_UP)
+    page.wait_for_function(_IS_UP, timeout=90_000)  # milliseconds
     expect(page.locator("canvas.lgraphcanvas")).to_be_visible()
 
 
