@@ -31,7 +31,7 @@ CHROMIUM = {
 LATENCY = float(os.environ.get("LATENCY", "0"))
 
 #: The browser, the servers and whatever else runs here share two cores.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
@@ -40,20 +40,31 @@ def playwright() -> Iterator[Playwright]:
         yield playwright
 
 
+def _slow_down(page: Page) -> None:
+    session = page.context.new_cdp_session(page)
+    unlimited = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    session.send("Network.enable")
+    session.send("Network.emulateNetworkConditions", {**unlimited, "latency": LATENCY})
+
+
+def _launch(playwright: Playwright, *arguments: str) -> Browser:
+    browser = playwright.chromium.launch(**{**CHROMIUM, "args": [*CHROMIUM["args"], *arguments]})
+    if LATENCY:
+        browser.on("context", lambda context: context.on("page", _slow_down))
+    return browser
+
+
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(**CHROMIUM)
-    yield browser
-    browser.close()
+    with _launch(playwright) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
 def named(playwright: Playwright) -> Iterator[Browser]:
     """A browser that reaches this machine under names, where it sends no `Sec-Fetch-*` over plain HTTP."""
-    arguments = [*CHROMIUM["args"], "--host-resolver-rules=MAP *.example 127.0.0.1"]
-    browser = playwright.chromium.launch(**{**CHROMIUM, "args": arguments})
-    yield browser
-    browser.close()
+    with _launch(playwright, "--host-resolver-rules=MAP *.example 127.0.0.1") as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -88,19 +99,10 @@ def site(serve: Serve) -> Iterator[Site]:
         yield site
 
 
-def _slow_down(page: Page) -> None:
-    session = page.context.new_cdp_session(page)
-    unlimited = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
-    session.send("Network.enable")
-    session.send("Network.emulateNetworkConditions", {**unlimited, "latency": LATENCY})
-
-
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser context of its own: no cookies, nothing stored."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
-    if LATENCY:
-        context.on("page", _slow_down)
     yield context
     context.close()
 

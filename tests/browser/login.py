@@ -24,7 +24,7 @@ def expect_comfyui(page: Page, url: str) -> None:
     """ComfyUI's page is at `url`, not one of ours that logs in at the same address and would leave no key there."""
     expect(page).to_have_url(url)
     expect(page.locator("script[src$='auth_inject.js']")).to_be_attached()
-    expect_page(page, url)
+    expect_page(page, url)  # again: a page of ours may have been at this address, and have led to another one
 
 
 def expect_login_page(page: Page) -> None:
