@@ -43,7 +43,7 @@ _TWIN = "/api"
 
 _OPEN = """
 ******************************************************************************
-  comfy-auth-rs: NO API KEY, and this server listens on {listen}:
+  comfy-auth-rs: NO API KEY, and this server listens on %s:
   anyone who can reach this machine can use it, read its images and run
   its custom nodes. Start it with --api-key-file FILE (make one with
   `comfy-auth-rs keygen -o FILE`), or listen on 127.0.0.1 only.
@@ -181,7 +181,7 @@ async def _say_open(listen: str, app: web.Application) -> None:
     if all(loopback.is_loopback(address.strip()) for address in listen.split(",")):
         _logger.info(_OPEN_HERE, listen)
     else:
-        _logger.warning(_OPEN.format(listen=listen))
+        _logger.warning(_OPEN, listen)
 
 
 async def _say(store: KeyStore, settings: Settings, spell: Spelling, app: web.Application) -> None:
